@@ -1,0 +1,88 @@
+"""Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation (LFP).
+
+The public names live here and are imported on first use, so that `import spiking_lfp` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spiking_lfp.data import load_dataset
+    from spiking_lfp.encoders import constant
+    from spiking_lfp.errors import DataError, NonFiniteError, RunError, SpikingLFPError, UsageError
+    from spiking_lfp.layers import (
+        LIF,
+        Affine,
+        AvgPool2d,
+        Dropout,
+        Flatten,
+        MaxPool2d,
+        NormalizeFeedback,
+        add,
+        name_layers,
+    )
+    from spiking_lfp.networks import lenet, mlp
+    from spiking_lfp.optim import AdaptiveClip
+    from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward
+    from spiking_lfp.rules import Epsilon, Rule
+
+_HOME = {
+    "data": ["load_dataset"],
+    "encoders": ["constant"],
+    "errors": ["DataError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
+    "layers": [
+        "LIF",
+        "Affine",
+        "AvgPool2d",
+        "Dropout",
+        "Flatten",
+        "MaxPool2d",
+        "NormalizeFeedback",
+        "add",
+        "name_layers",
+    ],
+    "networks": ["lenet", "mlp"],
+    "optim": ["AdaptiveClip"],
+    "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward"],
+    "rules": ["Epsilon", "Rule"],
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "LIF",
+    "AdaptiveClip",
+    "Affine",
+    "AvgPool2d",
+    "DataError",
+    "Dropout",
+    "Epsilon",
+    "Flatten",
+    "MaxPool2d",
+    "NonFiniteError",
+    "NormalizeFeedback",
+    "Rule",
+    "RunError",
+    "SpikingLFPError",
+    "UsageError",
+    "add",
+    "constant",
+    "correctness_reward",
+    "lenet",
+    "load_dataset",
+    "logit_reward",
+    "mlp",
+    "name_layers",
+    "propagate",
+    "spike_count_reward",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(f"spiking_lfp.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module 'spiking_lfp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,199 @@
+"""The LIF recursions and spike pooling for CPU, compiled by numba; equal to `lif` and torch by test.
+
+Bound by memory: each kernel passes once over what it reads and writes, and keeps the rest in cache. Rows of the batch
+run in parallel, neurons are vectorised. No fast-math: the operations and their order are those of the reference.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spiking_lfp.lif import RESETS, Neuron, Trace
+
+Array = NDArray[Any]
+SUBTRACT, ZERO = RESETS.index("subtract"), RESETS.index("zero")
+# membranes of one tile of neurons over all steps: half a second-level cache
+TILE_VALUES = 65_536
+
+
+@njit(inline="always")
+def _next_membrane(before: Any, current: Any, beta: Any, threshold: Any, reset: int, nought: Any) -> Any:
+    fired = before > threshold
+    if reset == ZERO:
+        return beta * (nought if fired else before) + current
+    if reset == SUBTRACT:
+        return (beta * before + current) - (threshold if fired else nought)
+    return beta * before + current
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _forward(
+    current: Array, final: Array, beta: Array, threshold: Array, reset: int, membrane: Array, spikes: Array
+) -> None:
+    """Run from `final`, which holds the initial membrane; `membrane` is `current`, or empty where it is not kept."""
+    steps, batch, neurons = spikes.shape
+    changes = 1 if current.shape[0] == steps else 0
+    keep = membrane.shape[0] > 0
+    nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
+    for b in prange(batch):
+        for t in range(steps):
+            for n in range(neurons):
+                u = _next_membrane(final[b, n], current[t * changes, b, n], beta[n], threshold[n], reset, nought)
+                final[b, n] = u
+                if keep:
+                    membrane[t, b, n] = u
+                spikes[t, b, n] = one if u > threshold[n] else nought
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _feedback_epsilon(
+    record: Array,
+    replay: bool,
+    initial: Array,
+    beta: Array,
+    threshold: Array,
+    reset: int,
+    epsilon: Any,
+    spike_feedback: Array,
+    carried: Array,
+    q: Array,
+) -> None:
+    """Write `q`; `record` is the membrane, or the constant current to replay it from; `carried` is m[T], then m[0]."""
+    steps, batch, neurons = spike_feedback.shape
+    summed = q.shape[0] < steps
+    nought = q.dtype.type(0)
+    width = max(64, TILE_VALUES // (steps + 1))
+    for b in prange(batch):
+        membrane = np.empty((steps + 1, width), q.dtype)
+        for start in range(0, neurons, width):
+            count = min(width, neurons - start)
+            for i in range(count):
+                membrane[0, i] = initial[b, start + i]
+            for t in range(steps):
+                for i in range(count):
+                    n = start + i
+                    if replay:
+                        membrane[t + 1, i] = _next_membrane(
+                            membrane[t, i], record[0, b, n], beta[n], threshold[n], reset, nought
+                        )
+                    else:
+                        membrane[t + 1, i] = record[t, b, n]
+            for t in range(steps - 1, -1, -1):
+                for i in range(count):
+                    n = start + i
+                    before, total = membrane[t, i], membrane[t + 1, i]
+                    fired = before > threshold[n]
+                    if reset == SUBTRACT:
+                        total = total + (threshold[n] if fired else nought)
+                    size = abs(before) + abs(total - before) + epsilon
+                    q_t = (spike_feedback[t, b, n] + carried[b, n]) / size
+                    carried[b, n] = beta[n] * (nought if reset == ZERO and fired else before) * q_t
+                    if summed:
+                        q[0, b, n] += q_t
+                    else:
+                        q[t, b, n] = q_t
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
+    planes, height, width = out.shape
+    for p in prange(planes):
+        for i in range(height):
+            for j in range(width):
+                best, where = x[p, i * stride, j * stride], 0
+                for k in range(1, kernel * kernel):
+                    value = x[p, i * stride + k // kernel, j * stride + k % kernel]
+                    if value > best:
+                        best, where = value, k
+                out[p, i, j] = best
+                winner[p, i, j] = where
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
+    planes, height, width = feedback.shape
+    for p in prange(planes):
+        out[p] = 0
+        for i in range(height):
+            for j in range(width):
+                k = winner[p, i, j]
+                out[p, i * stride + k // kernel, j * stride + k % kernel] += feedback[p, i, j]
+
+
+def _follow_torch_threads() -> None:
+    """Let torch's thread setting bound numba's threads too."""
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+def _flat(tensor: Tensor, lead: int) -> Array:
+    """View `[*lead, *n]` as a contiguous NumPy array `[*lead, neurons]`."""
+    array: Array = tensor.detach().contiguous().flatten(lead).numpy()
+    return array
+
+
+def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, int]:
+    """Return beta and threshold as arrays over the neurons of `like` `[B, *n]`, and the reset's number."""
+    beta, threshold = (value.to(like.dtype).expand(like.shape[1:]) for value in (neuron.beta, neuron.threshold))
+    return _flat(beta, 0), _flat(threshold, 0), RESETS.index(neuron.reset)
+
+
+def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
+    """`lif.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
+    _follow_torch_threads()
+    current = current.contiguous()
+    constant = len(current) < steps
+    spikes = current.new_empty((steps, *current.shape[1:]))
+    final = torch.zeros_like(current[0]) if initial is None else initial.detach().clone()
+    flat = _flat(current, 2)
+    _forward(flat, _flat(final, 1), *_constants(neuron, final), flat[:0] if constant else flat, _flat(spikes, 2))
+    trace = Trace(neuron, steps, initial, None if constant else current, current if constant else None)
+    return spikes, final, trace
+
+
+def feedback_epsilon(
+    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
+) -> tuple[Tensor, Tensor]:
+    """`lif.feedback` with the rule `Epsilon`, for float32 and float64."""
+    _follow_torch_threads()
+    replay = trace.membrane is None
+    record = trace.record
+    like = record[0]
+    initial = torch.zeros_like(like) if trace.initial is None else trace.initial
+    carried = torch.zeros_like(like) if final_feedback is None else final_feedback.detach().clone()
+    q = torch.zeros_like(record[:1]) if summed else torch.empty_like(spike_feedback)
+    _feedback_epsilon(
+        _flat(record, 2),
+        replay,
+        _flat(initial, 1),
+        *_constants(trace.neuron, like),
+        like.new_tensor(epsilon).numpy()[()],
+        _flat(spike_feedback, 2),
+        _flat(carried, 1),
+        _flat(q, 2),
+    )
+    return q, carried
+
+
+def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Pool `[N, C, H, W]`; return the largest values and which of the window's places held them first, as uint8."""
+    _follow_torch_threads()
+    height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
+    out = x.new_empty((*x.shape[:2], height, width))
+    winner = torch.empty(out.shape, dtype=torch.uint8)
+    planes = x.detach().contiguous().flatten(0, 1).numpy()
+    _max_pool(planes, kernel, stride, out.flatten(0, 1).numpy(), winner.flatten(0, 1).numpy())
+    return out, winner
+
+
+def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
+    """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
+    _follow_torch_threads()
+    out = feedback.new_empty(shape)
+    planes = feedback.contiguous().flatten(0, 1).numpy()
+    _max_pool_feedback(planes, winner.flatten(0, 1).numpy(), kernel, stride, out.flatten(0, 1).numpy())
+    return out

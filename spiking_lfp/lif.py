@@ -1,0 +1,151 @@
+"""Leaky integrate-and-fire neurons: the forward recursion and the feedback recursion, in plain torch.
+
+This is the reference; `kernels` holds the same two recursions made fast. Nothing here keeps state.
+
+Shapes: T steps, B batch, `*n` the neurons of a layer. Units: membrane and threshold share those of the input current.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spiking_lfp.rules import Contributions, Rule
+
+Reset = Literal["subtract", "zero", "none"]
+RESETS: tuple[Reset, ...] = get_args(Reset)
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """The constants of the dynamics (LFP eq. A.14, A.15).
+
+        U[t] = beta * U[t-1] + I[t] - threshold * S[t-1]      reset "subtract", delayed by one step
+        U[t] = beta * U[t-1] * (1 - S[t-1]) + I[t]            reset "zero"
+        U[t] = beta * U[t-1] + I[t]                           reset "none"
+        S[t] = 1 if U[t] > threshold else 0                   strictly greater; U[-1] = S[-1] = 0
+
+    Attributes:
+        beta: decay per step, 0 < beta <= 1; scalar tensor or one value per neuron, broadcastable to `*n`.
+        threshold: greater than 0; likewise.
+        reset: which of the three lines.
+    """
+
+    beta: Tensor
+    threshold: Tensor
+    reset: Reset
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a LIF layer did, whoever ran it: this package, a simulator, a chip. All that its feedback needs.
+
+    Spikes are not kept: they are `membrane > neuron.threshold`. With constant input the membrane is not kept either,
+    since replaying it costs less than storing it. Exactly one of `membrane` and `current` is given.
+
+    Attributes:
+        neuron: the constants the membrane followed.
+        steps: T.
+        initial: `U[-1]`, `[B, *n]`, or None for zero.
+        membrane: `U`, before any reset of the same step, `[T, B, *n]`.
+        current: the current of all steps, `[1, B, *n]`.
+    """
+
+    neuron: Neuron
+    steps: int
+    initial: Tensor | None
+    membrane: Tensor | None
+    current: Tensor | None = None
+
+    @property
+    def record(self) -> Tensor:
+        """The tensor that is kept: membrane or current."""
+        record = self.current if self.membrane is None else self.membrane
+        assert record is not None
+        return record
+
+
+def forward(
+    current: Float[Tensor, "time batch *n"],
+    steps: int,
+    neuron: Neuron,
+    initial: Float[Tensor, "batch *n"] | None,
+) -> tuple[Float[Tensor, "steps batch *n"], Float[Tensor, "batch *n"], Trace]:
+    """Run the neurons.
+
+    Args:
+        current: `I = W x + b`, `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
+        steps: T.
+        neuron: constants of the dynamics.
+        initial: `U[-1]`, or None for zero.
+
+    Returns:
+        spikes `[T, B, *n]`, exactly 0 or 1; the final membrane `[B, *n]`; and the trace.
+    """
+    constant = len(current) < steps
+    membrane = _membrane(current, steps, neuron, initial)
+    trace = Trace(neuron, steps, initial, None if constant else membrane, current if constant else None)
+    return (membrane > neuron.threshold).to(membrane.dtype), membrane[-1].clone(), trace
+
+
+def _membrane(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> Tensor:
+    membrane = current.new_empty((steps, *current.shape[1:]))
+    before = torch.zeros_like(current[0]) if initial is None else initial
+    for t in range(steps):
+        arrived = current[t % len(current)]
+        if neuron.reset == "subtract":
+            fired = (before > neuron.threshold).to(before.dtype)
+            before = neuron.beta * before + arrived - fired * neuron.threshold
+        elif neuron.reset == "zero":
+            before = neuron.beta * before.masked_fill(before > neuron.threshold, 0) + arrived
+        else:
+            before = neuron.beta * before + arrived
+        membrane[t] = before
+    return membrane
+
+
+def feedback(
+    trace: Trace,
+    spike_feedback: Float[Tensor, "steps batch *n"],
+    final_feedback: Float[Tensor, "batch *n"] | None,
+    rule: Rule,
+    summed: bool,
+) -> tuple[Float[Tensor, "time batch *n"], Float[Tensor, "batch *n"]]:
+    """Carry feedback back through time (LFP eq. 2, 3 applied to eq. A.15).
+
+        rho[t] = r_S[t] + m[t+1]        q[t] = rho[t] * gain[t]        m[t] = beta * U[t-1] * q[t]
+
+    The output of a spiking neuron is 0 or 1, so rewarding it means "raise U": the sign of z counts as +1.
+
+    Args:
+        trace: what the neurons did.
+        spike_feedback: `r_S`, feedback on the spikes.
+        final_feedback: `m[T]`, feedback on the final membrane, or None for zero.
+        rule: gives the gain.
+        summed: return `q` summed over time, `[1, B, *n]`.
+
+    Returns:
+        `q` for the synapse, and `m[0]`, the feedback on the initial membrane.
+    """
+    neuron, steps = trace.neuron, trace.steps
+    membrane = trace.membrane
+    if membrane is None:
+        membrane = _membrane(trace.record, steps, neuron, trace.initial)
+    initial = torch.zeros_like(membrane[0]) if trace.initial is None else trace.initial
+    q = torch.zeros_like(membrane[:1]) if summed else torch.empty_like(membrane)
+    carried = torch.zeros_like(membrane[0]) if final_feedback is None else final_feedback
+    for t in reversed(range(steps)):
+        before = membrane[t - 1] if t > 0 else initial
+        fired = before > neuron.threshold
+        # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
+        total = membrane[t] + fired * neuron.threshold if neuron.reset == "subtract" else membrane[t]
+        q_t = (spike_feedback[t] + carried) * rule.gain(Contributions(total, before))
+        survived = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
+        carried = neuron.beta * survived * q_t
+        if summed:
+            q[0] += q_t
+        else:
+            q[t] = q_t
+    return q, carried

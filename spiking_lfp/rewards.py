@@ -1,0 +1,110 @@
+"""Rewards at the output, and the one door through which they enter a network."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from spiking_lfp.errors import NonFiniteError, UsageError
+
+Labels = Int[Tensor, " batch"]
+
+
+def spike_count_reward(
+    spikes: Float[Tensor, "steps batch classes"], labels: Labels
+) -> Float[Tensor, "steps batch classes"]:
+    """Reward the spikes of the true class and punish the others, less the surer they are (LFP eq. A.16).
+
+        r =  1     * (1 - sigmoid(sum_t o - T/2))        for the true class, silent steps too: that starts the learning
+        r = -o[t]  * (1 - sigmoid(sum_t |o - 1| - T/2))  for every other class
+
+    Args:
+        spikes: output spikes `o`, `[T, B, C]`.
+        labels: class indices `[B]`.
+
+    Returns:
+        reward `[T, B, C]`; training divides it by T.
+
+    Raises:
+        UsageError: if labels are no class indices, or not one per sample.
+    """
+    true = _one_hot(labels, spikes.shape[1:])
+    spikes = spikes.detach()
+    steps = len(spikes)
+    count = spikes.sum(0)
+    encourage = true * torch.sigmoid(steps / 2 - count)
+    # for exact spikes sum_t |o - 1| = T - sum_t o
+    discourage = (1 - true) * torch.sigmoid(count - steps / 2)
+    return encourage - spikes * discourage
+
+
+def logit_reward(
+    logits: Float[Tensor, "*steps batch classes"], labels: Labels
+) -> Float[Tensor, "*steps batch classes"]:
+    """Return the feedback `o * (y - sigmoid(o))` for analogue outputs (LFP eq. 7).
+
+    Args:
+        logits: outputs `o`, `[B, C]` or `[T, B, C]`.
+        labels: class indices `[B]`.
+    """
+    true = _one_hot(labels, logits.shape[-2:])
+    logits = logits.detach()
+    return logits * (true - torch.sigmoid(logits))
+
+
+def correctness_reward(
+    logits: Float[Tensor, "*steps batch classes"], labels: Labels
+) -> Float[Tensor, "*steps batch classes"]:
+    """Give the true class +1 where the largest output is right and -1 where it is wrong (LFP app. A.1).
+
+    Args:
+        logits: outputs, `[B, C]` or `[T, B, C]`, where each step is judged by itself.
+        labels: class indices `[B]`.
+    """
+    true = _one_hot(labels, logits.shape[-2:])
+    right = (logits.detach().argmax(-1) == labels).unsqueeze(-1)
+    return torch.where(right, true, -true).to(logits.dtype)
+
+
+def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"]) -> None:
+    """Hand `reward` back from `outputs` through the network, by the rule of each layer.
+
+    Afterwards every parameter's `.grad` holds minus its update, ready for a `torch.optim` optimiser, and the `.grad`
+    of inputs that require it holds their feedback.
+
+    Args:
+        outputs: what the network returned.
+        reward: one value for each output; positive for "more of this".
+
+    Raises:
+        UsageError: if shapes differ, or no path leads back from `outputs`.
+        NonFiniteError: if the reward, or the feedback of a layer, holds NaN or infinity.
+    """
+    if outputs.shape != reward.shape:
+        raise UsageError(f"outputs are {list(outputs.shape)} but the reward is {list(reward.shape)}: give one for each")
+    if not outputs.requires_grad:
+        raise UsageError(
+            "outputs remember no layers: run the network outside torch.no_grad() and with parameters to learn"
+        )
+    if not bool(reward.isfinite().all()):
+        raise NonFiniteError("the reward holds NaN or infinity")
+    try:
+        outputs.backward(reward)
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):
+            raise
+        raise UsageError(
+            "feedback went through these outputs already: run the network again before the next propagate"
+        ) from None
+
+
+def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
+    """Return `labels` `[B]` as ones among zeros, `[B, C]`, checked against `shape` = (B, C)."""
+    batch, classes = shape
+    if len(labels) != batch:
+        raise UsageError(f"found {len(labels)} labels for {batch} samples")
+    if batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise UsageError(
+            f"labels must lie in 0..{classes - 1} for {classes} classes, found {int(labels.min())}..{int(labels.max())}"
+        )
+    return F.one_hot(labels.long(), classes)

@@ -1,0 +1,120 @@
+"""Synapses: the linear maps between layers, and their adjoints; no rule, no neuron, no time.
+
+Shapes: N merges time and batch, `*i` and `*o` are the input and output shapes of one sample.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp.errors import UsageError
+
+
+class Synapse(Protocol):
+    """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside."""
+
+    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `W x + b`, `[N, *o]`, for `x` `[N, *i]`."""
+
+    def adjoints(
+        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return `W^T q`, `[N, *i]`, and `sum_N q x^T`, shaped like `weight`; None for what is not needed."""
+
+    def check(self, sample_shape: torch.Size) -> str | None:
+        """Say what `*i` was expected, or return None if `sample_shape` fits."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The map of an `nn.Linear`."""
+
+    in_features: int
+
+    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `W x + b`."""
+        return F.linear(x, weight, bias)
+
+    def adjoints(
+        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return `W^T q` and `sum_N q x^T`."""
+        return (q @ weight if need_input else None, q.T @ x if need_weight else None)
+
+    def check(self, sample_shape: torch.Size) -> str | None:
+        """Accept `[in_features]`."""
+        return None if tuple(sample_shape) == (self.in_features,) else f"{self.in_features} features"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The map of an `nn.Conv2d` with zero padding."""
+
+    in_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `W * x + b`."""
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def adjoints(
+        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the transposed convolution of `q`, and the correlation of `q` with `x`."""
+        down, outer, _ = torch.ops.aten.convolution_backward(
+            q, x, weight, None, self.stride, self.padding, self.dilation,
+            False, [0, 0], self.groups, [need_input, need_weight, False],
+        )  # fmt: skip
+        return down, outer
+
+    def check(self, sample_shape: torch.Size) -> str | None:
+        """Accept `[in_channels, height, width]` with room for the kernel."""
+        reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)]
+        fits = len(sample_shape) == 3 and sample_shape[0] == self.in_channels
+        if fits and all(size >= need for size, need in zip(sample_shape[1:], reach, strict=True)):
+            return None
+        return f"[{self.in_channels}, height >= {max(reach[0], 1)}, width >= {max(reach[1], 1)}]"
+
+
+def synapse_of(module: nn.Module) -> Synapse:
+    """Describe the linear map of `module`.
+
+    Raises:
+        UsageError: if `module` is no `nn.Linear` or zero-padded `nn.Conv2d`.
+    """
+    if isinstance(module, nn.Linear):
+        return Dense(module.in_features)
+    if isinstance(module, nn.Conv2d):
+        if module.padding_mode != "zeros":
+            raise UsageError(f"Conv2d with padding_mode {module.padding_mode!r} is not supported: use 'zeros'")
+        kernel, stride, dilation = map(_pair, (module.kernel_size, module.stride, module.dilation))
+        return Convolution(
+            module.in_channels, kernel, stride, _padding(module, kernel, dilation), dilation, module.groups
+        )
+    raise UsageError(f"a synapse must be an nn.Linear or nn.Conv2d, found {type(module).__name__}")
+
+
+def _padding(module: nn.Conv2d, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    if module.padding == "valid":
+        return (0, 0)
+    if module.padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        if any(n % 2 for n in total):
+            raise UsageError(
+                f"Conv2d with padding 'same' and kernel size {kernel} pads unevenly: use an odd kernel or numbers"
+            )
+        return (total[0] // 2, total[1] // 2)
+    assert not isinstance(module.padding, str)  # torch knows no other word
+    return _pair(module.padding)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    height, width = values
+    return height, width
