@@ -411,7 +411,7 @@ class Dropout(nn.Module):
 
 
 class NormalizeFeedback(nn.Module):
-    """Passes its input on, and divides the feedback by its largest magnitude (LFP app. A.6.3); put it between layers."""
+    """Passes its input on, and divides the feedback by its largest magnitude (LFP app. A.6.3), between layers."""
 
     def forward(self, x: Inputs) -> Inputs:
         """Return `x`."""
@@ -439,7 +439,8 @@ def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:
     """Merge time and batch of `x` for a pooling layer, if a window fits."""
     if x.dim() != 5 or min(x.shape[3:]) < pool.kernel_size:
         raise UsageError(
-            f"{pool}: expected [T, B, C, height, width] with sides of at least {pool.kernel_size}, found {list(x.shape)}"
+            f"{pool}: expected [T, B, C, height, width] with sides of at least {pool.kernel_size}, "
+            f"found {list(x.shape)}"
         )
     return x.flatten(0, 1)
 

@@ -13,27 +13,22 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.lif import RESETS, Neuron, Trace
+from spiking_lfp.lif import Neuron, Trace
 
 Array = NDArray[Any]
-SUBTRACT, ZERO = RESETS.index("subtract"), RESETS.index("zero")
 # membranes of one tile of neurons over all steps: half a second-level cache
 TILE_VALUES = 65_536
 
 
 @njit(inline="always")
-def _next_membrane(before: Any, current: Any, beta: Any, threshold: Any, reset: int, nought: Any) -> Any:
+def _next_membrane(before: Any, current: Any, beta: Any, threshold: Any, drop: Any, zero: bool, nought: Any) -> Any:
     fired = before > threshold
-    if reset == ZERO:
-        return beta * (nought if fired else before) + current
-    if reset == SUBTRACT:
-        return (beta * before + current) - (threshold if fired else nought)
-    return beta * before + current
+    return (beta * (nought if fired & zero else before) + current) - (drop if fired else nought)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def _forward(
-    current: Array, final: Array, beta: Array, threshold: Array, reset: int, membrane: Array, spikes: Array
+    current: Array, final: Array, beta: Array, threshold: Array, drop: Array, zero: bool, membrane: Array, spikes: Array
 ) -> None:
     """Run from `final`, which holds the initial membrane; `membrane` is `current`, or empty where it is not kept."""
     steps, batch, neurons = spikes.shape
@@ -41,13 +36,15 @@ def _forward(
     keep = membrane.shape[0] > 0
     nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
     for b in prange(batch):
+        before = final[b]
         for t in range(steps):
+            arrived, fired = current[t * changes, b], spikes[t, b]
             for n in range(neurons):
-                u = _next_membrane(final[b, n], current[t * changes, b, n], beta[n], threshold[n], reset, nought)
-                final[b, n] = u
-                if keep:
-                    membrane[t, b, n] = u
-                spikes[t, b, n] = one if u > threshold[n] else nought
+                u = _next_membrane(before[n], arrived[n], beta[n], threshold[n], drop[n], zero, nought)
+                before[n] = u
+                fired[n] = one if u > threshold[n] else nought
+            if keep:
+                membrane[t, b] = before
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -57,7 +54,8 @@ def _feedback_epsilon(
     initial: Array,
     beta: Array,
     threshold: Array,
-    reset: int,
+    drop: Array,
+    zero: bool,
     epsilon: Any,
     spike_feedback: Array,
     carried: Array,
@@ -71,32 +69,27 @@ def _feedback_epsilon(
     for b in prange(batch):
         membrane = np.empty((steps + 1, width), q.dtype)
         for start in range(0, neurons, width):
-            count = min(width, neurons - start)
-            for i in range(count):
-                membrane[0, i] = initial[b, start + i]
+            # slices, so that the compiler sees indices that cannot be negative and vectorises
+            stop = min(start + width, neurons)
+            decay, fire, lost, hold = beta[start:stop], threshold[start:stop], drop[start:stop], carried[b, start:stop]
+            membrane[0, : stop - start] = initial[b, start:stop]
             for t in range(steps):
-                for i in range(count):
-                    n = start + i
-                    if replay:
-                        membrane[t + 1, i] = _next_membrane(
-                            membrane[t, i], record[0, b, n], beta[n], threshold[n], reset, nought
-                        )
-                    else:
-                        membrane[t + 1, i] = record[t, b, n]
+                if replay:
+                    current, before, after = record[0, b, start:stop], membrane[t], membrane[t + 1]
+                    for i in range(stop - start):
+                        after[i] = _next_membrane(before[i], current[i], decay[i], fire[i], lost[i], zero, nought)
+                else:
+                    membrane[t + 1, : stop - start] = record[t, b, start:stop]
             for t in range(steps - 1, -1, -1):
-                for i in range(count):
-                    n = start + i
-                    before, total = membrane[t, i], membrane[t + 1, i]
-                    fired = before > threshold[n]
-                    if reset == SUBTRACT:
-                        total = total + (threshold[n] if fired else nought)
-                    size = abs(before) + abs(total - before) + epsilon
-                    q_t = (spike_feedback[t, b, n] + carried[b, n]) / size
-                    carried[b, n] = beta[n] * (nought if reset == ZERO and fired else before) * q_t
-                    if summed:
-                        q[0, b, n] += q_t
-                    else:
-                        q[t, b, n] = q_t
+                before, after = membrane[t], membrane[t + 1]
+                reward = spike_feedback[t, b, start:stop]
+                share = q[0 if summed else t, b, start:stop]
+                for i in range(stop - start):
+                    fired = before[i] > fire[i]
+                    total = after[i] + (lost[i] if fired else nought)
+                    q_t = (reward[i] + hold[i]) / (abs(before[i]) + abs(total - before[i]) + epsilon)
+                    hold[i] = decay[i] * (nought if fired & zero else before[i]) * q_t
+                    share[i] = (share[i] if summed else nought) + q_t
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -136,10 +129,11 @@ def _flat(tensor: Tensor, lead: int) -> Array:
     return array
 
 
-def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, int]:
-    """Return beta and threshold as arrays over the neurons of `like` `[B, *n]`, and the reset's number."""
+def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]:
+    """Return beta, threshold and what a spike subtracts, for the neurons of `like` `[B, *n]`, and if it zeroes."""
     beta, threshold = (value.to(like.dtype).expand(like.shape[1:]) for value in (neuron.beta, neuron.threshold))
-    return _flat(beta, 0), _flat(threshold, 0), RESETS.index(neuron.reset)
+    drop = threshold if neuron.reset == "subtract" else torch.zeros_like(threshold)
+    return _flat(beta, 0), _flat(threshold, 0), _flat(drop, 0), neuron.reset == "zero"
 
 
 def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:

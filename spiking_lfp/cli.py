@@ -1,0 +1,242 @@
+"""The command `spiking-lfp`: thin, everything it does can be done from Python."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from spiking_lfp.errors import SpikingLFPError, UsageError
+
+if TYPE_CHECKING:
+    from spiking_lfp.data import ImageDataset
+    from spiking_lfp.training import Meter
+
+app = typer.Typer(
+    help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets.", envvar="SPIKING_LFP_DATA", show_envvar=True)
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as train made it.")]
+
+
+def main() -> None:
+    """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
+    # large pages for large tensors, read by torch when it starts: a step of a LeNet is a third faster
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    warnings.showwarning = lambda message, *_, **__: err.print(
+        f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+    )
+    try:
+        app()
+    except SpikingLFPError as error:
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        _fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
+
+
+@app.command()
+def train(
+    preset: Annotated[str | None, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set: see `spiking-lfp datasets`.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per update.")] = None,
+    steps: Annotated[int | None, typer.Option(help="T, time steps for which an image is shown.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Membrane decay per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the run, new or empty. [default: runs/PRESET]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of an interrupted run: go on exactly where it stopped.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Train a network with LFP, draw how it learned, and keep it in a run folder."""
+    from spiking_lfp import training
+    from spiking_lfp.training.watch import ProgressBar, TensorBoard
+
+    flags = {
+        "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr
+    }  # fmt: skip
+    wanted = {key: value for key, value in flags.items() if value is not None} | _assignments(changes or [])
+    if resume is None:
+        if preset is None:
+            raise UsageError(f"name a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
+        config = training.preset_config(preset, wanted)
+    else:
+        config = training.read_config(resume)
+        if wanted or run_folder is not None:
+            raise UsageError("--resume goes on with the run's own settings: drop the others")
+        if preset not in (None, config.preset):
+            raise UsageError(f"{resume} is a run of {config.preset}, not of {preset}: drop the preset's name")
+    folder = resume
+    with ProgressBar(out) as bar:
+        watchers: tuple[training.Watcher, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
+        out.print(_describe_settings(config.model_dump()))
+        try:
+            if resume is None:
+                folder = training.train(config, run_folder, data_root, device, watchers)
+            else:
+                training.resume(resume, data_root, device, watchers)
+        except KeyboardInterrupt:
+            bar.progress.stop()
+            _fail(f"interrupted; go on with: spiking-lfp train --resume {bar.folder or folder}", 130)
+    assert folder is not None
+    _draw(folder, data_root)
+    last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
+    held_out = "validation" if last["validation"] else "test"
+    out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
+    out.print(f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png", highlight=False)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(help="Another data set of the same shape.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained network on the test images."""
+    from spiking_lfp import training
+
+    network, config = training.load_run(run, device)
+    dataset = _load(data or config.data, data_root)
+    target = next(network.parameters()).device
+    meter = training.evaluate(network, dataset.test_images.to(target), dataset.test_labels.to(target), config.steps)
+    out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.images} images of {dataset.name}")
+    out.print(_rates(meter))
+
+
+@app.command()
+def info(run: RunFolder) -> None:
+    """Show the settings, the network and the progress of a run."""
+    from spiking_lfp import training
+
+    network, config = training.load_run(run, "cpu")
+    out.print(_describe_settings(config.model_dump()))
+    out.print(str(network), highlight=False, markup=False)
+    out.print(f"{sum(p.numel() for p in network.parameters()):,} parameters", highlight=False)
+    table = Table("epoch", "training", "validation", "test", "seconds", title=f"{run}")
+    for line in training.read_metrics(run):
+        if line["kind"] == "epoch":
+            shown = [f"{line[part]['accuracy']:.2%}" if line[part] else "" for part in ("train", "validation", "test")]
+            table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
+    out.print(table)
+
+
+@app.command()
+def datasets(data_root: DataRoot = None) -> None:
+    """List the data sets by name, and which are there."""
+    from spiking_lfp.data import data_root as find_root
+    from spiking_lfp.data import dataset_status
+
+    table = Table(Column("name", no_wrap=True), "images", "classes", "training", "test", "there")
+    for status in dataset_status(data_root):
+        shape = " x ".join(map(str, status.image_shape))
+        table.add_row(
+            status.name,
+            f"{status.description}, {shape} ({status.note})",
+            str(status.classes),
+            f"{status.train_size:,}",
+            f"{status.test_size:,}",
+            "yes" if status.present else "no",
+        )
+    out.print(table)
+    out.print(
+        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used", highlight=False
+    )
+
+
+@app.command()
+def presets() -> None:
+    """List the presets, and all settings with their meaning."""
+    from spiking_lfp.training import TrainConfig, preset_config, preset_names
+
+    names = preset_names()
+    table = Table("setting", *names, "meaning", title="--set KEY=VALUE changes any of them")
+    values = [preset_config(name).model_dump() for name in names]
+    for key, field in TrainConfig.model_fields.items():
+        if key != "preset":
+            table.add_row(key, *(_show(value[key]) for value in values), field.description)
+    out.print(table)
+
+
+def _assignments(changes: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE words."""
+    settings: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set expects KEY=VALUE, found {change!r}")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _load(name: str, data_root: Path | None) -> "ImageDataset":
+    from spiking_lfp.data import load_dataset
+
+    return load_dataset(name, data_root)
+
+
+def _draw(folder: Path, data_root: Path | None) -> None:
+    """Draw the learning curve, and what the network's layers do on the first test image."""
+    import torch
+
+    from spiking_lfp import encoders, plots, training
+    from spiking_lfp.layers import LIF
+
+    plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
+    network, config = training.load_run(folder, "cpu")
+    dataset = _load(config.data, data_root)
+    image = dataset.test_images[:1].float() / 255
+    spikes: dict[str, torch.Tensor] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
+    with torch.no_grad():
+        answer = int(network(encoders.constant(image, config.steps)).sum(0).argmax())
+    true = dataset.class_names[int(dataset.test_labels[0])]
+    label = f"a {true}, taken for a {dataset.class_names[answer]}"
+    plots.spike_raster(image[0], spikes, label, folder / "spike_raster.png")
+
+
+def _describe_settings(settings: dict[str, Any]) -> str:
+    return "  ".join(f"{key}={_show(value)}" for key, value in settings.items())
+
+
+def _rates(meter: "Meter") -> Table:
+    table = Table("layer", "spikes per neuron and step")
+    for name, rate in meter.rates.items():
+        table.add_row(name, f"{rate / meter.images:.2%}")
+    return table
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _fail(message: str, code: int) -> None:
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

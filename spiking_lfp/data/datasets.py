@@ -1,0 +1,159 @@
+"""Image data sets as whole tensors in memory: the packaged digits, and those torchvision knows."""
+
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiking_lfp.data._files import IDX_FILES, check_idx_files, check_md5, download_files, missing_files
+from spiking_lfp.data._torchvision import torchvision_datasets
+from spiking_lfp.data.catalog import (
+    DATASET_NAMES,
+    ROOT_VARIABLE,
+    SOURCES,
+    SUBSET_FILE,
+    SUBSET_NAME,
+    Source,
+    data_root,
+)
+from spiking_lfp.errors import DataError, unknown_name
+
+_DIGITS = tuple(str(digit) for digit in range(10))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Labelled images for training and testing, checked on creation.
+
+    Images are uint8 [images, channels, height, width], 0..255, in training and test of one shape. Labels are
+    int64 [images], indices into `class_names`.
+
+    Raises:
+        DataError: a split is empty, has a wrong shape or dtype, more images than labels or fewer, or a label
+            that no class has.
+    """
+
+    name: str
+    train_images: Tensor = field(repr=False)
+    train_labels: Tensor = field(repr=False)
+    test_images: Tensor = field(repr=False)
+    test_labels: Tensor = field(repr=False)
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self._check_split("train", self.train_images, self.train_labels)
+        self._check_split("test", self.test_images, self.test_labels)
+        train_shape, test_shape = list(self.train_images.shape[1:]), list(self.test_images.shape[1:])
+        if train_shape != test_shape:
+            raise DataError(f"{self.name}: train images are {train_shape}, but test images {test_shape}")
+
+    def _check_split(self, split: str, images: Tensor, labels: Tensor) -> None:
+        where = f"{self.name}, {split} split"
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            expected = "torch.uint8 [images, channels, height, width]"
+            raise DataError(f"{where}: images are {images.dtype} {list(images.shape)}, expected {expected}")
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            found = f"{labels.dtype} {list(labels.shape)}"
+            raise DataError(f"{where}: labels are {found}, expected torch.int64 [images]")
+        if images.numel() == 0:
+            raise DataError(f"{where}: there are no images, their shape is {list(images.shape)}")
+        if len(images) != len(labels):
+            raise DataError(f"{where}: there are {len(images)} images but {len(labels)} labels")
+        low, high = (int(label) for label in labels.aminmax())
+        if low < 0 or high >= len(self.class_names):
+            expected = f"0..{len(self.class_names) - 1} for {len(self.class_names)} classes"
+            raise DataError(f"{where}: labels are {low}..{high}, expected {expected}")
+
+
+def load_dataset(name: str, root: Path | None = None, download: bool = True) -> ImageDataset:
+    """Return the data set `name`, one of `DATASET_NAMES`, whole.
+
+    `mnist-subset` comes with the package. The others are read from `data_root(root)`; only if files are
+    missing there, and `download` is true, are they fetched and written there.
+
+    Raises:
+        UsageError: there is no data set of that name.
+        DataError: the files are missing and were not downloaded, or they are damaged.
+    """
+    if name == SUBSET_NAME:
+        return _load_subset()
+    if name not in SOURCES:
+        raise unknown_name("data set", name, DATASET_NAMES)
+    source = SOURCES[name]
+    top = data_root(root)
+    folder = top / source.folder
+    dataset_class = getattr(torchvision_datasets(), source.torchvision_class)
+    missing = missing_files(folder, source.files)
+    if missing and not download:
+        raise _missing(name, source, top, missing, "downloading is switched off")
+    if missing:
+        try:
+            download_files(dataset_class, top, folder, source.files)
+        except (OSError, RuntimeError, HTTPException) as error:
+            # Of several mirrors torchvision gives a line each; the last tells enough.
+            reason = str(error).strip().rpartition("\n")[2].strip("<>. ") or type(error).__name__
+            raise _missing(name, source, top, missing, f"could not be downloaded ({reason})") from error
+    return _load_torchvision(name, source, dataset_class, top)
+
+
+def _missing(name: str, source: Source, root: Path, files: list[str], why: str) -> DataError:
+    lacking = "" if len(files) == len(source.files) else f" (no {', '.join(files)})"
+    return DataError(
+        f"data set {name!r} is not in {root / source.folder}{lacking} and {why}: name a folder that holds "
+        f"{source.folder} with --data-root or {ROOT_VARIABLE}, or use --data {SUBSET_NAME}, which needs none"
+    )
+
+
+def _load_subset() -> ImageDataset:
+    try:
+        with SUBSET_FILE.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return ImageDataset(
+                name=SUBSET_NAME,
+                train_images=torch.from_numpy(arrays["train_images"]).unsqueeze(1),
+                train_labels=torch.from_numpy(arrays["train_labels"]).long(),
+                test_images=torch.from_numpy(arrays["test_images"]).unsqueeze(1),
+                test_labels=torch.from_numpy(arrays["test_labels"]).long(),
+                class_names=_DIGITS,
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{SUBSET_FILE} cannot be read ({error}): install spiking-lfp again") from error
+
+
+def _load_torchvision(name: str, source: Source, dataset_class: Any, root: Path) -> ImageDataset:
+    folder = root / source.folder
+    try:
+        if source.files == IDX_FILES:
+            check_idx_files(folder, source.image_shape[1:], source.classes)
+        else:
+            meta = dataset_class.meta
+            listed = [*dataset_class.train_list, *dataset_class.test_list, (meta["filename"], meta["md5"])]
+            check_md5(folder, dict(listed))
+        with warnings.catch_warnings():
+            # NumPy 2.4.0 to 2.4.4 warn of pickles as old as CIFAR's.
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            train, test = (dataset_class(root, train=train) for train in (True, False))
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise DataError(f"data set {name!r} in {folder} cannot be read ({error})") from error
+    return ImageDataset(
+        name=name,
+        train_images=_channels_first(train.data),
+        train_labels=torch.as_tensor(train.targets),
+        test_images=_channels_first(test.data),
+        test_labels=torch.as_tensor(test.targets),
+        class_names=_DIGITS if name == "mnist" else tuple(train.classes),
+    )
+
+
+def _channels_first(images: Tensor | np.ndarray) -> Tensor:
+    """Return [N, C, H, W] of torchvision's [N, H, W] tensors and [N, H, W, C] arrays."""
+    if isinstance(images, Tensor):
+        return images.unsqueeze(1)
+    return torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -1,0 +1,23 @@
+"""Training runs: settings, loop, checkpoints, metrics."""
+
+from spiking_lfp.training.config import TrainConfig, preset_config, preset_names
+from spiking_lfp.training.files import read_metrics
+from spiking_lfp.training.loop import Watcher, evaluate, load_run, pick_device, read_config, resume, train
+from spiking_lfp.training.step import Meter, training_step, watch_spikes
+
+__all__ = [
+    "Meter",
+    "TrainConfig",
+    "Watcher",
+    "evaluate",
+    "load_run",
+    "pick_device",
+    "preset_config",
+    "preset_names",
+    "read_config",
+    "read_metrics",
+    "resume",
+    "train",
+    "training_step",
+    "watch_spikes",
+]

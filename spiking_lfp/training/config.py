@@ -1,0 +1,99 @@
+"""Every setting of a training run, typed and checked, and the presets that ship with the package."""
+
+import tomllib
+from importlib.resources import files
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.lif import Reset
+
+Count = Field(ge=1)
+
+
+class TrainConfig(BaseModel):
+    """The settings of a run; stored with it as `config.toml`.
+
+    A run is determined by its settings: the same settings on the same machine give the same numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    preset: str = Field("custom", description="name of the preset the settings started from")
+    network: Literal["mlp", "lenet"] = Field("mlp", description="network by name")
+    hidden: tuple[int, ...] = Field((1000, 1000), description="neurons of each hidden dense layer")
+    channels: tuple[int, ...] = Field((12, 64), description="channels of each convolution of the lenet")
+    data: str = Field("mnist-subset", description="data set by name")
+    steps: int = Field(25, ge=1, description="T, time steps for which an image is shown")
+    beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
+    threshold: float = Field(1.0, gt=0, description="firing threshold")
+    reset: Reset = Field("subtract", description="reset after a spike")
+    epochs: int = Field(3, ge=1, description="passes over the training images")
+    batch_size: int = Field(128, ge=1, description="images per update")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
+    lr: float = Field(1e-3, gt=0, description="learning rate at the start")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="course of the learning rate to 0")
+    clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")
+    normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
+    validation: float = Field(0.0, ge=0, lt=1, description="part of the training images held out to choose by")
+    patience: int = Field(
+        0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
+    )
+    seed: int = Field(0, ge=0, description="seed of weights and order")
+    log_every: int = Field(20, ge=1, description="batches between lines of metrics")
+    checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Self:
+        if self.patience and not self.validation:
+            raise ValueError("patience needs validation greater than 0: stopping by the test images would flatter them")
+        return self
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets in the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
+
+
+def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConfig:
+    """Return the preset called `name`, with `changes` to single settings.
+
+    Args:
+        name: one of `preset_names()`.
+        changes: settings by name; text is converted to the setting's type, and lists may be written "100,50".
+
+    Raises:
+        UsageError: for an unknown preset or setting, and values that do not fit.
+    """
+    if name not in preset_names():
+        raise unknown_name("preset", name, preset_names())
+    settings = tomllib.loads((_presets() / f"{name}.toml").read_text())
+    return checked_config({"preset": name, **settings, **(changes or {})})
+
+
+def checked_config(settings: dict[str, Any]) -> TrainConfig:
+    """Return the config with these settings, or raise a UsageError that says which one does not fit and why."""
+    for key, value in settings.items():
+        if key not in TrainConfig.model_fields:
+            raise unknown_name("setting", key, TrainConfig.model_fields)
+        if key in ("hidden", "channels") and isinstance(value, str):
+            settings = {**settings, key: [part for part in value.split(",") if part.strip()]}
+    try:
+        return TrainConfig(**settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        what = f"setting {where} = {problem['input']!r}: " if where else ""
+        raise UsageError(f"{what}{problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return the settings as TOML text that `checked_config` reads back to the same config."""
+    return tomli_w.dumps(config.model_dump(mode="json"))
+
+
+def _presets() -> Any:
+    return files("spiking_lfp.training") / "presets"

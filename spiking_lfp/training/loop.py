@@ -1,0 +1,369 @@
+"""Training runs from start to end, interruptible at any moment, and their evaluation."""
+
+import time
+import tomllib
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.data import ImageDataset, load_dataset
+from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.networks import build_network
+from spiking_lfp.optim import AdaptiveClip
+from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
+from spiking_lfp.training.files import (
+    CONFIG,
+    Metrics,
+    create_run_folder,
+    load_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
+from spiking_lfp.training.step import Meter, evaluation_step, training_step, watch_spikes
+
+
+class Watcher(Protocol):
+    """Is told how a run goes: the command line's progress bar, TensorBoard, a test."""
+
+    def start(self, folder: Path) -> None:
+        """Learn the run's folder, before the first update."""
+
+    def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
+        """Follow one update."""
+
+    def line(self, metrics: dict[str, Any]) -> None:
+        """Follow a line written to the run's metrics."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands, made of plain values for its checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    best_accuracy: float = -1.0
+    epochs_since_best: int = 0
+    stopped: bool = False
+    metrics_size: int = 0
+    meter: Meter = field(default_factory=Meter)
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Progress":
+        """Read what `dataclasses.asdict` made."""
+        return cls(**{**state, "meter": Meter(**state["meter"])})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 `[N, C, H, W]` and labels `[N]`, on the device that trains."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images as float32 in [0, 1] and labels."""
+        return self.images[indices].float().div_(255), self.labels[indices]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`, or the best one for "auto": CUDA where there is one, else the CPU.
+
+    Raises:
+        UsageError: if torch does not know the name, or finds no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UsageError(f"device {name!r} is not usable here: try cpu, or cuda on a machine with a GPU") from None
+
+
+def train(
+    config: TrainConfig,
+    out: Path | None = None,
+    data_root: Path | None = None,
+    device: str = "auto",
+    watchers: tuple[Watcher, ...] = (),
+) -> Path:
+    """Train a network from the start.
+
+    Args:
+        config: all settings.
+        out: folder of the run, new or empty; `runs/PRESET` (or `-2`, `-3`, ...) if None.
+        data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        watchers: are told how the run goes.
+
+    Returns:
+        The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
+
+    Raises:
+        UsageError: for settings that do not fit together or to the data.
+        DataError: if the data set is missing or damaged.
+        NonFiniteError: if NaN or infinity appears, with the layer's name.
+        RunError: if the folder cannot be written.
+    """
+    target = pick_device(device)
+    dataset = load_dataset(config.data, data_root)
+    torch.manual_seed(config.seed)
+    network = network_for(config, dataset)
+    folder = create_run_folder(out, config.preset)
+    write_atomically(folder / CONFIG, to_toml(config).encode())
+    run = _Run(config, folder, dataset, network.to(target), target, watchers)
+    run.save()
+    run.finish()
+    return folder
+
+
+def resume(
+    folder: Path, data_root: Path | None = None, device: str = "auto", watchers: tuple[Watcher, ...] = ()
+) -> Path:
+    """Go on with an interrupted run exactly where its checkpoint stands; on CPU the result is that of one go.
+
+    Args and errors are those of `train`; a run that is finished already is left as it is.
+    """
+    target = pick_device(device)
+    config = read_config(folder)
+    state = load_checkpoint(folder)
+    dataset = load_dataset(config.data, data_root)
+    run = _Run(config, folder, dataset, network_for(config, dataset).to(target), target, watchers)
+    run.restore(state)
+    run.finish()
+    return folder
+
+
+def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig]:
+    """Return the network of a run as its checkpoint has it, in evaluation mode, and the run's settings.
+
+    Raises:
+        RunError: if `folder` holds no readable run.
+    """
+    config, state = read_config(folder), load_checkpoint(folder)
+    shape = state["data"]
+    network = _network(config, shape["in_shape"], shape["classes"])
+    _restore(network.load_state_dict, state["network"], folder)
+    return network.to(pick_device(device)).eval(), config
+
+
+def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, batch_size: int = 500) -> Meter:
+    """Classify images by the output that spikes most.
+
+    Args:
+        network: from `[T, B, C, H, W]` to spikes `[T, B, classes]`.
+        images: uint8 `[N, C, H, W]`, on the network's device.
+        labels: `[N]`.
+        steps: T.
+        batch_size: images at a time.
+
+    Returns:
+        accuracy, mean reward and spike rate per layer.
+    """
+    meter, split = Meter(), Split(images, labels)
+    mode = network.training
+    network.eval()
+    with watch_spikes(network, meter):
+        for indices in torch.arange(len(split), device=images.device).split(batch_size):
+            evaluation_step(network, *split.batch(indices), steps, meter)
+    network.train(mode)
+    return meter
+
+
+def network_for(config: TrainConfig, dataset: ImageDataset) -> nn.Sequential:
+    """Build the network that `config` names, for samples and classes of `dataset`, with fresh weights."""
+    return _network(config, list(dataset.train_images.shape[1:]), len(dataset.class_names))
+
+
+def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
+    arguments: dict[str, Any] = {"channels": config.channels} if config.network == "lenet" else {}
+    return build_network(
+        config.network,
+        in_shape=in_shape,
+        classes=classes,
+        hidden=config.hidden,
+        beta=config.beta,
+        threshold=config.threshold,
+        reset=config.reset,
+        normalize_feedback=config.normalize_feedback,
+        **arguments,
+    )
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Read the settings of the run in `folder`.
+
+    Raises:
+        RunError: if there are none or they cannot be read.
+    """
+    path = folder / CONFIG
+    try:
+        return checked_config(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no run: expected {path}; give a folder that train made") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+
+
+class _Run:
+    """A run in memory: everything a checkpoint carries, and the loop."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        dataset: ImageDataset,
+        network: nn.Module,
+        device: torch.device,
+        watchers: tuple[Watcher, ...],
+    ) -> None:
+        self.config, self.folder, self.network, self.device, self.watchers = config, folder, network, device, watchers
+        self.data = {"in_shape": list(dataset.train_images.shape[1:]), "classes": len(dataset.class_names)}
+        whole = Split(dataset.train_images.to(device), dataset.train_labels.to(device))
+        held_out = round(len(whole) * config.validation)
+        if held_out == len(whole) or (config.validation and held_out == 0):
+            raise UsageError(f"validation = {config.validation} of {len(whole)} images leaves one part empty")
+        # the split must not change with anything but the seed
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(config.seed)).to(device)
+        kept = order[held_out:].sort().values
+        self.training = Split(whole.images[kept], whole.labels[kept]) if held_out else whole
+        self.evaluation = (
+            Split(whole.images[order[:held_out]], whole.labels[order[:held_out]])
+            if held_out
+            else Split(dataset.test_images.to(device), dataset.test_labels.to(device))
+        )
+        self.batches = -(-len(self.training) // config.batch_size)
+        self.optimizer = _optimizer(config, network)
+        self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
+        self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
+        self.progress = Progress()
+        self.metrics: Metrics | None = None
+        self.warned: set[str] = set()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "data": self.data,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "progress": asdict(self.progress),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        save_checkpoint(self.folder, state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        if state["data"] != self.data:
+            raise RunError(f"{self.folder} was trained on {state['data']}, the data are {self.data} now")
+        _restore(self.network.load_state_dict, state["network"], self.folder)
+        _restore(self.optimizer.load_state_dict, state["optimizer"], self.folder)
+        _restore(self.schedule.load_state_dict, state["schedule"], self.folder)
+        self.progress = Progress.of(state["progress"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+
+    def finish(self) -> None:
+        """Train up to the last epoch."""
+        self.metrics = Metrics(self.folder, self.progress.metrics_size)
+        for watcher in self.watchers:
+            watcher.start(self.folder)
+        while self.progress.epoch < self.config.epochs and not self.progress.stopped:
+            self.epoch()
+
+    def epoch(self) -> None:
+        """Train to the end of the current epoch, evaluate, and write a checkpoint."""
+        progress, config = self.progress, self.config
+        started = time.perf_counter()
+        self.network.train()
+        with watch_spikes(self.network, progress.meter):
+            for indices in self.remaining_batches():
+                images, labels = self.training.batch(indices)
+                lr = self.optimizer.param_groups[0]["lr"]
+                training_step(self.network, images, labels, config.steps, self.optimizer, self.clip, progress.meter)
+                self.schedule.step()
+                progress.batch += 1
+                for watcher in self.watchers:
+                    watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
+                if progress.batch % config.log_every == 0:
+                    self.log("batch", batch=progress.batch, lr=lr, **progress.meter.summary())
+                if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
+                    self.save()
+        seconds = time.perf_counter() - started
+        self.warn_of_silence()
+        outcome = evaluate(self.network, self.evaluation.images, self.evaluation.labels, config.steps)
+        better = outcome.accuracy > progress.best_accuracy
+        progress.best_accuracy = max(outcome.accuracy, progress.best_accuracy)
+        progress.epochs_since_best = 0 if better else progress.epochs_since_best + 1
+        progress.stopped = 0 < config.patience <= progress.epochs_since_best
+        self.log(
+            "epoch",
+            seconds=seconds,
+            lr=lr,
+            train=progress.meter.summary(),
+            validation=outcome.summary() if config.validation else None,
+            test=None if config.validation else outcome.summary(),
+        )
+        progress.epoch, progress.batch, progress.meter = progress.epoch + 1, 0, Meter()
+        self.save()
+
+    def remaining_batches(self) -> Iterator[Tensor]:
+        """Yield the indices of the batches of this epoch that are still to come; the order is that of the epoch."""
+        generator = torch.Generator().manual_seed(self.config.seed + 1_000_003 * (self.progress.epoch + 1))
+        order = torch.randperm(len(self.training), generator=generator).to(self.device)
+        yield from order.split(self.config.batch_size)[self.progress.batch :]
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Write one line of metrics."""
+        assert self.metrics is not None
+        line = {"kind": kind, "epoch": self.progress.epoch + 1, **values}
+        self.metrics.write(line)
+        self.progress.metrics_size = self.metrics.size
+        for watcher in self.watchers:
+            watcher.line(line)
+
+    def warn_of_silence(self) -> None:
+        """Warn once of each layer that did not spike during a whole epoch."""
+        for name in set(self.progress.meter.silent_layers()) - self.warned:
+            self.warned.add(name)
+            warnings.warn(
+                f"layer {name} did not spike during epoch {self.progress.epoch + 1}, so it and the layers before it "
+                "learn nothing: lower the threshold, raise beta or steps, or start from larger weights",
+                stacklevel=2,
+            )
+
+
+def _optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), config.lr, config.momentum, dampening=config.momentum)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(network.parameters(), config.lr)
+
+
+def _schedule(
+    config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    schedules = torch.optim.lr_scheduler
+    if config.schedule == "linear":
+        return schedules.LinearLR(optimizer, 1.0, 0.0, updates)
+    if config.schedule == "cosine":
+        return schedules.CosineAnnealingLR(optimizer, updates)
+    return schedules.ConstantLR(optimizer, 1.0)
+
+
+def _restore(load: Any, state: Any, folder: Path) -> None:
+    try:
+        load(state)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"the checkpoint in {folder} does not fit its settings: {reason}") from None

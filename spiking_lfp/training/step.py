@@ -1,0 +1,106 @@
+"""One training step, and what is seen of the layers while it runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from spiking_lfp.encoders import constant
+from spiking_lfp.layers import LIF
+from spiking_lfp.optim import AdaptiveClip
+from spiking_lfp.rewards import propagate, spike_count_reward
+
+
+@dataclass
+class Meter:
+    """Sums over images, kept as plain numbers so that a checkpoint can carry them.
+
+    Attributes:
+        images: how many were seen.
+        correct: how many were classified right.
+        reward: the reward summed over steps and classes, divided by T, of all images.
+        rates: per layer, the spikes per neuron and step, summed over images.
+    """
+
+    images: int = 0
+    correct: int = 0
+    reward: float = 0.0
+    rates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of images classified right."""
+        return self.correct / self.images
+
+    def summary(self) -> dict[str, object]:
+        """Return the means per image, for a line of metrics."""
+        return {
+            "accuracy": self.accuracy,
+            "reward": self.reward / self.images,
+            "spike_rates": {name: rate / self.images for name, rate in self.rates.items()},
+        }
+
+    def silent_layers(self) -> list[str]:
+        """Return the layers that did not spike at all."""
+        return [name for name, rate in self.rates.items() if rate == 0]
+
+
+@contextmanager
+def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
+    """Add up in `meter` the spike rates of all LIF layers while `network` runs; leaves no hook behind."""
+
+    def watcher(name: str) -> object:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
+            rate = spikes.detach().mean().item() * spikes.shape[1]
+            meter.rates[name] = meter.rates.get(name, 0.0) + rate
+
+        return hook
+
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LIF)]
+    handles = [module.register_forward_hook(watcher(name)) for name, module in layers]  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def training_step(
+    network: nn.Module,
+    images: Float[Tensor, "batch *i"],
+    labels: Int[Tensor, " batch"],
+    steps: int,
+    optimizer: torch.optim.Optimizer,
+    clip: AdaptiveClip | None,
+    meter: Meter,
+) -> None:
+    """Show `images` for `steps` steps, reward the spikes, and update `network` once; count the outcome in `meter`."""
+    optimizer.zero_grad()
+    spikes = network(constant(images, steps))
+    reward = spike_count_reward(spikes, labels) / steps
+    propagate(spikes, reward)
+    if clip is not None:
+        clip()
+    optimizer.step()
+    meter.images += len(labels)
+    meter.correct += _correct(spikes, labels)
+    meter.reward += reward.sum().item()
+
+
+@torch.no_grad()
+def evaluation_step(
+    network: nn.Module, images: Float[Tensor, "batch *i"], labels: Int[Tensor, " batch"], steps: int, meter: Meter
+) -> None:
+    """Show `images` for `steps` steps and count in `meter` how many are classified right."""
+    spikes = network(constant(images, steps))
+    meter.images += len(labels)
+    meter.correct += _correct(spikes, labels)
+    meter.reward += spike_count_reward(spikes, labels).sum().item() / steps
+
+
+def _correct(spikes: Tensor, labels: Tensor) -> int:
+    """Count the samples whose class spiked most; a tie goes to the first class."""
+    return int((spikes.detach().sum(0).argmax(-1) == labels).sum())

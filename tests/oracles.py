@@ -1,0 +1,232 @@
+"""Slow, obvious replicas of the mathematics, in float64: one neuron and one step at a time, no vector tricks.
+
+Written from the papers' formulas, not from the package. Layout: `[T, B, N]`, with samples flattened to N values.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+
+def per_neuron(value: float | Tensor, neurons: int) -> list[float]:
+    """One number for each neuron, from a scalar or from a tensor of one value per neuron."""
+    values = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
+    return values * neurons if len(values) == 1 else values
+
+
+def lif_forward(
+    current: Tensor, beta: float | Tensor, threshold: float | Tensor, reset: str, initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Spikes and membranes `[T, B, N]` of LIF neurons (LFP eq. A.14, A.15)."""
+    steps, batch, neurons = current.shape
+    decay, theta = per_neuron(beta, neurons), per_neuron(threshold, neurons)
+    spikes, membranes = torch.zeros_like(current), torch.zeros_like(current)
+    for b, n in product(range(batch), range(neurons)):
+        u, s = 0.0, 0.0
+        if initial is not None:
+            u = initial[b, n].item()
+            s = 1.0 if u - theta[n] > 0 else 0.0
+        for t in range(steps):
+            arrived = current[t, b, n].item()
+            if reset == "subtract":
+                u = decay[n] * u + arrived - theta[n] * s
+            elif reset == "zero":
+                u = decay[n] * u * (1 - s) + arrived
+            elif reset == "none":
+                u = decay[n] * u + arrived
+            s = 1.0 if u - theta[n] > 0 else 0.0
+            spikes[t, b, n], membranes[t, b, n] = s, u
+    return spikes, membranes
+
+
+def lif_feedback(
+    current: Tensor,
+    spikes: Tensor,
+    membranes: Tensor,
+    on_spikes: Tensor,
+    on_final: Tensor | None,
+    beta: float | Tensor,
+    threshold: float | Tensor,
+    reset: str,
+    epsilon: float,
+    initial: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`q` `[T, B, N]` and the feedback on the initial membrane `[B, N]`, by LFP-epsilon through time.
+
+    rho[t] = r_S[t] + m[t+1], q[t] = rho[t] / (|U[t-1]| + |V[t] - U[t-1]| + eps), m[t] = beta * U[t-1] * q[t]
+    (reset "zero": only what survived the reset is handed on), with V[t] = beta * U[t-1] + I[t].
+    """
+    steps, batch, neurons = current.shape
+    decay, theta = per_neuron(beta, neurons), per_neuron(threshold, neurons)
+    q, on_initial = torch.zeros_like(current), torch.zeros_like(current[0])
+    for b, n in product(range(batch), range(neurons)):
+        m = 0.0 if on_final is None else on_final[b, n].item()
+        for t in reversed(range(steps)):
+            if t > 0:
+                u, s = membranes[t - 1, b, n].item(), spikes[t - 1, b, n].item()
+            else:
+                u = 0.0 if initial is None else initial[b, n].item()
+                s = 1.0 if u - theta[n] > 0 else 0.0
+            v = decay[n] * u + current[t, b, n].item()
+            rho = on_spikes[t, b, n].item() + m
+            q_t = rho / (abs(u) + abs(v - u) + epsilon)
+            q[t, b, n] = q_t
+            m = decay[n] * u * q_t
+            if reset == "zero":
+                m *= 1 - s
+        on_initial[b, n] = m
+    return q, on_initial
+
+
+@dataclass
+class Wires:
+    """A synapse as what it is: wires from inputs to outputs, several of which may share one weight.
+
+    Attributes:
+        wires: (output, input, index of the weight) of each.
+        biases: for each output the index of its bias.
+        outputs: the shape of one sample's outputs.
+    """
+
+    wires: list[tuple[int, int, tuple[int, ...]]]
+    biases: list[int]
+    outputs: tuple[int, ...]
+
+
+def wires_of(synapse: nn.Module, in_shape: tuple[int, ...]) -> Wires:
+    if isinstance(synapse, nn.Linear):
+        pairs = product(range(synapse.out_features), range(synapse.in_features))
+        return Wires([(o, i, (o, i)) for o, i in pairs], list(range(synapse.out_features)), (synapse.out_features,))
+    assert isinstance(synapse, nn.Conv2d)
+    channels, height, width = in_shape
+    (kh, kw), (sh, sw), (dh, dw) = synapse.kernel_size, synapse.stride, synapse.dilation
+    if synapse.padding == "valid":
+        ph, pw = 0, 0
+    elif synapse.padding == "same":
+        ph, pw = dh * (kh - 1) // 2, dw * (kw - 1) // 2
+    else:
+        ph, pw = synapse.padding
+    out_height = (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1
+    out_width = (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    group_in, group_out = channels // synapse.groups, synapse.out_channels // synapse.groups
+    outputs = list(product(range(synapse.out_channels), range(out_height), range(out_width)))
+    wires = []
+    for o, (channel, y, x) in enumerate(outputs):
+        for c, i, j in product(range(group_in), range(kh), range(kw)):
+            source = channel // group_out * group_in + c
+            row, column = y * sh + i * dh - ph, x * sw + j * dw - pw
+            if 0 <= row < height and 0 <= column < width:
+                wires.append((o, (source * height + row) * width + column, (channel, c, i, j)))
+    return Wires(wires, [channel for channel, _, _ in outputs], (synapse.out_channels, out_height, out_width))
+
+
+@dataclass
+class Result:
+    """What a layer gave and handed on, in the shapes of its tensors; updates are to be added to the parameters."""
+
+    output: Tensor
+    on_input: Tensor
+    weight_update: Tensor
+    bias_update: Tensor | None
+    final: Tensor | None = None
+    on_initial: Tensor | None = None
+
+
+class _Layer:
+    def __init__(self, synapse: nn.Module, x: Tensor) -> None:
+        self.x = x.detach()
+        self.weight = synapse.weight.detach().double()
+        self.bias = None if synapse.bias is None else synapse.bias.detach().double()
+        self.wires = wires_of(synapse, tuple(x.shape[2:]))
+        self.matrix = torch.zeros(len(self.wires.biases), x[0, 0].numel(), dtype=torch.float64)
+        for o, i, index in self.wires.wires:
+            self.matrix[o, i] = self.weight[index]
+        self.flat = self.x.double().flatten(2)
+        self.current = self.flat @ self.matrix.T
+        if self.bias is not None:
+            self.current += self.bias[self.wires.biases]
+
+    def result(self, output: Tensor, q: Tensor) -> Result:
+        """Hand `q` through the synapse: r_i = a_i sum_j w_ij q_j, d_ij = |w_ij| a_i q_j (LFP eq. 2-4)."""
+        on_input = self.flat * (q @ self.matrix)
+        pairs = torch.einsum("tbo,tbi->oi", q, self.flat)
+        weight_update = torch.zeros_like(self.weight)
+        for o, i, index in self.wires.wires:
+            weight_update[index] += self.weight[index].abs() * pairs[o, i]
+        bias_update = None
+        if self.bias is not None:
+            bias_update = torch.zeros_like(self.bias)
+            for o, index in enumerate(self.wires.biases):
+                bias_update[index] += self.bias[index].abs() * q[:, :, o].sum()
+        output = output.view(*self.x.shape[:2], *self.wires.outputs)
+        return Result(output, on_input.view_as(self.x), weight_update, bias_update)
+
+
+def lif_layer(
+    synapse: nn.Module,
+    x: Tensor,
+    on_spikes: Tensor,
+    beta: float | Tensor,
+    threshold: float | Tensor,
+    reset: str,
+    epsilon: float,
+    initial: Tensor | None = None,
+    on_final: Tensor | None = None,
+) -> Result:
+    """A synapse and its LIF neurons, forward and back."""
+    layer = _Layer(synapse, x)
+    start = None if initial is None else initial.detach().flatten(1)
+    end = None if on_final is None else on_final.flatten(1)
+    spikes, membranes = lif_forward(layer.current, beta, threshold, reset, start)
+    q, on_initial = lif_feedback(
+        layer.current, spikes, membranes, on_spikes.flatten(2), end, beta, threshold, reset, epsilon, start
+    )
+    result = layer.result(spikes, q)
+    shape = result.output.shape[1:]
+    result.final, result.on_initial = membranes[-1].view(shape), on_initial.view(shape)
+    return result
+
+
+def affine_layer(synapse: nn.Module, x: Tensor, feedback: Tensor, epsilon: float) -> Result:
+    """A synapse without neurons: q_j = sign(z_j) r_j / (|z_j| + eps) (LFP eq. 8, 9)."""
+    layer = _Layer(synapse, x)
+    z = layer.current
+    return layer.result(z, z.sign() * feedback.flatten(2) / (z.abs() + epsilon))
+
+
+def avg_pool(
+    x: Tensor, feedback: Tensor, kernel: int, stride: int, padding: int, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """The mean and the feedback on `x`: a convolution, channel by channel, whose weights are all 1 / kernel**2."""
+    channels = x.shape[2]
+    mean = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False).double()
+    nn.init.constant_(mean.weight, 1 / kernel**2)
+    result = affine_layer(mean, x, feedback, epsilon)
+    return result.output, result.on_input
+
+
+def add(a: Tensor, b: Tensor, feedback: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The feedback on the two terms of a sum."""
+    z = a + b
+    q = z.sign() * feedback / (z.abs() + epsilon)
+    return a * q, b * q
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def spike_count_reward(spikes: Tensor, labels: Tensor) -> Tensor:
+    """LFP eq. A.16, entry by entry."""
+    steps, batch, classes = spikes.shape
+    reward = torch.zeros(steps, batch, classes, dtype=torch.float64)
+    for t, b, c in product(range(steps), range(batch), range(classes)):
+        o = [spikes[s, b, c].item() for s in range(steps)]
+        if c == labels[b]:
+            reward[t, b, c] = 1 - sigmoid(sum(o) - steps / 2)
+        else:
+            reward[t, b, c] = -o[t] * (1 - sigmoid(sum(abs(value - 1) for value in o) - steps / 2))
+    return reward
