@@ -1,0 +1,112 @@
+"""Time a training step of spiking_lfp against lfprop and snnTorch, side by side in one run.
+
+    python benchmarks/steps.py                       all networks, T = 5, 15, 25
+    python benchmarks/steps.py --networks 784-1000-10 --steps 15 --rounds 3
+
+All methods get the same network, real digits, batch, Adam and threads, each in a process of its own. They take turns,
+so that a busy machine slows all alike: read the ratios. Prints a table, writes JSON.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from environments import HERE, python_of
+from methods import METHODS, NETWORKS
+from rich.console import Console
+from rich.table import Table
+
+
+class Worker:
+    """A method at work in its own process."""
+
+    def __init__(self, method: str, network: str, steps: int, batch: int, threads: int) -> None:
+        self.process = subprocess.Popen(
+            [python_of(method), str(HERE / "worker.py"), method, network, str(steps), str(batch), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+        self.memory: float = self._answer()
+        self.times: list[float] = []
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("error: a worker died; its own message stands above")
+        return json.loads(line)
+
+    def run(self, count: int) -> None:
+        """Take `count` steps, and keep their times."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        self.times += self._answer()
+
+    def stop(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def main(
+    networks: Annotated[list[str] | None, typer.Option(help="Networks, all if none is named.")] = None,
+    steps: Annotated[list[int] | None, typer.Option(help="T, by default 5, 15 and 25.")] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Methods, all if none is named.")] = None,
+    batch: int = 128,
+    rounds: Annotated[int, typer.Option(help="Turns of each method.")] = 5,
+    per_round: Annotated[int, typer.Option(help="Training steps a turn.")] = 3,
+    threads: Annotated[int, typer.Option(help="Threads of each process.")] = os.cpu_count() or 1,
+    output: Path = HERE / "results" / "steps.json",
+) -> None:
+    """Time training steps side by side."""
+    chosen = methods or list(METHODS)
+    table = Table("network", "T", *[f"{name} [ms]" for name in chosen])
+    for name in chosen[1:]:
+        table.add_column(f"{name} / {chosen[0]}")
+    for name in chosen:
+        table.add_column(f"{name} [MB]")
+    results = []
+    for network in networks or list(NETWORKS):
+        for length in steps or [5, 15, 25]:
+            workers = {name: Worker(name, network, length, batch, threads) for name in chosen}
+            for _ in range(rounds):
+                for worker in workers.values():
+                    worker.run(per_round)
+            for worker in workers.values():
+                worker.stop()
+            times = {name: statistics.median(worker.times) for name, worker in workers.items()}
+            memory = {name: worker.memory for name, worker in workers.items()}
+            results.append(
+                {"network": network, "T": length, "median_ms": times, "peak_mb": memory}
+                | {"all_ms": {name: worker.times for name, worker in workers.items()}}
+            )
+            table.add_row(
+                network,
+                str(length),
+                *[f"{value:.1f}" for value in times.values()],
+                *[f"{times[name] / times[chosen[0]]:.2f}" for name in chosen[1:]],
+                *[f"{value:.0f}" for value in memory.values()],
+            )
+    Console(width=160).print(table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": threads,
+        "batch": batch,
+        "large_pages": os.environ.get("THP_MEM_ALLOC_ENABLE", "0"),
+    }
+    output.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,251 @@
+"""What cannot work is refused: with the right class, in one sentence, naming the layer."""
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp import (
+    LIF,
+    Affine,
+    AvgPool2d,
+    DataError,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    NonFiniteError,
+    RunError,
+    SpikingLFPError,
+    UsageError,
+    add,
+    logit_reward,
+    name_layers,
+    propagate,
+)
+from spiking_lfp.errors import unknown_name
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    network = nn.Sequential(LIF(nn.Conv2d(2, 3, 3)), MaxPool2d(2), Flatten(), LIF(nn.Linear(12, 4)), Affine(nn.Linear(4, 2)))
+    name_layers(network)
+    return network
+
+
+def raised(kind: type[SpikingLFPError], action: Callable[[], object], *words: str) -> str:
+    """Return the message of the error: a single sentence that holds all `words`."""
+    with pytest.raises(kind) as caught:
+        action()
+    assert caught.type is kind
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not re.search(r"\.\s", message)
+    assert [word for word in words if word not in message] == []
+    return message
+
+
+# ---------------------------------------------------------------- shapes, types, devices
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "found"),
+    [
+        (0, (5, 3, 2, 6), "[2, 6]"),  # no channels
+        (0, (5, 3, 4, 6, 6), "[4, 6, 6]"),  # wrong channels
+        (0, (5, 3, 2, 2, 6), "[2, 2, 6]"),  # lower than the kernel
+        (0, (5, 3, 2, 6, 2), "[2, 6, 2]"),  # narrower than the kernel
+        (0, (5, 3, 1, 2, 6, 6), "[1, 2, 6, 6]"),  # one axis too many
+        (3, (5, 3, 11), "[11]"),
+        (3, (5, 3, 3, 4), "[3, 4]"),  # not flattened
+        (4, (5, 3, 5), "[5]"),
+    ],
+)
+def test_samples_of_another_shape(network: nn.Sequential, layer: int, shape: tuple[int, ...], found: str) -> None:
+    raised(UsageError, lambda: network[layer](torch.zeros(shape)), f"layer {layer}", "[T, B, ...]", f"found {found}")
+
+
+@pytest.mark.parametrize("layer", [3, 4])
+@pytest.mark.parametrize("kind", ["no steps", "no samples", "no time"])
+def test_empty_sequences(network: nn.Sequential, layer: int, kind: str) -> None:
+    inputs = network[layer].synapse.in_features
+    shape = {"no steps": (0, 3, inputs), "no samples": (5, 0, inputs), "no time": (3, inputs)}[kind]
+    raised(UsageError, lambda: network[layer](torch.zeros(shape)), f"layer {layer}", "one step", str(list(shape)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize("layer", [3, 4])
+def test_inputs_of_another_type(network: nn.Sequential, layer: int, dtype: torch.dtype) -> None:
+    x = torch.zeros(5, 3, network[layer].synapse.in_features, dtype=dtype)
+    raised(UsageError, lambda: network[layer](x), f"layer {layer}", str(dtype), "torch.float32", ".to()")
+
+
+def test_inputs_on_another_device(network: nn.Sequential) -> None:
+    x = torch.zeros(5, 3, 12, device="meta")
+    raised(UsageError, lambda: network[3](x), "layer 3", "meta", "cpu", ".to()")
+
+
+@pytest.mark.parametrize("membrane", [torch.zeros(3, 5), torch.zeros(4, 4), torch.zeros(3, 2, 2), torch.zeros(3, 4).double()])
+def test_a_membrane_that_does_not_fit(network: nn.Sequential, membrane: Tensor) -> None:
+    """Too large ones only: had the kernel gone on with a smaller one, it would have read what is not its own."""
+    raised(UsageError, lambda: network[3].run(torch.zeros(5, 3, 12), membrane), "layer 3", "membrane")
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d(3), AvgPool2d(3)])
+@pytest.mark.parametrize("shape", [(4, 2, 3, 5), (4, 2, 1, 2, 5), (4, 2, 1, 5, 2), (1, 4, 2, 1, 5, 5)])
+def test_pooling_of_what_is_no_image(pool: nn.Module, shape: tuple[int, ...]) -> None:
+    raised(UsageError, lambda: pool(torch.zeros(shape)), repr(pool), "[T, B, C, height, width]", str(list(shape)))
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
+@pytest.mark.parametrize(("kernel", "stride"), [(0, None), (-1, None), (2, 0), (2, -1)])
+def test_windows_without_size(pool: type[nn.Module], kernel: int, stride: int | None) -> None:
+    raised(UsageError, lambda: pool(kernel, stride), "at least 1")
+
+
+def test_terms_of_different_shapes() -> None:
+    raised(UsageError, lambda: add(torch.zeros(4, 2, 3), torch.zeros(4, 1, 3)), "[4, 2, 3]", "[4, 1, 3]")
+
+
+# ---------------------------------------------------------------- constants
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5, 1.001, math.nan, math.inf, torch.tensor([0.5, 0.0]), torch.tensor([0.5, math.nan])])
+def test_beta_out_of_range(beta: float | Tensor) -> None:
+    raised(UsageError, lambda: LIF(nn.Linear(3, 2), beta=beta), "beta must be greater than 0 and at most 1")
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan, math.inf, torch.tensor([1.0, 0.0]), torch.tensor([1.0, math.nan])])
+def test_threshold_out_of_range(threshold: float | Tensor) -> None:
+    raised(UsageError, lambda: LIF(nn.Linear(3, 2), threshold=threshold), "threshold must be finite and greater than 0")
+
+
+def test_the_ends_of_the_ranges_are_in() -> None:
+    LIF(nn.Linear(3, 2), beta=1.0, threshold=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 1), (1, 4), (5, 4)])
+@pytest.mark.parametrize("constant", ["beta", "threshold"])
+def test_constants_that_do_not_fit_the_neurons(constant: str, shape: tuple[int, ...]) -> None:
+    layer = LIF(nn.Linear(12, 4), **{constant: torch.full(shape, 0.5)})
+    name_layers(nn.Sequential(layer))
+    raised(UsageError, lambda: layer(torch.zeros(5, 3, 12)), "layer 0", constant, str(list(shape)))
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
+def test_dropout_out_of_range(p: float) -> None:
+    raised(UsageError, lambda: Dropout(p), "p must be at least 0 and less than 1")
+
+
+def test_unknown_reset() -> None:
+    raised(UsageError, lambda: LIF(nn.Linear(3, 2), reset="soft"), "subtract, zero, none", "'soft'")
+
+
+# ---------------------------------------------------------------- synapses
+
+
+@pytest.mark.parametrize("module", [nn.Conv1d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Identity(), nn.Bilinear(2, 2, 2)])
+@pytest.mark.parametrize("layer", [LIF, Affine])
+def test_unsupported_synapses(layer: Callable[[nn.Module], nn.Module], module: nn.Module) -> None:
+    raised(UsageError, lambda: layer(module), "nn.Linear or nn.Conv2d", type(module).__name__)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_with_other_than_zeros(mode: str) -> None:
+    raised(UsageError, lambda: LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode)), repr(mode), "'zeros'")
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), ((3, 4), 1), ((4, 3), (1, 2))])
+def test_same_padding_that_is_uneven(kernel: int | tuple[int, int], dilation: int | tuple[int, int]) -> None:
+    raised(UsageError, lambda: LIF(nn.Conv2d(1, 1, kernel, padding="same", dilation=dilation)), "unevenly", "odd kernel")
+
+
+def test_same_padding_of_an_even_kernel_with_even_dilation_is_even() -> None:
+    assert LIF(nn.Conv2d(1, 1, 2, padding="same", dilation=2))(torch.zeros(3, 1, 1, 5, 6)).shape == (3, 1, 1, 5, 6)
+
+
+# ---------------------------------------------------------------- NaN and infinity
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["first step", "last step", "weight", "bias"])
+def test_membranes_that_are_not_finite(where: str, value: float, reset: str) -> None:
+    layer = LIF(nn.Linear(2, 3), reset=reset)  # type: ignore[arg-type]
+    layer.name = "the.layer"
+    nn.init.constant_(layer.synapse.weight, 0.5)  # all of one sign: a reset to zero could hide an infinity
+    x = torch.ones(4, 2, 2)
+    with torch.no_grad():
+        if where == "weight":
+            layer.synapse.weight[1, 1] = value
+        elif where == "bias":
+            layer.synapse.bias[2] = value
+        else:
+            x[0 if where == "first step" else 3, 1, 0] = value
+    raised(NonFiniteError, lambda: layer(x), "layer the.layer", "membrane", "NaN or infinity")
+
+
+def test_an_initial_membrane_that_is_not_finite() -> None:
+    layer = LIF(nn.Linear(2, 3))
+    raised(NonFiniteError, lambda: layer.run(torch.ones(4, 2, 2), torch.full((2, 3), math.nan)), "membrane")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_membrane_that_is_not_finite_without_learning(network: nn.Sequential, value: float) -> None:
+    with torch.no_grad():
+        raised(NonFiniteError, lambda: network(torch.full((3, 1, 2, 6, 6), value)), "layer 0")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_pooling_hides_no_nan(dtype: torch.dtype, place: int) -> None:
+    """Compiled or not, NaN reaches the next layer, which says so."""
+    window = torch.tensor([1.0, 2.0, 0.0, 3.0], dtype=dtype)
+    window[place] = math.nan
+    assert MaxPool2d(2)(window.view(1, 1, 1, 2, 2)).isnan().all()
+
+
+@pytest.mark.parametrize("layer", [LIF(nn.Linear(2, 3)), Affine(nn.Linear(2, 3)), LIF(nn.Linear(2, 3, bias=False))])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_feedback_that_is_not_finite(layer: LIF | Affine, value: float) -> None:
+    layer.name = "the.layer"
+    out = layer(torch.rand(4, 2, 2))
+    feedback = torch.zeros_like(out)
+    feedback[1, 1, 1] = value
+    raised(NonFiniteError, lambda: out.backward(feedback), "layer the.layer", "feedback", "AdaptiveClip")
+
+
+def test_feedback_that_grows_beyond_all_numbers_is_noticed_in_a_frozen_layer_too() -> None:
+    layer = LIF(nn.Linear(2, 3), threshold=0.01).requires_grad_(False)
+    layer.name = "the.layer"
+    x = torch.rand(4, 2, 2, requires_grad=True)
+    spikes = layer(x)
+    raised(NonFiniteError, lambda: propagate(spikes, torch.full_like(spikes, 3e38)), "layer the.layer", "feedback")
+
+
+def test_a_nan_in_analogue_outputs_is_stopped_at_the_door() -> None:
+    out = Affine(nn.Linear(2, 3))(torch.full((1, 2, 2), math.nan))
+    reward = logit_reward(out, torch.tensor([0, 1]))
+    raised(NonFiniteError, lambda: propagate(out, reward), "the reward holds NaN")
+
+
+# ---------------------------------------------------------------- the errors themselves
+
+
+def test_errors_can_be_caught_by_what_they_mean_elsewhere() -> None:
+    assert issubclass(UsageError, ValueError)
+    assert issubclass(NonFiniteError, FloatingPointError)
+    for kind in (UsageError, DataError, NonFiniteError, RunError):
+        assert issubclass(kind, SpikingLFPError)
+        assert (kind is UsageError) == issubclass(kind, UsageError)
+
+
+def test_unknown_names_get_a_hint_where_one_is_near() -> None:
+    assert str(unknown_name("rule", "epsilom", ["zero", "epsilon"])) == (
+        "unknown rule 'epsilom': did you mean 'epsilon'? known are epsilon, zero"
+    )
+    assert "did you mean" not in str(unknown_name("rule", "qqq", ["zero", "epsilon"]))
