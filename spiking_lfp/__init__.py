@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from spiking_lfp.data import load_dataset
     from spiking_lfp.encoders import constant
     from spiking_lfp.errors import DataError, NonFiniteError, RunError, SpikingLFPError, UsageError
+    from spiking_lfp.kernels.memory import reuse_freed_memory
     from spiking_lfp.layers import (
         LIF,
         Affine,
@@ -30,6 +31,7 @@ _HOME = {
     "data": ["load_dataset"],
     "encoders": ["constant"],
     "errors": ["DataError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
+    "kernels.memory": ["reuse_freed_memory"],
     "layers": [
         "LIF",
         "Affine",
@@ -74,6 +76,7 @@ __all__ = [
     "mlp",
     "name_layers",
     "propagate",
+    "reuse_freed_memory",
     "spike_count_reward",
 ]
 

@@ -1,6 +1,5 @@
 """The command `spiking-lfp`: thin, everything it does can be done from Python."""
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -34,8 +33,6 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as train made 
 
 def main() -> None:
     """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
-    # large pages for large tensors, read by torch when it starts: a step of a LeNet is a third faster
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     warnings.showwarning = lambda message, *_, **__: err.print(
         f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
     )
@@ -74,8 +71,10 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a network with LFP, draw how it learned, and keep it in a run folder."""
-    from spiking_lfp import training
+    from spiking_lfp import reuse_freed_memory, training
     from spiking_lfp.training.watch import ProgressBar, TensorBoard
+
+    reuse_freed_memory()
 
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr

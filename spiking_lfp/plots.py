@@ -23,17 +23,9 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path) -> None:
         path: PNG file to write.
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
-    batches = [line for line in metrics if line["kind"] == "batch"]
-    per_epoch = max((line["batch"] for line in batches), default=1)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(
-        [line["epoch"] - 1 + line["batch"] / per_epoch for line in batches],
-        [100 * line["accuracy"] for line in batches],
-        color="tab:blue",
-        alpha=0.6,
-        label="training, mean of the epoch so far",
-    )
+    axes.plot(*_recent_accuracy(metrics), color="tab:blue", alpha=0.6, label="training, latest batches")
     held_out = "validation" if epochs[0]["validation"] else "test"
     accuracies = [100 * line[held_out]["accuracy"] for line in epochs]
     axes.plot([line["epoch"] for line in epochs], accuracies, "o-", color="tab:orange", label=held_out)
@@ -82,6 +74,21 @@ def spike_raster(
             yticks=range(len(shown)) if few else [],
         )
     _save(figure, path)
+
+
+def _recent_accuracy(metrics: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return epochs and accuracies in percent of the images between one line of metrics and the next."""
+    epochs, accuracies = [], []
+    images = correct = 0.0
+    for line in metrics:
+        if line["kind"] == "epoch":
+            images = correct = 0.0
+            continue
+        right = line["accuracy"] * line["images"]
+        epochs.append(line["epoch"] - 1 + line["batch"] / line["batches"])
+        accuracies.append(100 * (right - correct) / (line["images"] - images))
+        images, correct = line["images"], right
+    return epochs, accuracies
 
 
 def _shown(train: Tensor) -> Integer[Tensor, " shown"]:

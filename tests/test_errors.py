@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 
 @pytest.fixture
 def network() -> nn.Sequential:
-    network = nn.Sequential(LIF(nn.Conv2d(2, 3, 3)), MaxPool2d(2), Flatten(), LIF(nn.Linear(12, 4)), Affine(nn.Linear(4, 2)))
+    network = nn.Sequential(
+        LIF(nn.Conv2d(2, 3, 3)), MaxPool2d(2), Flatten(), LIF(nn.Linear(12, 4)), Affine(nn.Linear(4, 2))
+    )
     name_layers(network)
     return network
 
@@ -89,7 +91,9 @@ def test_inputs_on_another_device(network: nn.Sequential) -> None:
     raised(UsageError, lambda: network[3](x), "layer 3", "meta", "cpu", ".to()")
 
 
-@pytest.mark.parametrize("membrane", [torch.zeros(3, 5), torch.zeros(4, 4), torch.zeros(3, 2, 2), torch.zeros(3, 4).double()])
+@pytest.mark.parametrize(
+    "membrane", [torch.zeros(3, 5), torch.zeros(4, 4), torch.zeros(3, 2, 2), torch.zeros(3, 4).double()]
+)
 def test_a_membrane_that_does_not_fit(network: nn.Sequential, membrane: Tensor) -> None:
     """Too large ones only: had the kernel gone on with a smaller one, it would have read what is not its own."""
     raised(UsageError, lambda: network[3].run(torch.zeros(5, 3, 12), membrane), "layer 3", "membrane")
@@ -114,12 +118,16 @@ def test_terms_of_different_shapes() -> None:
 # ---------------------------------------------------------------- constants
 
 
-@pytest.mark.parametrize("beta", [0.0, -0.5, 1.001, math.nan, math.inf, torch.tensor([0.5, 0.0]), torch.tensor([0.5, math.nan])])
+@pytest.mark.parametrize(
+    "beta", [0.0, -0.5, 1.001, math.nan, math.inf, torch.tensor([0.5, 0.0]), torch.tensor([0.5, math.nan])]
+)
 def test_beta_out_of_range(beta: float | Tensor) -> None:
     raised(UsageError, lambda: LIF(nn.Linear(3, 2), beta=beta), "beta must be greater than 0 and at most 1")
 
 
-@pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan, math.inf, torch.tensor([1.0, 0.0]), torch.tensor([1.0, math.nan])])
+@pytest.mark.parametrize(
+    "threshold", [0.0, -1.0, math.nan, math.inf, torch.tensor([1.0, 0.0]), torch.tensor([1.0, math.nan])]
+)
 def test_threshold_out_of_range(threshold: float | Tensor) -> None:
     raised(UsageError, lambda: LIF(nn.Linear(3, 2), threshold=threshold), "threshold must be finite and greater than 0")
 
@@ -148,7 +156,9 @@ def test_unknown_reset() -> None:
 # ---------------------------------------------------------------- synapses
 
 
-@pytest.mark.parametrize("module", [nn.Conv1d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Identity(), nn.Bilinear(2, 2, 2)])
+@pytest.mark.parametrize(
+    "module", [nn.Conv1d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Identity(), nn.Bilinear(2, 2, 2)]
+)
 @pytest.mark.parametrize("layer", [LIF, Affine])
 def test_unsupported_synapses(layer: Callable[[nn.Module], nn.Module], module: nn.Module) -> None:
     raised(UsageError, lambda: layer(module), "nn.Linear or nn.Conv2d", type(module).__name__)
@@ -161,7 +171,9 @@ def test_padding_with_other_than_zeros(mode: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), ((3, 4), 1), ((4, 3), (1, 2))])
 def test_same_padding_that_is_uneven(kernel: int | tuple[int, int], dilation: int | tuple[int, int]) -> None:
-    raised(UsageError, lambda: LIF(nn.Conv2d(1, 1, kernel, padding="same", dilation=dilation)), "unevenly", "odd kernel")
+    raised(
+        UsageError, lambda: LIF(nn.Conv2d(1, 1, kernel, padding="same", dilation=dilation)), "unevenly", "odd kernel"
+    )
 
 
 def test_same_padding_of_an_even_kernel_with_even_dilation_is_even() -> None:

@@ -45,7 +45,9 @@ def snntorch_run(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("reset", RESETS)
-@pytest.mark.parametrize(("beta", "threshold", "steps"), [(0.3, 1.0, 7), (0.9, 0.7, 25), (0.95, 2.5, 100), (1.0, 1, 50)])
+@pytest.mark.parametrize(
+    ("beta", "threshold", "steps"), [(0.3, 1.0, 7), (0.9, 0.7, 25), (0.95, 2.5, 100), (1.0, 1, 50)]
+)
 def test_neurons_equal_snntorch_to_the_bit(
     forward: Forward, dtype: torch.dtype, reset: str, beta: float, threshold: float, steps: int
 ) -> None:
@@ -205,7 +207,7 @@ def assert_kernels_agree(
         assert ((found - expected).abs() <= tolerance * scale).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(case=cases(), final_feedback=st.booleans(), summed=st.booleans(), epsilon=st.sampled_from([1e-6, 0.01]))
 def test_compiled_equals_reference(case: Case, final_feedback: bool, summed: bool, epsilon: float) -> None:
     assert_kernels_agree(*case, final_feedback, summed, epsilon)
@@ -243,7 +245,9 @@ def test_a_replayed_trace_gives_the_feedback_of_the_recorded_one(reset: Reset) -
 
 
 def test_summed_is_the_sum_over_time() -> None:
-    _, _, trace = cpu.forward(torch.randn(1, 2, 5, dtype=torch.float64), 9, neuron(0.9, 1.0, "subtract", torch.float64), None)
+    _, _, trace = cpu.forward(
+        torch.randn(1, 2, 5, dtype=torch.float64), 9, neuron(0.9, 1.0, "subtract", torch.float64), None
+    )
     reward = torch.randn(9, 2, 5, dtype=torch.float64)
     for feedback in (
         lambda summed: lif.feedback(trace, reward, None, Epsilon(), summed)[0],
@@ -350,4 +354,3 @@ def test_a_detached_membrane_stops_the_feedback() -> None:
     spikes, _ = layer.run(x[4:], membrane.detach())
     spikes.backward(torch.ones_like(spikes))
     assert first.grad is None
-

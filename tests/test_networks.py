@@ -140,12 +140,12 @@ def test_the_smallest_samples_that_two_convolutions_of_5_take(shape: tuple[int, 
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:
-    with pytest.raises(UsageError, match="unknown network 'lenett': did you mean 'lenet'\\? known are lenet, mlp"):
+    with pytest.raises(UsageError, match=r"unknown network 'lenett': did you mean 'lenet'\? known are lenet, mlp"):
         build_network("lenett")
     with pytest.raises(UsageError, match="unknown network 'xyz': known are lenet, mlp"):
         build_network("xyz")
 
 
 def test_an_unknown_argument_gets_the_nearest_known_one() -> None:
-    with pytest.raises(UsageError, match="hiden.*did you mean 'hidden'"):
+    with pytest.raises(UsageError, match=r"hiden.*did you mean 'hidden'"):
         build_network("mlp", hiden=(100,))

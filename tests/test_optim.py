@@ -25,7 +25,9 @@ def clipped(parameter: Tensor, grad: Tensor, clip: float, minimum: float) -> Ten
 @pytest.mark.parametrize(("clip", "minimum"), [(0.01, 1e-3), (0.5, 0.8), (3.0, 1e-3)])
 def test_clipping_equals_the_loop_over_units(shape: tuple[int, ...], clip: float, minimum: float) -> None:
     parameter = nn.Parameter(torch.randn(shape, dtype=torch.float64))
-    grad = torch.randn(shape, dtype=torch.float64) * torch.logspace(-4, 2, len(parameter)).view(-1, *[1] * (len(shape) - 1))
+    grad = torch.randn(shape, dtype=torch.float64) * torch.logspace(-4, 2, len(parameter)).view(
+        -1, *[1] * (len(shape) - 1)
+    )
     parameter.grad = grad.clone()
     expected = clipped(parameter.detach(), grad, clip, minimum)
     assert not torch.equal(expected, grad)

@@ -2,7 +2,7 @@
 
 import tomllib
 from importlib.resources import files
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -47,7 +47,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
 
     @model_validator(mode="after")
-    def _patience_needs_validation(self) -> Self:
+    def _patience_needs_validation(self) -> "TrainConfig":
         if self.patience and not self.validation:
             raise ValueError("patience needs validation greater than 0: stopping by the test images would flatter them")
         return self

@@ -296,7 +296,7 @@ class _Run:
                 for watcher in self.watchers:
                     watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
                 if progress.batch % config.log_every == 0:
-                    self.log("batch", batch=progress.batch, lr=lr, **progress.meter.summary())
+                    self.log("batch", batch=progress.batch, batches=self.batches, lr=lr, **progress.meter.summary())
                 if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
                     self.save()
         seconds = time.perf_counter() - started

@@ -36,8 +36,9 @@ class Meter:
         return self.correct / self.images
 
     def summary(self) -> dict[str, object]:
-        """Return the means per image, for a line of metrics."""
+        """Return the means per image, and of how many, for a line of metrics."""
         return {
+            "images": self.images,
             "accuracy": self.accuracy,
             "reward": self.reward / self.images,
             "spike_rates": {name: rate / self.images for name, rate in self.rates.items()},

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -28,7 +28,7 @@ class ProgressBar:
         self.task: TaskID | None = None
         self.folder: Path | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         self.progress.start()
         return self
 

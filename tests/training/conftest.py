@@ -1,0 +1,28 @@
+"""The small data set, by the name `small`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import small_config, small_dataset
+
+from spiking_lfp.data import load_dataset
+from spiking_lfp.training import loop, train
+
+
+@pytest.fixture(autouse=True)
+def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        loop, "load_dataset", lambda name, root=None: small_dataset() if name == "small" else load_dataset(name, root)
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """Train with changed settings in a folder of that name, and return it."""
+
+    def run(name: str = "run", watchers: tuple[Any, ...] = (), **changes: Any) -> Path:
+        return train(small_config(**changes), tmp_path / name, watchers=watchers)
+
+    return run

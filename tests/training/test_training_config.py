@@ -1,0 +1,157 @@
+"""Settings: presets, texts, bounds, and the way to a file and back."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import small_dataset
+
+from spiking_lfp.data import load_dataset
+from spiking_lfp.errors import UsageError
+from spiking_lfp.training import TrainConfig, preset_config, preset_names
+from spiking_lfp.training.config import checked_config, to_toml
+from spiking_lfp.training.loop import network_for
+
+PAPERS_NETWORKS = {
+    # 784-1000-1000-10
+    "mnist-mlp": [(1000, 784), (1000,), (1000, 1000), (1000,), (10, 1000), (10,)],
+    # 12C5-MP2-64C5-MP2-1024-10: 28 -> 24 -> 12 -> 8 -> 4, 64 * 4 * 4 = 1024
+    "mnist-lenet": [(12, 1, 5, 5), (12,), (64, 12, 5, 5), (64,), (1024, 1024), (1024,), (10, 1024), (10,)],
+}
+
+sizes = st.lists(st.integers(1, 10**6), max_size=4).map(tuple)
+counts = st.integers(1, 2**62)
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+configs = st.builds(
+    TrainConfig,
+    preset=st.text(st.characters(codec="utf-8")),
+    network=st.sampled_from(["mlp", "lenet"]),
+    hidden=sizes,
+    channels=sizes,
+    data=st.text(st.characters(codec="utf-8")),
+    steps=counts,
+    beta=st.floats(0, 1, exclude_min=True),
+    threshold=positive,
+    reset=st.sampled_from(["subtract", "zero", "none"]),
+    epochs=counts,
+    batch_size=counts,
+    optimizer=st.sampled_from(["adam", "adamw", "sgd"]),
+    lr=positive,
+    momentum=st.floats(0, 1, exclude_max=True),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    clip=st.floats(0, allow_infinity=False),
+    normalize_feedback=st.booleans(),
+    validation=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    patience=st.integers(0, 2**62),
+    seed=st.integers(0, 2**62),
+    log_every=counts,
+    checkpoint_every=counts,
+)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_the_papers_networks(name: str) -> None:
+    config = preset_config(name)
+    network = network_for(config, load_dataset(config.data))
+    assert [tuple(parameter.shape) for parameter in network.parameters()] == PAPERS_NETWORKS[name]
+    assert (config.preset, config.steps) == (name, 25)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(3, 8), (5, 9)])
+def test_the_network_fits_the_data(classes: int, size: int) -> None:
+    network = network_for(preset_config("mnist-mlp", {"hidden": "7"}), small_dataset(size, classes))
+    assert [tuple(each.shape) for each in network.parameters()] == [(7, size * size), (7,), (classes, 7), (classes,)]
+
+
+def test_settings_reach_the_network() -> None:
+    changes = {"beta": 0.5, "threshold": 2, "reset": "zero", "hidden": (4, 4), "normalize_feedback": True}
+    network = network_for(preset_config("mnist-mlp", changes), small_dataset())
+    layers = [module for module in network if hasattr(module, "synapse")]
+    assert {(float(layer.beta), float(layer.threshold), layer.reset) for layer in layers} == {(0.5, 2.0, "zero")}
+    assert [type(module).__name__ for module in network].count("NormalizeFeedback") == 2
+
+
+@given(configs)
+def test_settings_come_back_from_a_file(config: TrainConfig) -> None:
+    assert checked_config(tomllib.loads(to_toml(config))) == config
+
+
+@given(configs)
+def test_settings_may_be_given_as_text(config: TrainConfig) -> None:
+    texts = {
+        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in dict(config).items()
+    }
+    assert preset_config("mnist-mlp", texts) == config
+
+
+def test_changes_leave_the_other_settings() -> None:
+    whole, changed = preset_config("mnist-lenet"), preset_config("mnist-lenet", {"hidden": "100, 50", "lr": 1})
+    assert changed == whole.model_copy(update={"hidden": (100, 50), "lr": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "near"),
+    [("mnist-mpl", {}, "mnist-mlp"), ("mnist-mlp", {"stepz": 3}, "steps"), ("mnist-mlp", {"batchsize": 3}, "batch_size")],
+)
+def test_unknown_names_get_the_nearest(preset: str, changes: dict[str, Any], near: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{near}'"):
+        preset_config(preset, changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("network", "resnet"),
+        ("hidden", "100,x"),
+        ("channels", "1.5"),
+        ("data", 3),
+        ("steps", 0),
+        ("steps", "many"),
+        ("beta", 0),
+        ("beta", 1.01),
+        ("beta", float("nan")),
+        ("threshold", 0),
+        ("threshold", "inf"),
+        ("reset", "soft"),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("optimizer", "lion"),
+        ("lr", 0),
+        ("lr", "-1e-3"),
+        ("momentum", 1),
+        ("momentum", -0.1),
+        ("schedule", "step"),
+        ("clip", -0.01),
+        ("normalize_feedback", "perhaps"),
+        ("validation", 1),
+        ("validation", -0.1),
+        ("patience", -1),
+        ("seed", -1),
+        ("log_every", 0),
+        ("checkpoint_every", 0),
+    ],
+)
+def test_values_out_of_range_are_named_in_one_sentence(key: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"^setting {key}[.0-9]* = .*: .+$") as caught:
+        preset_config("mnist-mlp", {key: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["hidden", "channels"])
+def test_layers_without_neurons_are_named(key: str) -> None:
+    with pytest.raises(UsageError, match="at least 1, found"):
+        network_for(preset_config("mnist-lenet", {key: "0"}), small_dataset(28))
+
+
+def test_patience_needs_validation() -> None:
+    with pytest.raises(UsageError, match="^patience needs validation greater than 0"):
+        preset_config("mnist-mlp", {"patience": 2})
+    assert preset_config("mnist-mlp", {"patience": 2, "validation": "0.1"}).patience == 2
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    config = preset_config("mnist-mlp")
+    with pytest.raises(ValueError, match="frozen"):
+        config.lr = 1.0  # type: ignore[misc]
