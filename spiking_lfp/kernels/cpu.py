@@ -2,8 +2,10 @@
 
 Bound by memory: each kernel passes once over what it reads and writes, and keeps the rest in cache. Rows of the batch
 run in parallel, neurons are vectorised. No fast-math: the operations and their order are those of the reference.
+Images are kept with their channels last in memory, which is where convolutions are fastest.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -94,28 +96,35 @@ def _feedback_epsilon(
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
-    planes, height, width = out.shape
-    for p in prange(planes):
+    """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row."""
+    images, height, width, channels = out.shape
+    for m in prange(images):
         for i in range(height):
             for j in range(width):
-                best, where = x[p, i * stride, j * stride], 0
+                best, where = out[m, i, j], winner[m, i, j]
+                best[:] = x[m, i * stride, j * stride]
+                where[:] = 0
                 for k in range(1, kernel * kernel):
-                    value = x[p, i * stride + k // kernel, j * stride + k % kernel]
-                    if value > best:
-                        best, where = value, k
-                out[p, i, j] = best
-                winner[p, i, j] = where
+                    value = x[m, i * stride + k // kernel, j * stride + k % kernel]
+                    for c in range(channels):
+                        better = value[c] > best[c]
+                        best[c] = value[c] if better else best[c]
+                        where[c] = k if better else where[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
-    planes, height, width = feedback.shape
-    for p in prange(planes):
-        out[p] = 0
+    images, height, width, channels = feedback.shape
+    nought = out.dtype.type(0)
+    for m in prange(images):
+        out[m] = nought
         for i in range(height):
             for j in range(width):
-                k = winner[p, i, j]
-                out[p, i * stride + k // kernel, j * stride + k % kernel] += feedback[p, i, j]
+                reward, where = feedback[m, i, j], winner[m, i, j]
+                for k in range(kernel * kernel):
+                    place = out[m, i * stride + k // kernel, j * stride + k % kernel]
+                    for c in range(channels):
+                        place[c] += reward[c] if where[c] == k else nought
 
 
 def _follow_torch_threads() -> None:
@@ -123,9 +132,31 @@ def _follow_torch_threads() -> None:
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
+def _last(tensor: Tensor, lead: int) -> Tensor:
+    """Show images `[*lead, C, H, W]` as `[*lead, H, W, C]`, other tensors as they are."""
+    return tensor.movedim(lead, -1) if tensor.dim() == lead + 3 else tensor
+
+
+def _first(tensor: Tensor, lead: int) -> Tensor:
+    """Undo `_last`."""
+    return tensor.movedim(-1, lead) if tensor.dim() == lead + 3 else tensor
+
+
+def _packed(tensor: Tensor, lead: int) -> Tensor:
+    """Return `tensor` laid out as all kernels have it: contiguous, images with their channels last."""
+    return _first(_last(tensor.detach(), lead).contiguous(), lead)
+
+
+def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Make a packed tensor `[T, B, *n]`."""
+    steps, batch, *neurons = shape
+    order = [*neurons[1:], neurons[0]] if len(neurons) == 3 else neurons
+    return _first(like.new_empty((steps, batch, *order)), 2)
+
+
 def _flat(tensor: Tensor, lead: int) -> Array:
-    """View `[*lead, *n]` as a contiguous NumPy array `[*lead, neurons]`."""
-    array: Array = tensor.detach().contiguous().flatten(lead).numpy()
+    """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
+    array: Array = _last(_packed(tensor, lead), lead).flatten(lead).numpy()
     return array
 
 
@@ -139,10 +170,10 @@ def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]
 def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
     """`lif.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
     _follow_torch_threads()
-    current = current.contiguous()
+    current = _packed(current, 2)
     constant = len(current) < steps
-    spikes = current.new_empty((steps, *current.shape[1:]))
-    final = torch.zeros_like(current[0]) if initial is None else initial.detach().clone()
+    spikes = _empty((steps, *current.shape[1:]), current)
+    final = torch.zeros_like(current[0]) if initial is None else _packed(initial, 1).clone()
     flat = _flat(current, 2)
     _forward(flat, _flat(final, 1), *_constants(neuron, final), flat[:0] if constant else flat, _flat(spikes, 2))
     trace = Trace(neuron, steps, initial, None if constant else current, current if constant else None)
@@ -154,15 +185,14 @@ def feedback_epsilon(
 ) -> tuple[Tensor, Tensor]:
     """`lif.feedback` with the rule `Epsilon`, for float32 and float64."""
     _follow_torch_threads()
-    replay = trace.membrane is None
-    record = trace.record
+    record = _packed(trace.record, 2)
     like = record[0]
     initial = torch.zeros_like(like) if trace.initial is None else trace.initial
-    carried = torch.zeros_like(like) if final_feedback is None else final_feedback.detach().clone()
-    q = torch.zeros_like(record[:1]) if summed else torch.empty_like(spike_feedback)
+    carried = torch.zeros_like(like) if final_feedback is None else _packed(final_feedback, 1).clone()
+    q = torch.zeros_like(record[:1]) if summed else _empty(spike_feedback.shape, record)
     _feedback_epsilon(
         _flat(record, 2),
-        replay,
+        trace.membrane is None,
         _flat(initial, 1),
         *_constants(trace.neuron, like),
         like.new_tensor(epsilon).numpy()[()],
@@ -177,17 +207,15 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     """Pool `[N, C, H, W]`; return the largest values and which of the window's places held them first, as uint8."""
     _follow_torch_threads()
     height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
-    out = x.new_empty((*x.shape[:2], height, width))
+    out = x.new_empty((len(x), height, width, x.shape[1]))
     winner = torch.empty(out.shape, dtype=torch.uint8)
-    planes = x.detach().contiguous().flatten(0, 1).numpy()
-    _max_pool(planes, kernel, stride, out.flatten(0, 1).numpy(), winner.flatten(0, 1).numpy())
-    return out, winner
+    _max_pool(_last(_packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
+    return _first(out, 1), winner
 
 
 def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
     _follow_torch_threads()
-    out = feedback.new_empty(shape)
-    planes = feedback.contiguous().flatten(0, 1).numpy()
-    _max_pool_feedback(planes, winner.flatten(0, 1).numpy(), kernel, stride, out.flatten(0, 1).numpy())
-    return out
+    out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
+    _max_pool_feedback(_last(_packed(feedback, 1), 1).numpy(), winner.numpy(), kernel, stride, out.numpy())
+    return _first(out, 1)

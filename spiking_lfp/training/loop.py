@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from spiking_lfp.training.files import (
 from spiking_lfp.training.step import Meter, evaluation_step, training_step, watch_spikes
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told how a run goes: the command line's progress bar, TensorBoard, a test."""
 
