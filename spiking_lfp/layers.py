@@ -51,13 +51,30 @@ def _distribute(
     grad_bias = None
     if need_bias and bias is not None:
         grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2]).mul_(bias.abs()).neg_()
-    for grad in (grad_weight, grad_bias):
+    for grad in (grad_weight, grad_bias, grad_input if grad_weight is None else None):
         if grad is not None and not grad.sum().isfinite():
             raise NonFiniteError(
                 f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
                 "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)"
             )
     return grad_input, grad_weight, grad_bias
+
+
+def _check_neurons(spec: _Spec, current: Tensor, initial: Tensor | None) -> None:
+    """Check constants and initial membrane against the neurons of `current` `[time, B, *n]`."""
+    assert spec.neuron is not None
+    shape = current.shape[2:]
+    for what, value in (("beta", spec.neuron.beta), ("threshold", spec.neuron.threshold)):
+        sizes = zip(reversed(value.shape), reversed(shape), strict=False)
+        if value.dim() > len(shape) or any(size not in (1, neurons) for size, neurons in sizes):
+            raise UsageError(
+                f"layer {spec.name}: {what} of shape {list(value.shape)} does not fit neurons of shape {list(shape)}"
+            )
+    if initial is not None and (initial.shape, initial.dtype) != (current.shape[1:], current.dtype):
+        raise UsageError(
+            f"layer {spec.name}: expected a membrane {list(current.shape[1:])} of {current.dtype}, "
+            f"found {list(initial.shape)} of {initial.dtype}"
+        )
 
 
 class _LIF(torch.autograd.Function):
@@ -68,9 +85,11 @@ class _LIF(torch.autograd.Function):
         assert spec.neuron is not None
         seen = x[:1] if is_constant(x) else x
         current = _sequence(spec.synapse.current(seen.flatten(0, 1), weight, bias), seen)
+        _check_neurons(spec, current, initial)
+        # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
+        lost = spec.neuron.reset == "zero" and not current.sum().isfinite()
         spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
-        # NaN never leaves a membrane again, so its last value tells of every step
-        if not final.sum().isfinite():
+        if lost or not final.sum().isfinite():
             raise NonFiniteError(f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights")
         ctx.spec = spec
         ctx.set_materialize_grads(False)
@@ -336,11 +355,13 @@ class MaxPool2d(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
+        if min(self.kernel_size, self.stride) < 1:
+            raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
 
     def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
         """Return the largest value of each window."""
         images = _images(x, self)
-        if kernels.compiled(x):
+        if kernels.compiled(x) and self.kernel_size <= 16:  # the winner's place is kept in one byte
             out: Tensor = _MaxPool2d.apply(images, self.kernel_size, self.stride)
         else:
             out = F.max_pool2d(images, self.kernel_size, self.stride)
@@ -365,6 +386,8 @@ class AvgPool2d(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
+        if min(self.kernel_size, self.stride) < 1:
+            raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
         self.padding = padding
         self.rule = Epsilon() if rule is None else rule
 

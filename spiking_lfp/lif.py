@@ -140,7 +140,11 @@ def feedback(
         before = membrane[t - 1] if t > 0 else initial
         fired = before > neuron.threshold
         # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
-        total = membrane[t] + fired * neuron.threshold if neuron.reset == "subtract" else membrane[t]
+        total = membrane[t]
+        if neuron.reset == "subtract":
+            total = total + fired * neuron.threshold
+        elif neuron.reset == "zero":
+            total = total + fired * neuron.beta * before
         q_t = (spike_feedback[t] + carried) * rule.gain(Contributions(total, before))
         survived = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
         carried = neuron.beta * survived * q_t

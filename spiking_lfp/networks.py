@@ -1,5 +1,6 @@
 """The papers' networks, by name, with sizes as arguments."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -101,6 +102,10 @@ def build_network(name: str, **arguments: Any) -> nn.Sequential:
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
+    known = inspect.signature(NETWORKS[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise unknown_name(f"argument of network {name!r}", argument, known)
     return NETWORKS[name](**arguments)
 
 

@@ -101,6 +101,8 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"])
 def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
     """Return `labels` `[B]` as ones among zeros, `[B, C]`, checked against `shape` = (B, C)."""
     batch, classes = shape
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise UsageError(f"labels must be class indices [B], found {list(labels.shape)} of {labels.dtype}")
     if len(labels) != batch:
         raise UsageError(f"found {len(labels)} labels for {batch} samples")
     if batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes:

@@ -4,7 +4,7 @@ Shapes: N merges time and batch, `*i` and `*o` are the input and output shapes o
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from spiking_lfp.errors import UsageError
 
 
+@runtime_checkable
 class Synapse(Protocol):
     """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside."""
 

@@ -691,13 +691,14 @@ def test_a_weight_of_zero_stays_zero() -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "lenet"])
 def test_a_small_network_learns_to_tell_patterns_apart(kind: str) -> None:
-    patterns = torch.rand(3, 1, 10, 10).round()
-    labels = torch.arange(3).repeat(2)
-    x = constant(patterns[labels], 10)
-    network = mlp((1, 10, 10), 3, (30,)) if kind == "mlp" else lenet((1, 10, 10), 3, (4,), (20,), kernel=3)
+    labels = torch.arange(2)
+    x = constant(torch.rand(2, 1, 8, 8).round(), 15)
+    network = mlp((1, 8, 8), 2, (30,)) if kind == "mlp" else lenet((1, 8, 8), 2, (6,), (), kernel=3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(40):
         optimizer.zero_grad()
         spikes = train_step(network, x, labels)
         optimizer.step()
-    assert torch.equal(spikes.sum(0).argmax(1), labels)
+    counts = spikes.sum(0)
+    assert torch.equal(counts.argmax(1), labels)
+    assert (counts.amax(1) - counts.amin(1) >= 3).all()

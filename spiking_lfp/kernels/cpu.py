@@ -6,7 +6,7 @@ Images are kept with their channels last in memory, which is where convolutions 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -23,12 +23,14 @@ TILE_VALUES = 65_536
 
 
 @njit(inline="always")
+@no_type_check
 def _next_membrane(before: Any, current: Any, beta: Any, threshold: Any, drop: Any, zero: bool, nought: Any) -> Any:
     fired = before > threshold
     return (beta * (nought if fired & zero else before) + current) - (drop if fired else nought)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _forward(
     current: Array, final: Array, beta: Array, threshold: Array, drop: Array, zero: bool, membrane: Array, spikes: Array
 ) -> None:
@@ -50,6 +52,7 @@ def _forward(
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _feedback_epsilon(
     record: Array,
     replay: bool,
@@ -89,12 +92,14 @@ def _feedback_epsilon(
                 for i in range(stop - start):
                     fired = before[i] > fire[i]
                     total = after[i] + (lost[i] if fired else nought)
+                    total += decay[i] * before[i] if fired & zero else nought
                     q_t = (reward[i] + hold[i]) / (abs(before[i]) + abs(total - before[i]) + epsilon)
                     hold[i] = decay[i] * (nought if fired & zero else before[i]) * q_t
                     share[i] = (share[i] if summed else nought) + q_t
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
     """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row."""
     images, height, width, channels = out.shape
@@ -107,12 +112,13 @@ def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> 
                 for k in range(1, kernel * kernel):
                     value = x[m, i * stride + k // kernel, j * stride + k % kernel]
                     for c in range(channels):
-                        better = value[c] > best[c]
+                        better = (value[c] > best[c]) | (value[c] != value[c])  # NaN wins, as in torch
                         best[c] = value[c] if better else best[c]
                         where[c] = k if better else where[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
 def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
     images, height, width, channels = feedback.shape
     nought = out.dtype.type(0)

@@ -81,7 +81,8 @@ def test_settings_come_back_from_a_file(config: TrainConfig) -> None:
 @given(configs)
 def test_settings_may_be_given_as_text(config: TrainConfig) -> None:
     texts = {
-        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in dict(config).items()
+        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for key, value in dict(config).items()
     }
     assert preset_config("mnist-mlp", texts) == config
 
@@ -93,7 +94,11 @@ def test_changes_leave_the_other_settings() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "changes", "near"),
-    [("mnist-mpl", {}, "mnist-mlp"), ("mnist-mlp", {"stepz": 3}, "steps"), ("mnist-mlp", {"batchsize": 3}, "batch_size")],
+    [
+        ("mnist-mpl", {}, "mnist-mlp"),
+        ("mnist-mlp", {"stepz": 3}, "steps"),
+        ("mnist-mlp", {"batchsize": 3}, "batch_size"),
+    ],
 )
 def test_unknown_names_get_the_nearest(preset: str, changes: dict[str, Any], near: str) -> None:
     with pytest.raises(UsageError, match=f"did you mean '{near}'"):
@@ -146,7 +151,7 @@ def test_layers_without_neurons_are_named(key: str) -> None:
 
 
 def test_patience_needs_validation() -> None:
-    with pytest.raises(UsageError, match="^patience needs validation greater than 0"):
+    with pytest.raises(UsageError, match=r"^patience needs validation greater than 0"):
         preset_config("mnist-mlp", {"patience": 2})
     assert preset_config("mnist-mlp", {"patience": 2, "validation": "0.1"}).patience == 2
 

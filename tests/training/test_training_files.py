@@ -75,7 +75,9 @@ def test_a_write_replaces_the_file(tmp_path: Path) -> None:
 
 def test_a_write_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, os.listdir(tmp_path))))
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append((os.fstat(file).st_size, [each.name for each in tmp_path.iterdir()]))
+    )
     write_atomically(tmp_path / "file", b"12345")
     [(size, names)] = synced
     assert size == 5
@@ -84,7 +86,7 @@ def test_a_write_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch
 
 def test_a_write_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="^cannot write "):
+    with pytest.raises(RunError, match=r"^cannot write "):
         write_atomically(tmp_path / "file" / "x", b"")
 
 
@@ -274,5 +276,5 @@ def test_a_run_folder_below_a_file_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").touch()
-    with pytest.raises(RunError, match="^cannot create runs"):
+    with pytest.raises(RunError, match=r"^cannot create runs"):
         create_run_folder(wanted, "x")

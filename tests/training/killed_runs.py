@@ -1,0 +1,102 @@
+"""Runs that die of SIGKILL at one moment after the other and are resumed: `killed_runs.py FOLDER`.
+
+A moment is an update, or just before a file of the run is opened, renamed or cut. Each network
+gets a folder with a run for every moment, or every few, `whole`, never killed, and `again`, killed until it is through.
+
+A process of its own, because it forks: each run is a process, and all share the seconds that torch takes to load.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from small_runs import small_config, small_dataset
+
+from spiking_lfp import kernels
+from spiking_lfp.training import TrainConfig, loop
+from spiking_lfp.training.files import CHECKPOINT, METRICS
+
+# each process would have to load the compiled ones, which takes longer than the whole run
+kernels.compiled = lambda _: False
+loop.load_dataset = lambda *_: small_dataset()
+
+
+class Death:
+    """Kills the process after so many moments: hears of files as an audit hook and of updates as a watcher."""
+
+    def __init__(self, folder: Path, moments: int) -> None:
+        self.folder, self.left = str(folder), moments
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.rename", "os.truncate") and str(arguments[0]).startswith(self.folder):
+            self.come_closer()
+
+    def come_closer(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def start(self, folder: Path) -> None:
+        pass
+
+    def batch(self, *_: Any) -> None:
+        self.come_closer()
+
+    def line(self, _: Any) -> None:
+        pass
+
+
+def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
+    """Train, or resume where there is a checkpoint, for so many moments (0 for ever); return whether it got through."""
+    child = os.fork()
+    if child == 0:
+        try:
+            death = Death(folder, moments)
+            sys.addaudithook(death.hear)
+            if (folder / CHECKPOINT).exists():
+                loop.resume(folder, watchers=(death,))
+            else:
+                loop.train(config, folder, watchers=(death,))
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, -signal.SIGKILL):
+        sys.exit(f"{folder}: a run ended with {code}")
+    return code == 0
+
+
+def tidy_up_after_death(folder: Path) -> None:
+    """Do what people do, who cannot resume without a checkpoint; and tear a line, as a power failure may."""
+    if not (folder / CHECKPOINT).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    elif (folder / METRICS).exists():
+        with (folder / METRICS).open("a") as file:
+            file.write('{"kind": "ba')
+
+
+def main(root: Path, network: str, stride: int) -> None:
+    config = small_config(network=network, validation=0.3, patience=2, batch_size=2, checkpoint_every=2)
+    # torch loads more of itself on the way, better once here than in each process
+    loop.train(config, root / "in this process")
+    go_on(root / "whole", config, 0)
+    for moment in count(1, stride):
+        folder = root / f"killed at {moment}"
+        if go_on(folder, config, moment):
+            break
+        tidy_up_after_death(folder)
+        go_on(folder, config, 0)
+    while not go_on(root / "again", config, 19):
+        tidy_up_after_death(root / "again")
+        with (root / "again" / "deaths").open("a") as file:
+            file.write("+")
+
+
+for each, stride in (("mlp", 1), ("lenet", 5)):
+    main(Path(sys.argv[1]) / each, each, stride)
