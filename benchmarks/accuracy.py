@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from spiking_lfp import reuse_freed_memory
 from spiking_lfp.data import ImageDataset, load_dataset
 
 
@@ -72,6 +73,7 @@ def main(
         torch.set_num_threads(threads)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.touch()
+    reuse_freed_memory()
     dataset = load_dataset(data)
     cases: list[dict[str, Any]] = []
     for network in networks or ["784-1000-1000-10", "12C5-MP2-64C5-MP2-1024-10"]:

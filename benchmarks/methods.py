@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 BETA = 0.9
-DIGITS = Path(__file__).parents[1] / "spiking_lfp" / "data" / "digits" / "digits.npz"
+PACKAGE = Path(__file__).parents[1] / "spiking_lfp"
 
 # number: dense layer; "12C5": 12 channels, 5 x 5 kernel, then the spikes are max-pooled 2 x 2
 NETWORKS: dict[str, list[int | str]] = {
@@ -28,7 +29,7 @@ NETWORKS: dict[str, list[int | str]] = {
 
 def digits(count: int) -> tuple[Tensor, Tensor]:
     """Return real digits, float32 [count, 1, 28, 28] in [0, 1], and their labels."""
-    with np.load(DIGITS) as file:
+    with np.load(PACKAGE / "data/digits/digits.npz") as file:
         images, labels = file["train_images"][:count], file["train_labels"][:count]
     return torch.from_numpy(images).unsqueeze(1).float() / 255, torch.from_numpy(labels).long()
 
@@ -174,7 +175,7 @@ def _backpropagation(model: nn.Module, counts: Callable[[Tensor], Tensor], lr: f
 
 def lfprop(network: str, steps: int, lr: float = 1e-3) -> Method:
     """lfprop 1.0.0, the LFP authors' package: LFP-epsilon, the training step of its README, once per time step."""
-    _let_torchvision_load()
+    module_at("data/_torchvision.py").torchvision_datasets()
     snn = importlib.import_module("snntorch")
     spiking = importlib.import_module("lfprop.model.spiking_networks")
     composite = importlib.import_module("lfprop.propagation.propagator_snn").LFPSNNEpsilonComposite()
@@ -214,11 +215,11 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def _let_torchvision_load() -> None:
-    """Import torchvision through the package's one door to it, by path: the package is not installed here."""
-    spec = spec_from_file_location("_torchvision", DIGITS.parents[1] / "_torchvision.py")
+def module_at(path: str) -> ModuleType:
+    """Import one file of spiking_lfp where the package is not installed; `path` is relative to the package."""
+    spec = spec_from_file_location(Path(path).stem, PACKAGE / path)
     assert spec is not None
     assert spec.loader is not None
-    door = module_from_spec(spec)
-    spec.loader.exec_module(door)
-    door.torchvision_datasets()
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

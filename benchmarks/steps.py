@@ -69,11 +69,7 @@ def main(
 ) -> None:
     """Time training steps side by side."""
     chosen = methods or list(METHODS)
-    table = Table("network", "T", *[f"{name} [ms]" for name in chosen])
-    for name in chosen[1:]:
-        table.add_column(f"{name} / {chosen[0]}")
-    for name in chosen:
-        table.add_column(f"{name} [MB]")
+    table = Table("network", "T", *chosen, title="training step [ms] and peak memory [MB], (times that of the first)")
     results = []
     for network in networks or list(NETWORKS):
         for length in steps or [5, 15, 25]:
@@ -89,20 +85,18 @@ def main(
                 {"network": network, "T": length, "median_ms": times, "peak_mb": memory}
                 | {"all_ms": {name: worker.times for name, worker in workers.items()}}
             )
-            table.add_row(
-                network,
-                str(length),
-                *[f"{value:.1f}" for value in times.values()],
-                *[f"{times[name] / times[chosen[0]]:.2f}" for name in chosen[1:]],
-                *[f"{value:.0f}" for value in memory.values()],
-            )
-    Console(width=160).print(table)
+            cells = [
+                f"{times[name]:.0f} ms ({times[name] / times[chosen[0]]:.1f})  {memory[name]:.0f} MB"
+                f" ({memory[name] / memory[chosen[0]]:.1f})"
+                for name in chosen
+            ]
+            table.add_row(network, str(length), *cells)
+    Console(width=170).print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
     machine = {
         "processor": platform.processor() or platform.machine(),
         "threads": threads,
         "batch": batch,
-        "large_pages": os.environ.get("THP_MEM_ALLOC_ENABLE", "0"),
     }
     output.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     print(f"written to {output}")

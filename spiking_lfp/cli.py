@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from spiking_lfp.errors import SpikingLFPError, UsageError
@@ -93,7 +94,7 @@ def train(
     folder = resume
     with ProgressBar(out) as bar:
         watchers: tuple[training.Watcher, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
-        out.print(_describe_settings(config.model_dump()))
+        out.print(_describe_settings(config.model_dump()), markup=False)
         try:
             if resume is None:
                 folder = training.train(config, run_folder, data_root, device, watchers)
@@ -107,7 +108,11 @@ def train(
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"
     out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
-    out.print(f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png", highlight=False)
+    out.print(
+        f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
+        highlight=False,
+        markup=False,
+    )
 
 
 @app.command()
@@ -134,10 +139,10 @@ def info(run: RunFolder) -> None:
     from spiking_lfp import training
 
     network, config = training.load_run(run, "cpu")
-    out.print(_describe_settings(config.model_dump()))
+    out.print(_describe_settings(config.model_dump()), markup=False)
     out.print(str(network), highlight=False, markup=False)
     out.print(f"{sum(p.numel() for p in network.parameters()):,} parameters", highlight=False)
-    table = Table("epoch", "training", "validation", "test", "seconds", title=f"{run}")
+    table = Table("epoch", "training", "validation", "test", "seconds", title=escape(str(run)))
     for line in training.read_metrics(run):
         if line["kind"] == "epoch":
             shown = [f"{line[part]['accuracy']:.2%}" if line[part] else "" for part in ("train", "validation", "test")]
@@ -164,7 +169,9 @@ def datasets(data_root: DataRoot = None) -> None:
         )
     out.print(table)
     out.print(
-        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used", highlight=False
+        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used",
+        highlight=False,
+        markup=False,
     )
 
 

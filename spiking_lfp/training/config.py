@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     patience: int = Field(
         0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
     )
-    seed: int = Field(0, ge=0, description="seed of weights and order")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of weights and order")
     log_every: int = Field(20, ge=1, description="batches between lines of metrics")
     checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise _cannot("write", path, error) from None
 
 

@@ -40,7 +40,7 @@ class ProgressBar:
     def start(self, folder: Path) -> None:
         """Say where the run is kept."""
         self.folder = folder
-        self.console.print(f"run folder {folder}", highlight=False)
+        self.console.print(f"run folder {folder}", highlight=False, markup=False)
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         """Move the bar."""

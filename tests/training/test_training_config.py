@@ -134,6 +134,7 @@ def test_unknown_names_get_the_nearest(preset: str, changes: dict[str, Any], nea
         ("validation", -0.1),
         ("patience", -1),
         ("seed", -1),
+        ("seed", 2**63),
         ("log_every", 0),
         ("checkpoint_every", 0),
     ],

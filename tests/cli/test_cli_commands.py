@@ -1,0 +1,255 @@
+"""What each command does, prints and leaves behind."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from spiking_lfp.data import DATASET_NAMES
+from spiking_lfp.training import TrainConfig, load_run, preset_names, read_config, read_metrics
+
+Call = Callable[..., Any]
+FILES = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def without_time(folder: Path) -> list[dict[str, Any]]:
+    lines = read_metrics(folder)
+    for line in lines:
+        line.pop("seconds", None)
+    return lines
+
+
+def weights(folder: Path) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in load_run(folder)[0].parameters()]
+
+
+def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
+    answer = call("train", *settings, "--out", "a run")
+    assert (answer.code, answer.err) == (0, "")
+    assert names(Path()) == ["a run"]
+    assert names(Path("a run")) == FILES
+    accuracies = [line["test"]["accuracy"] for line in read_metrics(Path("a run")) if line["kind"] == "epoch"]
+    assert len(accuracies) == 2
+    assert f"test accuracy {accuracies[-1]:.2%} after epoch 2" in answer.out
+    assert [f"test {accuracy:.2%}" in answer.out for accuracy in accuracies] == [True, True]
+    assert "run folder a run\n" in answer.out
+    assert "kept in a run:" in answer.out
+    assert "hidden=8" in answer.out
+
+
+def test_train_numbers_its_folders(call: Call, settings: list[str]) -> None:
+    assert [call("train", *settings, "--epochs", 1).code for _ in range(2)] == [0, 0]
+    assert names(Path("runs")) == ["mnist-mlp", "mnist-mlp-2"]
+
+
+def test_options_and_settings_reach_the_run(call: Call) -> None:
+    words = "--epochs 1 --seed 3 --data mnist --batch-size 20 --steps 4 --beta 0.8 --lr 1e-2"
+    changes = ["hidden=9,7", "schedule = cosine", "normalize_feedback=true", "validation=0.2", "threshold=0.1"]
+    answer = call(
+        "train", "mnist-mlp", *words.split(), *(f"--set={change}" for change in changes), "--out", "run"
+    )  # fmt: skip
+    assert answer.code == 0
+    expected = {
+        "preset": "mnist-mlp", "epochs": 1, "seed": 3, "data": "mnist", "batch_size": 20, "steps": 4, "beta": 0.8,
+        "lr": 0.01, "hidden": (9, 7), "schedule": "cosine", "normalize_feedback": True, "validation": 0.2,
+        "threshold": 0.1,
+    }  # fmt: skip
+    config = read_config(Path("run"))
+    assert {key: value for key, value in dict(config).items() if value != TrainConfig.model_fields[key].default} == {
+        key: value for key, value in expected.items() if value != TrainConfig.model_fields[key].default
+    }
+    assert "validation accuracy" in answer.out
+
+
+def test_a_lenet_trains(call: Call, settings: list[str]) -> None:
+    answer = call("train", "mnist-lenet", *settings[1:], "--set=channels=2,3", "--epochs", 1, "--out", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert [each.shape[0] for each in load_run(Path("run"))[0].parameters()] == [2, 2, 3, 3, 8, 8, 10, 10]
+
+
+def test_the_data_root_may_be_an_option(
+    call: Call, settings: list[str], data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPIKING_LFP_DATA", str(data_root / "nowhere"))
+    assert call("train", *settings, "--data-root", data_root, "--epochs", 1, "--out", "run").code == 0
+
+
+def test_the_pictures_show_something(call: Call, settings: list[str]) -> None:
+    call("train", *settings, "--out", "run")
+    for name, colour in (("learning_curve.png", (255, 127, 14)), ("spike_raster.png", (0, 0, 0))):
+        pixels = np.round(matplotlib.image.imread(Path("run") / name)[..., :3] * 255)
+        height, width, _ = pixels.shape
+        assert min(height, width) >= 300
+        assert 100 < (pixels == colour).all(-1).sum() < 0.5 * height * width
+
+
+@pytest.mark.parametrize("stop_at", [4, 9])
+def test_ctrl_c_says_how_to_go_on_exactly(
+    stop_at: int, call: Call, settings: list[str], finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spiking_lfp.training import loop
+
+    step, steps = loop.training_step, []
+
+    def training_step(*arguments: Any) -> None:
+        steps.append(1)
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    monkeypatch.setattr(loop, "training_step", training_step)
+    stopped = call("train", *settings, "--out", "run")
+    assert stopped.code == 130
+    before, _, words = stopped.error.partition("; go on with: spiking-lfp ")
+    assert (before, words) == ("interrupted", "train --resume run")
+    answer = call(*words.split())
+    assert (answer.code, answer.err) == (0, "")
+    assert names(Path("run")) == FILES
+    assert without_time(Path("run")) == without_time(finished_run)
+    assert weights(Path("run")) == weights(finished_run)
+
+
+def test_resume_leaves_a_finished_run(call: Call, finished: Path) -> None:
+    before = {each.name: each.read_bytes() for each in finished.iterdir()}
+    assert call("train", "mnist-mlp", "--resume", finished).code == 0
+    after = {each.name: each.read_bytes() for each in finished.iterdir()}
+    assert {name: after[name] for name in before} == before
+
+
+def test_evaluate_repeats_the_accuracy(call: Call, finished_run: Path) -> None:
+    answer = call("evaluate", finished_run)
+    last = read_metrics(finished_run)[-1]["test"]
+    assert (answer.code, answer.err) == (0, "")
+    assert f"test accuracy {last['accuracy']:.2%} on 30 images of mnist\n" in answer.out
+    table = [line.split("│")[1:3] for line in answer.out.splitlines() if line.startswith("│")]
+    assert {name.strip(): rate.strip() for name, rate in table} == {
+        name: f"{rate:.2%}" for name, rate in last["spike_rates"].items()
+    }
+
+
+def test_evaluate_takes_other_data(call: Call, finished_run: Path) -> None:
+    answer = call("evaluate", finished_run, "--data", "fashion-mnist")
+    assert answer.code == 0
+    assert "30 images of fashion-mnist" in answer.out
+
+
+def test_info_shows_settings_network_and_progress(call: Call, finished_run: Path) -> None:
+    answer = call("info", finished_run)
+    assert (answer.code, answer.err) == (0, "")
+    assert "preset=mnist-mlp" in answer.out
+    assert "threshold=0.2" in answer.out
+    assert "Linear(in_features=784, out_features=8, bias=True)" in answer.out
+    assert f"{784 * 8 + 8 + 8 * 10 + 10:,} parameters" in answer.out
+    rows = [line.replace("│", " ").split() for line in answer.out.splitlines() if line.startswith("│")]
+    expected = [line for line in read_metrics(finished_run) if line["kind"] == "epoch"]
+    assert [row[:3] for row in rows] == [
+        [str(line["epoch"]), f"{line['train']['accuracy']:.2%}", f"{line['test']['accuracy']:.2%}"] for line in expected
+    ]
+
+
+def test_info_of_a_run_that_has_just_begun(call: Call, finished: Path) -> None:
+    (finished / "metrics.jsonl").write_text("")
+    assert call("info", finished).code == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "there"), [("", {"mnist-subset", "mnist", "fashion-mnist"}), ("nowhere", {"mnist-subset"})]
+)
+def test_datasets_says_which_are_there(folder: str, there: set[str], call: Call, data_root: Path) -> None:
+    answer = call("datasets", "--data-root", data_root / folder)
+    assert (answer.code, answer.err) == (0, "")
+    rows = [line.split("│") for line in answer.out.splitlines() if line.startswith("│")]
+    said = {row[1].strip(): row[-2].strip() for row in rows}
+    assert said == {name: "yes" if name in there else "no" for name in DATASET_NAMES}
+    assert f"data root {data_root / folder};" in answer.out
+
+
+def test_presets_shows_every_setting_of_every_preset(call: Call) -> None:
+    answer = call("presets")
+    assert (answer.code, answer.err) == (0, "")
+    rows = {line.split("│")[1].strip(): line for line in answer.out.splitlines() if line.startswith("│")}
+    assert set(rows) == set(TrainConfig.model_fields) - {"preset"}
+    assert all(str(field.description) in rows[key] for key, field in TrainConfig.model_fields.items() if key in rows)
+    assert all(name in answer.out for name in preset_names())
+    assert "1000,1000" in rows["hidden"]
+
+
+def test_help_names_the_commands(call: Call) -> None:
+    answer = call("--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert all(f" {name} " in answer.out for name in ("train", "evaluate", "info", "datasets", "presets"))
+    options = call("train", "--help").out
+    assert all(option in options for option in ("--set", "--out", "--resume", "--tensorboard", "--data-root"))
+
+
+@pytest.mark.parametrize("folder", ["sweep[a]", "x[/b]"])
+def test_folders_may_have_brackets_in_their_names(folder: str, call: Call, settings: list[str]) -> None:
+    trained = call("train", *settings, "--epochs", 1, "--out", folder)
+    assert (trained.code, trained.err) == (0, "")
+    assert f"run folder {folder}\n" in trained.out
+    assert f"kept in {folder}:" in trained.out
+    shown = call("info", folder)
+    assert shown.code == 0
+    assert folder in shown.out
+    assert f"data root {folder};" in call("datasets", "--data-root", folder).out
+
+
+def test_silent_layers_are_warned_of(call: Call, settings: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        answer = call("train", *settings, "--set=threshold=1e6", "--out", "run")
+    assert answer.code == 0
+    said = sorted(answer.err.splitlines())
+    assert [line.partition(" did not spike")[0] for line in said] == ["warning: layer 1", "warning: layer 2"]
+
+
+def test_tensorboard_gets_the_scalars(call: Call, settings: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        answer = call("train", *settings, "--tensorboard", "--out", "run")
+        events = EventAccumulator("run/tensorboard").Reload()
+    assert (answer.code, answer.err) == (0, "")
+    assert names(Path("run")) == sorted([*FILES, "tensorboard"])
+    lines = read_metrics(Path("run"))
+    updates = {"batch": [2, 4, 6, 8, 10, 12], "epoch": [6, 12]}
+    for kind, tag, path in (
+        ("epoch", "epoch/test/accuracy", ("test", "accuracy")),
+        ("epoch", "epoch/train/spike_rates/1", ("train", "spike_rates", "1")),
+        ("batch", "batch/reward", ("reward",)),
+        ("batch", "batch/lr", ("lr",)),
+    ):
+        expected = [line for line in lines if line["kind"] == kind]
+        for key in path:
+            expected = [line[key] for line in expected]
+        found = events.Scalars(tag)
+        assert [each.step for each in found] == updates[kind]
+        assert [each.value for each in found] == pytest.approx(expected)
+
+
+def test_metrics_are_plain_json_lines(finished_run: Path) -> None:
+    lines = (finished_run / "metrics.jsonl").read_text().splitlines()
+    kinds = [json.loads(line, parse_constant=pytest.fail)["kind"] for line in lines]
+    assert kinds == ["batch", "batch", "batch", "epoch"] * 2
+
+
+def test_freed_memory_is_kept_only_by_training(
+    call: Call, settings: list[str], finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr("spiking_lfp.kernels.memory.reuse_freed_memory", lambda: kept.append(os.getpid()))
+    call("info", finished_run)
+    assert kept == []
+    call("train", *settings, "--epochs", 1)
+    assert kept == [os.getpid()]

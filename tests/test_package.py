@@ -1,0 +1,58 @@
+"""The wheel and the sdist are complete: built here, and the wheel tried in an environment of its own."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
+    return folder
+
+
+def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> None:
+    wheel = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
+    for name in ("py.typed", "data/digits/digits.npz", "data/digits/LICENSE.md", "training/presets/mnist-mlp.toml"):
+        assert f"spiking_lfp/{name}" in wheel
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+    assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in wheel)
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"pyproject.toml", "README.md", "Makefile", "tests/golden/mlp_constant.npz", "spiking_lfp/lif.py"} <= names
+
+
+def test_the_wheel_trains_in_a_clean_environment(built: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    binaries = environment / "bin"
+    wheel = next(built.glob("*.whl"))
+    install = [
+        str(binaries / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        str(ROOT / "constraints.txt"),
+    ]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    words = ["train", "mnist-mlp", "--epochs", "1", "--steps", "4", "--set", "hidden=30", "--out", "run"]
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run(
+        [str(binaries / "spiking-lfp"), *words], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "test accuracy" in run.stdout
+    assert {"checkpoint.pt", "config.toml", "metrics.jsonl", "learning_curve.png", "spike_raster.png"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
