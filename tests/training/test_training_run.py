@@ -335,6 +335,13 @@ def test_weights_that_stop_being_numbers_stop_the_run_and_spare_the_checkpoint(
     assert 3 * state["progress"]["epoch"] + state["progress"]["batch"] < at
 
 
+def test_checkpoints_are_written_within_epochs(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run("run", (Watch(stop_at=(2, 3)),), checkpoint_every=2)
+    progress = load_checkpoint(tmp_path / "run")["progress"]
+    assert (progress["epoch"], progress["batch"], progress["meter"]["images"]) == (1, 2, 8)
+
+
 def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run("run", (Watch(stop_at=(1, 1)),))

@@ -1,0 +1,225 @@
+"""The autograd Functions of the layers: forward passes that are exact, backward passes that hand on LFP feedback.
+
+Autograd is only the tape that walks the graph: tensors receive feedback, parameters minus their LFP update, because
+optimisers descend and LFP ascends.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from spiking_lfp import kernels
+from spiking_lfp.encoders import is_constant
+from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.lif import Neuron, Trace
+from spiking_lfp.rules import Contributions, Rule
+from spiking_lfp.synapses import Synapse
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors."""
+
+    synapse: Synapse
+    rule: Rule
+    neuron: Neuron | None
+    name: str
+
+
+def _distribute(
+    ctx: Any, spec: Spec, q: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of `weight` and `bias`.
+
+    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is 1 where `q` is summed.
+    """
+    need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
+    x = x[: len(q)]
+    down, outer = spec.synapse.adjoints(q.flatten(0, 1), x.flatten(0, 1), weight, need_input, need_weight)
+    grad_input = sequence(down, x).mul_(x) if down is not None else None
+    # the one place where an update turns into a descent direction
+    grad_weight = outer.mul_(weight.abs()).neg_() if outer is not None else None
+    grad_bias = None
+    if need_bias and bias is not None:
+        grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2]).mul_(bias.abs()).neg_()
+    for grad in (grad_weight, grad_bias, grad_input if grad_weight is None else None):
+        if grad is not None and not grad.sum().isfinite():
+            raise NonFiniteError(
+                f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
+                "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)"
+            )
+    return grad_input, grad_weight, grad_bias
+
+
+def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
+    """Check constants and initial membrane against the neurons of `current` `[time, B, *n]`."""
+    assert spec.neuron is not None
+    shape = current.shape[2:]
+    for what, value in (("beta", spec.neuron.beta), ("threshold", spec.neuron.threshold)):
+        sizes = zip(reversed(value.shape), reversed(shape), strict=False)
+        if value.dim() > len(shape) or any(size not in (1, neurons) for size, neurons in sizes):
+            raise UsageError(
+                f"layer {spec.name}: {what} of shape {list(value.shape)} does not fit neurons of shape {list(shape)}"
+            )
+    if initial is not None and (initial.shape, initial.dtype) != (current.shape[1:], current.dtype):
+        raise UsageError(
+            f"layer {spec.name}: expected a membrane {list(current.shape[1:])} of {current.dtype}, "
+            f"found {list(initial.shape)} of {initial.dtype}"
+        )
+
+
+class LIFFunction(torch.autograd.Function):
+    """A synapse and its LIF neurons, over all time steps."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, spec: Spec
+    ) -> tuple[Tensor, Tensor]:
+        assert spec.neuron is not None
+        seen = x[:1] if is_constant(x) else x
+        current = sequence(spec.synapse.current(seen.flatten(0, 1), weight, bias), seen)
+        _check_neurons(spec, current, initial)
+        # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
+        lost = spec.neuron.reset == "zero" and not current.sum().isfinite()
+        spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
+        if lost or not final.sum().isfinite():
+            raise NonFiniteError(f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights")
+        ctx.spec = spec
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight, bias, initial, trace.membrane, trace.current)
+        return spikes, final
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, spike_feedback: Tensor | None, final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight, bias, initial, membrane, current = ctx.saved_tensors
+        trace = Trace(ctx.spec.neuron, len(x), initial, membrane, current)
+        if spike_feedback is None:
+            spike_feedback = trace.record.new_zeros((len(x), *trace.record.shape[1:]))
+        # a constant input meets the same weights in every step: sum q over time before the product
+        summed = is_constant(x) and not ctx.needs_input_grad[0]
+        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, summed)
+        return (
+            *_distribute(ctx, ctx.spec, q, x, weight, bias),
+            carried if ctx.needs_input_grad[3] else None,
+            None,
+        )
+
+
+class AffineFunction(torch.autograd.Function):
+    """A synapse without neurons: LFP on ordinary layers (LFP eq. 2-4)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
+        z = sequence(spec.synapse.current(x.flatten(0, 1), weight, bias), x)
+        ctx.spec = spec
+        ctx.save_for_backward(x, weight, bias, z)
+        return z.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, z = ctx.saved_tensors
+        q = _signed(ctx.spec.rule, z, feedback)
+        return *_distribute(ctx, ctx.spec, q, x, weight, bias), None
+
+
+class MaxPool2dFunction(torch.autograd.Function):
+    """Largest value of windows, by the CPU kernels; feedback goes to the winner."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
+        from spiking_lfp.kernels import cpu
+
+        out, winner = cpu.max_pool(x, kernel, stride)
+        ctx.window = kernel, stride, x.shape
+        ctx.save_for_backward(winner)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None]:
+        from spiking_lfp.kernels import cpu
+
+        (winner,) = ctx.saved_tensors
+        return cpu.max_pool_feedback(feedback, winner, *ctx.window), None, None
+
+
+class AvgPool2dFunction(torch.autograd.Function):
+    """Mean over windows; the rule divides feedback as it does for any fixed weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int, padding: int, rule: Rule) -> Tensor:
+        z = F.avg_pool2d(x, kernel, stride, padding)
+        ctx.window = [kernel, kernel], [stride, stride], [padding, padding]
+        ctx.rule = rule
+        ctx.save_for_backward(x, z)
+        return z.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, z = ctx.saved_tensors
+        q = _signed(ctx.rule, z, feedback)
+        spread: Tensor = torch.ops.aten.avg_pool2d_backward(q, x, *ctx.window, False, True, None)
+        return spread * x, None, None, None, None
+
+
+class DropoutFunction(torch.autograd.Function):
+    """Silence what is not kept; feedback goes back unscaled to what is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        return x * kept * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        return feedback * kept, None, None
+
+
+class AddFunction(torch.autograd.Function):
+    """A sum of two tensors, which divides its feedback between them by the rule."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, rule: Rule) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward(a, b)
+        return a + b
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, Tensor, None]:
+        a, b = ctx.saved_tensors
+        q = _signed(ctx.rule, a + b, feedback)
+        return a * q, b * q, None
+
+
+class NormalizeFeedbackFunction(torch.autograd.Function):
+    """The identity, which divides its feedback by the largest magnitude."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> Tensor:
+        largest = feedback.abs().max()
+        return torch.where(largest > 0, feedback / largest, feedback)
+
+
+def _signed(rule: Rule, z: Tensor, feedback: Tensor) -> Tensor:
+    """Return `q` of ordinary neurons with pre-activation `z`: `sign(z) * r / N`."""
+    return z.sign() * feedback * rule.gain(Contributions(z))
+
+
+def sequence(merged: Tensor, like: Tensor) -> Tensor:
+    """Split the merged first axis into time and batch again, those of `like`."""
+    return merged.view(*like.shape[:2], *merged.shape[1:])
