@@ -58,12 +58,12 @@ def spike_raster(
     """
     figure = Figure(figsize=(2 + 2.4 * len(spikes), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(spikes), width_ratios=[1.0] + [1.2] * len(spikes))
-    axes[0].imshow(image.mean(0), cmap="gray_r")
+    axes[0].imshow(image.mean(0).numpy(), cmap="gray_r")
     axes[0].set(title=label, xticks=[], yticks=[])
     for place, (name, train) in zip(axes[1:], spikes.items(), strict=True):
         shown = _shown(train)
         steps, rows = train[:, shown].nonzero(as_tuple=True)
-        place.scatter(steps, rows, marker="|", s=18, color="black", linewidths=1)
+        place.scatter(steps.numpy(), rows.numpy(), marker="|", s=18, color="black", linewidths=1)
         few = len(shown) <= 10
         place.set(
             title=f"layer {name}",

@@ -71,6 +71,17 @@ def test_samples_of_another_shape(network: nn.Sequential, layer: int, shape: tup
     raised(UsageError, lambda: network[layer](torch.zeros(shape)), f"layer {layer}", "[T, B, ...]", f"found {found}")
 
 
+@pytest.mark.parametrize(("height", "width", "fits"), [(3, 4, True), (2, 4, False), (3, 3, False)])
+def test_samples_smaller_than_a_dilated_and_padded_kernel(height: int, width: int, fits: bool) -> None:
+    """Taps 3 and 2 apart, one row and no column of padding: 5 rows less 2, 4 columns."""
+    layer = LIF(nn.Conv2d(1, 1, (3, 2), dilation=(2, 3), padding=(1, 0)))
+    x = torch.zeros(2, 1, 1, height, width)
+    if fits:
+        assert layer(x).shape == (2, 1, 1, 1, 1)
+    else:
+        raised(UsageError, lambda: layer(x), "[1, height >= 3, width >= 4]", f"found [1, {height}, {width}]")
+
+
 @pytest.mark.parametrize("layer", [3, 4])
 @pytest.mark.parametrize("kind", ["no steps", "no samples", "no time"])
 def test_empty_sequences(network: nn.Sequential, layer: int, kind: str) -> None:

@@ -1,7 +1,7 @@
 """The neuron: against snnTorch to the bit, the compiled kernels against the reference, and whole against parts."""
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import snntorch
@@ -274,28 +274,49 @@ def test_feedback_leaves_its_arguments_alone() -> None:
 # ---------------------------------------------------------------- memory layout
 
 
-def transposed(tensor: Tensor) -> Tensor:
-    """The same values, laid out in memory with the last two axes swapped."""
-    return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
+def in_memory(tensor: Tensor, layout: str) -> Tensor:
+    """The same values and shape, laid out in memory in another way."""
+    if layout == "reversed axes":
+        axes = list(range(tensor.dim()))[::-1]
+        return tensor.permute(axes).contiguous().permute(axes)
+    if layout == "first of the sample last":
+        return tensor.movedim(-len(NEURONS), -1).contiguous().movedim(-1, -len(NEURONS))
+    assert layout == "with gaps"
+    return torch.stack([tensor, torch.full_like(tensor, math.nan)], -1)[..., 0]
+
+
+NEURONS = (3, 2, 4)
 
 
 @pytest.mark.parametrize("reset", RESETS)
-def test_kernels_do_not_depend_on_the_layout_of_tensors_in_memory(reset: Reset) -> None:
-    constants = neuron(0.9, 1.0, reset, torch.float64)
-    current, initial = torch.randn(6, 3, 5, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
-    reward, on_final = torch.randn(6, 3, 5, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
+@pytest.mark.parametrize("layout", ["reversed axes", "first of the sample last", "with gaps"])
+@pytest.mark.parametrize("shape", [NEURONS, (1, 2, 4), (3, 1, 1), (1, 1, 1), (3, 1, 4)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_kernels_do_not_depend_on_the_layout_of_tensors_in_memory(
+    batch: int, shape: tuple[int, ...], layout: str, reset: Reset
+) -> None:
+    beta, threshold = 1 - torch.rand(shape, dtype=torch.float64) / 2, torch.rand(shape, dtype=torch.float64) + 0.5
+    current, reward = (torch.randn(6, batch, *shape, dtype=torch.float64) for _ in range(2))
+    initial, on_final = (torch.randn(batch, *shape, dtype=torch.float64) for _ in range(2))
+    other_neuron = Neuron(in_memory(beta, layout), in_memory(threshold, layout), reset)
 
-    spikes, final, trace = cpu.forward(current.clone(), 6, constants, initial)
-    found_spikes, found_final, found_trace = cpu.forward(transposed(current), 6, constants, transposed(initial))
-    assert torch.equal(found_spikes, spikes)
-    assert torch.equal(found_final, final)
-    assert torch.equal(found_trace.record, trace.record)
+    for steps in (6, 9):  # 9: the first current in all steps
+        seen = current[: 6 if steps == 6 else 1]
+        on_spikes = torch.cat([reward, reward])[:steps]
+        spikes, final, trace = lif.forward(seen.clone(), steps, Neuron(beta, threshold, reset), initial)
+        q, on_initial = lif.feedback(trace, on_spikes, on_final, Epsilon(), False)
 
-    q, on_initial = cpu.feedback_epsilon(trace, reward, on_final, 1e-6, False)
-    other = replace(trace, initial=transposed(initial), membrane=transposed(trace.record))
-    found_q, found_on_initial = cpu.feedback_epsilon(other, transposed(reward), transposed(on_final), 1e-6, False)
-    assert torch.equal(found_q, q)
-    assert torch.equal(found_on_initial, on_initial)
+        found_spikes, found_final, found_trace = cpu.forward(
+            in_memory(seen, layout), steps, other_neuron, in_memory(initial, layout)
+        )
+        found_q, found_on_initial = cpu.feedback_epsilon(
+            found_trace, in_memory(on_spikes, layout), in_memory(on_final, layout), 1e-6, False
+        )
+        assert torch.equal(found_spikes, spikes)
+        assert torch.equal(found_final, final)
+        assert torch.equal(found_trace.record, trace.record)
+        torch.testing.assert_close(found_q, q, rtol=1e-12, atol=0)
+        torch.testing.assert_close(found_on_initial, on_initial, rtol=1e-12, atol=0)
 
 
 # ---------------------------------------------------------------- low precision

@@ -2,7 +2,8 @@
 
 from spiking_lfp.training.config import TrainConfig, preset_config, preset_names
 from spiking_lfp.training.files import read_metrics
-from spiking_lfp.training.loop import Watcher, evaluate, load_run, pick_device, read_config, resume, train
+from spiking_lfp.training.loop import Watcher, evaluate
+from spiking_lfp.training.runs import load_run, pick_device, read_config, resume, train
 from spiking_lfp.training.step import Meter, training_step, watch_spikes
 
 __all__ = [

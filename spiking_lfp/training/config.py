@@ -2,7 +2,7 @@
 
 import tomllib
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.lif import Reset
 
-Count = Field(ge=1)
+# what torch can address; memory ends long before
+LARGEST = 10**15
+Neurons = tuple[Annotated[int, Field(le=LARGEST)], ...]
 
 
 class TrainConfig(BaseModel):
@@ -23,17 +25,17 @@ class TrainConfig(BaseModel):
 
     preset: str = Field("custom", description="name of the preset the settings started from")
     network: Literal["mlp", "lenet"] = Field("mlp", description="network by name")
-    hidden: tuple[int, ...] = Field((1000, 1000), description="neurons of each hidden dense layer")
-    channels: tuple[int, ...] = Field((12, 64), description="channels of each convolution of the lenet")
+    hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
+    channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
     data: str = Field("mnist-subset", description="data set by name")
-    steps: int = Field(25, ge=1, description="T, time steps for which an image is shown")
+    steps: int = Field(25, ge=1, le=LARGEST, description="T, time steps for which an image is shown")
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
     reset: Reset = Field("subtract", description="reset after a spike")
     epochs: int = Field(3, ge=1, description="passes over the training images")
-    batch_size: int = Field(128, ge=1, description="images per update")
+    batch_size: int = Field(128, ge=1, le=LARGEST, description="images per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
-    lr: float = Field(1e-3, gt=0, description="learning rate at the start")
+    lr: float = Field(1e-3, gt=0, le=1e36, description="learning rate at the start")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="course of the learning rate to 0")
     clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")

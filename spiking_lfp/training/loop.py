@@ -1,9 +1,8 @@
-"""Training runs from start to end, interruptible at any moment, and their evaluation."""
+"""The loop of a run, interruptible at any moment, and evaluation."""
 
 import time
-import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,19 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.data import ImageDataset, load_dataset
-from spiking_lfp.errors import RunError, UsageError
-from spiking_lfp.networks import build_network
+from spiking_lfp.data import ImageDataset
+from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.layers import name_layers
 from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
-from spiking_lfp.training.files import (
-    CONFIG,
-    Metrics,
-    create_run_folder,
-    load_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
+from spiking_lfp.training.config import TrainConfig
+from spiking_lfp.training.files import Metrics, save_checkpoint
 from spiking_lfp.training.step import Meter, evaluation_step, training_step, watch_spikes
 
 
@@ -74,87 +66,6 @@ class Split:
         return self.images[indices].float().div_(255), self.labels[indices]
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`, or the best one for "auto": CUDA where there is one, else the CPU.
-
-    Raises:
-        UsageError: if torch does not know the name, or finds no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UsageError(f"device {name!r} is not usable here: try cpu, or cuda on a machine with a GPU") from None
-
-
-def train(
-    config: TrainConfig,
-    out: Path | None = None,
-    data_root: Path | None = None,
-    device: str = "auto",
-    watchers: tuple[Watcher, ...] = (),
-) -> Path:
-    """Train a network from the start.
-
-    Args:
-        config: all settings.
-        out: folder of the run, new or empty; `runs/PRESET` (or `-2`, `-3`, ...) if None.
-        data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
-        device: "auto", "cpu", "cuda", "cuda:1", ...
-        watchers: are told how the run goes.
-
-    Returns:
-        The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
-
-    Raises:
-        UsageError: for settings that do not fit together or to the data.
-        DataError: if the data set is missing or damaged.
-        NonFiniteError: if NaN or infinity appears, with the layer's name.
-        RunError: if the folder cannot be written.
-    """
-    target = pick_device(device)
-    dataset = load_dataset(config.data, data_root)
-    torch.manual_seed(config.seed)
-    network = network_for(config, dataset)
-    folder = create_run_folder(out, config.preset)
-    write_atomically(folder / CONFIG, to_toml(config).encode())
-    run = _Run(config, folder, dataset, network.to(target), target, watchers)
-    run.save()
-    run.finish()
-    return folder
-
-
-def resume(
-    folder: Path, data_root: Path | None = None, device: str = "auto", watchers: tuple[Watcher, ...] = ()
-) -> Path:
-    """Go on with an interrupted run exactly where its checkpoint stands; on CPU the result is that of one go.
-
-    Args and errors are those of `train`; a run that is finished already is left as it is.
-    """
-    target = pick_device(device)
-    config = read_config(folder)
-    state = load_checkpoint(folder)
-    dataset = load_dataset(config.data, data_root)
-    run = _Run(config, folder, dataset, network_for(config, dataset).to(target), target, watchers)
-    run.restore(state)
-    run.finish()
-    return folder
-
-
-def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig]:
-    """Return the network of a run as its checkpoint has it, in evaluation mode, and the run's settings.
-
-    Raises:
-        RunError: if `folder` holds no readable run.
-    """
-    config, state = read_config(folder), load_checkpoint(folder)
-    shape = state["data"]
-    network = _network(config, shape["in_shape"], shape["classes"])
-    _restore(network.load_state_dict, state["network"], folder)
-    return network.to(pick_device(device)).eval(), config
-
-
 def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, batch_size: int = 500) -> Meter:
     """Classify images by the output that spikes most.
 
@@ -169,63 +80,34 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, bat
         accuracy, mean reward and spike rate per layer.
     """
     meter, split = Meter(), Split(images, labels)
-    mode = network.training
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     with watch_spikes(network, meter):
         for indices in torch.arange(len(split), device=images.device).split(batch_size):
             evaluation_step(network, *split.batch(indices), steps, meter)
-    network.train(mode)
+    for module, mode in modes.items():
+        module.training = mode
     return meter
 
 
-def network_for(config: TrainConfig, dataset: ImageDataset) -> nn.Sequential:
-    """Build the network that `config` names, for samples and classes of `dataset`, with fresh weights."""
-    return _network(config, list(dataset.train_images.shape[1:]), len(dataset.class_names))
+class Run:
+    """A run in memory: everything a checkpoint carries, and the loop.
 
-
-def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
-    arguments: dict[str, Any] = {"channels": config.channels} if config.network == "lenet" else {}
-    return build_network(
-        config.network,
-        in_shape=in_shape,
-        classes=classes,
-        hidden=config.hidden,
-        beta=config.beta,
-        threshold=config.threshold,
-        reset=config.reset,
-        normalize_feedback=config.normalize_feedback,
-        **arguments,
-    )
-
-
-def read_config(folder: Path) -> TrainConfig:
-    """Read the settings of the run in `folder`.
-
-    Raises:
-        RunError: if there are none or they cannot be read.
+    Attributes:
+        folder: where it is kept; to be set before anything else is called.
     """
-    path = folder / CONFIG
-    try:
-        return checked_config(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
-        raise RunError(f"{folder} is no run: expected {path}; give a folder that train made") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
 
-
-class _Run:
-    """A run in memory: everything a checkpoint carries, and the loop."""
+    folder: Path
 
     def __init__(
         self,
         config: TrainConfig,
-        folder: Path,
         dataset: ImageDataset,
         network: nn.Module,
         device: torch.device,
         watchers: tuple[Watcher, ...],
     ) -> None:
-        self.config, self.folder, self.network, self.device, self.watchers = config, folder, network, device, watchers
+        self.config, self.network, self.device, self.watchers = config, network, device, watchers
         self.data = {"in_shape": list(dataset.train_images.shape[1:]), "classes": len(dataset.class_names)}
         whole = Split(dataset.train_images.to(device), dataset.train_labels.to(device))
         held_out = round(len(whole) * config.validation)
@@ -249,8 +131,11 @@ class _Run:
         self.warned: set[str] = set()
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        state = {
+        """Write the checkpoint, unless training has spoilt the weights."""
+        for name, layer in name_layers(self.network).items():
+            if not all(bool(parameter.isfinite().all()) for parameter in layer.parameters()):
+                raise NonFiniteError(f"layer {name}: its weights hold NaN or infinity; lower the learning rate")
+        parts = {
             "config": self.config.model_dump(mode="json"),
             "data": self.data,
             "network": self.network.state_dict(),
@@ -260,15 +145,15 @@ class _Run:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        save_checkpoint(self.folder, state)
+        save_checkpoint(self.folder, parts)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint."""
+        """Take over a complete checkpoint."""
         if state["data"] != self.data:
             raise RunError(f"{self.folder} was trained on {state['data']}, the data are {self.data} now")
-        _restore(self.network.load_state_dict, state["network"], self.folder)
-        _restore(self.optimizer.load_state_dict, state["optimizer"], self.folder)
-        _restore(self.schedule.load_state_dict, state["schedule"], self.folder)
+        restore_state(self.network.load_state_dict, state["network"], self.folder)
+        restore_state(self.optimizer.load_state_dict, state["optimizer"], self.folder)
+        restore_state(self.schedule.load_state_dict, state["schedule"], self.folder)
         self.progress = Progress.of(state["progress"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None and self.device.type == "cuda":
@@ -362,7 +247,8 @@ def _schedule(
     return schedules.ConstantLR(optimizer, 1.0)
 
 
-def _restore(load: Any, state: Any, folder: Path) -> None:
+def restore_state(load: Callable[[Any], object], state: Any, folder: Path) -> None:
+    """Hand `state` of the checkpoint in `folder` to `load`, and say in one sentence if it does not fit."""
     try:
         load(state)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

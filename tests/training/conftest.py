@@ -8,13 +8,13 @@ import pytest
 from small_runs import small_config, small_dataset
 
 from spiking_lfp.data import load_dataset
-from spiking_lfp.training import loop, train
+from spiking_lfp.training import runs, train
 
 
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        loop, "load_dataset", lambda name, root=None: small_dataset() if name == "small" else load_dataset(name, root)
+        runs, "load_dataset", lambda name, root=None: small_dataset() if name == "small" else load_dataset(name, root)
     )
 
 

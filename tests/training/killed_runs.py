@@ -18,12 +18,12 @@ from typing import Any
 from small_runs import small_config, small_dataset
 
 from spiking_lfp import kernels
-from spiking_lfp.training import TrainConfig, loop
+from spiking_lfp.training import TrainConfig, runs
 from spiking_lfp.training.files import CHECKPOINT, METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
 kernels.compiled = lambda _: False
-loop.load_dataset = lambda *_: small_dataset()
+runs.load_dataset = lambda *_: small_dataset()
 
 
 class Death:
@@ -59,9 +59,9 @@ def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
             death = Death(folder, moments)
             sys.addaudithook(death.hear)
             if (folder / CHECKPOINT).exists():
-                loop.resume(folder, watchers=(death,))
+                runs.resume(folder, watchers=(death,))
             else:
-                loop.train(config, folder, watchers=(death,))
+                runs.train(config, folder, watchers=(death,))
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -84,7 +84,7 @@ def tidy_up_after_death(folder: Path) -> None:
 def main(root: Path, network: str, stride: int) -> None:
     config = small_config(network=network, validation=0.3, patience=2, batch_size=2, checkpoint_every=2)
     # torch loads more of itself on the way, better once here than in each process
-    loop.train(config, root / "in this process")
+    runs.train(config, root / "in this process")
     go_on(root / "whole", config, 0)
     for moment in count(1, stride):
         folder = root / f"killed at {moment}"

@@ -12,7 +12,7 @@ from spiking_lfp.data import load_dataset
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training import TrainConfig, preset_config, preset_names
 from spiking_lfp.training.config import checked_config, to_toml
-from spiking_lfp.training.loop import network_for
+from spiking_lfp.training.runs import network_for
 
 PAPERS_NETWORKS = {
     # 784-1000-1000-10
@@ -23,7 +23,7 @@ PAPERS_NETWORKS = {
 
 sizes = st.lists(st.integers(1, 10**6), max_size=4).map(tuple)
 counts = st.integers(1, 2**62)
-positive = st.floats(0, exclude_min=True, allow_infinity=False)
+positive = st.floats(0, 1e36, exclude_min=True)
 configs = st.builds(
     TrainConfig,
     preset=st.text(st.characters(codec="utf-8")),
@@ -31,12 +31,12 @@ configs = st.builds(
     hidden=sizes,
     channels=sizes,
     data=st.text(st.characters(codec="utf-8")),
-    steps=counts,
+    steps=st.integers(1, 10**15),
     beta=st.floats(0, 1, exclude_min=True),
     threshold=positive,
     reset=st.sampled_from(["subtract", "zero", "none"]),
     epochs=counts,
-    batch_size=counts,
+    batch_size=st.integers(1, 10**15),
     optimizer=st.sampled_from(["adam", "adamw", "sgd"]),
     lr=positive,
     momentum=st.floats(0, 1, exclude_max=True),

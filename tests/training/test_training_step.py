@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spiking_lfp import LIF, AdaptiveClip, NonFiniteError, constant, mlp, propagate, spike_count_reward
 from spiking_lfp.training import Meter, evaluate, training_step, watch_spikes
-from spiking_lfp.training.loop import network_for
+from spiking_lfp.training.runs import network_for
 from spiking_lfp.training.step import evaluation_step
 
 
@@ -132,7 +132,6 @@ def test_evaluation_leaves_the_network_as_it_was(training: bool) -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-@pytest.mark.xfail(strict=True, reason="the mode of the whole is set on all parts")
 def test_evaluation_leaves_parts_in_the_mode_they_were() -> None:
     network = network_for(small_config(), small_dataset()).train()
     network[1].eval()
