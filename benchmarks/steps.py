@@ -4,7 +4,8 @@
     python benchmarks/steps.py --networks 784-1000-10 --steps 15 --rounds 3
 
 All methods get the same network, real digits, batch, Adam and threads, each in a process of its own. They take turns,
-so that a busy machine slows all alike: read the ratios. Prints a table, writes JSON.
+so that a busy machine slows all alike: read the ratios. Each runs as its users have it, so only spiking_lfp keeps freed
+memory (`reuse_freed_memory`), unless --reuse-for-all. Prints a table, writes JSON.
 """
 
 import json
@@ -25,9 +26,15 @@ from rich.table import Table
 class Worker:
     """A method at work in its own process."""
 
-    def __init__(self, method: str, network: str, steps: int, batch: int, threads: int) -> None:
+    def __init__(self, method: str, network: str, steps: int, batch: int, threads: int, reuse: bool) -> None:
         self.process = subprocess.Popen(
-            [python_of(method), str(HERE / "worker.py"), method, network, str(steps), str(batch), str(threads)],
+            [
+                python_of(method),
+                str(HERE / "worker.py"),
+                method,
+                network,
+                *map(str, (steps, batch, threads, int(reuse))),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,15 +72,21 @@ def main(
     rounds: Annotated[int, typer.Option(help="Turns of each method.")] = 5,
     per_round: Annotated[int, typer.Option(help="Training steps a turn.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads of each process.")] = os.cpu_count() or 1,
+    reuse_for_all: Annotated[
+        bool, typer.Option("--reuse-for-all", help="Give spiking_lfp's memory setting to its peers too.")
+    ] = False,
     output: Path = HERE / "results" / "steps.json",
 ) -> None:
     """Time training steps side by side."""
     chosen = methods or list(METHODS)
-    table = Table("network", "T", *chosen, title="training step [ms] and peak memory [MB], (times that of the first)")
+    table = Table("network", "T", *chosen, title="training step and peak memory (times that of the first method)")
     results = []
     for network in networks or list(NETWORKS):
         for length in steps or [5, 15, 25]:
-            workers = {name: Worker(name, network, length, batch, threads) for name in chosen}
+            workers = {
+                name: Worker(name, network, length, batch, threads, reuse_for_all or name == "spiking_lfp")
+                for name in chosen
+            }
             for _ in range(rounds):
                 for worker in workers.values():
                     worker.run(per_round)
@@ -97,6 +110,7 @@ def main(
         "processor": platform.processor() or platform.machine(),
         "threads": threads,
         "batch": batch,
+        "reuse_for_all": reuse_for_all,
     }
     output.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     print(f"written to {output}")

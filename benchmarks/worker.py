@@ -20,11 +20,11 @@ def _resident(field: str) -> float:
 
 def main() -> None:
     """Serve one method, network and T."""
-    method, network, steps, batch, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+    method, network, steps, batch, threads, reuse = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    # for all methods alike: page faults for freed and taken memory would drown the rest
-    module_at("kernels/memory.py").reuse_freed_memory()
+    if reuse:
+        module_at("kernels/memory.py").reuse_freed_memory()
     images, labels = digits(batch)
     # whatever is compiled, allocated or imported once must not count
     for _ in range(2):

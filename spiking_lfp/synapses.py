@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.kernels.product import product
 
 
 @runtime_checkable
@@ -37,13 +38,13 @@ class Dense:
 
     def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
-        return F.linear(x, weight, bias)
+        return product(x, weight, bias)
 
     def adjoints(
         self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `W^T q` and `sum_N q x^T`."""
-        return (q @ weight if need_input else None, q.T @ x if need_weight else None)
+        return (product(q, weight.T) if need_input else None, product(q.T, x.T) if need_weight else None)
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""

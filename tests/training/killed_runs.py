@@ -92,10 +92,13 @@ def main(root: Path, network: str, stride: int) -> None:
             break
         tidy_up_after_death(folder)
         go_on(folder, config, 0)
-    while not go_on(root / "again", config, 19):
+    for _ in range(20):
+        if go_on(root / "again", config, 19):
+            return
         tidy_up_after_death(root / "again")
         with (root / "again" / "deaths").open("a") as file:
             file.write("+")
+    sys.exit(f"{root / 'again'}: never gets any further")
 
 
 for each, stride in (("mlp", 1), ("lenet", 5)):
