@@ -76,7 +76,6 @@ def train(
     from spiking_lfp.training.watch import ProgressBar, TensorBoard
 
     reuse_freed_memory()
-
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr
     }  # fmt: skip
@@ -102,7 +101,8 @@ def train(
                 training.resume(resume, data_root, device, watchers)
         except KeyboardInterrupt:
             bar.progress.stop()
-            _fail(f"interrupted; go on with: spiking-lfp train --resume {bar.folder or folder}", 130)
+            kept = bar.folder or folder
+            _fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
     assert folder is not None
     _draw(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
