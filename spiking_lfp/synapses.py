@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import product
 
+# rows of a transposed product at a time
+CORRELATED_ROWS = 1024
+
 
 @runtime_checkable
 class Synapse(Protocol):
@@ -44,7 +47,8 @@ class Dense:
         self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `W^T q` and `sum_N q x^T`."""
-        return (product(q, weight.T) if need_input else None, product(q.T, x.T) if need_weight else None)
+        outer = _correlate(q, x) if need_weight else None  # first, while the larger result does not exist yet
+        return product(q, weight.T) if need_input else None, outer
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""
@@ -84,6 +88,15 @@ class Convolution:
         if fits and all(size >= need for size, need in zip(sample_shape[1:], reach, strict=True)):
             return None
         return f"[{self.in_channels}, height >= {max(reach[0], 1)}, width >= {max(reach[1], 1)}]"
+
+
+def _correlate(q: Tensor, x: Tensor) -> Tensor:
+    """Return `sum_N q x^T`, part by part: the library copies both factors of a transposed product."""
+    first, *rest = zip(q.split(CORRELATED_ROWS), x.split(CORRELATED_ROWS), strict=True)
+    total = product(first[0].T, first[1].T)
+    for q_part, x_part in rest:
+        total += product(q_part.T, x_part.T)
+    return total
 
 
 def synapse_of(module: nn.Module) -> Synapse:

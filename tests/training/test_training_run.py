@@ -86,6 +86,18 @@ def test_the_seed_orders_the_images_anew_in_each_epoch(run: Run, monkeypatch: py
     assert len(set(epochs)) == 4
 
 
+def test_the_network_sees_pixels_as_values_from_0_to_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    step = loop.training_step
+    monkeypatch.setattr(
+        loop, "training_step", lambda net, images, *rest: (seen.append(images), step(net, images, *rest))
+    )
+    run(epochs=1)
+    images = torch.cat(seen)
+    order = (images[:, 0, 0, 0] * 255).round().long()
+    assert torch.equal(images, small_dataset().train_images[order].float() / 255)
+
+
 def test_a_run_folder_holds_settings_metrics_and_the_network(run: Run) -> None:
     folder = run(log_every=2)
     assert sorted(each.name for each in folder.iterdir()) == ["checkpoint.pt", "config.toml", "metrics.jsonl"]
