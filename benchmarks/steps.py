@@ -4,8 +4,9 @@
     python benchmarks/steps.py --networks 784-1000-10 --steps 15 --rounds 3
 
 All methods get the same network, real digits, batch, Adam and threads, each in a process of its own. They take turns,
-so that a busy machine slows all alike: read the ratios. Memory is measured with the allocator as it comes; for the times
-each runs as its users have it, so only spiking_lfp keeps freed memory (`reuse_freed_memory`), unless --reuse-for-all. Prints a table, writes JSON.
+so that a busy machine slows all alike: read the ratios. Memory is measured with the allocator as it comes; for the
+times each runs as its users have it, so only spiking_lfp keeps freed memory (`reuse_freed_memory`), unless
+--reuse-for-all. Prints a table, writes JSON.
 """
 
 import json
