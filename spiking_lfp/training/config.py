@@ -12,7 +12,7 @@ from spiking_lfp.lif import Reset
 
 # what torch can address; memory ends long before
 LARGEST = 10**15
-Neurons = tuple[Annotated[int, Field(le=LARGEST)], ...]
+Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
 class TrainConfig(BaseModel):
@@ -23,7 +23,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: str = Field("custom", description="name of the preset the settings started from")
+    preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
     network: Literal["mlp", "lenet"] = Field("mlp", description="network by name")
     hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
     channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
@@ -72,6 +72,8 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
     """
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
+    if changes and "preset" in changes:
+        raise UsageError("preset is no setting to change: name the preset itself")
     settings = tomllib.loads((_presets() / f"{name}.toml").read_text())
     return checked_config({"preset": name, **settings, **(changes or {})})
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 
@@ -41,7 +42,7 @@ def create_run_folder(wanted: Path | None, preset: str) -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: under a temporary name, to disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that what a kill leaves is overwritten
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -71,6 +72,10 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"no checkpoint in {folder}: expected {path}; give the folder of a run that trained a while")
     try:
+        with ZipFile(path) as archive:  # torch writes checksums but does not compare them
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises what it happens to stumble over
         raise RunError(f"{path} is damaged or no checkpoint: restore it from a copy or train again") from None

@@ -82,11 +82,13 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, bat
     meter, split = Meter(), Split(images, labels)
     modes = {module: module.training for module in network.modules()}
     network.eval()
-    with watch_spikes(network, meter):
-        for indices in torch.arange(len(split), device=images.device).split(batch_size):
-            evaluation_step(network, *split.batch(indices), steps, meter)
-    for module, mode in modes.items():
-        module.training = mode
+    try:
+        with watch_spikes(network, meter):
+            for indices in torch.arange(len(split), device=images.device).split(batch_size):
+                evaluation_step(network, *split.batch(indices), steps, meter)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return meter
 
 
@@ -220,7 +222,9 @@ class Run:
 
     def warn_of_silence(self) -> None:
         """Warn once of each layer that did not spike during a whole epoch."""
-        for name in set(self.progress.meter.silent_layers()) - self.warned:
+        for name in self.progress.meter.silent_layers():
+            if name in self.warned:
+                continue
             self.warned.add(name)
             warnings.warn(
                 f"layer {name} did not spike during epoch {self.progress.epoch + 1}, so it and the layers before it "

@@ -1,6 +1,7 @@
 """Runs by their folder: train, go on, load."""
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,14 @@ def train(
     network = network_for(config, dataset)
     run = Run(config, dataset, network.to(target), target, watchers)
     run.folder = create_run_folder(out, config.preset)
-    write_atomically(run.folder / CONFIG, to_toml(config).encode())
-    run.save()
+    try:
+        write_atomically(run.folder / CONFIG, to_toml(config).encode())
+        run.save()
+    except RunError:  # nothing half-made stays behind
+        with suppress(OSError):
+            (run.folder / CONFIG).unlink(missing_ok=True)
+            run.folder.rmdir()
+        raise
     run.finish()
     return run.folder
 
@@ -61,7 +68,7 @@ def resume(
     """
     target = pick_device(device)
     config = read_config(folder)
-    state = _checkpoint(folder, "data", "network", "optimizer", "schedule", "progress", "random", "random_cuda")
+    state = _checkpoint(folder, config, "data", "network", "optimizer", "schedule", "progress", "random", "random_cuda")
     dataset = load_dataset(config.data, data_root)
     run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
     run.folder = folder
@@ -76,7 +83,8 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
     Raises:
         RunError: if `folder` holds no readable run.
     """
-    config, state = read_config(folder), _checkpoint(folder, "data", "network")
+    config = read_config(folder)
+    state = _checkpoint(folder, config, "data", "network")
     shape = state["data"]
     network = _network(config, shape["in_shape"], shape["classes"])
     restore_state(network.load_state_dict, state["network"], folder)
@@ -92,9 +100,12 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UsageError(f"device {name!r} is not usable here: try cpu, or cuda on a machine with a GPU") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not usable here: try cpu, or cuda on a machine with a GPU")
+    return device
 
 
 def network_for(config: TrainConfig, dataset: ImageDataset) -> nn.Sequential:
@@ -117,11 +128,18 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
     )
 
 
-def _checkpoint(folder: Path, *parts: str) -> dict[str, Any]:
+def _checkpoint(folder: Path, config: TrainConfig, *parts: str) -> dict[str, Any]:
     state = load_checkpoint(folder)
-    lacking = [part for part in parts if part not in state]
+    lacking = [part for part in ("config", *parts) if part not in state]
     if lacking:
         raise RunError(f"the checkpoint in {folder} lacks {', '.join(lacking)}: it was not written by train")
+    trained = checked_config(state["config"]).model_dump()
+    changed = [key for key, value in config.model_dump().items() if trained[key] != value]
+    if changed:
+        raise RunError(
+            f"{folder / CONFIG} says {changed[0]} = {getattr(config, changed[0])}, its checkpoint was trained with "
+            f"{trained[changed[0]]}: put the old value back, or train anew"
+        )
     return state
 
 

@@ -31,6 +31,10 @@ def full(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def stop_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", full)
 
@@ -155,6 +159,23 @@ def good(tmp_path: Path) -> bytes:
 def test_truncated_checkpoints_are_refused(good: bytes, tmp_path: Path) -> None:
     assert not refuses(tmp_path, good)
     assert all(refuses(tmp_path, good[:length]) for length in [0, 1, 3, *range(4, len(good), 97), len(good) - 1])
+
+
+def test_a_flipped_bit_of_a_weight_is_refused(good: bytes, tmp_path: Path) -> None:
+    weights = good.index(bytes(8000))  # 200 x 10 float32 zeros
+    flipped = bytearray(good)
+    flipped[weights + 4321] ^= 4
+    assert refuses(tmp_path, bytes(flipped))
+
+
+def test_what_a_kill_left_of_a_write_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(tmp_path / "file", b"first")
+    assert [each.name for each in tmp_path.iterdir()] == [".file.tmp"]
+    write_atomically(tmp_path / "file", b"second")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -387,9 +387,22 @@ def test_damaged_settings_are_named(content: bytes, run: Run) -> None:
 def test_a_checkpoint_of_another_network_is_refused(what: Callable[[Path], object], run: Run) -> None:
     one, other = run("one", epochs=1), run("other", epochs=1, hidden=(5, 4))
     shutil.copy(one / CHECKPOINT, other / CHECKPOINT)
+    with pytest.raises(RunError, match=f"^{other / 'config.toml'} says hidden = .5, 4., its checkpoint was trained"):
+        what(other)
+    state = load_checkpoint(other)
+    save_checkpoint(other, {**state, "config": {**state["config"], "hidden": [5, 4]}})
     with pytest.raises(RunError, match=f"^the checkpoint in {other} does not fit its settings: ") as caught:
         what(other)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", [load_run, resume])
+def test_settings_changed_by_hand_are_refused(what: Callable[[Path], object], run: Run) -> None:
+    folder = run(epochs=1)
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("beta = 0.9", "beta = 0.8"))
+    with pytest.raises(RunError, match=r"says beta = 0\.8, its checkpoint was trained with 0\.9: put the old value"):
+        what(folder)
 
 
 @pytest.mark.parametrize("what", [load_run, resume])
@@ -417,7 +430,7 @@ def test_metrics_that_lost_lines_are_refused(run: Run) -> None:
         resume(folder)
 
 
-@pytest.mark.parametrize("name", ["", "frog", "cpu:x"])
+@pytest.mark.parametrize("name", ["", "frog", "cpu:x", "meta"])
 def test_devices_that_cannot_be_used_are_named(name: str) -> None:
     with pytest.raises(UsageError, match=f"^device '{name}' is not usable here"):
         pick_device(name)

@@ -146,6 +146,7 @@ def test_hooks_go_where_evaluation_fails() -> None:
     with pytest.raises(ValueError, match="expected samples"):
         evaluate(network, data.test_images, data.test_labels, 3)
     assert not any(module._forward_hooks for module in network)
+    assert network.training
 
 
 def test_evaluation_does_not_depend_on_the_batches() -> None:
