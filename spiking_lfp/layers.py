@@ -4,6 +4,11 @@ After `propagate`, tensors have feedback in `.grad` and parameters minus their u
 sequences `[T, B, ...]`.
 """
 
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,15 +25,54 @@ from spiking_lfp.functions import (
     MaxPool2dFunction,
     NormalizeFeedbackFunction,
     Spec,
-    sequence,
 )
 from spiking_lfp.lif import RESETS, Neuron, Reset
 from spiking_lfp.rules import Epsilon, Rule
-from spiking_lfp.synapses import synapse_of
+from spiking_lfp.synapses import sequence, synapse_of
 
 Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
 Membrane = Float[Tensor, "batch *n"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def opaque(method: Callable[P, R]) -> Callable[P, R]:
+    """Keep `torch.compile` out of `method`: there is nothing in our kernels that it could make faster.
+
+    Like `torch.compiler.disable`, which takes a second to import, but only when something is compiled.
+    """
+
+    hidden: Callable[P, R] | None = None
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal hidden
+        if hidden is None and "torch._dynamo" in sys.modules:
+            hidden = torch.compiler.disable(method)
+        return (hidden or method)(*args, **kwargs)
+
+    return call
+
+
+class Carry:
+    """What the layers of a network hand from one part of a sequence to the next, in the order in which they run.
+
+    Args:
+        states: what they left behind in the part before; none in the first part.
+    """
+
+    def __init__(self, states: Sequence[Tensor] = ()) -> None:
+        self.taken = iter(states)
+        self.given: list[Tensor] = []
+
+    def take(self) -> Tensor | None:
+        """Return the state that the next layer left behind, or None in the first part."""
+        return next(self.taken, None)
+
+    def give(self, state: Tensor) -> None:
+        """Leave a state behind for the next part."""
+        self.given.append(state)
 
 
 class SynapticLayer(nn.Module):
@@ -95,6 +139,7 @@ class LIF(SynapticLayer):
 
     beta: Tensor
     threshold: Tensor
+    carry: Carry | None = None
 
     def __init__(
         self,
@@ -118,8 +163,13 @@ class LIF(SynapticLayer):
 
     def forward(self, x: Inputs) -> Spikes:
         """Return the spikes `[T, B, *n]` of the sequence `x` `[T, B, *i]`, starting from a membrane at rest."""
-        return self.run(x)[0]
+        if self.carry is None:
+            return self.run(x)[0]
+        spikes, membrane = self.run(x, self.carry.take())
+        self.carry.give(membrane)
+        return spikes
 
+    @opaque
     def run(self, x: Inputs, membrane: Membrane | None = None) -> tuple[Spikes, Membrane]:
         """Run a part of a longer sequence.
 
@@ -154,6 +204,7 @@ class Affine(SynapticLayer):
         rule: LFP rule, `Epsilon()` if None.
     """
 
+    @opaque
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
         weight, bias = self._parameters_for(x)
@@ -176,6 +227,7 @@ class MaxPool2d(nn.Module):
         if min(self.kernel_size, self.stride) < 1:
             raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
 
+    @opaque
     def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
         """Return the largest value of each window."""
         images = _images(x, self)
@@ -232,6 +284,8 @@ class Dropout(nn.Module):
     Feedback goes back unscaled to what was kept.
     """
 
+    carry: Carry | None = None
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p < 1:
@@ -242,7 +296,11 @@ class Dropout(nn.Module):
         """Return `x` `[T, B, ...]` with some inputs silenced."""
         if not self.training or self.p == 0:
             return x
-        kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p
+        kept = None if self.carry is None else self.carry.take()
+        if kept is None:
+            kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p
+        if self.carry is not None:
+            self.carry.give(kept)
         out: Tensor = DropoutFunction.apply(x, kept, 1 / (1 - self.p))
         return out
 

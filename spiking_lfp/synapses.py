@@ -1,6 +1,6 @@
-"""Synapses: the linear maps between layers, and their adjoints; no rule, no neuron, no time.
+"""Synapses: the linear maps between layers, and their adjoints; no rule, no neuron.
 
-Shapes: N merges time and batch, `*i` and `*o` are the input and output shapes of one sample.
+Shapes: T steps, B batch, `*i` and `*o` are the input and output shapes of one sample.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.kernels import spike_events
 from spiking_lfp.kernels.product import product
+from spiking_lfp.kernels.spikes import Events, Window
 
 # rows of a transposed product at a time
 CORRELATED_ROWS = 1024
@@ -21,13 +23,16 @@ CORRELATED_ROWS = 1024
 class Synapse(Protocol):
     """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside."""
 
-    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return `W x + b`, `[N, *o]`, for `x` `[N, *i]`."""
+    def inputs(self, x: Tensor) -> Tensor | Events:
+        """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as events if products with those pay."""
+
+    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `W x + b`, `[T, B, *o]`."""
 
     def adjoints(
-        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return `W^T q`, `[N, *i]`, and `sum_N q x^T`, shaped like `weight`; None for what is not needed."""
+        """Return `x * (W^T q)`, `[T, B, *i]`, and `sum q x^T`, shaped like `weight`; None for what is not needed."""
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Say what `*i` was expected, or return None if `sample_shape` fits."""
@@ -39,16 +44,30 @@ class Dense:
 
     in_features: int
 
-    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def inputs(self, x: Tensor) -> Tensor | Events:
+        """Return events if few inputs spike."""
+        return spike_events(x) or x
+
+    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
-        return product(x, weight, bias)
+        if isinstance(x, Events):
+            from spiking_lfp.kernels import events
+
+            return events.dense_current(x, weight, bias)
+        return sequence(product(x.flatten(0, 1), weight, bias), x)
 
     def adjoints(
-        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return `W^T q` and `sum_N q x^T`."""
-        outer = _correlate(q, x) if need_weight else None  # first, while the larger result does not exist yet
-        return product(q, weight.T) if need_input else None, outer
+        """Return `x * (W^T q)` and `sum q x^T`."""
+        if isinstance(x, Events):
+            from spiking_lfp.kernels import events
+
+            return events.dense_adjoints(x, q, weight, need_input, need_weight)
+        merged = q.flatten(0, 1)
+        # first, while the larger result does not exist yet
+        outer = _correlate(merged, x.flatten(0, 1)) if need_weight else None
+        return sequence(product(merged, weight.T), x).mul_(x) if need_input else None, outer
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""
@@ -66,20 +85,37 @@ class Convolution:
     dilation: tuple[int, int]
     groups: int
 
-    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def inputs(self, x: Tensor) -> Tensor | Events:
+        """Return events if few inputs spike, unless the kernel has gaps or sees some channels only."""
+        return (spike_events(x) if self.dilation == (1, 1) and self.groups == 1 else None) or x
+
+    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""
-        x, weight = _channels_last(x), _channels_last(weight)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        if isinstance(x, Events):
+            from spiking_lfp.kernels import events
+
+            return events.conv_current(x, weight, bias, self._window(x))
+        images, weight = _channels_last(x.flatten(0, 1)), _channels_last(weight)
+        out = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return sequence(out, x)
 
     def adjoints(
-        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the transposed convolution of `q`, and the correlation of `q` with `x`."""
-        images = [_channels_last(tensor) for tensor in (q, x, weight)]
+        """Return `x` times the transposed convolution of `q`, and the correlation of `q` with `x`."""
+        if isinstance(x, Events):
+            from spiking_lfp.kernels import events
+
+            return events.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
+        images = [_channels_last(tensor) for tensor in (q.flatten(0, 1), x.flatten(0, 1), weight)]
         window = [self.stride, self.padding, self.dilation, False, [0, 0], self.groups]
         wanted = [need_input, need_weight, False]
         down, outer, _ = torch.ops.aten.convolution_backward(*images, None, *window, wanted)
-        return down, outer
+        return sequence(down, x).mul_(x) if need_input else None, outer
+
+    def _window(self, x: Events) -> Window:
+        image = x.shape[3], x.shape[4]
+        return Window(image, self.kernel_size, self.stride, self.padding)
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_channels, height, width]` with room for the kernel."""
@@ -88,6 +124,11 @@ class Convolution:
         if fits and all(size >= need for size, need in zip(sample_shape[1:], reach, strict=True)):
             return None
         return f"[{self.in_channels}, height >= {max(reach[0], 1)}, width >= {max(reach[1], 1)}]"
+
+
+def sequence(merged: Tensor, like: Tensor) -> Tensor:
+    """Split the merged first axis into time and batch again, those of `like`."""
+    return merged.view(*like.shape[:2], *merged.shape[1:])
 
 
 def _correlate(q: Tensor, x: Tensor) -> Tensor:

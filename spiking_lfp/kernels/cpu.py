@@ -5,7 +5,6 @@ run in parallel, neurons are vectorised. No fast-math: the operations and their 
 Images are kept with their channels last in memory, which is where convolutions are fastest.
 """
 
-from collections.abc import Sequence
 from typing import Any, no_type_check
 
 import numba
@@ -15,6 +14,8 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.layout import empty, first, flat, last, packed
+from spiking_lfp.kernels.simd import lowest_bit, nonzeros
 from spiking_lfp.lif import Neuron, Trace
 
 Array = NDArray[Any]
@@ -101,68 +102,77 @@ def _feedback_epsilon(
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
-    """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row."""
+    """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row; the first of equals wins."""
     images, height, width, channels = out.shape
+    columns = x.shape[2] * channels
     for m in prange(images):
+        # the best of each column of a window first, since lines are longer than pixels
+        upright, above = np.empty(columns, out.dtype), np.empty(columns, np.uint8)
         for i in range(height):
+            lines = x[m, i * stride : i * stride + kernel].reshape(kernel, columns)
+            upright[:] = lines[0]
+            above[:] = 0
+            for k in range(1, kernel):
+                line = lines[k]
+                for j in range(columns):
+                    better = (line[j] > upright[j]) | (line[j] != line[j])  # NaN wins, as in torch
+                    upright[j] = line[j] if better else upright[j]
+                    above[j] = kernel * k if better else above[j]
             for j in range(width):
                 best, where = out[m, i, j], winner[m, i, j]
-                best[:] = x[m, i * stride, j * stride]
-                where[:] = 0
-                for k in range(1, kernel * kernel):
-                    value = x[m, i * stride + k // kernel, j * stride + k % kernel]
+                start = j * stride * channels
+                best[:] = upright[start : start + channels]
+                where[:] = above[start : start + channels]
+                for k in range(1, kernel):
+                    value = upright[start + k * channels : start + (k + 1) * channels]
+                    place = above[start + k * channels : start + (k + 1) * channels]
                     for c in range(channels):
-                        better = (value[c] > best[c]) | (value[c] != value[c])  # NaN wins, as in torch
+                        later = place[c] + k
+                        better = (value[c] > best[c]) | (value[c] != value[c])
+                        better |= (value[c] == best[c]) & (later < where[c])
                         best[c] = value[c] if better else best[c]
-                        where[c] = k if better else where[c]
+                        where[c] = later if better else where[c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
-    images, height, width, channels = feedback.shape
-    nought = out.dtype.type(0)
+    """Add `feedback` `[N, P * Q * C]`, most of it 0, to `out` `[N, H, W, C]` where the winners were."""
+    images, size = feedback.shape
+    _, _, columns, channels = winner.shape
+    width = out.shape[2]
+    # where each window starts in an image, and from there each of its places
+    starts = np.empty(size, np.int32)
+    for j in range(size):
+        line, column = j // channels // columns, j // channels % columns
+        starts[j] = (line * width + column) * stride * channels + j % channels
+    places = np.empty(kernel * kernel, np.int32)
+    for k in range(kernel * kernel):
+        places[k] = (k // kernel * width + k % kernel) * channels
     for m in prange(images):
-        out[m] = nought
-        for i in range(height):
-            for j in range(width):
-                reward, where = feedback[m, i, j], winner[m, i, j]
-                for k in range(kernel * kernel):
-                    place = out[m, i * stride + k // kernel, j * stride + k % kernel]
-                    for c in range(channels):
-                        place[c] += reward[c] if where[c] == k else nought
+        out[m] = 0
+        image, won = out[m].reshape(-1), winner[m].reshape(-1)
+        for start in range(0, size, 64):
+            if start + 64 <= size:
+                word = nonzeros(feedback, m * size + start)
+            else:
+                word = np.uint64(0)
+                for j in range(start, size):
+                    word |= np.uint64(feedback[m, j] != 0) << np.uint64(j - start)
+            while word:
+                j = start + lowest_bit(word)
+                word &= word - np.uint64(1)
+                image[starts[j] + places[won[j]]] += feedback[m, j]
 
 
-def _follow_torch_threads() -> None:
+def follow_torch_threads() -> None:
     """Let torch's thread setting bound numba's threads too."""
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def _last(tensor: Tensor, lead: int) -> Tensor:
-    """Show images `[*lead, C, H, W]` as `[*lead, H, W, C]`, other tensors as they are."""
-    return tensor.movedim(lead, -1) if tensor.dim() == lead + 3 else tensor
-
-
-def _first(tensor: Tensor, lead: int) -> Tensor:
-    """Undo `_last`."""
-    return tensor.movedim(-1, lead) if tensor.dim() == lead + 3 else tensor
-
-
-def _packed(tensor: Tensor, lead: int) -> Tensor:
-    """Return `tensor` laid out as all kernels have it: contiguous, images with their channels last."""
-    return _first(_last(tensor.detach(), lead).contiguous(), lead)
-
-
-def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Make a packed tensor `[T, B, *n]`."""
-    steps, batch, *neurons = shape
-    order = [*neurons[1:], neurons[0]] if len(neurons) == 3 else neurons
-    return _first(like.new_empty((steps, batch, *order)), 2)
-
-
 def _flat(tensor: Tensor, lead: int) -> Array:
     """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
-    array: Array = _last(_packed(tensor, lead), lead).flatten(lead).numpy()
+    array: Array = flat(tensor, lead).numpy()
     return array
 
 
@@ -175,13 +185,13 @@ def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]
 
 def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
     """`lif.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
-    _follow_torch_threads()
-    current = _packed(current, 2)
+    follow_torch_threads()
+    current = packed(current, 2)
     constant = len(current) < steps
-    spikes = _empty((steps, *current.shape[1:]), current)
-    final = torch.zeros_like(current[0]) if initial is None else _packed(initial, 1).clone()
-    flat = _flat(current, 2)
-    _forward(flat, _flat(final, 1), *_constants(neuron, final), flat[:0] if constant else flat, _flat(spikes, 2))
+    spikes = empty((steps, *current.shape[1:]), current)
+    final = torch.zeros_like(current[0]) if initial is None else packed(initial, 1).clone()
+    record = _flat(current, 2)
+    _forward(record, _flat(final, 1), *_constants(neuron, final), record[:0] if constant else record, _flat(spikes, 2))
     trace = Trace(neuron, steps, initial, None if constant else current, current if constant else None)
     return spikes, final, trace
 
@@ -190,12 +200,12 @@ def feedback_epsilon(
     trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
 ) -> tuple[Tensor, Tensor]:
     """`lif.feedback` with the rule `Epsilon`, for float32 and float64."""
-    _follow_torch_threads()
-    record = _packed(trace.record, 2)
+    follow_torch_threads()
+    record = packed(trace.record, 2)
     like = record[0]
     initial = torch.zeros_like(like) if trace.initial is None else trace.initial
-    carried = torch.zeros_like(like) if final_feedback is None else _packed(final_feedback, 1).clone()
-    q = torch.zeros_like(record[:1]) if summed else _empty(spike_feedback.shape, record)
+    carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
+    q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
     _feedback_epsilon(
         _flat(record, 2),
         trace.membrane is None,
@@ -211,17 +221,17 @@ def feedback_epsilon(
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     """Pool `[N, C, H, W]`; return the largest values and which of the window's places held them first, as uint8."""
-    _follow_torch_threads()
+    follow_torch_threads()
     height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
     out = x.new_empty((len(x), height, width, x.shape[1]))
     winner = torch.empty(out.shape, dtype=torch.uint8)
-    _max_pool(_last(_packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
-    return _first(out, 1), winner
+    _max_pool(last(packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
+    return first(out, 1), winner
 
 
 def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
-    _follow_torch_threads()
+    follow_torch_threads()
     out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
-    _max_pool_feedback(_last(_packed(feedback, 1), 1).numpy(), winner.numpy(), kernel, stride, out.numpy())
-    return _first(out, 1)
+    _max_pool_feedback(_flat(feedback, 1), winner.numpy(), kernel, stride, out.numpy())
+    return first(out, 1)

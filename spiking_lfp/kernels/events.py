@@ -1,0 +1,405 @@
+"""Event-driven products for CPU: what a synapse computes when its inputs are spikes, and most of them are silent.
+
+A product with zeros and ones adds up rows of weights, and adding only those that are wanted beats the best dense
+product while fewer than about a quarter of the inputs spike; `spike_events` decides. Feedback goes only to inputs that
+spiked, since it is a share of what they gave. Spikes are kept as one bit each.
+
+Shapes: T steps, B batch, F features of one sample, in memory order; K rows of a weight table (the inputs a
+neuron sees), O output neurons of a sample or channels of a pixel. Tables are cut into tiles of columns that stay in the
+second-level cache: `[tiles, K, columns]`.
+"""
+
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spiking_lfp.kernels.cpu import follow_torch_threads
+from spiking_lfp.kernels.layout import flat
+from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, dot_rows, lowest_bit, non_ones, nonzeros, sum_rows
+from spiking_lfp.kernels.spikes import Events, Window
+
+Array = NDArray[Any]
+# spikes per input and step above which a dense product is faster
+MOST_SPIKES = 0.25
+# vectors of a row in a tile: so many sums fit into the registers of all machines
+TILE_VECTORS = 4
+
+
+def spike_events(x: Tensor) -> Events | None:
+    """Return the spikes of `x` `[T, B, *i]`, or None if it holds other values than 0 and 1, or too many spikes."""
+    follow_torch_threads()
+    rows = flat(x, 2).flatten(0, 1)
+    bits = torch.empty(len(rows), -(-rows.shape[1] // 64), dtype=torch.int64)
+    counts = torch.empty(len(rows), dtype=torch.int64)
+    _pack(rows.numpy(), bits.numpy().view(np.uint64), counts.numpy())
+    if int(counts.min()) < 0 or int(counts.sum()) > MOST_SPIKES * x.numel():
+        return None
+    return Events(bits, counts, x.shape)
+
+
+@njit(cache=True, error_model="numpy")
+@no_type_check
+def _pack_row(x: Array, n: int, bits: Array) -> int:
+    """Fill `bits[n]` and return how many are set, or -1 if `x[n]` holds other values than 0 and 1."""
+    features = x.shape[1]
+    count, strange = 0, np.uint64(0)
+    for w in range(bits.shape[1]):
+        if 64 * w + 64 <= features:
+            word = nonzeros(x, n * features + 64 * w)
+            strange |= word & non_ones(x, n * features + 64 * w)
+        else:
+            word = np.uint64(0)
+            for i in range(64 * w, features):
+                word |= np.uint64(x[n, i] != 0) << np.uint64(i % 64)
+                strange |= np.uint64((x[n, i] != 0) & (x[n, i] != 1))
+        bits[n, w] = word
+        while word:
+            count += 1
+            word &= word - np.uint64(1)
+    return -1 if strange else count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _pack(x: Array, bits: Array, counts: Array) -> None:
+    for n in prange(x.shape[0]):
+        counts[n] = _pack_row(x, n, bits)
+
+
+@njit(inline="always")
+@no_type_check
+def _list_bits(bits: Array, row: int, first: int, size: int, base: int, found: Array, count: int) -> int:
+    """Append to `found[:count]` the places of the bits set among `size` from `first`, counted from `base`."""
+    for start in range(first, first + size, 64):
+        w, shift = start // 64, np.uint64(start % 64)
+        word = bits[row, w] >> shift
+        if shift and w + 1 < bits.shape[1]:
+            word |= bits[row, w + 1] << (np.uint64(64) - shift)
+        left = first + size - start
+        if left < 64:
+            word &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+        while word:
+            found[count] = base + (start - first) + lowest_bit(word)
+            count += 1
+            word &= word - np.uint64(1)
+    return count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _tiles(matrix: Array, tiles: Array) -> None:
+    """Write the transpose of `matrix` `[O, K]` into `tiles`; columns beyond O become 0."""
+    outputs, inputs = matrix.shape
+    width = tiles.shape[2]
+    for tile in prange(tiles.shape[0]):
+        low = tile * width
+        count = min(outputs - low, width)
+        tiles[tile, :, count:] = 0
+        for start in range(0, inputs, 32):  # blocks, so that neither side leaves the first-level cache
+            stop = min(start + 32, inputs)
+            for o in range(count):
+                for i in range(start, stop):
+                    tiles[tile, i, o] = matrix[low + o, i]
+
+
+def _table(matrix: Tensor) -> Array:
+    """Return the weights `[O, K]` as tiles of their transpose."""
+    outputs, inputs = matrix.shape
+    lanes = VECTOR_BYTES // matrix.element_size()
+    width = lanes * (1 if outputs <= lanes else TILE_VECTORS)
+    tiles: Array = matrix.new_empty((-(-outputs // width), inputs, width)).numpy()
+    _tiles(matrix.detach().numpy(), tiles)
+    return tiles
+
+
+@njit(inline="always")
+@no_type_check
+def _add_tile(
+    table: Array, tile: int, rows: Array, first: int, count: int, bias: Array, out: Array, at: int, spare: Array
+) -> None:
+    """Write the outputs of one tile into `out[at:]`: bias plus the table's rows `rows[first:first + count]`."""
+    _, inputs, width = table.shape
+    base, low = tile * inputs * width, tile * width
+    whole = low + width <= bias.shape[0]
+    # the last tile may be wider than what is left of the outputs
+    target, place, size = (out, at + low, width) if whole else (spare, 0, bias.shape[0] - low)
+    for o in range(size):
+        target[place + o] = bias[low + o]
+    if width * table.itemsize == VECTOR_BYTES:
+        sum_rows(table, base, rows, first, count, target, place, 1)
+    else:
+        sum_rows(table, base, rows, first, count, target, place, TILE_VECTORS)
+    if not whole:
+        for o in range(size):
+            out[at + low + o] = spare[o]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _dense_current(
+    bits: Array, counts: Array, batch: int, inputs: int, table: Array, bias: Array, parts: int, out: Array
+) -> None:
+    """Write `[N, O]`, flat."""
+    rows = bits.shape[0]
+    steps = rows // batch
+    room = counts.max() + 1
+    listed = np.empty(rows * room, np.uint32)
+    for n in prange(rows):
+        _list_bits(bits, n, 0, inputs, 0, listed[n * room :], 0)
+    for tile in range(table.shape[0]):
+        for part in prange(parts):
+            spare = np.zeros(table.shape[2], out.dtype)
+            for r in range(part * rows // parts, (part + 1) * rows // parts):
+                n = r % steps * batch + r // steps  # a sample's steps one after the other: they need the same rows
+                _add_tile(table, tile, listed, n * room, counts[n], bias, out, n * bias.shape[0], spare)
+
+
+def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
+    follow_torch_threads()
+    out = weight.new_empty((*events.shape[:2], len(weight)))
+    _, batch, inputs = events.shape
+    _dense_current(
+        *_arrays(events), batch, inputs, _table(weight), _bias(bias, weight), get_num_threads(), out.flatten().numpy()
+    )
+    return out
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _alive(q: Array, parts: int) -> Array:
+    """List the outputs with any feedback."""
+    rows, outputs = q.shape
+    hit = np.zeros((parts, outputs), np.uint8)
+    for part in prange(parts):
+        for n in range(part * rows // parts, (part + 1) * rows // parts):
+            for o in range(outputs):
+                hit[part, o] |= q[n, o] != 0
+    return np.nonzero(hit.sum(0))[0]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _take(q: Array, alive: Array, taken: Array) -> None:
+    """Copy the columns `alive` of `q`, and fill up with zeros."""
+    for n in prange(q.shape[0]):
+        for k in range(alive.shape[0]):
+            taken[n, k] = q[n, alive[k]]
+        taken[n, alive.shape[0] :] = 0
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _dense_adjoints(
+    bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array, need_weight: bool, outer: Array
+) -> None:
+    """Write `x * (W^T q)` `[N, K]` and the transpose of `sum q x^T` `[K, columns]`; each word of inputs by itself."""
+    rows, width = q.shape
+    vectors = width * q.itemsize // VECTOR_BYTES
+    for w in prange(bits.shape[1]):
+        low, high = 64 * w, min(64 * w + 64, inputs)
+        start = np.zeros(1, np.int64)
+        if need_weight:
+            outer[low:high] = 0
+        for n in range(rows):
+            if need_input:
+                feedback[n, low:high] = 0
+            word = bits[n, w]
+            while word:
+                i = low + lowest_bit(word)
+                word &= word - np.uint64(1)
+                if need_input:
+                    feedback[n, i] = dot_rows(q, n * width, start, table, i * width, start, 0, 1, vectors)
+                if need_weight:
+                    add_rows(q, n * width, start, outer, i * width, start, 0, 1, vectors)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _put(outer: Array, alive: Array, out: Array) -> None:
+    """Write the transpose of `outer` into the rows `alive` of `out`, and zeros into the others."""
+    inputs = outer.shape[0]
+    for block in prange((inputs + 63) // 64):  # blocks, so that neither side leaves the cache
+        low, high = 64 * block, min(64 * block + 64, inputs)
+        out[:, low:high] = 0
+        for k in range(alive.shape[0]):
+            for i in range(low, high):
+                out[alive[k], i] = outer[i, k]
+
+
+def dense_adjoints(
+    events: Events, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return `x * (W^T q)` `[T, B, K]` and `sum q x^T` `[O, K]` for `q` `[T, B, O]`.
+
+    Outputs that get no feedback in the whole batch are left out: while learning, about half of a layer.
+    """
+    follow_torch_threads()
+    inputs = events.shape[2]
+    rows = q.flatten(0, 1).numpy()
+    alive = _alive(rows, get_num_threads())
+    lanes = VECTOR_BYTES // q.element_size()
+    width = -(-max(len(alive), 1) // lanes) * lanes
+    taken: Array = q.new_empty((len(rows), width)).numpy()
+    _take(rows, alive, taken)
+    table = weight.new_empty((1, inputs, width)).numpy()
+    _tiles(weight.detach().numpy()[alive], table)
+    feedback, columns = q.new_empty(events.shape), q.new_empty((inputs, width)).numpy()
+    _dense_adjoints(
+        _arrays(events)[0],
+        inputs,
+        taken,
+        table,
+        need_input,
+        feedback.flatten(0, 1).numpy(),
+        need_weight,
+        columns,
+    )
+    outer = torch.empty_like(weight)
+    _put(columns, alive, outer.numpy())
+    return feedback if need_input else None, outer if need_weight else None
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _conv_current(
+    bits: Array, channels: int, seen: Array, pixels: Array, weights: Array, table: Array, bias: Array, out: Array
+) -> None:
+    """Write `[N, P * Q, columns]`: add each spike's weights to every pixel that sees it."""
+    images, size, width = out.shape
+    features = seen.shape[0] * channels
+    taps = pixels.shape[0] // seen.shape[0]
+    vectors = width * out.itemsize // VECTOR_BYTES
+    for n in prange(images):
+        for pixel in range(size):
+            out[n, pixel] = bias
+        found = np.empty(features, np.uint32)
+        for k in range(_list_bits(bits, n, 0, features, 0, found, 0)):
+            place, channel = found[k] // channels, found[k] % channels
+            first, pairs = place * taps, seen[place]
+            add_rows(table, channel * width, weights, out, n * size * width, pixels, first, pairs, vectors)
+
+
+def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+    """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]` and `weight` `[O, C, kernel]`."""
+    follow_torch_threads()
+    steps, batch, channels = events.shape[:3]
+    outputs = len(weight)
+    table = _conv_table(weight)
+    width = table.shape[1]
+    out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
+    padded = np.zeros(width, table.dtype)
+    padded[:outputs] = _bias(bias, weight)
+    _conv_current(_arrays(events)[0], channels, *_scaled(window, channels, width), table, padded, out.numpy())
+    return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _conv_adjoints(
+    bits: Array,
+    channels: int,
+    seen: Array,
+    pixels: Array,
+    weights: Array,
+    q: Array,
+    table: Array,
+    need_input: bool,
+    feedback: Array,
+    need_weight: bool,
+    outer: Array,
+) -> None:
+    """Write `x * (W^T q)` into `feedback` `[N, F]`, and into each of `outer` a part of `sum q x^T`, transposed.
+
+    q: `[N, P * Q, columns]`.
+    """
+    images, size, width = q.shape
+    parts, inputs, _ = outer.shape
+    features = seen.shape[0] * channels
+    taps = pixels.shape[0] // seen.shape[0]
+    vectors = width * q.itemsize // VECTOR_BYTES
+    for part in prange(parts):
+        found = np.empty(features, np.uint32)
+        outer[part] = 0
+        for n in range(part * images // parts, (part + 1) * images // parts):
+            if need_input:
+                feedback[n] = 0
+            for k in range(_list_bits(bits, n, 0, features, 0, found, 0)):
+                place, channel = found[k] // channels, found[k] % channels
+                first, pairs, row = place * taps, seen[place], channel * width
+                if need_input:
+                    feedback[n, found[k]] = dot_rows(
+                        q, n * size * width, pixels, table, row, weights, first, pairs, vectors
+                    )
+                if need_weight:
+                    row += part * inputs * width
+                    add_rows(q, n * size * width, pixels, outer, row, weights, first, pairs, vectors)
+
+
+def conv_adjoints(
+    events: Events, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return `x * (W^T q)` `[T, B, C, H, W]` and `sum q x^T`, shaped like `weight`, for `q` `[T, B, O, P, Q]`."""
+    follow_torch_threads()
+    steps, batch, channels = events.shape[:3]
+    outputs = len(weight)
+    table = _conv_table(weight)
+    inputs, width = table.shape
+    images = flat(q, 2).view(steps * batch, -1, outputs)
+    feedback = q.new_empty((steps * batch, *window.image, channels))
+    outer = q.new_empty((get_num_threads(), inputs, width))
+    _conv_adjoints(
+        _arrays(events)[0],
+        channels,
+        *_scaled(window, channels, width),
+        torch.nn.functional.pad(images, (0, width - outputs)).numpy(),
+        table,
+        need_input,
+        feedback.flatten(1).numpy(),
+        need_weight,
+        outer.numpy(),
+    )
+    return (
+        feedback.movedim(-1, 1).unflatten(0, (steps, batch)) if need_input else None,
+        _matrix_back(outer.sum(0)[:, :outputs].T, weight) if need_weight else None,
+    )
+
+
+def _scaled(window: Window, channels: int, width: int) -> tuple[Array, Array, Array]:
+    """Return the pairs of `window`, flat, as places in an image of so many columns and in the table of its weights."""
+    seen, pixels, weights = window.pairs()
+    return seen, (pixels * width).ravel(), (weights * channels * width).ravel()
+
+
+def _conv_table(weight: Tensor) -> Array:
+    """Return the transpose of `_matrix(weight)`, with columns of 0 up to a whole number of vectors."""
+    matrix = _matrix(weight)
+    lanes = VECTOR_BYTES // weight.element_size()
+    table = matrix.new_empty((matrix.shape[1], -(-len(matrix) // lanes) * lanes))
+    _tiles(matrix.numpy(), table.numpy()[None])
+    array: Array = table.numpy()
+    return array
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Return the weights of a convolution as `[O, K]`, K counting lines, columns and channels of the kernel."""
+    return weight.detach().permute(0, 2, 3, 1).flatten(1).contiguous()
+
+
+def _matrix_back(matrix: Tensor, weight: Tensor) -> Tensor:
+    """Undo `_matrix`."""
+    outputs, channels, *kernel = weight.shape
+    return matrix.reshape(outputs, *kernel, channels).permute(0, 3, 1, 2)
+
+
+def _arrays(events: Events) -> tuple[Array, Array]:
+    return events.bits.numpy().view(np.uint64), events.counts.numpy()
+
+
+def _bias(bias: Tensor | None, weight: Tensor) -> Array:
+    array: Array = (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()
+    return array

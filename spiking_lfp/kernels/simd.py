@@ -1,0 +1,198 @@
+"""Loops over vectors that the compiler does not find by itself, written in its own language (LLVM IR).
+
+`sum_rows` keeps its sums in registers while it walks through a list of rows, `dot_rows` while it walks through pairs
+of rows; `add_rows` adds one row of each pair to the other; `nonzeros` and `non_ones` compare 64 values at once. Vectors
+are 64 bytes: one register with AVX-512, two or four elsewhere.
+Arrays are contiguous and addressed by their flat index.
+"""
+
+from typing import Any, no_type_check
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+VECTOR_BYTES = 64
+
+
+@no_type_check
+def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    return context.make_array(kind)(context, builder, array).data
+
+
+@no_type_check
+def _vector(context: Any, dtype: Any) -> ir.VectorType:
+    return ir.VectorType(context.get_value_type(dtype), VECTOR_BYTES * 8 // dtype.bitwidth)
+
+
+@no_type_check
+def _load(builder: Any, vector: ir.VectorType, pointer: Any, size: int) -> Any:
+    value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+    value.align = size
+    return value
+
+
+@no_type_check
+def _store(builder: Any, value: Any, pointer: Any, size: int) -> None:
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer())).align = size
+
+
+@no_type_check
+def _at(builder: Any, data: Any, index: Any) -> Any:
+    """Return what stands at `index` of an array of unsigned indices, as a machine word."""
+    return builder.zext(builder.load(builder.gep(data, [index])), ir.IntType(64))
+
+
+@intrinsic(prefer_literal=True)
+@no_type_check
+def sum_rows(
+    typing: Any, table: Any, base: Any, rows: Any, first: Any, count: Any, out: Any, at: Any, vectors: Any
+) -> Any:
+    """Add to `out[at:]` the rows `rows[first:first + count]` of the table at `table[base:]`, each `vectors` long.
+
+    `vectors` is a literal number.
+    """
+    if not isinstance(vectors, types.IntegerLiteral):
+        return None
+    width = vectors.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, listed, target = (_data(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 5))
+        vector, size = _vector(context, table.dtype), table.dtype.bitwidth // 8
+        word = ir.IntType(64)
+        source, listed, target = (
+            builder.gep(data, [arguments[k]]) for data, k in ((source, 1), (listed, 3), (target, 6))
+        )
+        places = [word(k * vector.count) for k in range(width)]
+        sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
+        for place, total in zip(places, sums, strict=True):
+            builder.store(_load(builder, vector, builder.gep(target, [place]), size), total)
+        with cgutils.for_range(builder, arguments[4]) as loop:
+            row = builder.gep(source, [builder.mul(_at(builder, listed, loop.index), word(width * vector.count))])
+            for place, total in zip(places, sums, strict=True):
+                value = _load(builder, vector, builder.gep(row, [place]), size)
+                builder.store(builder.fadd(builder.load(total), value), total)
+        for place, total in zip(places, sums, strict=True):
+            _store(builder, builder.load(total), builder.gep(target, [place]), size)
+        return context.get_dummy_value()
+
+    return types.void(table, base, rows, first, count, out, at, vectors), generate
+
+
+@no_type_check
+def _for_vectors(builder: Any, count: Any, body: Any) -> None:
+    """Call `body(place, lane)` for the places 0 to count, four by four: `lane` is the place among the four."""
+    word = ir.IntType(64)
+    fours = builder.lshr(count, word(2))
+    with cgutils.for_range(builder, fours) as loop:
+        for lane in range(4):
+            body(builder.add(builder.shl(loop.index, word(2)), word(lane)), lane)
+    done = builder.shl(fours, word(2))
+    with cgutils.for_range(builder, builder.sub(count, done)) as loop:
+        body(builder.add(done, loop.index), 0)
+
+
+@no_type_check
+def _pair(context: Any, builder: Any, signature: Any, arguments: Any, k: Any) -> list[Any]:
+    """Return the places `a[base_a + starts_a[k]]` and `b[base_b + starts_b[k]]` of the arguments of pairs of rows."""
+    places = []
+    for start in (0, 3):
+        data, starts = (_data(context, builder, signature.args[n], arguments[n]) for n in (start, start + 2))
+        places.append(builder.gep(data, [builder.add(arguments[start + 1], _at(builder, starts, k))]))
+    return places
+
+
+@intrinsic
+@no_type_check
+def add_rows(
+    typing: Any, a: Any, base_a: Any, starts_a: Any, b: Any, base_b: Any, starts_b: Any, first: Any, pairs: Any,
+    vectors: Any,
+) -> Any:  # fmt: skip
+    """Add `a[base_a + starts_a[k]:]` to `b[base_b + starts_b[k]:]`, `vectors` long, for `pairs` k from `first` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, size = _vector(context, a.dtype), a.dtype.bitwidth // 8
+        with cgutils.for_range(builder, arguments[7]) as loop:
+            rows = _pair(context, builder, signature, arguments, builder.add(arguments[6], loop.index))
+
+            def add(place: Any, _: int) -> None:
+                places = [builder.gep(row, [builder.mul(place, ir.IntType(64)(vector.count))]) for row in rows]
+                values = [_load(builder, vector, place, size) for place in places]
+                _store(builder, builder.fadd(*values), places[1], size)
+
+            _for_vectors(builder, arguments[8], add)
+        return context.get_dummy_value()
+
+    return types.void(a, base_a, starts_a, b, base_b, starts_b, first, pairs, vectors), generate
+
+
+@intrinsic
+@no_type_check
+def dot_rows(
+    typing: Any, a: Any, base_a: Any, starts_a: Any, b: Any, base_b: Any, starts_b: Any, first: Any, pairs: Any,
+    vectors: Any,
+) -> Any:  # fmt: skip
+    """Return the sum of the dot products of `a[base_a + starts_a[k]:]` and `b[base_b + starts_b[k]:]`, `vectors` long,
+    for `pairs` k from `first` on.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, size = _vector(context, a.dtype), a.dtype.bitwidth // 8
+        suffix = f"v{vector.count}f{a.dtype.bitwidth}"
+        kind = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{suffix}")
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(4)]  # four, so that no sum waits for itself
+        for total in sums:
+            builder.store(ir.Constant(vector, [0.0] * vector.count), total)
+        with cgutils.for_range(builder, arguments[7]) as loop:
+            rows = _pair(context, builder, signature, arguments, builder.add(arguments[6], loop.index))
+
+            def add(place: Any, lane: int) -> None:
+                start = [builder.mul(place, ir.IntType(64)(vector.count))]
+                values = [_load(builder, vector, builder.gep(row, start), size) for row in rows]
+                builder.store(builder.call(fma, [*values, builder.load(sums[lane])]), sums[lane])
+
+            _for_vectors(builder, arguments[8], add)
+        first_two, last_two = (builder.fadd(*map(builder.load, sums[k : k + 2])) for k in (0, 2))
+        kind = ir.FunctionType(vector.element, [vector.element, vector])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.{suffix}")
+        zero = ir.Constant(vector.element, -0.0)
+        return builder.call(reduce, [zero, builder.fadd(first_two, last_two)], fastmath=("reassoc",))
+
+    return a.dtype(a, base_a, starts_a, b, base_b, starts_b, first, pairs, vectors), generate
+
+
+@no_type_check
+def _compared(value: float) -> Any:
+    """Return an intrinsic that tells of 64 values at a time which are other than `value`."""
+
+    @no_type_check
+    def other(typing: Any, x: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.VectorType(context.get_value_type(x.dtype), 64)
+            data = _data(context, builder, signature.args[0], arguments[0])
+            values = _load(builder, vector, builder.gep(data, [arguments[1]]), x.dtype.bitwidth // 8)
+            different = builder.fcmp_unordered("!=", values, ir.Constant(vector, [value] * 64))
+            return builder.bitcast(different, ir.IntType(64))
+
+        return types.uint64(x, at), generate
+
+    return intrinsic(other)
+
+
+# of the 64 values from `x[at]` on, as bits: which are not 0, which are not 1
+nonzeros, non_ones = _compared(0.0), _compared(1.0)
+
+
+@intrinsic
+@no_type_check
+def lowest_bit(typing: Any, word: Any) -> Any:
+    """Return the place of the lowest bit set in `word`, which must not be 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64), ir.IntType(1)])
+        count = cgutils.get_or_insert_function(builder.module, kind, "llvm.cttz.i64")
+        return builder.call(count, [arguments[0], ir.Constant(ir.IntType(1), 1)])
+
+    return types.intp(word), generate

@@ -1,0 +1,193 @@
+"""Event-driven products equal dense ones, whatever the shapes, and are taken only where they pay."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import spiking_lfp as lfp
+from spiking_lfp import kernels
+from spiking_lfp.kernels import events
+from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.synapses import Convolution, Dense, synapse_of
+
+dtypes = st.sampled_from([torch.float32, torch.float64])
+rates = st.floats(0, 0.25)
+
+
+def exactly(dtype: torch.dtype) -> dict[str, float]:
+    return {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+
+
+def few_spikes(shape: tuple[int, ...], rate: float, dtype: torch.dtype) -> Tensor:
+    """Spikes at `rate`, of which a quarter at most are left."""
+    flat = torch.zeros(shape, dtype=dtype).flatten()
+    flat[torch.randperm(len(flat))[: int(rate * len(flat))]] = 1
+    return flat.view(shape)
+
+
+def packed(x: Tensor) -> Events:
+    found = kernels.spike_events(x)
+    assert found is not None
+    return found
+
+
+def unpacked(found: Events) -> Tensor:
+    """The bits as zeros and ones, in memory order."""
+    words = found.bits.numpy().view(np.uint8)
+    return torch.from_numpy(np.unpackbits(words, axis=1, bitorder="little"))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 4), st.integers(1, 200), rates, dtypes)
+def test_events_are_the_spikes(seed: int, steps: int, batch: int, features: int, rate: float, dtype: Any) -> None:
+    torch.manual_seed(seed)
+    x = few_spikes((steps, batch, features), rate, dtype)
+    found = packed(x)
+    bits = unpacked(found)
+    assert torch.equal(bits[:, :features], x.flatten(0, 1).byte())
+    assert not bits[:, features:].any()
+    assert torch.equal(found.counts, x.flatten(0, 1).sum(1).long())
+    assert found.shape == x.shape
+
+
+def test_images_are_read_with_their_channels_last() -> None:
+    torch.manual_seed(0)
+    x = few_spikes((2, 3, 4, 5, 6), 0.2, torch.float32)
+    in_memory_order = x.movedim(2, -1).reshape(6, -1)
+    assert torch.equal(unpacked(packed(x))[:, :120], in_memory_order.byte())
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf"), 1 + 2**-23])
+@pytest.mark.parametrize("place", [0, 63, 64, 100])
+def test_other_values_than_spikes_are_no_events(value: float, place: int) -> None:
+    x = torch.zeros(3, 2, 101)
+    x[1, 1, 5] = 1
+    assert kernels.spike_events(x) is not None
+    x[2, 0, place] = value
+    assert kernels.spike_events(x) is None
+
+
+def test_many_spikes_are_no_events() -> None:
+    x = torch.zeros(2, 2, 100)
+    x[..., :25] = 1
+    assert kernels.spike_events(x) is not None
+    x[0, 0, 25] = 1
+    assert kernels.spike_events(x) is None
+
+
+def test_the_plain_reference_sees_no_events() -> None:
+    assert kernels.spike_events(torch.zeros(1, 1, 4, dtype=torch.bfloat16)) is None
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 4), st.integers(1, 150), st.integers(1, 150), rates,
+    dtypes, st.booleans(), st.floats(0, 1),
+)  # fmt: skip
+def test_dense_products(
+    seed: int, steps: int, batch: int, inputs: int, outputs: int, rate: float, dtype: Any, biased: bool, alive: float
+) -> None:
+    torch.manual_seed(seed)
+    x, weight = few_spikes((steps, batch, inputs), rate, dtype), torch.randn(outputs, inputs, dtype=dtype)
+    bias = torch.randn(outputs, dtype=dtype) if biased else None
+    q = torch.randn(steps, batch, outputs, dtype=dtype) * (torch.rand(outputs) < alive)
+    found = packed(x)
+    near = exactly(dtype)
+    torch.testing.assert_close(events.dense_current(found, weight, bias), F.linear(x, weight, bias), **near)
+    down, outer = events.dense_adjoints(found, q, weight, True, True)
+    torch.testing.assert_close(down, x * (q @ weight), **near)
+    torch.testing.assert_close(outer, torch.einsum("tbo,tbi->oi", q, x), **near)
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(0, 2**31), rates, dtypes)
+def test_convolutions(data: st.DataObject, seed: int, rate: float, dtype: Any) -> None:
+    torch.manual_seed(seed)
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    image = data.draw(st.tuples(st.integers(4, 9), st.integers(4, 9)))
+    channels, outputs = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 5, 8, 16, 33, 64, 70]))
+    x, weight = few_spikes((2, 3, channels, *image), rate, dtype), torch.randn(outputs, channels, *kernel, dtype=dtype)
+    bias = torch.randn(outputs, dtype=dtype)
+    window = Window(image, kernel, stride, padding)
+    found, near = packed(x), exactly(dtype)
+    merged = x.flatten(0, 1)
+    current = events.conv_current(found, weight, bias, window)
+    torch.testing.assert_close(current.flatten(0, 1), F.conv2d(merged, weight, bias, stride, padding), **near)
+    q = torch.randn_like(current)
+    down, outer = events.conv_adjoints(found, q, weight, window, True, True)
+    merged.requires_grad_()
+    weight.requires_grad_()
+    F.conv2d(merged, weight, None, stride, padding).backward(q.flatten(0, 1))
+    torch.testing.assert_close(down.flatten(0, 1), merged.detach() * merged.grad, **near)
+    torch.testing.assert_close(outer, weight.grad, **near)
+
+
+@pytest.mark.parametrize(("need_input", "need_weight"), [(True, False), (False, True), (False, False)])
+def test_only_what_is_needed_is_returned(need_input: bool, need_weight: bool) -> None:
+    dense, image = packed(torch.eye(8)[None]), packed(torch.eye(8)[None, None, None])
+    window = Window((8, 8), (3, 3), (1, 1), (0, 0))
+    for shares in (
+        events.dense_adjoints(dense, torch.ones(1, 8, 2), torch.ones(2, 8), need_input, need_weight),
+        events.conv_adjoints(image, torch.ones(1, 1, 2, 6, 6), torch.ones(2, 1, 3, 3), window, need_input, need_weight),
+    ):
+        assert [share is not None for share in shares] == [need_input, need_weight]
+
+
+@pytest.mark.parametrize(
+    ("synapse", "shape", "taken"),
+    [
+        (nn.Linear(20, 3), (20,), True),
+        (nn.Conv2d(4, 2, 3), (4, 5, 5), True),
+        (nn.Conv2d(4, 2, 3, groups=2), (4, 5, 5), False),
+        (nn.Conv2d(4, 2, 3, dilation=2), (4, 5, 5), False),
+    ],
+)
+def test_layers_take_spikes_as_events_where_they_can(synapse: nn.Module, shape: tuple[int, ...], taken: bool) -> None:
+    x = torch.zeros(3, 2, *shape)
+    described = synapse_of(synapse)
+    assert isinstance(described, Dense | Convolution)
+    assert isinstance(described.inputs(x), Events) == taken
+    assert described.inputs(x + 0.5) is not None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_changes_nothing_but_the_order_of_sums(threads: int) -> None:
+    torch.manual_seed(3)
+    x, weight = few_spikes((4, 5, 3, 9, 9), 0.2, torch.float64), torch.randn(8, 3, 3, 3, dtype=torch.float64)
+    window, q = Window((9, 9), (3, 3), (1, 1), (0, 0)), torch.randn(4, 5, 8, 7, 7, dtype=torch.float64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        shares = events.conv_adjoints(packed(x), q, weight, window, True, True)
+    finally:
+        torch.set_num_threads(before)
+    for share, other in zip(shares, events.conv_adjoints(packed(x), q, weight, window, True, True), strict=True):
+        torch.testing.assert_close(share, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", [lfp.mlp(hidden=(50,)), lfp.lenet(channels=(4, 6), hidden=(30,))])
+def test_a_network_does_the_same_with_and_without_events(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    network.double()
+    torch.manual_seed(1)
+    images, labels = torch.rand(5, 1, 28, 28, dtype=torch.float64), torch.tensor([0, 3, 1, 9, 9])
+    taken, outcomes = [], []
+    for most in (0.25, -1.0):
+        monkeypatch.setattr(events, "MOST_SPIKES", most)
+        network.zero_grad()
+        for layer in lfp.layers.name_layers(network).values():
+            layer.register_forward_pre_hook(lambda _, args: taken.append(kernels.spike_events(args[0]) is not None))
+        spikes = network(lfp.constant(images, 12))
+        lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels))
+        outcomes.append([spikes.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    assert any(taken)
+    assert taken[-1] is False
+    assert torch.equal(outcomes[0][0], outcomes[1][0])
+    for with_events, without in zip(*outcomes, strict=True):
+        torch.testing.assert_close(with_events, without, rtol=1e-9, atol=1e-12)
