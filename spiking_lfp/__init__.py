@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spiking_lfp.checks import raise_deferred
+    from spiking_lfp.chunks import run_in_chunks
     from spiking_lfp.data import load_dataset
     from spiking_lfp.encoders import constant
     from spiking_lfp.errors import DataError, NonFiniteError, RunError, SpikingLFPError, UsageError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from spiking_lfp.rules import Epsilon, Rule
 
 _HOME = {
+    "checks": ["raise_deferred"],
+    "chunks": ["run_in_chunks"],
     "data": ["load_dataset"],
     "encoders": ["constant"],
     "errors": ["DataError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
@@ -76,7 +80,9 @@ __all__ = [
     "mlp",
     "name_layers",
     "propagate",
+    "raise_deferred",
     "reuse_freed_memory",
+    "run_in_chunks",
     "spike_count_reward",
 ]
 

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 
@@ -22,8 +23,7 @@ def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "st
     """
     if steps < 1:
         raise UsageError(f"steps must be at least 1, found {steps}")
-    if not bool(images.isfinite().all()):
-        raise NonFiniteError("the images hold NaN or infinity: clean the data first")
+    require(images.isfinite().all(), NonFiniteError, "the images hold NaN or infinity: clean the data first")
     return images.unsqueeze(0).expand(steps, *images.shape)
 
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spiking_lfp import kernels
+from spiking_lfp.checks import require
 from spiking_lfp.encoders import is_constant
 from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lif import Neuron, Trace
 from spiking_lfp.rules import Contributions, Rule
 from spiking_lfp.synapses import Synapse
@@ -31,26 +34,26 @@ class Spec:
 
 
 def _distribute(
-    ctx: Any, spec: Spec, q: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
+    ctx: Any, spec: Spec, q: Tensor, x: Tensor | Events, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of `weight` and `bias`.
 
-    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is 1 where `q` is summed.
+    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is that of `x`.
     """
     need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
-    x = x[: len(q)]
-    down, outer = spec.synapse.adjoints(q.flatten(0, 1), x.flatten(0, 1), weight, need_input, need_weight)
-    grad_input = sequence(down, x).mul_(x) if down is not None else None
+    grad_input, outer = spec.synapse.adjoints(q, x, weight, need_input, need_weight)
     # the one place where an update turns into a descent direction
     grad_weight = outer.mul_(weight.abs()).neg_() if outer is not None else None
     grad_bias = None
     if need_bias and bias is not None:
         grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2]).mul_(bias.abs()).neg_()
     for grad in (grad_weight, grad_bias, grad_input if grad_weight is None else None):
-        if grad is not None and not grad.sum().isfinite():
-            raise NonFiniteError(
+        if grad is not None:
+            require(
+                grad.sum().isfinite(),
+                NonFiniteError,
                 f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
-                "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)"
+                "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
             )
     return grad_input, grad_weight, grad_bias
 
@@ -80,29 +83,35 @@ class LIFFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, spec: Spec
     ) -> tuple[Tensor, Tensor]:
         assert spec.neuron is not None
-        seen = x[:1] if is_constant(x) else x
-        current = sequence(spec.synapse.current(seen.flatten(0, 1), weight, bias), seen)
+        constant = is_constant(x)
+        inputs = x[:1] if constant else spec.synapse.inputs(x)
+        current = spec.synapse.current(inputs, weight, bias)
         _check_neurons(spec, current, initial)
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
-        lost = spec.neuron.reset == "zero" and not current.sum().isfinite()
+        lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
+        if spec.neuron.reset == "zero":
+            require(current.sum().isfinite(), NonFiniteError, lost)
         spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
-        if lost or not final.sum().isfinite():
-            raise NonFiniteError(f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights")
+        require(final.sum().isfinite(), NonFiniteError, lost)
         ctx.spec = spec
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight, bias, initial, trace.membrane, trace.current)
+        ctx.steps, ctx.constant = len(x), constant
+        ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
+        kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
+        ctx.save_for_backward(*kept, weight, bias, initial, trace.membrane, trace.current)
         return spikes, final
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, spike_feedback: Tensor | None, final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, bias, initial, membrane, current = ctx.saved_tensors
-        trace = Trace(ctx.spec.neuron, len(x), initial, membrane, current)
+        first, counts, weight, bias, initial, membrane, current = ctx.saved_tensors
+        trace = Trace(ctx.spec.neuron, ctx.steps, initial, membrane, current)
         if spike_feedback is None:
-            spike_feedback = trace.record.new_zeros((len(x), *trace.record.shape[1:]))
+            spike_feedback = trace.record.new_zeros((ctx.steps, *trace.record.shape[1:]))
         # a constant input meets the same weights in every step: sum q over time before the product
-        summed = is_constant(x) and not ctx.needs_input_grad[0]
+        summed = ctx.constant and not ctx.needs_input_grad[0]
         q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, summed)
+        x = first[: len(q)] if ctx.events is None else Events(first, counts, ctx.events)
         return (
             *_distribute(ctx, ctx.spec, q, x, weight, bias),
             carried if ctx.needs_input_grad[3] else None,
@@ -115,7 +124,7 @@ class AffineFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
-        z = sequence(spec.synapse.current(x.flatten(0, 1), weight, bias), x)
+        z = spec.synapse.current(x, weight, bias)
         ctx.spec = spec
         ctx.save_for_backward(x, weight, bias, z)
         return z.clone()
@@ -202,7 +211,10 @@ class AddFunction(torch.autograd.Function):
 
 
 class NormalizeFeedbackFunction(torch.autograd.Function):
-    """The identity, which divides its feedback by the largest magnitude."""
+    """The identity, which divides its feedback by the largest magnitude, that of all processes where they train one.
+
+    Then they have to meet here: all run the same layers in every step.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -212,14 +224,11 @@ class NormalizeFeedbackFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> Tensor:
         largest = feedback.abs().max()
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
         return torch.where(largest > 0, feedback / largest, feedback)
 
 
 def _signed(rule: Rule, z: Tensor, feedback: Tensor) -> Tensor:
     """Return `q` of ordinary neurons with pre-activation `z`: `sign(z) * r / N`."""
     return z.sign() * feedback * rule.gain(Contributions(z))
-
-
-def sequence(merged: Tensor, like: Tensor) -> Tensor:
-    """Split the merged first axis into time and batch again, those of `like`."""
-    return merged.view(*like.shape[:2], *merged.shape[1:])

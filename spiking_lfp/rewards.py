@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from spiking_lfp.checks import deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 Labels = Int[Tensor, " batch"]
@@ -86,8 +86,7 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"])
         raise UsageError(
             "outputs remember no layers: run the network outside torch.no_grad() and with parameters to learn"
         )
-    if not bool(reward.isfinite().all()):
-        raise NonFiniteError("the reward holds NaN or infinity")
+    require(reward.isfinite().all(), NonFiniteError, "the reward holds NaN or infinity")
     try:
         outputs.backward(reward)
     except RuntimeError as error:
@@ -105,8 +104,14 @@ def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
         raise UsageError(f"labels must be class indices [B], found {list(labels.shape)} of {labels.dtype}")
     if len(labels) != batch:
         raise UsageError(f"found {len(labels)} labels for {batch} samples")
-    if batch and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise UsageError(
-            f"labels must lie in 0..{classes - 1} for {classes} classes, found {int(labels.min())}..{int(labels.max())}"
+    labels = labels.long()
+    if batch:
+        low, high = labels.aminmax()
+        found = "others" if deferred(labels.device) else f"{int(low)}..{int(high)}"
+        require(
+            (low >= 0) & (high < classes),
+            UsageError,
+            f"labels must lie in 0..{classes - 1} for {classes} classes, found {found}",
         )
-    return F.one_hot(labels.long(), classes)
+    # on GPUs torch's one_hot ends the process at labels out of range
+    return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).long()
