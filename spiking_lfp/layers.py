@@ -184,7 +184,8 @@ class LIF(SynapticLayer):
         weight, bias = self._parameters_for(x)
         neuron = Neuron(self.beta.to(weight.dtype), self.threshold.to(weight.dtype), self.reset)
         spec = Spec(self._map, self.rule, neuron, self.name)
-        spikes, final = LIFFunction.apply(x, weight, bias, membrane, spec)
+        with _full_precision(x):
+            spikes, final = LIFFunction.apply(x, weight, bias, membrane, spec)
         return spikes, final
 
     def extra_repr(self) -> str:
@@ -208,7 +209,8 @@ class Affine(SynapticLayer):
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
         weight, bias = self._parameters_for(x)
-        out: Tensor = AffineFunction.apply(x, weight, bias, Spec(self._map, self.rule, None, self.name))
+        with _full_precision(x):
+            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(self._map, self.rule, None, self.name))
         return out
 
 
@@ -332,6 +334,11 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     for name, layer in layers.items():
         layer.name = name or layer.name
     return layers
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Keep the products of a layer in the dtype of its weights, also inside `torch.autocast`."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:

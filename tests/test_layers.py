@@ -706,3 +706,17 @@ def test_a_small_network_learns_to_tell_patterns_apart(kind: str) -> None:
     counts = spikes.sum(0)
     assert torch.equal(counts.argmax(1), labels)
     assert (counts.amax(1) - counts.amin(1) >= 3).all()
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet"])
+def test_autocast_changes_nothing(name: str) -> None:
+    network = {"mlp": mlp, "lenet": lenet}[name](hidden=(20,))
+    x, labels = constant(torch.rand(3, 1, 28, 28), 5), torch.tensor([0, 1, 4])
+    outcomes = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            spikes = network(x)
+            propagate(spikes, spike_count_reward(spikes, labels))
+        outcomes.append([spikes, *(parameter.grad for parameter in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
