@@ -8,8 +8,8 @@ SCRIPT = """
 import torch
 from spiking_lfp import constant, lenet, propagate, spike_count_reward
 torch.manual_seed(0)
-network = lenet(channels=(2, 3), hidden=(20,))
-x, labels = constant(torch.rand(3, 1, 28, 28), 5), torch.tensor([0, 1, 4])
+network = lenet(channels=(2, 3), hidden=(20,), threshold=0.2)
+x, labels = constant(torch.rand(3, 1, 28, 28), 9), torch.tensor([0, 1, 4])
 outcomes = []
 for net in (network, torch.compile(network, backend="aot_eager")):
     network.zero_grad()

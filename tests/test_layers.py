@@ -710,7 +710,7 @@ def test_a_small_network_learns_to_tell_patterns_apart(kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "lenet"])
 def test_autocast_changes_nothing(name: str) -> None:
-    network = {"mlp": mlp, "lenet": lenet}[name](hidden=(20,))
+    network = {"mlp": mlp, "lenet": lenet}[name](hidden=(20,), threshold=0.2)
     x, labels = constant(torch.rand(3, 1, 28, 28), 5), torch.tensor([0, 1, 4])
     outcomes = []
     for enabled in (False, True):
