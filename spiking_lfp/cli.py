@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp.errors import SpikingLFPError, UsageError
+from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
     from spiking_lfp.data import ImageDataset
@@ -39,6 +39,8 @@ def main() -> None:
     )
     try:
         app()
+    except OtherProcessError:  # one sentence is enough
+        sys.exit(1)
     except SpikingLFPError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except (MemoryError, RuntimeError) as error:
@@ -71,21 +73,42 @@ def train(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Train a network with LFP, draw how it learned, and keep it in a run folder."""
-    from spiking_lfp import reuse_freed_memory, training
-    from spiking_lfp.training.watch import ProgressBar, TensorBoard
+    """Train a network with LFP, draw how it learned, and keep it in a run folder.
+
+    Several processes share the work: torchrun --nproc-per-node=2 -m spiking_lfp train ...
+    """
+    from spiking_lfp import reuse_freed_memory
+    from spiking_lfp.training import distributed
 
     reuse_freed_memory()
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr
     }  # fmt: skip
     wanted = {key: value for key, value in flags.items() if value is not None} | _assignments(changes or [])
+    with distributed.processes(device):
+        out.quiet = not distributed.is_writer()
+        _train(preset, wanted, run_folder, resume, tensorboard, data_root, device)
+
+
+def _train(
+    preset: str | None,
+    wanted: dict[str, Any],
+    run_folder: Path | None,
+    resume: Path | None,
+    tensorboard: bool,
+    data_root: Path | None,
+    device: str,
+) -> None:
+    from spiking_lfp import training
+    from spiking_lfp.training import distributed
+    from spiking_lfp.training.watch import ProgressBar, TensorBoard
+
     if resume is None:
         if preset is None:
             raise UsageError(f"name a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
         config = training.preset_config(preset, wanted)
     else:
-        config = training.read_config(resume)
+        config = distributed.from_writer(lambda: training.read_config(resume))
         if wanted or run_folder is not None:
             raise UsageError("--resume goes on with the run's own settings: drop the others")
         if preset not in (None, config.preset):
@@ -101,9 +124,13 @@ def train(
                 training.resume(resume, data_root, device, watchers)
         except KeyboardInterrupt:
             bar.progress.stop()
+            if not distributed.is_writer():
+                sys.exit(130)
             kept = bar.folder or folder
             _fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
     assert folder is not None
+    if not distributed.is_writer():
+        return
     _draw(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"

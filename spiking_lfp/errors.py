@@ -27,6 +27,10 @@ class RunError(SpikingLFPError):
     """A run folder or checkpoint that cannot be read, written or resumed."""
 
 
+class OtherProcessError(SpikingLFPError):
+    """The end of a process because another one of its run failed, which has said why."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest match."""
     options = sorted(known)

@@ -1,9 +1,10 @@
 """Training runs: settings, loop, checkpoints, metrics."""
 
 from spiking_lfp.training.config import TrainConfig, preset_config, preset_names
+from spiking_lfp.training.distributed import pick_device, processes, sum_updates
 from spiking_lfp.training.files import read_metrics
 from spiking_lfp.training.loop import Watcher, evaluate
-from spiking_lfp.training.runs import load_run, pick_device, read_config, resume, train
+from spiking_lfp.training.runs import load_run, read_config, resume, train
 from spiking_lfp.training.step import Meter, training_step, watch_spikes
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "pick_device",
     "preset_config",
     "preset_names",
+    "processes",
     "read_config",
     "read_metrics",
     "resume",
+    "sum_updates",
     "train",
     "training_step",
     "watch_spikes",

@@ -8,6 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.kernels.precision import Precision
 from spiking_lfp.lif import Reset
 
 # what torch can address; memory ends long before
@@ -40,6 +41,9 @@ class TrainConfig(BaseModel):
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="course of the learning rate to 0")
     clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")
     normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
+    precision: Precision = Field(
+        "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
+    )
     validation: float = Field(0.0, ge=0, lt=1, description="part of the training images held out to choose by")
     patience: int = Field(
         0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"

@@ -40,9 +40,20 @@ def create_run_folder(wanted: Path | None, preset: str) -> Path:
         raise _cannot("create", Path(error.filename or wanted or "runs"), error) from None
 
 
+def clear_stillborn(folder: Path) -> None:
+    """Empty the folder of a run that died before its first checkpoint, unless there is anything else in it."""
+    left = [folder / CONFIG, _temporary(folder / CONFIG), _temporary(folder / CHECKPOINT)]
+    try:
+        if folder.is_dir() and set(folder.iterdir()) <= set(left):
+            for path in left:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot("empty", folder, error) from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: under a temporary name, to disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that what a kill leaves is overwritten
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -123,6 +134,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines[:-1]]
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
+
+
+def _temporary(path: Path) -> Path:
+    """Return where `path` is written at first: one name, so that what a kill leaves is overwritten."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _cannot(verb: str, path: Path, error: OSError) -> RunError:

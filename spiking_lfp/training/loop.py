@@ -10,18 +10,21 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.checks import number, raise_deferred
 from spiking_lfp.data import ImageDataset
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.layers import name_layers
 from spiking_lfp.optim import AdaptiveClip
+from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
-from spiking_lfp.training.step import Meter, evaluation_step, training_step, watch_spikes
+from spiking_lfp.training.step import Meter, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
 
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Is told how a run goes: the command line's progress bar, TensorBoard, a test."""
+    """Is told how a run goes, in the process that writes: the command line's progress bar, TensorBoard, a test."""
 
     def start(self, folder: Path) -> None:
         """Learn the run's folder, before the first update."""
@@ -89,11 +92,15 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, bat
     finally:
         for module, mode in modes.items():
             module.training = mode
+    raise_deferred()
+    meter.settle()
     return meter
 
 
 class Run:
     """A run in memory: everything a checkpoint carries, and the loop.
+
+    Of several processes each has one, in the same state after every update, and the writing one keeps the files.
 
     Attributes:
         folder: where it is kept; to be set before anything else is called.
@@ -109,7 +116,8 @@ class Run:
         device: torch.device,
         watchers: tuple[Watcher, ...],
     ) -> None:
-        self.config, self.network, self.device, self.watchers = config, network, device, watchers
+        self.config, self.network, self.device = config, network, device
+        self.watchers = watchers if distributed.is_writer() else ()
         self.data = {"in_shape": list(dataset.train_images.shape[1:]), "classes": len(dataset.class_names)}
         whole = Split(dataset.train_images.to(device), dataset.train_labels.to(device))
         held_out = round(len(whole) * config.validation)
@@ -134,9 +142,13 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint, unless training has spoilt the weights."""
+        raise_deferred()
+        self.progress.meter.settle()
         for name, layer in name_layers(self.network).items():
             if not all(bool(parameter.isfinite().all()) for parameter in layer.parameters()):
                 raise NonFiniteError(f"layer {name}: its weights hold NaN or infinity; lower the learning rate")
+        if not distributed.is_writer():
+            return
         parts = {
             "config": self.config.model_dump(mode="json"),
             "data": self.data,
@@ -163,33 +175,33 @@ class Run:
 
     def finish(self) -> None:
         """Train up to the last epoch."""
-        self.metrics = Metrics(self.folder, self.progress.metrics_size)
+        if distributed.is_writer():
+            self.metrics = Metrics(self.folder, self.progress.metrics_size)
         for watcher in self.watchers:
             watcher.start(self.folder)
-        while self.progress.epoch < self.config.epochs and not self.progress.stopped:
-            self.epoch()
+        with products_in(self.config.precision):
+            while self.progress.epoch < self.config.epochs and not self.progress.stopped:
+                self.epoch()
 
     def epoch(self) -> None:
         """Train to the end of the current epoch, evaluate, and write a checkpoint."""
         progress, config = self.progress, self.config
         started = time.perf_counter()
         self.network.train()
-        with watch_spikes(self.network, progress.meter):
-            for indices in self.remaining_batches():
-                images, labels = self.training.batch(indices)
-                lr = self.optimizer.param_groups[0]["lr"]
-                training_step(self.network, images, labels, config.steps, self.optimizer, self.clip, progress.meter)
-                self.schedule.step()
-                progress.batch += 1
-                for watcher in self.watchers:
-                    watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
-                if progress.batch % config.log_every == 0:
-                    self.log("batch", batch=progress.batch, batches=self.batches, lr=lr, **progress.meter.summary())
-                if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
-                    self.save()
+        for indices in self.remaining_batches():
+            lr = self.optimizer.param_groups[0]["lr"]
+            progress.meter.add(self.update(indices))
+            self.schedule.step()
+            progress.batch += 1
+            for watcher in self.watchers:
+                watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
+            if progress.batch % config.log_every == 0:
+                self.log("batch", batch=progress.batch, batches=self.batches, lr=lr, **progress.meter.summary())
+            if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
+                self.save()
         seconds = time.perf_counter() - started
         self.warn_of_silence()
-        outcome = evaluate(self.network, self.evaluation.images, self.evaluation.labels, config.steps)
+        outcome = self.evaluated()
         better = outcome.accuracy > progress.best_accuracy
         progress.best_accuracy = max(outcome.accuracy, progress.best_accuracy)
         progress.epochs_since_best = 0 if better else progress.epochs_since_best + 1
@@ -205,6 +217,34 @@ class Run:
         progress.epoch, progress.batch, progress.meter = progress.epoch + 1, 0, Meter()
         self.save()
 
+    def update(self, indices: Tensor) -> Meter:
+        """Update the network once by a batch, of which each process takes its share; return what all saw."""
+        config, share, meter = self.config, distributed.share(indices), Meter()
+        if len(share):
+            images, labels = self.training.batch(share)
+            with watch_spikes(self.network, meter):
+                training_step(self.network, images, labels, config.steps, self.optimizer, self.clip, meter)
+        else:
+            images, _ = self.training.batch(indices[:1])
+            idle_step(self.network, images, config.steps, self.optimizer, self.clip)
+        return self.total(meter, len(indices))
+
+    def evaluated(self) -> Meter:
+        """Evaluate the network on the images it does not learn, of which each process takes its share."""
+        images, labels = distributed.share(self.evaluation.images), distributed.share(self.evaluation.labels)
+        meter = evaluate(self.network, images, labels, self.config.steps) if len(labels) else Meter()
+        return self.total(meter, len(self.evaluation))
+
+    def total(self, meter: Meter, images: int) -> Meter:
+        """Return the sum of the meters of all processes, that have seen so many images together."""
+        if distributed.size() == 1:
+            return meter
+        names = list(lif_layers(self.network))
+        counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
+        sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
+        correct, reward, *rates = map(number, distributed.sum_over_all(sums))
+        return Meter(images, correct, reward, dict(zip(names, rates, strict=True)))
+
     def remaining_batches(self) -> Iterator[Tensor]:
         """Yield the indices of the batches of this epoch that are still to come; the order is that of the epoch."""
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003 * (self.progress.epoch + 1))
@@ -213,7 +253,9 @@ class Run:
 
     def log(self, kind: str, **values: Any) -> None:
         """Write one line of metrics."""
-        assert self.metrics is not None
+        raise_deferred()
+        if self.metrics is None:
+            return
         line = {"kind": kind, "epoch": self.progress.epoch + 1, **values}
         self.metrics.write(line)
         self.progress.metrics_size = self.metrics.size
@@ -222,6 +264,8 @@ class Run:
 
     def warn_of_silence(self) -> None:
         """Warn once of each layer that did not spike during a whole epoch."""
+        if not distributed.is_writer():
+            return
         for name in self.progress.meter.silent_layers():
             if name in self.warned:
                 continue
@@ -237,7 +281,7 @@ def _optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer
     if config.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), config.lr, config.momentum, dampening=config.momentum)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(network.parameters(), config.lr)
+    return kind(network.parameters(), config.lr, fused=True)
 
 
 def _schedule(

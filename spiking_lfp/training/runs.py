@@ -11,8 +11,17 @@ from torch import nn
 from spiking_lfp.data import ImageDataset, load_dataset
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.networks import build_network
+from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
-from spiking_lfp.training.files import CONFIG, create_run_folder, load_checkpoint, write_atomically
+from spiking_lfp.training.distributed import pick_device
+from spiking_lfp.training.files import (
+    CHECKPOINT,
+    CONFIG,
+    clear_stillborn,
+    create_run_folder,
+    load_checkpoint,
+    write_atomically,
+)
 from spiking_lfp.training.loop import Run, Watcher, restore_state
 
 
@@ -23,14 +32,17 @@ def train(
     device: str = "auto",
     watchers: tuple[Watcher, ...] = (),
 ) -> Path:
-    """Train a network from the start.
+    """Train a network from the start, in all processes if torchrun started several.
+
+    torchrun starts its processes again when one of them dies, with the same words: by it, a run of the same settings
+    in `out` is gone on with.
 
     Args:
         config: all settings.
         out: folder of the run, new or empty; `runs/PRESET` (or `-2`, `-3`, ...) if None.
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        watchers: are told how the run goes.
+        watchers: are told how the run goes, in the process that writes.
 
     Returns:
         The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
@@ -39,24 +51,20 @@ def train(
         UsageError: for settings that do not fit together or to the data.
         DataError: if the data set is missing or damaged.
         NonFiniteError: if NaN or infinity appears, with the layer's name.
-        RunError: if the folder cannot be written.
+        RunError: if the folder cannot be written, or the connection to another process is lost.
+        OtherProcessError: if another process failed first.
     """
-    target = pick_device(device)
-    dataset = load_dataset(config.data, data_root)
-    torch.manual_seed(config.seed)
-    network = network_for(config, dataset)
-    run = Run(config, dataset, network.to(target), target, watchers)
-    run.folder = create_run_folder(out, config.preset)
-    try:
-        write_atomically(run.folder / CONFIG, to_toml(config).encode())
-        run.save()
-    except RunError:  # nothing half-made stays behind
-        with suppress(OSError):
-            (run.folder / CONFIG).unlink(missing_ok=True)
-            run.folder.rmdir()
-        raise
-    run.finish()
-    return run.folder
+    with distributed.processes(device) as target:
+        if out is not None and distributed.started_by_torchrun():
+            begun = out
+            if distributed.from_writer(lambda: _begun(begun, config)):
+                return resume(out, data_root, device, watchers)
+        dataset = distributed.first_here(lambda: load_dataset(config.data, data_root))
+        torch.manual_seed(config.seed)
+        run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
+        run.folder = distributed.from_writer(lambda: _begin(run, out))
+        run.finish()
+        return run.folder
 
 
 def resume(
@@ -64,17 +72,19 @@ def resume(
 ) -> Path:
     """Go on with an interrupted run exactly where its checkpoint stands; on CPU the result is that of one go.
 
-    Args and errors are those of `train`; a run that is finished already is left as it is.
+    There may be more or fewer processes than before. Args and errors are those of `train`; a run that is finished
+    already is left as it is.
     """
-    target = pick_device(device)
-    config = read_config(folder)
-    state = _checkpoint(folder, config, "data", "network", "optimizer", "schedule", "progress", "random", "random_cuda")
-    dataset = load_dataset(config.data, data_root)
-    run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
-    run.folder = folder
-    run.restore(state)
-    run.finish()
-    return folder
+    parts = "data", "network", "optimizer", "schedule", "progress", "random", "random_cuda"
+    with distributed.processes(device) as target:
+        config = distributed.from_writer(lambda: read_config(folder))
+        state = distributed.from_writer(lambda: _checkpoint(folder, config, *parts))
+        dataset = distributed.first_here(lambda: load_dataset(config.data, data_root))
+        run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
+        run.folder = folder
+        run.restore(state)
+        run.finish()
+        return folder
 
 
 def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig]:
@@ -91,26 +101,29 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
     return network.to(pick_device(device)).eval(), config
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`, or the best one for "auto": CUDA where there is one, else the CPU.
-
-    Raises:
-        UsageError: if torch does not know the name, or finds no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not usable here: try cpu, or cuda on a machine with a GPU")
-    return device
-
-
 def network_for(config: TrainConfig, dataset: ImageDataset) -> nn.Sequential:
     """Build the network that `config` names, for samples and classes of `dataset`, with fresh weights."""
     return _network(config, list(dataset.train_images.shape[1:]), len(dataset.class_names))
+
+
+def _begin(run: Run, out: Path | None) -> Path:
+    """Make the folder of `run`, with its settings and the checkpoint of its start."""
+    run.folder = create_run_folder(out, run.config.preset)
+    try:
+        write_atomically(run.folder / CONFIG, to_toml(run.config).encode())
+        run.save()
+    except RunError:  # nothing half-made stays behind
+        with suppress(OSError):
+            (run.folder / CONFIG).unlink(missing_ok=True)
+            run.folder.rmdir()
+        raise
+    return run.folder
+
+
+def _begun(folder: Path, config: TrainConfig) -> bool:
+    """Tell whether `folder` holds a run with these settings to go on with."""
+    clear_stillborn(folder)
+    return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file() and read_config(folder) == config
 
 
 def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:

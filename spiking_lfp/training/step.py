@@ -8,15 +8,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from spiking_lfp.checks import number
 from spiking_lfp.encoders import constant
 from spiking_lfp.layers import LIF
 from spiking_lfp.optim import AdaptiveClip
 from spiking_lfp.rewards import propagate, spike_count_reward
+from spiking_lfp.training.distributed import sum_updates
 
 
 @dataclass
 class Meter:
-    """Sums over images, kept as plain numbers so that a checkpoint can carry them.
+    """Sums over images, as plain numbers that a checkpoint can carry.
+
+    On a GPU they are tensors until they are settled, so that counting does not make the host wait.
 
     Attributes:
         images: how many were seen.
@@ -33,10 +37,25 @@ class Meter:
     @property
     def accuracy(self) -> float:
         """Fraction of images classified right."""
+        self.settle()
         return self.correct / self.images
+
+    def settle(self) -> None:
+        """Make plain numbers of what is on a GPU, and wait for it."""
+        self.correct, self.reward = int(self.correct), float(self.reward)
+        self.rates = {name: float(rate) for name, rate in self.rates.items()}
+
+    def add(self, other: "Meter") -> None:
+        """Count what `other` has seen too."""
+        self.images += other.images
+        self.correct += other.correct
+        self.reward += other.reward
+        for name, rate in other.rates.items():
+            self.rates[name] = self.rates.get(name, 0.0) + rate
 
     def summary(self) -> dict[str, object]:
         """Return the means per image, and of how many, for a line of metrics."""
+        self.settle()
         return {
             "images": self.images,
             "accuracy": self.accuracy,
@@ -49,19 +68,23 @@ class Meter:
         return [name for name, rate in self.rates.items() if rate == 0]
 
 
+def lif_layers(network: nn.Module) -> dict[str, LIF]:
+    """Return the LIF layers of `network` by their path in it."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, LIF)}
+
+
 @contextmanager
 def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
     """Add up in `meter` the spike rates of all LIF layers while `network` runs; leaves no hook behind."""
 
     def watcher(name: str) -> object:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
-            rate = spikes.detach().mean().item() * spikes.shape[1]
+            rate = number(spikes.detach().mean()) * spikes.shape[1]
             meter.rates[name] = meter.rates.get(name, 0.0) + rate
 
         return hook
 
-    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LIF)]
-    handles = [module.register_forward_hook(watcher(name)) for name, module in layers]  # type: ignore[arg-type]
+    handles = [layer.register_forward_hook(watcher(name)) for name, layer in lif_layers(network).items()]  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -78,17 +101,38 @@ def training_step(
     clip: AdaptiveClip | None,
     meter: Meter,
 ) -> None:
-    """Show `images` for `steps` steps, reward the spikes, and update `network` once; count the outcome in `meter`."""
+    """Show `images` for `steps` steps, reward the spikes, and update `network` once; count the outcome in `meter`.
+
+    Several processes, each with images of its own, make one update of them all.
+    """
     optimizer.zero_grad()
     spikes = network(constant(images, steps))
     reward = spike_count_reward(spikes, labels) / steps
     propagate(spikes, reward)
+    sum_updates(network)
     if clip is not None:
         clip()
     optimizer.step()
     meter.images += len(labels)
-    meter.correct += _correct(spikes, labels)
-    meter.reward += reward.sum().item()
+    meter.correct += number(_correct(spikes, labels))
+    meter.reward += number(reward.sum())
+
+
+def idle_step(
+    network: nn.Module,
+    images: Float[Tensor, "batch *i"],
+    steps: int,
+    optimizer: torch.optim.Optimizer,
+    clip: AdaptiveClip | None,
+) -> None:
+    """Take part in the training step of other processes without an image to learn: these ones earn no reward."""
+    optimizer.zero_grad()
+    spikes = network(constant(images, steps))
+    propagate(spikes, torch.zeros_like(spikes))
+    sum_updates(network)
+    if clip is not None:
+        clip()
+    optimizer.step()
 
 
 @torch.no_grad()
@@ -98,10 +142,10 @@ def evaluation_step(
     """Show `images` for `steps` steps and count in `meter` how many are classified right."""
     spikes = network(constant(images, steps))
     meter.images += len(labels)
-    meter.correct += _correct(spikes, labels)
-    meter.reward += spike_count_reward(spikes, labels).sum().item() / steps
+    meter.correct += number(_correct(spikes, labels))
+    meter.reward += number(spike_count_reward(spikes, labels).sum()) / steps
 
 
-def _correct(spikes: Tensor, labels: Tensor) -> int:
+def _correct(spikes: Tensor, labels: Tensor) -> Tensor:
     """Count the samples whose class spiked most; a tie goes to the first class."""
-    return int((spikes.detach().sum(0).argmax(-1) == labels).sum())
+    return (spikes.detach().sum(0).argmax(-1) == labels).sum()

@@ -1,5 +1,6 @@
 """Ways to follow a run: a progress bar for people, TensorBoard for those who have it."""
 
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,6 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training.step import Meter
+
+# seconds between two looks at what was counted
+DESCRIBE_EVERY = 0.5
 
 
 class ProgressBar:
@@ -26,6 +30,7 @@ class ProgressBar:
             transient=True,
         )
         self.task: TaskID | None = None
+        self.described = 0.0
         self.folder: Path | None = None
 
     def __enter__(self) -> "ProgressBar":
@@ -46,7 +51,11 @@ class ProgressBar:
         """Move the bar."""
         if self.task is None:
             self.task = self.progress.add_task("", epoch=epoch, total=batches)
-        self.progress.update(self.task, completed=batch, epoch=epoch, description=_describe(meter.summary()))
+        self.progress.update(self.task, completed=batch, epoch=epoch)
+        # reading the meter makes the host wait for a GPU
+        if batch == batches or time.monotonic() - self.described >= DESCRIBE_EVERY:
+            self.progress.update(self.task, description=_describe(meter.summary()))
+            self.described = time.monotonic()
 
     def line(self, metrics: dict[str, Any]) -> None:
         """Print what a finished epoch came to."""

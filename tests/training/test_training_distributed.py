@@ -1,0 +1,280 @@
+"""Several processes, really started by torchrun: they train as one would, and end together."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from several_processes import CONFIGS, gradients, updates
+from small_runs import outcome, small_config
+
+import spiking_lfp
+from spiking_lfp.data import load_dataset
+from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.training import distributed, evaluate, load_run, loop, processes, read_metrics, resume, train
+from spiking_lfp.training.files import CHECKPOINT, CONFIG, METRICS, load_checkpoint
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch is built without torch.distributed")
+
+SCRIPT = Path(__file__).with_name("several_processes.py")
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(spiking_lfp.__file__).parents[1]),
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "COLUMNS": "200",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How torchrun ended, and where what its processes said is kept."""
+
+    code: int
+    said: Path
+
+    def errors(self, attempt: int) -> list[str]:
+        """Return what each process wrote to stderr, by rank."""
+        return [path.read_text() for path in sorted(self.said.glob(f"*/attempt_{attempt}/*/stderr.log"))]
+
+
+def start(said: Path, *words: object, options: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--redirects=3", f"--log-dir={said}",
+        *(options or ["--standalone"]), *words,
+    ]  # fmt: skip
+    return subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+
+
+def torchrun(said: Path, *words: object, options: tuple[str, ...] = ()) -> Ended:
+    return Ended(start(said, *words, options=options).wait(timeout=120), said)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of all configs."""
+    root = tmp_path_factory.mktemp("trained")
+    done = torchrun(root / "said", SCRIPT, "train", root)
+    assert (done.code, done.errors(0)) == (0, ["", ""])
+    return root
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_train_as_one(name: str, trained: Path, tmp_path: Path) -> None:
+    alone = outcome(train(CONFIGS[name], tmp_path / "alone"))
+    together = outcome(trained / name)
+    same(load_run(trained / name)[0], load_run(tmp_path / "alone")[0])
+    assert alone["progress"]["epoch"] == together["progress"]["epoch"]
+    assert len(alone["metrics"]) == len(together["metrics"]) > 2
+    for one, other in zip(alone["metrics"], together["metrics"], strict=True):
+        assert flat(other) == pytest.approx(flat(one), abs=1e-6)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def flat(line: dict[str, Any]) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for key, value in line.items():
+        if isinstance(value, dict):
+            numbers |= {f"{key}/{inner}": each for inner, each in flat(value).items()}
+        elif isinstance(value, int | float):
+            numbers[key] = value
+    return numbers
+
+
+def test_updates_of_two_processes_equal_those_of_one_in_float64(trained: Path) -> None:
+    together = torch.load(trained / "found.pt")["updates"]
+    starts = None
+    for ours, theirs in zip(updates(parallel=False), together, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-12)
+        assert starts is None or not torch.equal(starts, ours)
+        starts = ours
+
+
+def test_ones_own_loop_sums_updates_and_the_wrapper_of_torch_takes_their_mean(trained: Path) -> None:
+    found, alone = torch.load(trained / "found.pt"), gradients(wrapped=False)
+    for summed, mean, whole in zip(found["summed"], found["wrapped"], alone, strict=True):
+        torch.testing.assert_close(summed, whole, rtol=0, atol=1e-12)
+        torch.testing.assert_close(2 * mean, whole, rtol=0, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed twice, and the state it was in after the first time."""
+    root = tmp_path_factory.mktemp("killed")
+    done = torchrun(root / "said", SCRIPT, "die", root, options=("--standalone", "--max-restarts=2"))
+    assert (done.code, [len(done.errors(attempt)) for attempt in range(3)]) == (0, [2, 2, 2])
+    return root
+
+
+def test_a_run_whose_processes_are_killed_ends_like_one_in_one_go(killed: Path, trained: Path) -> None:
+    assert outcome(killed / "killed") == outcome(trained / "whole")
+
+
+def test_a_run_goes_on_with_fewer_processes(killed: Path, trained: Path) -> None:
+    state = load_checkpoint(killed / "for one process")["progress"]
+    assert (state["epoch"], state["batch"]) == (0, 4)
+    same(load_run(resume(killed / "for one process"))[0], load_run(trained / "whole")[0])
+
+
+def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path: Path) -> None:
+    done = torchrun(tmp_path / "said", SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
+    assert done.code == 1
+    of_all, of_one = done.errors(0), done.errors(1)
+    assert sorted(of_all) == ["", "error: the images hold NaN or infinity: clean the data first\n"]
+    full = f"error: cannot write {tmp_path / 'failed' / CHECKPOINT}: No space left on device; free some space or "
+    assert of_one[0].startswith(full)
+    assert (of_one[0].count("\n"), of_one[1]) == (1, "")
+
+
+def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path) -> None:
+    """Two agents of torchrun on this machine, a process each."""
+    meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}")
+    changes = ("hidden=20", "steps=3", "batch_size=250", "lr=1e-2", "threshold=0.2", "epochs=1")
+    words = ("-m", "spiking_lfp", "train", "mnist-mlp", *(f"--set={each}" for each in changes))
+    words = (*words, "--out", str(tmp_path / "run"))
+    machines = [start(tmp_path / f"said {number}", *words, options=meeting) for number in (0, 1)]
+    assert [machine.wait(timeout=120) for machine in machines] == [0, 0]
+    said = sorted(path.read_text() for path in tmp_path.glob("said */*/attempt_0/*/std*.log"))
+    assert said[:3] == ["", "", ""]
+    files = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files
+    network, config = load_run(tmp_path / "run")
+    digits = load_dataset(config.data)
+    meter = evaluate(network, digits.test_images, digits.test_labels, config.steps)
+    assert f"test accuracy {meter.accuracy:.2%} after epoch 1\n" in said[3]
+    assert read_metrics(tmp_path / "run")[-1]["test"]["accuracy"] == meter.accuracy > 0.3
+
+
+@pytest.fixture
+def started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun starts a single process."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_single_process_of_torchrun_goes_on_with_its_run(
+    started_by_torchrun: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(small_config(), tmp_path / "whole")
+    step, done = loop.training_step, []
+
+    def dies(*arguments: Any) -> None:
+        done.append(1)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    monkeypatch.setattr(loop, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(), tmp_path / "run")
+    train(small_config(), tmp_path / "run")
+    assert len(done) == 8  # the fifth, that died, once more
+    assert outcome(tmp_path / "run") == outcome(whole)
+    assert not dist.is_initialized()
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(started_by_torchrun: None, run: Callable[..., Path]) -> None:
+    folder = run()
+    before = {each.name: each.read_bytes() for each in folder.iterdir()}
+    with pytest.raises(RunError, match=f"^{folder} exists already: "):
+        run(lr=0.5)
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
+
+
+def test_without_torchrun_a_folder_is_never_used_again(run: Callable[..., Path]) -> None:
+    folder = run()
+    with pytest.raises(RunError, match=f"^{folder} exists already: "):
+        run()
+
+
+@pytest.mark.parametrize("left", [[CONFIG, ".checkpoint.pt.tmp"], [".config.toml.tmp"], [CONFIG], []])
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(
+    left: list[str], started_by_torchrun: None, tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).write_text("steps = ")
+    assert outcome(run()) == outcome(run("fresh"))
+    assert sorted(each.name for each in (tmp_path / "run").iterdir()) == [CHECKPOINT, CONFIG, METRICS]
+
+
+@pytest.mark.parametrize("other", ["notes.txt", METRICS])
+def test_what_is_not_of_a_run_stays(
+    other: str, started_by_torchrun: None, tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (CONFIG, other):
+        (folder / name).write_text("mine")
+    with pytest.raises(RunError, match=f"^{folder} exists already: "):
+        run()
+    assert sorted(each.name for each in folder.iterdir()) == sorted([CONFIG, other])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("images", [1, 2, 7, 10])
+def test_shares_are_disjoint_and_even(size: int, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: size)
+    shares = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(distributed.share(torch.arange(images)))
+    assert torch.equal(torch.cat(shares), torch.arange(images))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert len(shares[0])  # the process that writes always has something to tell
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "expected"),
+    [
+        ("auto", 2, "cuda:1"),
+        ("cuda", 2, "cuda:1"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 1, "2 processes need a GPU each, this machine has 1: start fewer, or give --device cpu"),
+        ("cuda:0", 2, "2 processes need a GPU each: give --device cuda instead of cuda:0"),
+    ],
+)
+def test_each_process_takes_a_gpu_of_its_own(
+    name: str, gpus: int, expected: str, started_by_torchrun: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "pick_device", lambda name: torch.device("cpu" if name == "cpu" else "cuda:0"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if " " in expected:
+        with pytest.raises(UsageError) as caught, processes(name):
+            pass
+        assert str(caught.value) == expected
+    else:
+        with processes(name) as device:
+            assert device == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (dist.DistBackendError("NCCL error: remote process exited"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("gloo"), False),
+    ],
+)
+def test_lost_connections_are_told_from_other_errors(error: Exception, lost: bool) -> None:
+    assert distributed._lost(error) == lost
