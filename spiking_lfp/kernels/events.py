@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spiking_lfp.kernels.cpu import follow_torch_threads
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, dot_rows, lowest_bit, non_ones, nonzeros, sum_rows
+from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, non_ones, nonzeros, share_rows, sum_rows
 from spiking_lfp.kernels.spikes import Events, Window
 
 Array = NDArray[Any]
@@ -195,16 +195,15 @@ def _take(q: Array, alive: Array, taken: Array) -> None:
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _dense_adjoints(
-    bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array, need_weight: bool, outer: Array
+    bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array, outer: Array
 ) -> None:
-    """Write `x * (W^T q)` `[N, K]` and the transpose of `sum q x^T` `[K, columns]`; each word of inputs by itself."""
+    """Write `x * (W^T q)` `[N, K]` if it is needed, and the update `[K, columns]`, transposed; word by word of inputs."""
     rows, width = q.shape
     vectors = width * q.itemsize // VECTOR_BYTES
     for w in prange(bits.shape[1]):
         low, high = 64 * w, min(64 * w + 64, inputs)
         start = np.zeros(1, np.int64)
-        if need_weight:
-            outer[low:high] = 0
+        outer[low:high] = 0
         for n in range(rows):
             if need_input:
                 feedback[n, low:high] = 0
@@ -212,10 +211,10 @@ def _dense_adjoints(
             while word:
                 i = low + lowest_bit(word)
                 word &= word - np.uint64(1)
+                row = i * width
+                share = share_rows(q, n * width, start, table, row, outer, row, start, 0, 1, vectors)
                 if need_input:
-                    feedback[n, i] = dot_rows(q, n * width, start, table, i * width, start, 0, 1, vectors)
-                if need_weight:
-                    add_rows(q, n * width, start, outer, i * width, start, 0, 1, vectors)
+                    feedback[n, i] = share
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -256,12 +255,29 @@ def dense_adjoints(
         table,
         need_input,
         feedback.flatten(0, 1).numpy(),
-        need_weight,
         columns,
     )
     outer = torch.empty_like(weight)
     _put(columns, alive, outer.numpy())
     return feedback if need_input else None, outer if need_weight else None
+
+
+@njit(inline="always")
+@no_type_check
+def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Array) -> int:
+    """List the features that spike, channel by channel, so that the weights of one stay in the first-level cache."""
+    features = found.shape[1]
+    count = _list_bits(bits, n, 0, features, 0, found[0], 0)
+    place[:] = 0
+    for k in range(count):
+        place[found[0, k] % channels + 1] += 1
+    for channel in range(channels):
+        place[channel + 1] += place[channel]
+    for k in range(count):
+        channel = found[0, k] % channels
+        found[1, place[channel]] = found[0, k]
+        place[channel] += 1
+    return count
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -277,11 +293,11 @@ def _conv_current(
     for n in prange(images):
         for pixel in range(size):
             out[n, pixel] = bias
-        found = np.empty(features, np.uint32)
-        for k in range(_list_bits(bits, n, 0, features, 0, found, 0)):
-            place, channel = found[k] // channels, found[k] % channels
-            first, pairs = place * taps, seen[place]
-            add_rows(table, channel * width, weights, out, n * size * width, pixels, first, pairs, vectors)
+        found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
+        for k in range(_list_by_channel(bits, n, channels, found, place)):
+            pixel, channel = found[1, k] // channels, found[1, k] % channels
+            first, pairs = pixel * taps, seen[pixel]
+            add_rows(table, channel * taps * width, weights, out, n * size * width, pixels, first, pairs, vectors)
 
 
 def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
@@ -294,7 +310,7 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = _bias(bias, weight)
-    _conv_current(_arrays(events)[0], channels, *_scaled(window, channels, width), table, padded, out.numpy())
+    _conv_current(_arrays(events)[0], channels, *_scaled(window, width), table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
 
@@ -310,10 +326,9 @@ def _conv_adjoints(
     table: Array,
     need_input: bool,
     feedback: Array,
-    need_weight: bool,
     outer: Array,
 ) -> None:
-    """Write `x * (W^T q)` into `feedback` `[N, F]`, and into each of `outer` a part of `sum q x^T`, transposed.
+    """Write `x * (W^T q)` into `feedback` `[N, F]` if it is needed, and into each of `outer` a part of the update.
 
     q: `[N, P * Q, columns]`.
     """
@@ -323,21 +338,18 @@ def _conv_adjoints(
     taps = pixels.shape[0] // seen.shape[0]
     vectors = width * q.itemsize // VECTOR_BYTES
     for part in prange(parts):
-        found = np.empty(features, np.uint32)
+        found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
         outer[part] = 0
         for n in range(part * images // parts, (part + 1) * images // parts):
             if need_input:
                 feedback[n] = 0
-            for k in range(_list_bits(bits, n, 0, features, 0, found, 0)):
-                place, channel = found[k] // channels, found[k] % channels
-                first, pairs, row = place * taps, seen[place], channel * width
+            for k in range(_list_by_channel(bits, n, channels, found, place)):
+                pixel, channel = found[1, k] // channels, found[1, k] % channels
+                first, pairs, row = pixel * taps, seen[pixel], channel * taps * width
+                to = part * inputs * width + row
+                share = share_rows(q, n * size * width, pixels, table, row, outer, to, weights, first, pairs, vectors)
                 if need_input:
-                    feedback[n, found[k]] = dot_rows(
-                        q, n * size * width, pixels, table, row, weights, first, pairs, vectors
-                    )
-                if need_weight:
-                    row += part * inputs * width
-                    add_rows(q, n * size * width, pixels, outer, row, weights, first, pairs, vectors)
+                    feedback[n, found[1, k]] = share
 
 
 def conv_adjoints(
@@ -355,45 +367,33 @@ def conv_adjoints(
     _conv_adjoints(
         _arrays(events)[0],
         channels,
-        *_scaled(window, channels, width),
+        *_scaled(window, width),
         torch.nn.functional.pad(images, (0, width - outputs)).numpy(),
         table,
         need_input,
         feedback.flatten(1).numpy(),
-        need_weight,
         outer.numpy(),
     )
     return (
         feedback.movedim(-1, 1).unflatten(0, (steps, batch)) if need_input else None,
-        _matrix_back(outer.sum(0)[:, :outputs].T, weight) if need_weight else None,
+        outer.sum(0)[:, :outputs].T.reshape(weight.shape) if need_weight else None,
     )
 
 
-def _scaled(window: Window, channels: int, width: int) -> tuple[Array, Array, Array]:
-    """Return the pairs of `window`, flat, as places in an image of so many columns and in the table of its weights."""
+def _scaled(window: Window, width: int) -> tuple[Array, Array, Array]:
+    """Return the pairs of `window`, flat, as places in an image of so many columns and in the weights of a channel."""
     seen, pixels, weights = window.pairs()
-    return seen, (pixels * width).ravel(), (weights * channels * width).ravel()
+    return seen, (pixels * width).ravel(), (weights * width).ravel()
 
 
 def _conv_table(weight: Tensor) -> Array:
-    """Return the transpose of `_matrix(weight)`, with columns of 0 up to a whole number of vectors."""
-    matrix = _matrix(weight)
+    """Return the weights as `[C * kernel, columns]`, with columns of 0 up to a whole number of vectors."""
+    matrix = weight.detach().flatten(1)
     lanes = VECTOR_BYTES // weight.element_size()
     table = matrix.new_empty((matrix.shape[1], -(-len(matrix) // lanes) * lanes))
     _tiles(matrix.numpy(), table.numpy()[None])
     array: Array = table.numpy()
     return array
-
-
-def _matrix(weight: Tensor) -> Tensor:
-    """Return the weights of a convolution as `[O, K]`, K counting lines, columns and channels of the kernel."""
-    return weight.detach().permute(0, 2, 3, 1).flatten(1).contiguous()
-
-
-def _matrix_back(matrix: Tensor, weight: Tensor) -> Tensor:
-    """Undo `_matrix`."""
-    outputs, channels, *kernel = weight.shape
-    return matrix.reshape(outputs, *kernel, channels).permute(0, 3, 1, 2)
 
 
 def _arrays(events: Events) -> tuple[Array, Array]:

@@ -1,8 +1,8 @@
 """Loops over vectors that the compiler does not find by itself, written in its own language (LLVM IR).
 
-`sum_rows` keeps its sums in registers while it walks through a list of rows, `dot_rows` while it walks through pairs
-of rows; `add_rows` adds one row of each pair to the other; `nonzeros` and `non_ones` compare 64 values at once. Vectors
-are 64 bytes: one register with AVX-512, two or four elsewhere.
+`sum_rows` keeps its sums in registers while it walks through a list of rows; `add_rows` adds one row of each pair to
+the other; `share_rows` does that and multiplies the first with a third; `nonzeros` and `non_ones` compare 64 values at
+once. Vectors are 64 bytes: one register with AVX-512, two or four elsewhere.
 Arrays are contiguous and addressed by their flat index.
 """
 
@@ -84,23 +84,25 @@ def sum_rows(
 def _for_vectors(builder: Any, count: Any, body: Any) -> None:
     """Call `body(place, lane)` for the places 0 to count, four by four: `lane` is the place among the four."""
     word = ir.IntType(64)
-    fours = builder.lshr(count, word(2))
-    with cgutils.for_range(builder, fours) as loop:
-        for lane in range(4):
-            body(builder.add(builder.shl(loop.index, word(2)), word(lane)), lane)
-    done = builder.shl(fours, word(2))
-    with cgutils.for_range(builder, builder.sub(count, done)) as loop:
-        body(builder.add(done, loop.index), 0)
+    with builder.if_else(builder.icmp_unsigned("==", count, word(4))) as (just_four, any_number):
+        with just_four:  # the common convolution, without the cost of loops
+            for lane in range(4):
+                body(word(lane), lane)
+        with any_number:
+            fours = builder.lshr(count, word(2))
+            with cgutils.for_range(builder, fours) as loop:
+                for lane in range(4):
+                    body(builder.add(builder.shl(loop.index, word(2)), word(lane)), lane)
+            done = builder.shl(fours, word(2))
+            with cgutils.for_range(builder, builder.sub(count, done)) as loop:
+                body(builder.add(done, loop.index), 0)
 
 
 @no_type_check
-def _pair(context: Any, builder: Any, signature: Any, arguments: Any, k: Any) -> list[Any]:
-    """Return the places `a[base_a + starts_a[k]]` and `b[base_b + starts_b[k]]` of the arguments of pairs of rows."""
-    places = []
-    for start in (0, 3):
-        data, starts = (_data(context, builder, signature.args[n], arguments[n]) for n in (start, start + 2))
-        places.append(builder.gep(data, [builder.add(arguments[start + 1], _at(builder, starts, k))]))
-    return places
+def _row(context: Any, builder: Any, signature: Any, arguments: Any, which: int, base: int, starts: int, k: Any) -> Any:
+    """Return the place `array[base + starts[k]]`, of the arguments with these numbers."""
+    array, listed = (_data(context, builder, signature.args[n], arguments[n]) for n in (which, starts))
+    return builder.gep(array, [builder.add(arguments[base], _at(builder, listed, k))])
 
 
 @intrinsic
@@ -114,7 +116,8 @@ def add_rows(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector, size = _vector(context, a.dtype), a.dtype.bitwidth // 8
         with cgutils.for_range(builder, arguments[7]) as loop:
-            rows = _pair(context, builder, signature, arguments, builder.add(arguments[6], loop.index))
+            k = builder.add(arguments[6], loop.index)
+            rows = [_row(context, builder, signature, arguments, n, n + 1, n + 2, k) for n in (0, 3)]
 
             def add(place: Any, _: int) -> None:
                 places = [builder.gep(row, [builder.mul(place, ir.IntType(64)(vector.count))]) for row in rows]
@@ -129,38 +132,44 @@ def add_rows(
 
 @intrinsic
 @no_type_check
-def dot_rows(
-    typing: Any, a: Any, base_a: Any, starts_a: Any, b: Any, base_b: Any, starts_b: Any, first: Any, pairs: Any,
-    vectors: Any,
+def share_rows(
+    typing: Any, q: Any, base_q: Any, starts_q: Any, table: Any, base_table: Any, outer: Any, base_outer: Any,
+    starts: Any, first: Any, pairs: Any, vectors: Any,
 ) -> Any:  # fmt: skip
-    """Return the sum of the dot products of `a[base_a + starts_a[k]:]` and `b[base_b + starts_b[k]:]`, `vectors` long,
-    for `pairs` k from `first` on.
+    """Both adjoints of one spike, for `pairs` k from `first` on, of rows `vectors` long.
+
+    Return the sum of the dot products of `q[base_q + starts_q[k]:]` and `table[base_table + starts[k]:]`, and add the
+    former to `outer[base_outer + starts[k]:]`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector, size = _vector(context, a.dtype), a.dtype.bitwidth // 8
-        suffix = f"v{vector.count}f{a.dtype.bitwidth}"
+        vector, size = _vector(context, q.dtype), q.dtype.bitwidth // 8
+        suffix = f"v{vector.count}f{q.dtype.bitwidth}"
         kind = ir.FunctionType(vector, [vector] * 3)
         fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.{suffix}")
         sums = [cgutils.alloca_once(builder, vector) for _ in range(4)]  # four, so that no sum waits for itself
         for total in sums:
             builder.store(ir.Constant(vector, [0.0] * vector.count), total)
-        with cgutils.for_range(builder, arguments[7]) as loop:
-            rows = _pair(context, builder, signature, arguments, builder.add(arguments[6], loop.index))
+        with cgutils.for_range(builder, arguments[9]) as loop:
+            k = builder.add(arguments[8], loop.index)
+            where = ((0, 1, 2), (3, 4, 7), (5, 6, 7))
+            rows = [_row(context, builder, signature, arguments, *numbers, k) for numbers in where]
 
-            def add(place: Any, lane: int) -> None:
-                start = [builder.mul(place, ir.IntType(64)(vector.count))]
-                values = [_load(builder, vector, builder.gep(row, start), size) for row in rows]
-                builder.store(builder.call(fma, [*values, builder.load(sums[lane])]), sums[lane])
+            def share(place: Any, lane: int) -> None:
+                places = [builder.gep(row, [builder.mul(place, ir.IntType(64)(vector.count))]) for row in rows]
+                part, weights, update = (_load(builder, vector, place, size) for place in places)
+                builder.store(builder.call(fma, [part, weights, builder.load(sums[lane])]), sums[lane])
+                _store(builder, builder.fadd(update, part), places[2], size)
 
-            _for_vectors(builder, arguments[8], add)
+            _for_vectors(builder, arguments[10], share)
         first_two, last_two = (builder.fadd(*map(builder.load, sums[k : k + 2])) for k in (0, 2))
         kind = ir.FunctionType(vector.element, [vector.element, vector])
         reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.{suffix}")
         zero = ir.Constant(vector.element, -0.0)
         return builder.call(reduce, [zero, builder.fadd(first_two, last_two)], fastmath=("reassoc",))
 
-    return a.dtype(a, base_a, starts_a, b, base_b, starts_b, first, pairs, vectors), generate
+    kinds = (q, base_q, starts_q, table, base_table, outer, base_outer, starts, first, pairs, vectors)
+    return q.dtype(*kinds), generate
 
 
 @no_type_check
