@@ -35,9 +35,11 @@ def run_in_chunks(
     if any(isinstance(module, NormalizeFeedback) for module in network.modules()):
         raise UsageError("NormalizeFeedback has to see the feedback of all steps at once: drop it, or the chunks")
     layers = [module for module in network.modules() if isinstance(module, LIF | Dropout)]
+    done: set[int] = set()
 
-    def run(part: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        carry = Carry(states)
+    def run(number: int, part: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        carry = Carry(states, len(part) / len(x), number in done)
+        done.add(number)
         for layer in layers:
             layer.carry = carry
         try:
@@ -46,8 +48,9 @@ def run_in_chunks(
             for layer in layers:
                 layer.carry = None
 
-    outputs, states = [], ()
-    for part in x.split(chunk):
-        output, *states = checkpoint(run, part, *states, use_reentrant=False)
+    outputs: list[Tensor] = []
+    states: list[Tensor] = []
+    for number, part in enumerate(x.split(chunk)):
+        output, *states = checkpoint(run, number, part, *states, use_reentrant=False)
         outputs.append(output)
     return torch.cat(outputs)

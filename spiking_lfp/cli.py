@@ -155,7 +155,8 @@ def evaluate(
     network, config = training.load_run(run, device)
     dataset = _load(data or config.data, data_root)
     target = next(network.parameters()).device
-    meter = training.evaluate(network, dataset.test_images.to(target), dataset.test_labels.to(target), config.steps)
+    images, labels = dataset.test_images.to(target), dataset.test_labels.to(target)
+    meter = training.evaluate(network, images, labels, config.steps, chunk=config.chunk)
     out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.images} images of {dataset.name}")
     out.print(_rates(meter))
 

@@ -60,11 +60,14 @@ class Carry:
 
     Args:
         states: what they left behind in the part before; none in the first part.
+        share: this part's share of the steps of the sequence.
+        again: whether this part is computed once more, for its feedback.
     """
 
-    def __init__(self, states: Sequence[Tensor] = ()) -> None:
+    def __init__(self, states: Sequence[Tensor], share: float, again: bool) -> None:
         self.taken = iter(states)
         self.given: list[Tensor] = []
+        self.share, self.again = share, again
 
     def take(self) -> Tensor | None:
         """Return the state that the next layer left behind, or None in the first part."""

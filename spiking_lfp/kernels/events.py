@@ -197,7 +197,7 @@ def _take(q: Array, alive: Array, taken: Array) -> None:
 def _dense_adjoints(
     bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array, outer: Array
 ) -> None:
-    """Write `x * (W^T q)` `[N, K]` if it is needed, and the update `[K, columns]`, transposed; word by word of inputs."""
+    """Write `x * (W^T q)` `[N, K]` if it is needed, and the update `[K, columns]`, word by word."""
     rows, width = q.shape
     vectors = width * q.itemsize // VECTOR_BYTES
     for w in prange(bits.shape[1]):

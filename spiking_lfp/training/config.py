@@ -44,6 +44,7 @@ class TrainConfig(BaseModel):
     precision: Precision = Field(
         "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
     )
+    chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
     validation: float = Field(0.0, ge=0, lt=1, description="part of the training images held out to choose by")
     patience: int = Field(
         0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
@@ -56,6 +57,12 @@ class TrainConfig(BaseModel):
     def _patience_needs_validation(self) -> "TrainConfig":
         if self.patience and not self.validation:
             raise ValueError("patience needs validation greater than 0: stopping by the test images would flatter them")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_need_no_normalization(self) -> "TrainConfig":
+        if self.chunk and self.normalize_feedback:
+            raise ValueError("chunk does not go with normalize_feedback, which has to see the feedback of all steps")
         return self
 
 

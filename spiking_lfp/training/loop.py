@@ -69,7 +69,9 @@ class Split:
         return self.images[indices].float().div_(255), self.labels[indices]
 
 
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, batch_size: int = 500) -> Meter:
+def evaluate(
+    network: nn.Module, images: Tensor, labels: Tensor, steps: int, batch_size: int = 500, chunk: int = 0
+) -> Meter:
     """Classify images by the output that spikes most.
 
     Args:
@@ -78,6 +80,7 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, bat
         labels: `[N]`.
         steps: T.
         batch_size: images at a time.
+        chunk: steps at a time, 0 for all at once.
 
     Returns:
         accuracy, mean reward and spike rate per layer.
@@ -88,7 +91,7 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor, steps: int, bat
     try:
         with watch_spikes(network, meter):
             for indices in torch.arange(len(split), device=images.device).split(batch_size):
-                evaluation_step(network, *split.batch(indices), steps, meter)
+                evaluation_step(network, *split.batch(indices), steps, meter, chunk)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -223,16 +226,19 @@ class Run:
         if len(share):
             images, labels = self.training.batch(share)
             with watch_spikes(self.network, meter):
-                training_step(self.network, images, labels, config.steps, self.optimizer, self.clip, meter)
+                training_step(
+                    self.network, images, labels, config.steps, self.optimizer, self.clip, meter, config.chunk
+                )
         else:
             images, _ = self.training.batch(indices[:1])
-            idle_step(self.network, images, config.steps, self.optimizer, self.clip)
+            idle_step(self.network, images, config.steps, self.optimizer, self.clip, config.chunk)
         return self.total(meter, len(indices))
 
     def evaluated(self) -> Meter:
         """Evaluate the network on the images it does not learn, of which each process takes its share."""
         images, labels = distributed.share(self.evaluation.images), distributed.share(self.evaluation.labels)
-        meter = evaluate(self.network, images, labels, self.config.steps) if len(labels) else Meter()
+        steps, chunk = self.config.steps, self.config.chunk
+        meter = evaluate(self.network, images, labels, steps, chunk=chunk) if len(labels) else Meter()
         return self.total(meter, len(self.evaluation))
 
     def total(self, meter: Meter, images: int) -> Meter:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spiking_lfp.checks import number
+from spiking_lfp.chunks import run_in_chunks
 from spiking_lfp.encoders import constant
 from spiking_lfp.layers import LIF
 from spiking_lfp.optim import AdaptiveClip
@@ -78,8 +79,11 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
     """Add up in `meter` the spike rates of all LIF layers while `network` runs; leaves no hook behind."""
 
     def watcher(name: str) -> object:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
-            rate = number(spikes.detach().mean()) * spikes.shape[1]
+        def hook(module: LIF, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
+            if module.carry is not None and module.carry.again:
+                return
+            share = 1 if module.carry is None else module.carry.share
+            rate = number(spikes.detach().mean()) * (share * spikes.shape[1])
             meter.rates[name] = meter.rates.get(name, 0.0) + rate
 
         return hook
@@ -100,13 +104,15 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
     meter: Meter,
+    chunk: int = 0,
 ) -> None:
     """Show `images` for `steps` steps, reward the spikes, and update `network` once; count the outcome in `meter`.
 
+    With a `chunk`, so many steps at a time: see `run_in_chunks`.
     Several processes, each with images of its own, make one update of them all.
     """
     optimizer.zero_grad()
-    spikes = network(constant(images, steps))
+    spikes = _show(network, images, steps, chunk)
     reward = spike_count_reward(spikes, labels) / steps
     propagate(spikes, reward)
     sum_updates(network)
@@ -124,10 +130,11 @@ def idle_step(
     steps: int,
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
+    chunk: int = 0,
 ) -> None:
     """Take part in the training step of other processes without an image to learn: these ones earn no reward."""
     optimizer.zero_grad()
-    spikes = network(constant(images, steps))
+    spikes = _show(network, images, steps, chunk)
     propagate(spikes, torch.zeros_like(spikes))
     sum_updates(network)
     if clip is not None:
@@ -137,13 +144,24 @@ def idle_step(
 
 @torch.no_grad()
 def evaluation_step(
-    network: nn.Module, images: Float[Tensor, "batch *i"], labels: Int[Tensor, " batch"], steps: int, meter: Meter
+    network: nn.Module,
+    images: Float[Tensor, "batch *i"],
+    labels: Int[Tensor, " batch"],
+    steps: int,
+    meter: Meter,
+    chunk: int = 0,
 ) -> None:
     """Show `images` for `steps` steps and count in `meter` how many are classified right."""
-    spikes = network(constant(images, steps))
+    spikes = _show(network, images, steps, chunk)
     meter.images += len(labels)
     meter.correct += number(_correct(spikes, labels))
     meter.reward += number(spike_count_reward(spikes, labels).sum()) / steps
+
+
+def _show(network: nn.Module, images: Tensor, steps: int, chunk: int) -> Tensor:
+    x = constant(images, steps)
+    spikes: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
+    return spikes
 
 
 def _correct(spikes: Tensor, labels: Tensor) -> Tensor:

@@ -118,9 +118,9 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     def spy(network: Any, images: Tensor, labels: Tensor, *rest: Any) -> None:
         own = Meter()
+        *settings, whole, chunk = rest
         with loop.watch_spikes(network, own):
-            step(network, images, labels, *rest[:-1], own)
-        whole = rest[-1]
+            step(network, images, labels, *settings, own, chunk)
         whole.images, whole.correct, whole.reward = (
             whole.images + own.images, whole.correct + own.correct, whole.reward + own.reward
         )  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_resumed_run_ends_like_one_in_one_go(stop_at: tuple[int, int], changes
 def scripted(monkeypatch: pytest.MonkeyPatch, *accuracies: int) -> None:
     """Let evaluations come to these percentages."""
     script = iter(accuracies)
-    monkeypatch.setattr(loop, "evaluate", lambda *_: Meter(images=100, correct=next(script)))
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: Meter(images=100, correct=next(script)))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_validation_images_are_never_trained_on_and_depend_on_the_seed_alone(
         trained.update((images[:, 0, 0, 0] * 255).round().int().tolist())
         step(network, images, *rest)
 
-    def look(network: Any, images: Tensor, labels: Tensor, steps: int) -> Meter:
+    def look(network: Any, images: Tensor, labels: Tensor, steps: int, chunk: int) -> Meter:
         indices = images[:, 0, 0, 0].tolist()
         assert labels.tolist() == [index % 3 for index in indices]
         held_out.extend(indices)
@@ -451,3 +451,19 @@ def test_a_small_network_learns_the_packaged_digits_in_one_epoch(tmp_path: Path)
     changes = {"hidden": "100", "steps": 5, "epochs": 1, "batch_size": 50, "lr": 5e-3}
     folder = train(preset_config("mnist-mlp", changes), tmp_path / "run")
     assert lines(folder, "epoch")[0]["test"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 9])
+def test_chunks_train_alike(chunk: int, run: Run) -> None:
+    whole, parts = run("whole"), run("parts", chunk=chunk)
+    for one, other in zip(lines(whole, "epoch"), lines(parts, "epoch"), strict=True):
+        for part in ("train", "test"):
+            assert one[part]["spike_rates"] == pytest.approx(other[part]["spike_rates"])
+            assert one[part]["accuracy"] == other[part]["accuracy"]
+    states = [load_checkpoint(folder)["network"] for folder in (whole, parts)]
+    assert all(torch.allclose(states[0][key], states[1][key], atol=1e-6) for key in states[0])
+
+
+def test_chunks_do_not_go_with_normalization() -> None:
+    with pytest.raises(UsageError, match="chunk does not go with normalize_feedback"):
+        preset_config("mnist-mlp", {"chunk": 5, "normalize_feedback": True})
