@@ -72,18 +72,13 @@ def _pack(x: Array, bits: Array, counts: Array) -> None:
 
 @njit(inline="always")
 @no_type_check
-def _list_bits(bits: Array, row: int, first: int, size: int, base: int, found: Array, count: int) -> int:
-    """Append to `found[:count]` the places of the bits set among `size` from `first`, counted from `base`."""
-    for start in range(first, first + size, 64):
-        w, shift = start // 64, np.uint64(start % 64)
-        word = bits[row, w] >> shift
-        if shift and w + 1 < bits.shape[1]:
-            word |= bits[row, w + 1] << (np.uint64(64) - shift)
-        left = first + size - start
-        if left < 64:
-            word &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+def _list_bits(bits: Array, n: int, found: Array) -> int:
+    """List the places of the bits set in row `n`, and return how many there are."""
+    count = 0
+    for w in range(bits.shape[1]):
+        word = bits[n, w]
         while word:
-            found[count] = base + (start - first) + lowest_bit(word)
+            found[count] = 64 * w + lowest_bit(word)
             count += 1
             word &= word - np.uint64(1)
     return count
@@ -140,16 +135,14 @@ def _add_tile(
 
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
-def _dense_current(
-    bits: Array, counts: Array, batch: int, inputs: int, table: Array, bias: Array, parts: int, out: Array
-) -> None:
+def _dense_current(bits: Array, counts: Array, batch: int, table: Array, bias: Array, parts: int, out: Array) -> None:
     """Write `[N, O]`, flat."""
     rows = bits.shape[0]
     steps = rows // batch
     room = counts.max() + 1
     listed = np.empty(rows * room, np.uint32)
     for n in prange(rows):
-        _list_bits(bits, n, 0, inputs, 0, listed[n * room :], 0)
+        _list_bits(bits, n, listed[n * room :])
     for tile in range(table.shape[0]):
         for part in prange(parts):
             spare = np.zeros(table.shape[2], out.dtype)
@@ -162,10 +155,8 @@ def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
     follow_torch_threads()
     out = weight.new_empty((*events.shape[:2], len(weight)))
-    _, batch, inputs = events.shape
-    _dense_current(
-        *_arrays(events), batch, inputs, _table(weight), _bias(bias, weight), get_num_threads(), out.flatten().numpy()
-    )
+    batch, parts = events.shape[1], get_num_threads()
+    _dense_current(*_arrays(events), batch, _table(weight), _bias(bias, weight), parts, out.flatten().numpy())
     return out
 
 
@@ -266,8 +257,7 @@ def dense_adjoints(
 @no_type_check
 def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Array) -> int:
     """List the features that spike, channel by channel, so that the weights of one stay in the first-level cache."""
-    features = found.shape[1]
-    count = _list_bits(bits, n, 0, features, 0, found[0], 0)
+    count = _list_bits(bits, n, found[0])
     place[:] = 0
     for k in range(count):
         place[found[0, k] % channels + 1] += 1
