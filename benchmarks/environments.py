@@ -1,4 +1,4 @@
-"""Virtual environments for peers whose dependencies clash with ours, made once and kept in `.bench/`."""
+"""Virtual environments for peers whose dependencies we do not want among ours, made once and kept in `.bench/`."""
 
 import subprocess
 import sys
@@ -8,8 +8,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CONSTRAINTS = HERE.parent / "constraints.txt"
 
-# lfprop 1.0.0 breaks with newer snntorch and transformers
-REQUIREMENTS = {"lfprop": ["lfprop==1.0.0", "snntorch<1", "transformers<5", "torch", "torchvision"]}
+REQUIREMENTS = {
+    # lfprop 1.0.0 breaks with newer snntorch and transformers
+    "lfprop": ["lfprop==1.0.0", "snntorch<1", "transformers<5", "torch", "torchvision"],
+    # brings a dozen packages that nothing else here needs
+    "spikingjelly": ["spikingjelly==2.0.0", "torch", "torchvision"],
+}
 
 
 def python_of(method: str) -> str:

@@ -1,6 +1,7 @@
 """One training step of each method on the same network, inputs and optimiser; imported in the method's own environment.
 
-Needs only torch, NumPy and the method's package, so that it also runs where spiking_lfp is not installed.
+Needs only torch, NumPy and the method's package, so that it also runs where spiking_lfp is not installed. Adam is fused
+for all methods, so that none is slowed by its optimiser.
 """
 
 import importlib
@@ -18,12 +19,19 @@ from torch import Tensor, nn
 BETA = 0.9
 PACKAGE = Path(__file__).parents[1] / "spiking_lfp"
 
-# number: dense layer; "12C5": 12 channels, 5 x 5 kernel, then the spikes are max-pooled 2 x 2
-NETWORKS: dict[str, list[int | str]] = {
-    "784-1000-10": [1000, 10],
-    "784-1000-1000-10": [1000, 1000, 10],
-    "12C5-MP2-64C5-MP2-10": ["12C5", "64C5", 10],
-    "12C5-MP2-64C5-MP2-1024-10": ["12C5", "64C5", 1024, 10],
+
+def parts(network: str) -> list[int | str]:
+    """Return the layers in a network's name.
+
+    A number is a dense layer; "12C5" has 12 channels and a 5 x 5 kernel, and its spikes are max-pooled 2 x 2.
+    """
+    words = network.removeprefix("784-").split("-")
+    return [int(word) if word.isdigit() else word for word in words if word != "MP2"]
+
+
+NETWORKS = {
+    name: parts(name)
+    for name in ("784-1000-10", "784-1000-1000-10", "12C5-MP2-64C5-MP2-10", "12C5-MP2-64C5-MP2-1024-10")
 }
 
 
@@ -38,7 +46,7 @@ def synapses(network: str) -> list[nn.Module]:
     """Return the Linear and Conv2d modules of a network for 28 x 28 images."""
     layers: list[nn.Module] = []
     channels, side, features = 1, 28, 28 * 28
-    for part in NETWORKS[network]:
+    for part in parts(network):
         if isinstance(part, str):
             outputs, kernel = map(int, part.split("C"))
             layers.append(nn.Conv2d(channels, outputs, kernel))
@@ -68,7 +76,7 @@ class Method:
 
     Attributes:
         model: holds the parameters.
-        optimizer: Adam.
+        optimizer: Adam, fused.
         counts: from images [B, 1, 28, 28] to output spike counts [B, 10].
         step: one training step on images and labels.
     """
@@ -79,24 +87,25 @@ class Method:
     step: Callable[[Tensor, Tensor], None]
 
 
-def ours(network: str, steps: int, lr: float = 1e-3) -> Method:
-    """spiking_lfp: LFP-epsilon, adaptive clipping."""
+def ours(network: str, steps: int, lr: float = 1e-3, chunk: int | None = None) -> Method:
+    """spiking_lfp: LFP-epsilon, adaptive clipping; `chunk` steps at a time, or all at once."""
     lfp = importlib.import_module("spiking_lfp")
     model = stack(synapses(network), lambda layer, _: lfp.LIF(layer, BETA), lfp.MaxPool2d, lfp.Flatten)
-    optimizer, clip = torch.optim.Adam(model.parameters(), lr), lfp.AdaptiveClip(model.parameters())
+    optimizer, clip = torch.optim.Adam(model.parameters(), lr, fused=True), lfp.AdaptiveClip(model.parameters())
 
-    def counts(images: Tensor) -> Tensor:
-        spikes: Tensor = model(lfp.constant(images, steps))
-        return spikes.sum(0)
+    def run(images: Tensor) -> Tensor:
+        x = lfp.constant(images, steps)
+        spikes: Tensor = model(x) if chunk is None else lfp.run_in_chunks(model, x, chunk)
+        return spikes
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
-        spikes = model(lfp.constant(images, steps))
+        spikes = run(images)
         lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels) / steps)
         clip()
         optimizer.step()
 
-    return Method(model, optimizer, counts, step)
+    return Method(model, optimizer, lambda images: run(images).sum(0), step)
 
 
 def snntorch(network: str, steps: int, lr: float = 1e-3) -> Method:
@@ -156,6 +165,33 @@ def snntorch_merged(network: str, steps: int, lr: float = 1e-3) -> Method:
     return _backpropagation(model, counts, lr)
 
 
+def spikingjelly(network: str, steps: int, lr: float = 1e-3) -> Method:
+    """SpikingJelly in multi-step mode: layer by layer, all time steps in one product, with its default surrogate.
+
+    Its soft reset is at once, before the membrane decays, where the other methods subtract one step later.
+    """
+    layer, neuron, functional = (
+        importlib.import_module(f"spikingjelly.activation_based.{name}") for name in ("layer", "neuron", "functional")
+    )
+    every_step = layer.SeqToANNContainer
+
+    def wrap(synapse: nn.Module, _: bool) -> nn.Module:
+        # V (1 - 1 / tau) is beta V
+        lif = neuron.LIFNode(tau=1 / (1 - BETA), decay_input=False, v_reset=None, step_mode="m")
+        return nn.Sequential(every_step(synapse), lif)
+
+    model = stack(
+        synapses(network), wrap, lambda size: every_step(nn.MaxPool2d(size)), lambda: every_step(nn.Flatten())
+    )
+
+    def counts(images: Tensor) -> Tensor:
+        functional.reset_net(model)
+        spikes: Tensor = model(images.unsqueeze(0).repeat(steps, 1, 1, 1, 1))
+        return spikes.sum(0)
+
+    return _backpropagation(model, counts, lr)
+
+
 def _leaky(snn: Any) -> nn.Module:
     leaky: nn.Module = snn.Leaky(beta=BETA, spike_grad=snn.surrogate.fast_sigmoid(25))
     return leaky
@@ -163,7 +199,7 @@ def _leaky(snn: Any) -> nn.Module:
 
 def _backpropagation(model: nn.Module, counts: Callable[[Tensor], Tensor], lr: float) -> Method:
     """Return a method that trains with cross entropy on spike counts (LFP app. A.6.3, the gradient baseline)."""
-    optimizer = torch.optim.Adam(model.parameters(), lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr, fused=True)
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
@@ -187,7 +223,7 @@ def lfprop(network: str, steps: int, lr: float = 1e-3) -> Method:
         return module
 
     model = stack(synapses(network), wrap, nn.MaxPool2d, nn.Flatten)
-    optimizer = torch.optim.Adam(model.parameters(), lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr, fused=True)
 
     def run(net: nn.Module, images: Tensor) -> Tensor:
         snn.Leaky.reset_hidden()
@@ -212,6 +248,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "lfprop": lfprop,
     "snntorch": snntorch,
     "snntorch-merged": snntorch_merged,
+    "spikingjelly": spikingjelly,
 }
 
 

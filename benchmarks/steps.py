@@ -1,7 +1,8 @@
-"""Time a training step of spiking_lfp against lfprop and snnTorch, side by side in one run.
+"""Time a training step of spiking_lfp against lfprop, snnTorch and SpikingJelly, side by side in one run.
 
     python benchmarks/steps.py                       all networks, T = 5, 15, 25
     python benchmarks/steps.py --networks 784-1000-10 --steps 15 --rounds 3
+    python benchmarks/steps.py --steps 100 --chunk 25      and spiking_lfp in chunks of 25 steps, in a column of its own
 
 All methods get the same network, real digits, batch, Adam and threads, each in a process of its own. They take turns,
 so that a busy machine slows all alike: read the ratios. Memory is measured with the allocator as it comes; for the
@@ -27,14 +28,16 @@ from rich.table import Table
 class Worker:
     """A method at work in its own process."""
 
-    def __init__(self, method: str, network: str, steps: int, batch: int, threads: int, reuse: bool) -> None:
+    def __init__(
+        self, method: str, network: str, steps: int, batch: int, threads: int, reuse: bool, chunk: int = 0
+    ) -> None:
         self.process = subprocess.Popen(
             [
                 python_of(method),
                 str(HERE / "worker.py"),
                 method,
                 network,
-                *map(str, (steps, batch, threads, int(reuse))),
+                *map(str, (steps, batch, threads, int(reuse), chunk)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -76,16 +79,22 @@ def main(
     reuse_for_all: Annotated[
         bool, typer.Option("--reuse-for-all", help="Give spiking_lfp's memory setting to its peers too.")
     ] = False,
+    chunk: Annotated[int, typer.Option(help="Also run spiking_lfp in chunks of so many steps; 0 for not.")] = 0,
     output: Path = HERE / "results" / "steps.json",
 ) -> None:
     """Time training steps side by side."""
     chosen = methods or list(METHODS)
+    chunked = f"spiking_lfp, chunks of {chunk}"
+    if chunk:
+        chosen.insert(1, chunked)
     table = Table("network", "T", *chosen, title="training step and peak memory (times that of the first method)")
     results = []
     for network in networks or list(NETWORKS):
         for length in steps or [5, 15, 25]:
             workers = {
-                name: Worker(name, network, length, batch, threads, reuse_for_all or name == "spiking_lfp")
+                name: Worker("spiking_lfp", network, length, batch, threads, True, chunk)
+                if name == chunked
+                else Worker(name, network, length, batch, threads, reuse_for_all or name == "spiking_lfp")
                 for name in chosen
             }
             for _ in range(rounds):
