@@ -34,6 +34,14 @@ def require(holds: Tensor, error: type[SpikingLFPError], message: str) -> None:
     first.masked_fill_(~holds & (first == 0), number)
 
 
+def all_finite(tensor: Tensor) -> Tensor:
+    """Tell, as one truth value, whether `tensor` holds no NaN and no infinity: one sum, many times faster than `all`.
+
+    A sum beyond the range of float32 counts as infinite.
+    """
+    return tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32)).isfinite()
+
+
 def raise_deferred() -> None:
     """Raise the error of the first check that failed on a device since the last call; waits for the devices.
 

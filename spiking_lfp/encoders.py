@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.checks import require
+from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 
@@ -23,7 +23,7 @@ def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "st
     """
     if steps < 1:
         raise UsageError(f"steps must be at least 1, found {steps}")
-    require(images.isfinite().all(), NonFiniteError, "the images hold NaN or infinity: clean the data first")
+    require(all_finite(images), NonFiniteError, "the images hold NaN or infinity: clean the data first")
     return images.unsqueeze(0).expand(steps, *images.shape)
 
 

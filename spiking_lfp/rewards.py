@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spiking_lfp.checks import deferred, require
+from spiking_lfp.checks import all_finite, deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 Labels = Int[Tensor, " batch"]
@@ -86,7 +86,7 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"])
         raise UsageError(
             "outputs remember no layers: run the network outside torch.no_grad() and with parameters to learn"
         )
-    require(reward.isfinite().all(), NonFiniteError, "the reward holds NaN or infinity")
+    require(all_finite(reward), NonFiniteError, "the reward holds NaN or infinity")
     try:
         outputs.backward(reward)
     except RuntimeError as error:

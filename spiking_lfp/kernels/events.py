@@ -25,6 +25,8 @@ from spiking_lfp.kernels.spikes import Events, Window
 Array = NDArray[Any]
 # spikes per input and step above which a dense product is faster
 MOST_SPIKES = 0.25
+# rows of outputs that are computed tile by tile
+ROWS = 512
 # vectors of a row in a tile: so many sums fit into the registers of all machines
 TILE_VECTORS = 4
 
@@ -113,24 +115,17 @@ def _table(matrix: Tensor) -> Array:
 
 @njit(inline="always")
 @no_type_check
-def _add_tile(
-    table: Array, tile: int, rows: Array, first: int, count: int, bias: Array, out: Array, at: int, spare: Array
+def _sum_tile(
+    table: Array, tile: int, rows: Array, first: int, count: int, bias: Array, low: int, size: int, out: Array, at: int
 ) -> None:
-    """Write the outputs of one tile into `out[at:]`: bias plus the table's rows `rows[first:first + count]`."""
+    """Write into `out[at:]` the outputs of one tile: bias plus the table's rows `rows[first:first + count]`."""
     _, inputs, width = table.shape
-    base, low = tile * inputs * width, tile * width
-    whole = low + width <= bias.shape[0]
-    # the last tile may be wider than what is left of the outputs
-    target, place, size = (out, at + low, width) if whole else (spare, 0, bias.shape[0] - low)
     for o in range(size):
-        target[place + o] = bias[low + o]
+        out[at + o] = bias[low + o]
     if width * table.itemsize == VECTOR_BYTES:
-        sum_rows(table, base, rows, first, count, target, place, 1)
+        sum_rows(table, tile * inputs * width, rows, first, count, out, at, 1)
     else:
-        sum_rows(table, base, rows, first, count, target, place, TILE_VECTORS)
-    if not whole:
-        for o in range(size):
-            out[at + low + o] = spare[o]
+        sum_rows(table, tile * inputs * width, rows, first, count, out, at, TILE_VECTORS)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -143,19 +138,29 @@ def _dense_current(bits: Array, counts: Array, batch: int, table: Array, bias: A
     listed = np.empty(rows * room, np.uint32)
     for n in prange(rows):
         _list_bits(bits, n, listed[n * room :])
-    for tile in range(table.shape[0]):
-        for part in prange(parts):
-            spare = np.zeros(table.shape[2], out.dtype)
+    outputs, width = bias.shape[0], table.shape[2]
+    for part in prange(parts):
+        spare = np.zeros(width, out.dtype)
+        for tile in range(table.shape[0]):
+            low = tile * width
+            size = min(width, outputs - low)
             for r in range(part * rows // parts, (part + 1) * rows // parts):
                 n = r % steps * batch + r // steps  # a sample's steps one after the other: they need the same rows
-                _add_tile(table, tile, listed, n * room, counts[n], bias, out, n * bias.shape[0], spare)
+                if size == width:
+                    _sum_tile(table, tile, listed, n * room, counts[n], bias, low, size, out, n * outputs + low)
+                else:  # the last tile may be wider than what is left of the outputs
+                    _sum_tile(table, tile, listed, n * room, counts[n], bias, low, size, spare, 0)
+                    for o in range(size):
+                        out[n * outputs + low + o] = spare[o]
 
 
 def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
     follow_torch_threads()
     out = weight.new_empty((*events.shape[:2], len(weight)))
-    batch, parts = events.shape[1], get_num_threads()
+    batch = events.shape[1]
+    # small enough for the translation of the addresses of their outputs to stay at hand
+    parts = max(get_num_threads(), len(events.counts) // ROWS)
     _dense_current(*_arrays(events), batch, _table(weight), _bias(bias, weight), parts, out.flatten().numpy())
     return out
 
