@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spiking_lfp import kernels
-from spiking_lfp.checks import all_finite, require
+from spiking_lfp.checks import require
 from spiking_lfp.encoders import is_constant
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.spikes import Events
@@ -50,7 +50,7 @@ def _distribute(
     for grad in (grad_weight, grad_bias, grad_input if grad_weight is None else None):
         if grad is not None:
             require(
-                all_finite(grad),
+                grad.sum().isfinite(),
                 NonFiniteError,
                 f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
                 "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
@@ -90,9 +90,9 @@ class LIFFunction(torch.autograd.Function):
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
         lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
         if spec.neuron.reset == "zero":
-            require(all_finite(current), NonFiniteError, lost)
+            require(current.sum().isfinite(), NonFiniteError, lost)
         spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
-        require(all_finite(final), NonFiniteError, lost)
+        require(final.sum().isfinite(), NonFiniteError, lost)
         ctx.spec = spec
         ctx.set_materialize_grads(False)
         ctx.steps, ctx.constant = len(x), constant
