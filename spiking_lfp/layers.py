@@ -6,6 +6,7 @@ sequences `[T, B, ...]`.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -339,9 +340,10 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     return layers
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
+def _full_precision(x: Tensor) -> AbstractContextManager[object]:
     """Keep the products of a layer in the dtype of its weights, also inside `torch.autocast`."""
-    return torch.autocast(x.device.type, enabled=False)
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:
