@@ -8,7 +8,7 @@ products. Kernels: bytes that have to be moved, over time, as a fraction of what
 medians between device events. Writes JSON.
 """
 
-import importlib
+import importlib.util
 import json
 import statistics
 import tempfile
@@ -78,44 +78,17 @@ def captured_step(network: str, images: Tensor, labels: Tensor) -> Callable[[], 
     return graph.replay
 
 
-def spikingjelly_step(network: str, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Return a training step of spikingjelly in its fastest form, multi-step with the CuPy backend where it is."""
-    jelly = importlib.import_module("spikingjelly.activation_based")
-    layer, neuron, functional = jelly.layer, jelly.neuron, jelly.functional
-    backend = "cupy" if images.is_cuda and importlib.util.find_spec("cupy") else "torch"
-    modules: list[torch.nn.Module] = [layer.Flatten()]
-    features = 28 * 28
-    for part in NETWORKS[network]:
-        assert isinstance(part, int)
-        lif = neuron.LIFNode(tau=10.0, decay_input=False, v_reset=None, backend=backend, step_mode="m")
-        modules += [layer.Linear(features, part), lif]
-        features = part
-    model = torch.nn.Sequential(*modules).to(images.device)
-    functional.set_step_mode(model, "m")
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-
-    def step() -> None:
-        functional.reset_net(model)
-        optimizer.zero_grad()
-        counts = model(images.unsqueeze(0).repeat(STEPS, 1, 1, 1, 1)).sum(0)
-        torch.nn.functional.cross_entropy(counts, labels).backward()
-        optimizer.step()
-
-    return step
-
-
 def time_steps(device: torch.device, batch: int, rounds: int, repeat: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds of a training step, by network and method."""
     images, labels = (tensor.to(device) for tensor in digits(batch))
     results = {}
-    for network, parts in NETWORKS.items():
-        steps = {
-            name: step_of(name, network, images, labels) for name in ("spiking_lfp", "snntorch", "snntorch-merged")
-        }
+    methods = ["spiking_lfp", "snntorch", "snntorch-merged"]
+    if importlib.util.find_spec("spikingjelly"):
+        methods.append("spikingjelly")
+    for network in NETWORKS:
+        steps = {name: step_of(name, network, images, labels) for name in methods}
         if device.type == "cuda":
             steps["spiking_lfp, graph"] = captured_step(network, images, labels)
-        if importlib.util.find_spec("spikingjelly") and all(isinstance(part, int) for part in parts):
-            steps["spikingjelly"] = spikingjelly_step(network, images, labels)
         times: dict[str, list[float]] = {name: [] for name in [*steps, "spiking_lfp, TF32"]}
         for work in steps.values():
             work()  # compile and tune
