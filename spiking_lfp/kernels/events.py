@@ -9,6 +9,7 @@ neuron sees), O output neurons of a sample or channels of a pixel. Tables are cu
 second-level cache: `[tiles, K, columns]`.
 """
 
+from functools import cache
 from typing import Any, no_type_check
 
 import numpy as np
@@ -161,7 +162,8 @@ def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor
     batch = events.shape[1]
     # small enough for the translation of the addresses of their outputs to stay at hand
     parts = max(get_num_threads(), len(events.counts) // ROWS)
-    _dense_current(*_arrays(events), batch, _table(weight), _bias(bias, weight), parts, out.flatten().numpy())
+    arrays = _bits(events), events.counts.numpy(), batch, _table(weight), _bias(bias, weight)
+    _dense_current(*arrays, parts, out.flatten().numpy())
     return out
 
 
@@ -237,25 +239,15 @@ def dense_adjoints(
     inputs = events.shape[2]
     rows = q.flatten(0, 1).numpy()
     alive = _alive(rows, get_num_threads())
-    lanes = VECTOR_BYTES // q.element_size()
-    width = -(-max(len(alive), 1) // lanes) * lanes
-    taken: Array = q.new_empty((len(rows), width)).numpy()
+    table = _columns(weight.detach()[torch.from_numpy(alive)])
+    taken: Array = q.new_empty((len(rows), table.shape[1])).numpy()
     _take(rows, alive, taken)
-    table = weight.new_empty((1, inputs, width)).numpy()
-    _tiles(weight.detach().numpy()[alive], table)
-    feedback, columns = q.new_empty(events.shape), q.new_empty((inputs, width)).numpy()
-    _dense_adjoints(
-        _arrays(events)[0],
-        inputs,
-        taken,
-        table,
-        need_input,
-        feedback.flatten(0, 1).numpy(),
-        columns,
-    )
-    outer = torch.empty_like(weight)
-    _put(columns, alive, outer.numpy())
-    return feedback if need_input else None, outer if need_weight else None
+    feedback, columns = q.new_empty(events.shape), q.new_empty(table.shape).numpy()
+    _dense_adjoints(_bits(events), inputs, taken, table, need_input, feedback.flatten(0, 1).numpy(), columns)
+    outer = torch.empty_like(weight) if need_weight else None
+    if outer is not None:
+        _put(columns, alive, outer.numpy())
+    return feedback if need_input else None, outer
 
 
 @njit(inline="always")
@@ -300,12 +292,12 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     follow_torch_threads()
     steps, batch, channels = events.shape[:3]
     outputs = len(weight)
-    table = _conv_table(weight)
+    table = _columns(weight.detach().flatten(1))
     width = table.shape[1]
     out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = _bias(bias, weight)
-    _conv_current(_arrays(events)[0], channels, *_scaled(window, width), table, padded, out.numpy())
+    _conv_current(_bits(events), channels, *_scaled(window, width), table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
 
@@ -354,13 +346,13 @@ def conv_adjoints(
     follow_torch_threads()
     steps, batch, channels = events.shape[:3]
     outputs = len(weight)
-    table = _conv_table(weight)
+    table = _columns(weight.detach().flatten(1))
     inputs, width = table.shape
     images = flat(q, 2).view(steps * batch, -1, outputs)
     feedback = q.new_empty((steps * batch, *window.image, channels))
     outer = q.new_empty((get_num_threads(), inputs, width))
     _conv_adjoints(
-        _arrays(events)[0],
+        _bits(events),
         channels,
         *_scaled(window, width),
         torch.nn.functional.pad(images, (0, width - outputs)).numpy(),
@@ -375,24 +367,25 @@ def conv_adjoints(
     )
 
 
+@cache
 def _scaled(window: Window, width: int) -> tuple[Array, Array, Array]:
     """Return the pairs of `window`, flat, as places in an image of so many columns and in the weights of a channel."""
     seen, pixels, weights = window.pairs()
     return seen, (pixels * width).ravel(), (weights * width).ravel()
 
 
-def _conv_table(weight: Tensor) -> Array:
-    """Return the weights as `[C * kernel, columns]`, with columns of 0 up to a whole number of vectors."""
-    matrix = weight.detach().flatten(1)
-    lanes = VECTOR_BYTES // weight.element_size()
-    table = matrix.new_empty((matrix.shape[1], -(-len(matrix) // lanes) * lanes))
-    _tiles(matrix.numpy(), table.numpy()[None])
-    array: Array = table.numpy()
-    return array
+def _columns(matrix: Tensor) -> Array:
+    """Return the transpose of the weights `[O, K]`, with columns of 0 up to a whole number of vectors, at least one."""
+    outputs, inputs = matrix.shape
+    lanes = VECTOR_BYTES // matrix.element_size()
+    table: Array = matrix.new_empty((inputs, -(-max(outputs, 1) // lanes) * lanes)).numpy()
+    _tiles(matrix.numpy(), table[None])
+    return table
 
 
-def _arrays(events: Events) -> tuple[Array, Array]:
-    return events.bits.numpy().view(np.uint64), events.counts.numpy()
+def _bits(events: Events) -> Array:
+    bits: Array = events.bits.numpy().view(np.uint64)
+    return bits
 
 
 def _bias(bias: Tensor | None, weight: Tensor) -> Array:

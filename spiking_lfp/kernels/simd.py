@@ -58,12 +58,12 @@ def sum_rows(
     width = vectors.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, listed, target = (_data(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 5))
+        # each array, and where to start in it
+        source, listed, target = (
+            builder.gep(_data(context, builder, signature.args[k], arguments[k]), [arguments[k + 1]]) for k in (0, 2, 5)
+        )
         vector, size = _vector(context, table.dtype), table.dtype.bitwidth // 8
         word = ir.IntType(64)
-        source, listed, target = (
-            builder.gep(data, [arguments[k]]) for data, k in ((source, 1), (listed, 3), (target, 6))
-        )
         places = [word(k * vector.count) for k in range(width)]
         sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
         for place, total in zip(places, sums, strict=True):

@@ -1,7 +1,8 @@
 """Training runs: settings, loop, checkpoints, metrics."""
 
 from spiking_lfp.training.config import TrainConfig, preset_config, preset_names
-from spiking_lfp.training.distributed import pick_device, processes, sum_updates
+from spiking_lfp.training.devices import pick_device
+from spiking_lfp.training.distributed import processes, sum_updates
 from spiking_lfp.training.files import read_metrics
 from spiking_lfp.training.loop import Watcher, evaluate
 from spiking_lfp.training.runs import load_run, read_config, resume, train

@@ -13,7 +13,7 @@ from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.networks import build_network
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
-from spiking_lfp.training.distributed import pick_device
+from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.files import (
     CHECKPOINT,
     CONFIG,

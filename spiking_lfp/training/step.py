@@ -114,11 +114,7 @@ def training_step(
     optimizer.zero_grad()
     spikes = _show(network, images, steps, chunk)
     reward = spike_count_reward(spikes, labels) / steps
-    propagate(spikes, reward)
-    sum_updates(network)
-    if clip is not None:
-        clip()
-    optimizer.step()
+    _learn(network, spikes, reward, optimizer, clip)
     meter.images += len(labels)
     meter.correct += number(_correct(spikes, labels))
     meter.reward += number(reward.sum())
@@ -135,11 +131,7 @@ def idle_step(
     """Take part in the training step of other processes without an image to learn: these ones earn no reward."""
     optimizer.zero_grad()
     spikes = _show(network, images, steps, chunk)
-    propagate(spikes, torch.zeros_like(spikes))
-    sum_updates(network)
-    if clip is not None:
-        clip()
-    optimizer.step()
+    _learn(network, spikes, torch.zeros_like(spikes), optimizer, clip)
 
 
 @torch.no_grad()
@@ -162,6 +154,16 @@ def _show(network: nn.Module, images: Tensor, steps: int, chunk: int) -> Tensor:
     x = constant(images, steps)
     spikes: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
     return spikes
+
+
+def _learn(
+    network: nn.Module, spikes: Tensor, reward: Tensor, optimizer: torch.optim.Optimizer, clip: AdaptiveClip | None
+) -> None:
+    propagate(spikes, reward)
+    sum_updates(network)
+    if clip is not None:
+        clip()
+    optimizer.step()
 
 
 def _correct(spikes: Tensor, labels: Tensor) -> Tensor:
