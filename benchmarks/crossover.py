@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from spiking_lfp import reuse_freed_memory
-from spiking_lfp.kernels import events
+from spiking_lfp.kernels import packing
 from spiking_lfp.kernels.precision import Precision, products_in
 from spiking_lfp.synapses import Synapse, synapse_of
 
@@ -64,8 +64,8 @@ def time_products(
 ) -> tuple[float, float]:
     """Return the milliseconds forward and of both adjoints: dense in some precision, or event-driven."""
     if precision is None:
-        forward = milliseconds(lambda: synapse.current(synapse.inputs(x), weight, bias))
-        found = synapse.inputs(x)
+        forward = milliseconds(lambda: synapse.current(synapse.inputs(x, None), weight, bias))
+        found = synapse.inputs(x, None)
         return forward, milliseconds(lambda: synapse.adjoints(q, found, weight, True, True))
     with products_in(precision):
         forward = milliseconds(lambda: synapse.current(x, weight, bias))
@@ -138,7 +138,7 @@ def draw(results: dict[str, dict[float, Times]], path: Path) -> None:
             if by_rate is dense and part == "adjoints":
                 values = [times["events"][part] for times in fewer.values()]
                 axes.plot(list(fewer), values, "o--", markersize=3, color=COLOURS["events"], label="events, 40 % alive")
-            axes.axvline(100 * events.MOST_SPIKES, color="black", linewidth=0.8, linestyle=":")
+            axes.axvline(100 * packing.MOST_SPIKES, color="black", linewidth=0.8, linestyle=":")
             axes.set(ylim=(0, None), ylabel=f"{part} [ms]")
             axes.grid(alpha=0.3)
             if line == 0:
@@ -162,7 +162,7 @@ def main(
     reuse_freed_memory()
     torch.manual_seed(0)
     results: dict[str, dict[float, Times]] = {}
-    with torch.no_grad(), patch.object(events, "MOST_SPIKES", 1.0):
+    with torch.no_grad(), patch.object(packing, "MOST_SPIKES", 1.0):
         for case in CASES:
             results[case] = {rate: time_case(case, rate / 100, steps, batch, rounds) for rate in sorted(rates or RATES)}
     shown = Table("synapse", "spikes [%]", *COLOURS, title="forward + adjoints [ms]")
@@ -179,7 +179,7 @@ def main(
         words = [f"{part} " + ("not crossed" if at is None else f"{at:.0f} %") for part, at in of.items()]
         console.print(
             f"{case}: dense is faster from {', '.join(words)}; the package changes over at "
-            f"{100 * events.MOST_SPIKES:.0f} %"
+            f"{100 * packing.MOST_SPIKES:.0f} %"
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     machine = {"threads": torch.get_num_threads(), "T": steps, "batch": batch}

@@ -43,19 +43,23 @@ def _distribute(
     need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
     grad_input, outer = spec.synapse.adjoints(q, x, weight, need_input, need_weight)
     # the one place where an update turns into a descent direction
-    grad_weight = outer.mul_(weight.abs()).neg_() if outer is not None else None
+    finite = []
+    if outer is not None:
+        finite.append(kernels.descent_(outer, weight))
     grad_bias = None
     if need_bias and bias is not None:
-        grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2]).mul_(bias.abs()).neg_()
-    for grad in (grad_weight, grad_bias, grad_input if grad_weight is None else None):
-        if grad is not None:
-            require(
-                grad.sum().isfinite(),
-                NonFiniteError,
-                f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
-                "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
-            )
-    return grad_input, grad_weight, grad_bias
+        grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2])
+        finite.append(kernels.descent_(grad_bias, bias))
+    if outer is None and grad_input is not None:
+        finite.append(grad_input.sum().isfinite())
+    for holds in finite:
+        require(
+            holds,
+            NonFiniteError,
+            f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
+            "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
+        )
+    return grad_input, outer, grad_bias
 
 
 def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
@@ -84,7 +88,7 @@ class LIFFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         assert spec.neuron is not None
         constant = is_constant(x)
-        inputs = x[:1] if constant else spec.synapse.inputs(x)
+        inputs = x[:1] if constant else spec.synapse.inputs(x, _packed(x))
         current = spec.synapse.current(inputs, weight, bias)
         _check_neurons(spec, current, initial)
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
@@ -99,6 +103,7 @@ class LIFFunction(torch.autograd.Function):
         ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
         ctx.save_for_backward(*kept, weight, bias, initial, trace.membrane, trace.current)
+        ctx.packed = None if trace.packed is None else Events(*trace.packed, spikes.shape)
         return spikes, final
 
     @staticmethod
@@ -117,6 +122,12 @@ class LIFFunction(torch.autograd.Function):
             carried if ctx.needs_input_grad[3] else None,
             None,
         )
+
+
+def _packed(x: Tensor) -> Events | None:
+    """Return the spikes of `x` if it is what a LIF layer returned, and nobody wrote to it since."""
+    made: Any = None if x.is_inference() or x._version or x.output_nr else x.grad_fn
+    return getattr(made, "packed", None) if isinstance(made, LIFFunction._backward_cls) else None
 
 
 class AffineFunction(torch.autograd.Function):

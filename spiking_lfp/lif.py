@@ -51,6 +51,7 @@ class Trace:
         initial: `U[-1]`, `[B, *n]`, or None for zero.
         membrane: `U`, before any reset of the same step, `[T, B, *n]`.
         current: the current of all steps, `[1, B, *n]`.
+        packed: the spikes once more, as bits and as a count for each step and sample, if the kernel packed them.
     """
 
     neuron: Neuron
@@ -58,6 +59,7 @@ class Trace:
     initial: Tensor | None
     membrane: Tensor | None
     current: Tensor | None = None
+    packed: tuple[Tensor, Tensor] | None = None
 
     @property
     def record(self) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.kernels import clip_units_
 
 
 class AdaptiveClip:
@@ -32,10 +33,4 @@ class AdaptiveClip:
         """Scale the `.grad` of all parameters in place."""
         for parameter in self.parameters:
             if parameter.grad is not None:
-                bound = _unit_norm(parameter).clamp_(min=self.minimum).mul_(self.clip)
-                # at most 1, and 1 for an update of zero
-                parameter.grad.mul_(bound.div_(_unit_norm(parameter.grad).clamp_(min=1e-12)).clamp_(max=1))
-
-
-def _unit_norm(tensor: Tensor) -> Tensor:
-    return tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1)) if tensor.dim() > 1 else tensor.abs()
+                clip_units_(parameter.grad, parameter, self.clip, self.minimum)

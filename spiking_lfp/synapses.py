@@ -23,8 +23,11 @@ CORRELATED_ROWS = 1024
 class Synapse(Protocol):
     """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside."""
 
-    def inputs(self, x: Tensor) -> Tensor | Events:
-        """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as events if products with those pay."""
+    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
+        """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as events, if products with those pay.
+
+        Its spikes are `known` if the layer that wrote `x` packed them.
+        """
 
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`, `[T, B, *o]`."""
@@ -44,9 +47,9 @@ class Dense:
 
     in_features: int
 
-    def inputs(self, x: Tensor) -> Tensor | Events:
+    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
         """Return events if few inputs spike."""
-        return spike_events(x) or x
+        return spike_events(x, known) or x
 
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
@@ -85,9 +88,9 @@ class Convolution:
     dilation: tuple[int, int]
     groups: int
 
-    def inputs(self, x: Tensor) -> Tensor | Events:
+    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
         """Return events if few inputs spike, unless the kernel has gaps or sees some channels only."""
-        return (spike_events(x) if self.dilation == (1, 1) and self.groups == 1 else None) or x
+        return (spike_events(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
 
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import spiking_lfp as lfp
 from spiking_lfp import kernels
-from spiking_lfp.kernels import events
+from spiking_lfp.kernels import events, packing
 from spiking_lfp.kernels.spikes import Events, Window
 from spiking_lfp.synapses import Convolution, Dense, synapse_of
 
@@ -154,9 +154,9 @@ def test_layers_take_spikes_as_events_where_they_can(synapse: nn.Module, shape: 
     x = torch.zeros(3, 2, *shape)
     described = synapse_of(synapse)
     assert isinstance(described, Dense | Convolution)
-    assert isinstance(described.inputs(x), Events) == taken
+    assert isinstance(described.inputs(x, None), Events) == taken
     halves = x + 0.5
-    assert described.inputs(halves) is halves
+    assert described.inputs(halves, None) is halves
 
 
 def test_the_number_of_threads_changes_nothing_but_the_order_of_sums() -> None:
@@ -183,7 +183,7 @@ def test_a_network_does_the_same_with_and_without_events(network: nn.Module, mon
     images, labels = torch.rand(5, 1, 28, 28, dtype=torch.float64), torch.tensor([0, 3, 1, 9, 9])
     taken, outcomes = [], []
     for most in (0.25, -1.0):
-        monkeypatch.setattr(events, "MOST_SPIKES", most)
+        monkeypatch.setattr(packing, "MOST_SPIKES", most)
         network.zero_grad()
         for layer in lfp.layers.name_layers(network).values():
             layer.register_forward_pre_hook(lambda _, args: taken.append(kernels.spike_events(args[0]) is not None))

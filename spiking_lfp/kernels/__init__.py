@@ -31,13 +31,53 @@ def _has_triton() -> bool:
     return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 3)
 
 
-def spike_events(x: Tensor) -> Events | None:
-    """Return `x` `[T, B, *i]` as events if it holds spikes, few enough for event-driven products to pay."""
+def spike_events(x: Tensor, known: Events | None = None) -> Events | None:
+    """Return `x` `[T, B, *i]` as events if it holds spikes, few enough for event-driven products to pay.
+
+    Args:
+        x: any input of a layer.
+        known: its spikes, if whoever wrote `x` packed them.
+    """
     if not compiled(x):
         return None
-    from spiking_lfp.kernels import events
+    from spiking_lfp.kernels import packing
 
-    return events.spike_events(x)
+    return packing.spike_events(x, known)
+
+
+def descent_(update: Tensor, weight: Tensor) -> Tensor:
+    """Turn a product into minus an LFP update, `-|weight| * update`, in place.
+
+    Returns:
+        whether all of it is finite, one truth value.
+    """
+    if _in_one_pass(update, weight):
+        from spiking_lfp.kernels import updates
+
+        return updates.descent(update, weight)
+    return update.mul_(weight.abs()).neg_().sum().isfinite()
+
+
+def clip_units_(update: Tensor, weight: Tensor, clip: float, minimum: float) -> None:
+    """Scale units of `update` down to `clip` times the norm of those of `weight`, at least `minimum`, in place.
+
+    Units are rows; of a tensor with one axis, its elements.
+    """
+    if _in_one_pass(update, weight) and update.dim() > 1:
+        from spiking_lfp.kernels import updates
+
+        return updates.clip_units(update, weight, clip, minimum)
+    bound = _unit_norm(weight).clamp_(min=minimum).mul_(clip)
+    # at most 1, and 1 for an update of zero
+    update.mul_(bound.div_(_unit_norm(update).clamp_(min=1e-12)).clamp_(max=1))
+
+
+def _unit_norm(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1).norm(dim=1).view(-1, *[1] * (tensor.dim() - 1)) if tensor.dim() > 1 else tensor.abs()
+
+
+def _in_one_pass(update: Tensor, weight: Tensor) -> bool:
+    return compiled(update) and update.dtype == weight.dtype and update.is_contiguous() and weight.is_contiguous()
 
 
 def lif_forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:

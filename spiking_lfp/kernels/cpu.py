@@ -7,7 +7,6 @@ Images are kept with their channels last in memory, which is where convolutions 
 
 from typing import Any, no_type_check
 
-import numba
 import numpy as np
 import torch
 from numba import njit, prange
@@ -15,7 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.kernels.layout import empty, first, flat, last, packed
-from spiking_lfp.kernels.simd import lowest_bit, nonzeros
+from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
+from spiking_lfp.kernels.packing import room_for
+from spiking_lfp.kernels.simd import count_bits, lowest_bit, nonzeros, prefetch
+from spiking_lfp.kernels.threads import follow_torch_threads
 from spiking_lfp.lif import Neuron, Trace
 
 Array = NDArray[Any]
@@ -25,78 +27,115 @@ TILE_VALUES = 65_536
 
 @njit(inline="always")
 @no_type_check
-def _next_membrane(before: Any, current: Any, beta: Any, threshold: Any, drop: Any, zero: bool, nought: Any) -> Any:
-    fired = before > threshold
-    return (beta * (nought if fired & zero else before) + current) - (drop if fired else nought)
+def _valid(neuron: int, neurons: int) -> int:
+    """Return a word with a bit for each of the 64 neurons from this one on, unset beyond the last."""
+    return ~np.uint64(0) >> np.uint64(max(0, neuron + 64 - neurons))
+
+
+@njit(inline="always")
+@no_type_check
+def _ask(x: Array, at: int) -> None:
+    """Prefetch 64 values: rows of the next step lie too far away for the processor to guess them."""
+    for n in range(0, 64, 64 // x.itemsize):
+        prefetch(x, at + n)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _forward(
-    current: Array, final: Array, beta: Array, threshold: Array, drop: Array, zero: bool, membrane: Array, spikes: Array
-) -> None:
-    """Run from `final`, which holds the initial membrane; `membrane` is `current`, or empty where it is not kept."""
+    current: Array, final: Array, beta: Array, threshold: Array, drop: Array, zero: bool, spikes: Array, bits: Array,
+    counts: Array,
+) -> None:  # fmt: skip
+    """Run from `final`, the initial membrane, to the final one; `current`, unless constant, becomes the membrane."""
     steps, batch, neurons = spikes.shape
-    changes = 1 if current.shape[0] == steps else 0
-    keep = membrane.shape[0] > 0
-    nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
-    for b in prange(batch):
-        before = final[b]
+    changes = current.shape[0] == steps
+    for sample in prange(batch):
+        b = np.intp(sample)  # numba counts such loops unsigned
         for t in range(steps):
-            arrived, fired = current[t * changes, b], spikes[t, b]
-            for n in range(neurons):
-                u = _next_membrane(before[n], arrived[n], beta[n], threshold[n], drop[n], zero, nought)
-                before[n] = u
-                fired[n] = one if u > threshold[n] else nought
-            if keep:
-                membrane[t, b] = before
+            row = t * batch + b
+            count = 0
+            later = batch * neurons if t + 1 < steps else 0
+            for w in range(bits.shape[1]):
+                n = 64 * w
+                _ask(spikes, row * neurons + n + later)
+                if changes:
+                    _ask(current, row * neurons + n + later)
+                word = lif_forward(
+                    _valid(n, neurons), final, b * neurons + n, current, (row if changes else b) * neurons + n, beta,
+                    threshold, drop, n, zero, changes, spikes, row * neurons + n,
+                )  # fmt: skip
+                bits[row, w] = word
+                count += count_bits(word)
+            counts[row] = count
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _feedback_epsilon(
-    record: Array,
-    replay: bool,
-    initial: Array,
-    beta: Array,
-    threshold: Array,
-    drop: Array,
-    zero: bool,
-    epsilon: Any,
-    spike_feedback: Array,
-    carried: Array,
-    q: Array,
-) -> None:
-    """Write `q`; `record` is the membrane, or the constant current to replay it from; `carried` is m[T], then m[0]."""
+    membrane: Array, initial: Array, beta: Array, threshold: Array, drop: Array, zero: bool, epsilon: Any,
+    spike_feedback: Array, carried: Array, q: Array,
+) -> None:  # fmt: skip
+    """Write `q`; `carried` is m[T], then m[0]."""
     steps, batch, neurons = spike_feedback.shape
     summed = q.shape[0] < steps
-    nought = q.dtype.type(0)
-    width = max(64, TILE_VALUES // (steps + 1))
-    for b in prange(batch):
-        membrane = np.empty((steps + 1, width), q.dtype)
-        for start in range(0, neurons, width):
-            # slices, so that the compiler sees indices that cannot be negative and vectorises
-            stop = min(start + width, neurons)
-            decay, fire, lost, hold = beta[start:stop], threshold[start:stop], drop[start:stop], carried[b, start:stop]
-            membrane[0, : stop - start] = initial[b, start:stop]
-            for t in range(steps):
-                if replay:
-                    current, before, after = record[0, b, start:stop], membrane[t], membrane[t + 1]
-                    for i in range(stop - start):
-                        after[i] = _next_membrane(before[i], current[i], decay[i], fire[i], lost[i], zero, nought)
+    for sample in prange(batch):
+        b = np.intp(sample)  # numba counts such loops unsigned
+        for t in range(steps - 1, -1, -1):
+            row = t * batch + b
+            for n in range(0, neurons, 64):
+                at, share, valid = row * neurons + n, (b if summed else row) * neurons + n, _valid(n, neurons)
+                if t > 0:
+                    earlier = at - batch * neurons
+                    _ask(spike_feedback, earlier)
+                    if not summed:
+                        _ask(q, earlier)
+                    if t > 1:
+                        _ask(membrane, earlier - batch * neurons)
+                    lif_feedback_epsilon(
+                        valid, membrane, at, membrane, at - batch * neurons, spike_feedback, at, carried,
+                        b * neurons + n, q, share, beta, threshold, drop, n, zero, summed, epsilon,
+                    )  # fmt: skip
                 else:
-                    membrane[t + 1, : stop - start] = record[t, b, start:stop]
+                    lif_feedback_epsilon(
+                        valid, membrane, at, initial, b * neurons + n, spike_feedback, at, carried,
+                        b * neurons + n, q, share, beta, threshold, drop, n, zero, summed, epsilon,
+                    )  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _replayed_feedback_epsilon(
+    current: Array, initial: Array, beta: Array, threshold: Array, drop: Array, zero: bool, epsilon: Any,
+    spike_feedback: Array, carried: Array, q: Array,
+) -> None:  # fmt: skip
+    """Write `q` after replaying the membrane from the constant `current`, tile by tile."""
+    steps, batch, neurons = spike_feedback.shape
+    summed = q.shape[0] < steps
+    width = 64 * max(1, min(TILE_VALUES // (steps + 1), neurons + 63) // 64)
+    for sample in prange(batch):
+        b = np.intp(sample)  # numba counts such loops unsigned
+        membrane, spikes = np.zeros((steps + 1) * width, q.dtype), np.empty(64, q.dtype)
+        for start in range(0, neurons, width):
+            stop = min(start + width, neurons)
+            membrane[: stop - start] = initial[b, start:stop]
+            for t in range(steps):
+                low = (t + 1) * width
+                membrane[low : low + width] = membrane[low - width : low]
+                for n in range(start, stop, 64):
+                    lif_forward(
+                        _valid(n, neurons), membrane, low + n - start, current, b * neurons + n, beta, threshold, drop,
+                        n, zero, False, spikes, 0,
+                    )  # fmt: skip
             for t in range(steps - 1, -1, -1):
-                before, after = membrane[t], membrane[t + 1]
-                reward = spike_feedback[t, b, start:stop]
-                share = q[0 if summed else t, b, start:stop]
-                for i in range(stop - start):
-                    fired = before[i] > fire[i]
-                    total = after[i] + (lost[i] if fired else nought)
-                    total += decay[i] * before[i] if fired & zero else nought
-                    q_t = (reward[i] + hold[i]) / (abs(before[i]) + abs(total - before[i]) + epsilon)
-                    hold[i] = decay[i] * (nought if fired & zero else before[i]) * q_t
-                    share[i] = (share[i] if summed else nought) + q_t
+                low = t * width - start
+                for n in range(start, stop, 64):
+                    at, share = (t * batch + b) * neurons + n, ((0 if summed else t) * batch + b) * neurons + n
+                    if t > 0:
+                        _ask(spike_feedback, at - batch * neurons)
+                    lif_feedback_epsilon(
+                        _valid(n, neurons), membrane, low + width + n, membrane, low + n, spike_feedback, at, carried,
+                        b * neurons + n, q, share, beta, threshold, drop, n, zero, summed, epsilon,
+                    )  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -165,11 +204,6 @@ def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int,
                 image[starts[j] + places[won[j]]] += feedback[m, j]
 
 
-def follow_torch_threads() -> None:
-    """Let torch's thread setting bound numba's threads too."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-
-
 def _flat(tensor: Tensor, lead: int) -> Array:
     """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
     array: Array = flat(tensor, lead).numpy()
@@ -190,9 +224,17 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
     constant = len(current) < steps
     spikes = empty((steps, *current.shape[1:]), current)
     final = torch.zeros_like(current[0]) if initial is None else packed(initial, 1).clone()
-    record = _flat(current, 2)
-    _forward(record, _flat(final, 1), *_constants(neuron, final), record[:0] if constant else record, _flat(spikes, 2))
-    trace = Trace(neuron, steps, initial, None if constant else current, current if constant else None)
+    record, found = _flat(current, 2), room_for(spikes)
+    _forward(
+        record,
+        _flat(final, 1),
+        *_constants(neuron, final),
+        _flat(spikes, 2),
+        found.bits.numpy().view(np.uint64),
+        found.counts.numpy(),
+    )
+    kept = (None, current) if constant else (current, None)
+    trace = Trace(neuron, steps, initial, *kept, (found.bits, found.counts))
     return spikes, final, trace
 
 
@@ -206,9 +248,9 @@ def feedback_epsilon(
     initial = torch.zeros_like(like) if trace.initial is None else trace.initial
     carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
     q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
-    _feedback_epsilon(
+    run = _replayed_feedback_epsilon if trace.membrane is None else _feedback_epsilon
+    run(
         _flat(record, 2),
-        trace.membrane is None,
         _flat(initial, 1),
         *_constants(trace.neuron, like),
         like.new_tensor(epsilon).numpy()[()],

@@ -1,8 +1,8 @@
 """Event-driven products for CPU: what a synapse computes when its inputs are spikes, and most of them are silent.
 
 A product with zeros and ones adds up rows of weights, and adding only those that are wanted beats the best dense
-product while fewer than about a quarter of the inputs spike; `spike_events` decides. Feedback goes only to inputs that
-spiked, since it is a share of what they gave. Spikes are kept as one bit each.
+product while fewer than about a quarter of the inputs spike; `packing.spike_events` decides. Feedback goes only to
+inputs that spiked, since it is a share of what they gave. Spikes are kept as one bit each.
 
 Shapes: T steps, B batch, F features of one sample, in memory order; K rows of a weight table (the inputs a
 neuron sees), O output neurons of a sample or channels of a pixel. Tables are cut into tiles of columns that stay in the
@@ -18,59 +18,18 @@ from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu import follow_torch_threads
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, non_ones, nonzeros, share_rows, sum_rows
+from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows
 from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.kernels.threads import follow_torch_threads
 
 Array = NDArray[Any]
-# spikes per input and step above which a dense product is faster
-MOST_SPIKES = 0.25
+# outputs up to which both adjoints go through inputs 64 at a time instead of one by one
+FEW_OUTPUTS = 32
 # rows of outputs that are computed tile by tile
 ROWS = 512
 # vectors of a row in a tile: so many sums fit into the registers of all machines
 TILE_VECTORS = 4
-
-
-def spike_events(x: Tensor) -> Events | None:
-    """Return the spikes of `x` `[T, B, *i]`, or None if it holds other values than 0 and 1, or too many spikes."""
-    follow_torch_threads()
-    rows = flat(x, 2).flatten(0, 1)
-    bits = torch.empty(len(rows), -(-rows.shape[1] // 64), dtype=torch.int64)
-    counts = torch.empty(len(rows), dtype=torch.int64)
-    _pack(rows.numpy(), bits.numpy().view(np.uint64), counts.numpy())
-    if int(counts.min()) < 0 or int(counts.sum()) > MOST_SPIKES * x.numel():
-        return None
-    return Events(bits, counts, x.shape)
-
-
-@njit(cache=True, error_model="numpy")
-@no_type_check
-def _pack_row(x: Array, n: int, bits: Array) -> int:
-    """Fill `bits[n]` and return how many are set, or -1 if `x[n]` holds other values than 0 and 1."""
-    features = x.shape[1]
-    count, strange = 0, np.uint64(0)
-    for w in range(bits.shape[1]):
-        if 64 * w + 64 <= features:
-            word = nonzeros(x, n * features + 64 * w)
-            strange |= word & non_ones(x, n * features + 64 * w)
-        else:
-            word = np.uint64(0)
-            for i in range(64 * w, features):
-                word |= np.uint64(x[n, i] != 0) << np.uint64(i % 64)
-                strange |= np.uint64((x[n, i] != 0) & (x[n, i] != 1))
-        bits[n, w] = word
-        while word:
-            count += 1
-            word &= word - np.uint64(1)
-    return -1 if strange else count
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-@no_type_check
-def _pack(x: Array, bits: Array, counts: Array) -> None:
-    for n in prange(x.shape[0]):
-        counts[n] = _pack_row(x, n, bits)
 
 
 @njit(inline="always")
@@ -228,6 +187,40 @@ def _put(outer: Array, alive: Array, out: Array) -> None:
                 out[alive[k], i] = outer[i, k]
 
 
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _few_adjoints(bits: Array, q: Array, weight: Array, feedback: Array, outer: Array) -> None:
+    """Write `x * (W^T q)` `[N, K]`, and the update as shares `[parts, O, K]`, 64 inputs at a time."""
+    rows, outputs = q.shape
+    inputs = weight.shape[1]
+    parts = outer.shape[0]
+    for part in prange(parts):
+        outer[part] = 0
+        listed = np.empty(outputs, np.uint32)
+        mine = outer[part]
+        for n in range(part * rows // parts, (part + 1) * rows // parts):
+            count = 0
+            for o in range(outputs):
+                if q[n, o] != 0:
+                    listed[count] = o
+                    count += 1
+            for w in range(bits.shape[1]):
+                word, low = bits[n, w], 64 * w
+                if low + 64 <= inputs:
+                    share_word(
+                        word, q, n * outputs, listed, count, weight, inputs, low, feedback, n * inputs + low, mine
+                    )
+                    continue
+                feedback[n, low:] = 0
+                while word:
+                    i = low + lowest_bit(word)
+                    word &= word - np.uint64(1)
+                    for k in range(count):
+                        o = listed[k]
+                        feedback[n, i] += q[n, o] * weight[o, i]
+                        mine[o, i] += q[n, o]
+
+
 def dense_adjoints(
     events: Events, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -238,6 +231,11 @@ def dense_adjoints(
     follow_torch_threads()
     inputs = events.shape[2]
     rows = q.flatten(0, 1).numpy()
+    if len(weight) <= FEW_OUTPUTS:
+        feedback, shares = q.new_empty(events.shape), q.new_empty((get_num_threads(), *weight.shape))
+        array = weight.detach().contiguous().numpy()
+        _few_adjoints(_bits(events), rows, array, feedback.flatten(0, 1).numpy(), shares.numpy())
+        return feedback if need_input else None, shares.sum(0) if need_weight else None
     alive = _alive(rows, get_num_threads())
     table = _columns(weight.detach()[torch.from_numpy(alive)])
     taken: Array = q.new_empty((len(rows), table.shape[1])).numpy()

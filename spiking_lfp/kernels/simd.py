@@ -1,8 +1,9 @@
 """Loops over vectors that the compiler does not find by itself, written in its own language (LLVM IR).
 
 `sum_rows` keeps its sums in registers while it walks through a list of rows; `add_rows` adds one row of each pair to
-the other; `share_rows` does that and multiplies the first with a third; `nonzeros` and `non_ones` compare 64 values at
-once. Vectors are 64 bytes: one register with AVX-512, two or four elsewhere.
+the other; `share_rows` does that and multiplies the first with a third; `share_word` does the same for 64 inputs at
+once; `nonzeros` and `non_ones` compare 64 values at once; `prefetch` asks for memory that will be needed soon. Vectors
+are 64 bytes: one register with AVX-512, two or four elsewhere.
 Arrays are contiguous and addressed by their flat index.
 """
 
@@ -17,7 +18,8 @@ VECTOR_BYTES = 64
 
 
 @no_type_check
-def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+def array_data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Return where an array's values begin."""
     return context.make_array(kind)(context, builder, array).data
 
 
@@ -59,9 +61,8 @@ def sum_rows(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # each array, and where to start in it
-        source, listed, target = (
-            builder.gep(_data(context, builder, signature.args[k], arguments[k]), [arguments[k + 1]]) for k in (0, 2, 5)
-        )
+        data = {k: array_data(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 5)}
+        source, listed, target = (builder.gep(data[k], [arguments[k + 1]]) for k in data)
         vector, size = _vector(context, table.dtype), table.dtype.bitwidth // 8
         word = ir.IntType(64)
         places = [word(k * vector.count) for k in range(width)]
@@ -101,7 +102,7 @@ def _for_vectors(builder: Any, count: Any, body: Any) -> None:
 @no_type_check
 def _row(context: Any, builder: Any, signature: Any, arguments: Any, which: int, base: int, starts: int, k: Any) -> Any:
     """Return the place `array[base + starts[k]]`, of the arguments with these numbers."""
-    array, listed = (_data(context, builder, signature.args[n], arguments[n]) for n in (which, starts))
+    array, listed = (array_data(context, builder, signature.args[n], arguments[n]) for n in (which, starts))
     return builder.gep(array, [builder.add(arguments[base], _at(builder, listed, k))])
 
 
@@ -172,6 +173,62 @@ def share_rows(
     return q.dtype(*kinds), generate
 
 
+@intrinsic
+@no_type_check
+def share_word(
+    typing: Any, word: Any, q: Any, at: Any, listed: Any, count: Any, weight: Any, stride: Any, base: Any,
+    feedback: Any, place: Any, outer: Any,
+) -> Any:  # fmt: skip
+    """Both adjoints of 64 inputs, those of the bits set in `word`, for `count` outputs `listed`.
+
+    Add `q[at + o]` to 64 values of `outer[o * stride + base:]` where a bit is set, and write into 64 values of
+    `feedback[place:]` the sum of `q[at + o] * weight[o * stride + base:]` where a bit is set, else 0.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = {n: array_data(context, builder, signature.args[n], arguments[n]) for n in (1, 3, 5, 8, 10)}
+        size = q.dtype.bitwidth // 8
+        vector = ir.VectorType(context.get_value_type(q.dtype), 64)
+        zero = ir.Constant(vector, [0.0] * 64)
+        mask = builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), 64))
+        total = cgutils.alloca_once(builder, vector)  # becomes registers
+        builder.store(zero, total)
+        kind = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v64f{q.dtype.bitwidth}")
+        with cgutils.for_range(builder, arguments[4]) as loop:
+            output = _at(builder, data[3], loop.index)
+            part = builder.load(builder.gep(data[1], [builder.add(arguments[2], output)]))
+            part = builder.insert_element(ir.Constant(vector, ir.Undefined), part, ir.IntType(32)(0))
+            part = builder.shuffle_vector(part, part, ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64))
+            row = builder.add(builder.mul(output, arguments[6]), arguments[7])
+            weights, update = (builder.gep(data[n], [row]) for n in (5, 10))
+            builder.store(builder.call(fma, [part, _load(builder, vector, weights, size), builder.load(total)]), total)
+            added = builder.fadd(_load(builder, vector, update, size), builder.select(mask, part, zero))
+            _store(builder, added, update, size)
+        masked = builder.select(mask, builder.load(total), zero)
+        _store(builder, masked, builder.gep(data[8], [arguments[9]]), size)
+        return context.get_dummy_value()
+
+    return types.void(word, q, at, listed, count, weight, stride, base, feedback, place, outer), generate
+
+
+@intrinsic
+@no_type_check
+def prefetch(typing: Any, x: Any, at: Any) -> Any:
+    """Ask for the memory of `x[at]`, which will be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = array_data(context, builder, signature.args[0], arguments[0])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(ask, [place, word(0), word(3), word(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(x, at), generate
+
+
 @no_type_check
 def _compared(value: float) -> Any:
     """Return an intrinsic that tells of 64 values at a time which are other than `value`."""
@@ -180,7 +237,7 @@ def _compared(value: float) -> Any:
     def other(typing: Any, x: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(context.get_value_type(x.dtype), 64)
-            data = _data(context, builder, signature.args[0], arguments[0])
+            data = array_data(context, builder, signature.args[0], arguments[0])
             values = _load(builder, vector, builder.gep(data, [arguments[1]]), x.dtype.bitwidth // 8)
             different = builder.fcmp_unordered("!=", values, ir.Constant(vector, [value] * 64))
             return builder.bitcast(different, ir.IntType(64))
@@ -192,6 +249,18 @@ def _compared(value: float) -> Any:
 
 # of the 64 values from `x[at]` on, as bits: which are not 0, which are not 1
 nonzeros, non_ones = _compared(0.0), _compared(1.0)
+
+
+@intrinsic
+@no_type_check
+def count_bits(typing: Any, word: Any) -> Any:
+    """Return how many bits are set in `word`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.ctpop.i64"), [arguments[0]])
+
+    return types.intp(word), generate
 
 
 @intrinsic

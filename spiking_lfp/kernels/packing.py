@@ -1,0 +1,69 @@
+"""Spikes as bits: LIF kernels pack them while they are at hand, and `spike_events` finds them in any other tensor."""
+
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spiking_lfp.kernels.layout import flat
+from spiking_lfp.kernels.simd import non_ones, nonzeros
+from spiking_lfp.kernels.spikes import Events
+from spiking_lfp.kernels.threads import follow_torch_threads
+
+Array = NDArray[Any]
+# spikes per input and step above which a dense product is faster
+MOST_SPIKES = 0.25
+
+
+@njit(cache=True, error_model="numpy")
+@no_type_check
+def pack_row(x: Array, n: int, features: int, bits: Array) -> int:
+    """Fill `bits[n]` from the nth row of `x`, and count its spikes; -1 if it holds other values than 0 and 1."""
+    count, strange = 0, np.uint64(0)
+    values = x.reshape(-1)
+    for w in range(bits.shape[1]):
+        start = n * features + 64 * w
+        if 64 * w + 64 <= features:
+            word = nonzeros(x, start)
+            strange |= word & non_ones(x, start)
+        else:
+            word = np.uint64(0)
+            for i in range(features - 64 * w):
+                word |= np.uint64(values[start + i] != 0) << np.uint64(i)
+                strange |= np.uint64((values[start + i] != 0) & (values[start + i] != 1))
+        bits[n, w] = word
+        while word:
+            count += 1
+            word &= word - np.uint64(1)
+    return -1 if strange else count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _pack(x: Array, bits: Array, counts: Array) -> None:
+    for n in prange(x.shape[0]):
+        counts[n] = pack_row(x, n, x.shape[1], bits)
+
+
+def spike_events(x: Tensor, known: Events | None) -> Events | None:
+    """Return the spikes of `x` `[T, B, *i]`, or None if it holds other values than 0 and 1, or too many spikes.
+
+    They are `known` where whoever wrote `x` packed them.
+    """
+    found = known
+    if found is None:
+        follow_torch_threads()
+        found = room_for(x)
+        _pack(flat(x, 2).flatten(0, 1).numpy(), found.bits.numpy().view(np.uint64), found.counts.numpy())
+    if int(found.counts.min()) < 0 or int(found.counts.sum()) > MOST_SPIKES * x.numel():
+        return None
+    return found
+
+
+def room_for(x: Tensor) -> Events:
+    """Return events of the shape of `x` `[T, B, *i]`, still to be filled."""
+    rows, words = x.shape[0] * x.shape[1], -(-x.shape[2:].numel() // 64)
+    return Events(torch.empty(rows, words, dtype=torch.int64), torch.empty(rows, dtype=torch.int64), x.shape)
