@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.kernels import spike_events
+from spiking_lfp.kernels import compiled, spike_events
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import Events, Window
 
@@ -57,7 +57,14 @@ class Dense:
             from spiking_lfp.kernels import events
 
             return events.dense_current(x, weight, bias)
-        return sequence(product(x.flatten(0, 1), weight, bias), x)
+        rows = x.flatten(0, 1)
+        if self._worth_listing(rows, weight):
+            from spiking_lfp.kernels import sparse
+
+            listed = sparse.sparse_rows(rows)
+            if listed is not None:
+                return sequence(sparse.product(listed, weight, bias), x)
+        return sequence(product(rows, weight, bias), x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
@@ -67,10 +74,25 @@ class Dense:
             from spiking_lfp.kernels import events
 
             return events.dense_adjoints(x, q, weight, need_input, need_weight)
-        merged = q.flatten(0, 1)
+        merged, rows = q.flatten(0, 1), x.flatten(0, 1)
         # first, while the larger result does not exist yet
-        outer = _correlate(merged, x.flatten(0, 1)) if need_weight else None
+        outer = self._outer(merged, rows, weight) if need_weight else None
         return sequence(product(merged, weight.T), x).mul_(x) if need_input else None, outer
+
+    def _outer(self, q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return `sum_N q x^T`."""
+        if self._worth_listing(x, weight):
+            from spiking_lfp.kernels import sparse
+
+            columns = sparse.sparse_rows(x.T)
+            if columns is not None:
+                return sparse.correlate(q, columns)
+        return _correlate(q, x)
+
+    @staticmethod
+    def _worth_listing(x: Tensor, weight: Tensor) -> bool:
+        """Tell whether a product that skips zeros of `x` `[N, I]` may pay: for a batch of images, into many neurons."""
+        return compiled(x) and len(x) <= CORRELATED_ROWS and len(weight) >= 64
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""

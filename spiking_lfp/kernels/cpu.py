@@ -233,9 +233,10 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
         found.bits.numpy().view(np.uint64),
         found.counts.numpy(),
     )
-    kept = (None, current) if constant else (current, None)
-    trace = Trace(neuron, steps, initial, *kept, (found.bits, found.counts))
-    return spikes, final, trace
+    packed_spikes = found.bits, found.counts
+    if constant:
+        return spikes, final, Trace(neuron, steps, initial, None, current, packed_spikes)
+    return spikes, final, Trace(neuron, steps, initial, current, None, packed_spikes)
 
 
 def feedback_epsilon(

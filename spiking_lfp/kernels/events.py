@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows
+from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
 from spiking_lfp.kernels.spikes import Events, Window
 from spiking_lfp.kernels.threads import follow_torch_threads
 
@@ -46,30 +46,47 @@ def _list_bits(bits: Array, n: int, found: Array) -> int:
     return count
 
 
+@njit(inline="always")
+@no_type_check
+def transpose_block(
+    x: Array, at: int, stride: int, rows: int, columns: int, out: Array, to: int, out_stride: int
+) -> None:
+    """Write the transpose of `rows` x `columns` values from `x[at:]` to `out[to:]`; rows are `stride` values apart."""
+    lanes = VECTOR_BYTES // x.itemsize
+    values, places = x.reshape(-1), out.reshape(-1)
+    for r in range(0, rows, lanes):
+        for c in range(0, columns, lanes):
+            if r + lanes <= rows and c + lanes <= columns:
+                transpose(x, at + r * stride + c, stride, out, to + c * out_stride + r, out_stride)
+                continue
+            for i in range(r, min(r + lanes, rows)):
+                for j in range(c, min(c + lanes, columns)):
+                    places[to + j * out_stride + i] = values[at + i * stride + j]
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _tiles(matrix: Array, tiles: Array) -> None:
     """Write the transpose of `matrix` `[O, K]` into `tiles`; columns beyond O become 0."""
     outputs, inputs = matrix.shape
-    width = tiles.shape[2]
-    for tile in prange(tiles.shape[0]):
-        low = tile * width
-        count = min(outputs - low, width)
-        tiles[tile, :, count:] = 0
-        for start in range(0, inputs, 32):  # blocks, so that neither side leaves the first-level cache
-            stop = min(start + 32, inputs)
-            for o in range(count):
-                for i in range(start, stop):
-                    tiles[tile, i, o] = matrix[low + o, i]
+    count, _, width = tiles.shape
+    blocks = (inputs + 63) // 64
+    for part in prange(count * blocks):
+        tile, start = np.intp(part) // blocks, np.intp(part) % blocks * 64
+        low, size = tile * width, min(64, inputs - start)
+        high = min(low + width, outputs)
+        tiles[tile, start : start + size, high - low :] = 0
+        for o in range(low, high, 64):  # blocks, so that neither side leaves the first-level cache
+            to = (tile * inputs + start) * width + o - low
+            transpose_block(matrix, o * inputs + start, inputs, min(64, high - o), size, tiles, to, width)
 
 
-def _table(matrix: Tensor) -> Array:
-    """Return the weights `[O, K]` as tiles of their transpose."""
+def tiles_of(matrix: Tensor, vectors: int) -> Array:
+    """Return the weights `[O, K]` as tiles of their transpose, so many vectors wide."""
     outputs, inputs = matrix.shape
-    lanes = VECTOR_BYTES // matrix.element_size()
-    width = lanes * (1 if outputs <= lanes else TILE_VECTORS)
+    width = VECTOR_BYTES // matrix.element_size() * vectors
     tiles: Array = matrix.new_empty((-(-outputs // width), inputs, width)).numpy()
-    _tiles(matrix.detach().numpy(), tiles)
+    _tiles(matrix.detach().contiguous().numpy(), tiles)
     return tiles
 
 
@@ -121,7 +138,8 @@ def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor
     batch = events.shape[1]
     # small enough for the translation of the addresses of their outputs to stay at hand
     parts = max(get_num_threads(), len(events.counts) // ROWS)
-    arrays = _bits(events), events.counts.numpy(), batch, _table(weight), _bias(bias, weight)
+    vectors = 1 if len(weight) * weight.element_size() <= VECTOR_BYTES else TILE_VECTORS
+    arrays = _bits(events), events.counts.numpy(), batch, tiles_of(weight, vectors), bias_of(bias, weight)
     _dense_current(*arrays, parts, out.flatten().numpy())
     return out
 
@@ -178,13 +196,17 @@ def _dense_adjoints(
 @no_type_check
 def _put(outer: Array, alive: Array, out: Array) -> None:
     """Write the transpose of `outer` into the rows `alive` of `out`, and zeros into the others."""
-    inputs = outer.shape[0]
-    for block in prange((inputs + 63) // 64):  # blocks, so that neither side leaves the cache
-        low, high = 64 * block, min(64 * block + 64, inputs)
-        out[:, low:high] = 0
-        for k in range(alive.shape[0]):
-            for i in range(low, high):
-                out[alive[k], i] = outer[i, k]
+    inputs, width = outer.shape
+    for part in prange((inputs + 63) // 64):  # blocks, so that neither side leaves the cache
+        low = 64 * np.intp(part)
+        size = min(64, inputs - low)
+        turned = np.empty((64, 64), out.dtype)
+        out[:, low : low + size] = 0
+        for first in range(0, alive.shape[0], 64):
+            count = min(64, alive.shape[0] - first)
+            transpose_block(outer, low * width + first, width, size, count, turned, 0, 64)
+            for k in range(count):
+                out[alive[first + k], low : low + size] = turned[k, :size]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -294,7 +316,7 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     width = table.shape[1]
     out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
     padded = np.zeros(width, table.dtype)
-    padded[:outputs] = _bias(bias, weight)
+    padded[:outputs] = bias_of(bias, weight)
     _conv_current(_bits(events), channels, *_scaled(window, width), table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
@@ -386,6 +408,7 @@ def _bits(events: Events) -> Array:
     return bits
 
 
-def _bias(bias: Tensor | None, weight: Tensor) -> Array:
+def bias_of(bias: Tensor | None, weight: Tensor) -> Array:
+    """Return the bias, zeros if there is none."""
     array: Array = (weight.new_zeros(len(weight)) if bias is None else bias).detach().numpy()
     return array

@@ -212,6 +212,80 @@ def share_word(
     return types.void(word, q, at, listed, count, weight, stride, base, feedback, place, outer), generate
 
 
+@intrinsic(prefer_literal=True)
+@no_type_check
+def sum_scaled(
+    typing: Any, table: Any, base: Any, rows: Any, first: Any, values: Any, start: Any, count: Any, out: Any, at: Any,
+    vectors: Any,
+) -> Any:  # fmt: skip
+    """Add to `out[at:]` rows of the table at `table[base:]`, times the value of each, as `sum_rows` does.
+
+    The rows are `rows[first:first + count]`, their values `values[start:start + count]`.
+    """
+    if not isinstance(vectors, types.IntegerLiteral):
+        return None
+    width = vectors.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = {k: array_data(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 4, 7)}
+        source, listed, scales, target = (builder.gep(data[k], [arguments[k + 1]]) for k in data)
+        vector, size = _vector(context, table.dtype), table.dtype.bitwidth // 8
+        word, lane = ir.IntType(64), ir.IntType(32)
+        kind = ir.FunctionType(vector, [vector] * 3)
+        name = f"llvm.fma.v{vector.count}f{table.dtype.bitwidth}"
+        fma = cgutils.get_or_insert_function(builder.module, kind, name)
+        places = [word(k * vector.count) for k in range(width)]
+        sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
+        for place, total in zip(places, sums, strict=True):
+            builder.store(_load(builder, vector, builder.gep(target, [place]), size), total)
+        with cgutils.for_range(builder, arguments[6]) as loop:
+            row = builder.gep(source, [builder.mul(_at(builder, listed, loop.index), word(width * vector.count))])
+            scale = builder.load(builder.gep(scales, [loop.index]))
+            scale = builder.insert_element(ir.Constant(vector, ir.Undefined), scale, lane(0))
+            scale = builder.shuffle_vector(scale, scale, ir.Constant(ir.VectorType(lane, vector.count), None))
+            for place, total in zip(places, sums, strict=True):
+                value = _load(builder, vector, builder.gep(row, [place]), size)
+                builder.store(builder.call(fma, [value, scale, builder.load(total)]), total)
+        for place, total in zip(places, sums, strict=True):
+            _store(builder, builder.load(total), builder.gep(target, [place]), size)
+        return context.get_dummy_value()
+
+    return types.void(table, base, rows, first, values, start, count, out, at, vectors), generate
+
+
+@intrinsic
+@no_type_check
+def transpose(typing: Any, x: Any, at: Any, stride: Any, out: Any, to: Any, out_stride: Any) -> Any:
+    """Write the transpose of a square as wide as a vector, from `x[at:]` to `out[to:]`, rows `stride` values apart."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, size = _vector(context, x.dtype), x.dtype.bitwidth // 8
+        word, lanes = ir.IntType(64), range(_vector(context, x.dtype).count)
+        data = {k: array_data(context, builder, signature.args[k], arguments[k]) for k in (0, 3)}
+        source, target = (builder.gep(data[k], [arguments[k + 1]]) for k in data)
+
+        def place(data: Any, stride: Any, row: int) -> Any:
+            return builder.gep(data, [builder.mul(stride, word(row))])
+
+        def pick(a: Any, b: Any, chosen: list[int]) -> Any:
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), chosen))
+
+        rows = [_load(builder, vector, place(source, arguments[2], k), size) for k in lanes]
+        step = len(lanes) // 2
+        while step:  # swap the upper right and lower left quarter of ever smaller squares
+            for k in lanes:
+                if not k & step:
+                    a, b = rows[k], rows[k + step]
+                    rows[k] = pick(a, b, [j + len(lanes) - step if j & step else j for j in lanes])
+                    rows[k + step] = pick(a, b, [j + len(lanes) if j & step else j + step for j in lanes])
+            step //= 2
+        for k in lanes:
+            _store(builder, rows[k], place(target, arguments[5], k), size)
+        return context.get_dummy_value()
+
+    return types.void(x, at, stride, out, to, out_stride), generate
+
+
 @intrinsic
 @no_type_check
 def prefetch(typing: Any, x: Any, at: Any) -> Any:

@@ -1,0 +1,105 @@
+"""Dense layers that see images, for CPU: most pixels of a digit are 0, and only the others are multiplied.
+
+Shapes: B samples, K inputs, O outputs. Sums stay in registers, a tile of 64 outputs at a time.
+"""
+
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spiking_lfp.kernels.events import TILE_VECTORS, bias_of, tiles_of, transpose_block
+from spiking_lfp.kernels.simd import sum_scaled
+from spiking_lfp.kernels.threads import follow_torch_threads
+
+Array = NDArray[Any]
+# share of values other than 0 above which a dense product is faster
+MOST_VALUES = 0.25
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A matrix `[N, K]` by rows: the places `[N, K]` of what is not 0, the values there, and their number `[N]`."""
+
+    rows: Array
+    values: Array
+    counts: Array
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _list(x: Array, rows: Array, values: Array, counts: Array) -> None:
+    """List what is not 0 in each row of `x`."""
+    for r in prange(x.shape[0]):
+        count = 0
+        for i in range(x.shape[1]):
+            if x[r, i] != 0:
+                rows[r, count] = i
+                values[r, count] = x[r, i]
+                count += 1
+        counts[r] = count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _product(rows: Array, values: Array, counts: Array, table: Array, bias: Array, out: Array) -> None:
+    """Write `bias` plus the sparse rows times the table, tile by tile."""
+    tiles, inputs, width = table.shape
+    outputs = out.shape[1]
+    room = rows.shape[1]
+    for part in prange(tiles):
+        tile = np.intp(part)
+        low = tile * width
+        size = min(width, outputs - low)
+        total = np.zeros(width, out.dtype)
+        for b in range(rows.shape[0]):
+            total[:size] = bias[low : low + size]
+            at = b * room
+            sum_scaled(table, tile * inputs * width, rows, at, values, at, counts[b], total, 0, TILE_VECTORS)
+            out[b, low : low + size] = total[:size]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _outer(rows: Array, values: Array, counts: Array, table: Array, out: Array) -> None:
+    """Write the transpose of the sparse rows times the table into `out` `[O, K]`, 64 inputs at a time."""
+    tiles, samples, width = table.shape
+    outputs, inputs = out.shape
+    room = rows.shape[1]
+    blocks = (inputs + 63) // 64
+    for part in prange(tiles * blocks):
+        tile, block = np.intp(part) // blocks, np.intp(part) % blocks
+        sums = np.zeros((64, width), out.dtype)
+        first, last = 64 * block, min(64 * block + 64, inputs)
+        for i in range(first, last):
+            at = (i - first) * width
+            base = tile * samples * width
+            sum_scaled(table, base, rows, i * room, values, i * room, counts[i], sums, at, TILE_VECTORS)
+        size = min(width, outputs - tile * width)
+        transpose_block(sums, 0, width, last - first, size, out, tile * width * inputs + first, inputs)
+
+
+def sparse_rows(x: Tensor) -> Sparse | None:
+    """List what is not 0 in the rows of `x` `[N, K]`, or return None if that is too much to pay."""
+    follow_torch_threads()
+    array = x.detach().contiguous().numpy()
+    sparse = Sparse(np.empty(array.shape, np.uint32), np.empty_like(array), np.empty(len(array), np.int64))
+    _list(array, sparse.rows, sparse.values, sparse.counts)
+    return sparse if sparse.counts.sum() <= MOST_VALUES * array.size else None
+
+
+def product(x: Sparse, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `x W^T + b`, `[B, O]`, for `x` `[B, K]` and `weight` `[O, K]`."""
+    out = weight.new_empty((len(x.counts), len(weight)))
+    _product(x.rows, x.values, x.counts, tiles_of(weight, TILE_VECTORS), bias_of(bias, weight), out.numpy())
+    return out
+
+
+def correlate(q: Tensor, x: Sparse) -> Tensor:
+    """Return `q^T x`, `[O, K]`, for `q` `[B, O]` and `x` given by its columns: the sparse rows of `x^T`."""
+    out = q.new_empty((q.shape[1], len(x.counts)))
+    _outer(x.rows, x.values, x.counts, tiles_of(q.T, TILE_VECTORS), out.numpy())
+    return out
