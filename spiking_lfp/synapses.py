@@ -84,7 +84,7 @@ class Dense:
         if self._worth_listing(x, weight):
             from spiking_lfp.kernels import sparse
 
-            columns = sparse.sparse_rows(x.T)
+            columns = sparse.sparse_columns(x)
             if columns is not None:
                 return sparse.correlate(q, columns)
         return _correlate(q, x)

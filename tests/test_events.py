@@ -195,3 +195,22 @@ def test_a_network_does_the_same_with_and_without_events(network: nn.Module, mon
     assert torch.equal(outcomes[0][0], outcomes[1][0])
     for with_events, without in zip(*outcomes, strict=True):
         torch.testing.assert_close(with_events, without, rtol=1e-9, atol=1e-12)
+
+
+def test_layers_take_the_bits_that_the_layer_before_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    first, second = lfp.LIF(nn.Linear(20, 70), threshold=0.5), lfp.LIF(nn.Linear(70, 5), threshold=0.1)
+    spikes = first(lfp.constant(torch.rand(3, 20), 6))
+    scanned: list[bool] = []
+    pack = packing._pack
+    monkeypatch.setattr(packing, "_pack", lambda *arrays: scanned.append(True) or pack(*arrays))
+    expected = second(spikes.detach().clone())
+    assert scanned.pop()
+    assert torch.equal(second(spikes), expected)
+    assert not scanned
+    with torch.no_grad():
+        spikes[:, 0] = 0
+    changed = second(spikes)  # written to since: found anew
+    assert scanned
+    assert torch.equal(changed, second(spikes.detach().clone()))
+    assert not torch.equal(changed, expected)

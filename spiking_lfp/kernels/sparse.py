@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.kernels.events import TILE_VECTORS, bias_of, tiles_of, transpose_block
-from spiking_lfp.kernels.simd import sum_scaled
+from spiking_lfp.kernels.simd import VECTOR_BYTES, sum_scaled
 from spiking_lfp.kernels.threads import follow_torch_threads
 
 Array = NDArray[Any]
@@ -41,6 +41,36 @@ def _list(x: Array, rows: Array, values: Array, counts: Array) -> None:
                 values[r, count] = x[r, i]
                 count += 1
         counts[r] = count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _list_columns(x: Array, rows: Array, values: Array, counts: Array) -> None:
+    """List what is not 0 in each column of `x`."""
+    samples, inputs = x.shape
+    for part in prange((inputs + 63) // 64):
+        low = 64 * np.intp(part)
+        high = min(low + 64, inputs)
+        counts[low:high] = 0
+        for b in range(samples):
+            for i in range(low, high):
+                if x[b, i] != 0:
+                    rows[i, counts[i]] = b
+                    values[i, counts[i]] = x[b, i]
+                    counts[i] += 1
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _split(q: Array, tiles: Array) -> None:
+    """Cut `q` `[B, O]` into tiles of its columns; columns beyond O become 0."""
+    outputs, width = q.shape[1], tiles.shape[2]
+    for part in prange(tiles.shape[0]):
+        low = np.intp(part) * width
+        size = min(width, outputs - low)
+        tiles[part, :, size:] = 0
+        for b in range(q.shape[0]):
+            tiles[part, b, :size] = q[b, low : low + size]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -84,10 +114,19 @@ def _outer(rows: Array, values: Array, counts: Array, table: Array, out: Array) 
 
 def sparse_rows(x: Tensor) -> Sparse | None:
     """List what is not 0 in the rows of `x` `[N, K]`, or return None if that is too much to pay."""
+    return _listed(_list, x, len(x), x.shape[1])
+
+
+def sparse_columns(x: Tensor) -> Sparse | None:
+    """Return the sparse rows of the transpose of `x` `[N, K]`, or None if they are too full to pay."""
+    return _listed(_list_columns, x, x.shape[1], len(x))
+
+
+def _listed(write: Any, x: Tensor, rows: int, room: int) -> Sparse | None:
     follow_torch_threads()
     array = x.detach().contiguous().numpy()
-    sparse = Sparse(np.empty(array.shape, np.uint32), np.empty_like(array), np.empty(len(array), np.int64))
-    _list(array, sparse.rows, sparse.values, sparse.counts)
+    sparse = Sparse(np.empty((rows, room), np.uint32), np.empty((rows, room), array.dtype), np.empty(rows, np.int64))
+    write(array, sparse.rows, sparse.values, sparse.counts)
     return sparse if sparse.counts.sum() <= MOST_VALUES * array.size else None
 
 
@@ -99,7 +138,10 @@ def product(x: Sparse, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def correlate(q: Tensor, x: Sparse) -> Tensor:
-    """Return `q^T x`, `[O, K]`, for `q` `[B, O]` and `x` given by its columns: the sparse rows of `x^T`."""
-    out = q.new_empty((q.shape[1], len(x.counts)))
-    _outer(x.rows, x.values, x.counts, tiles_of(q.T, TILE_VECTORS), out.numpy())
+    """Return `q^T x`, `[O, K]`, for `q` `[B, O]` and `x` `[B, K]` given by its columns."""
+    outputs, width = q.shape[1], TILE_VECTORS * VECTOR_BYTES // q.element_size()
+    tiles = q.new_empty((-(-outputs // width), len(q), width)).numpy()
+    _split(q.contiguous().numpy(), tiles)
+    out = q.new_empty((outputs, len(x.counts)))
+    _outer(x.rows, x.values, x.counts, tiles, out.numpy())
     return out
