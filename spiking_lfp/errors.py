@@ -27,6 +27,10 @@ class RunError(SpikingLFPError):
     """A run folder or checkpoint that cannot be read, written or resumed."""
 
 
+class ExportError(SpikingLFPError):
+    """A network, file or simulator that integer hardware, or the format asked for, cannot represent."""
+
+
 class OtherProcessError(SpikingLFPError):
     """The end of a process because another one of its run failed, which has said why."""
 

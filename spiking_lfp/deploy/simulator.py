@@ -1,0 +1,235 @@
+"""Runs an integer network with NumPy, bit for bit what hardware does, and counts what it costs there.
+
+Products run in float32, which is exact here: `model` bounds every sum by 2^23. Everything else is int32.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from spiking_lfp.deploy.model import (
+    DECAY_BITS,
+    MEMBRANE_MAX,
+    Array,
+    Conv,
+    Dense,
+    GoldenRun,
+    IntegerNetwork,
+    MaxPool,
+    Spiking,
+)
+from spiking_lfp.errors import ExportError
+
+# values of the largest layer to have in memory at once
+BLOCK = 2**20
+
+
+@dataclass
+class Counters:
+    """What a layer did, summed over samples and steps.
+
+    Attributes:
+        spikes: of its neurons.
+        synops: synaptic operations: input events times the synapses that each has.
+        updates: neurons times steps.
+        saturated: membranes that were cut off at +-(2^23 - 1).
+    """
+
+    spikes: int = 0
+    synops: int = 0
+    updates: int = 0
+    saturated: int = 0
+
+
+@dataclass
+class Outcome:
+    """What a network did with N samples.
+
+    Attributes:
+        counts: output spikes, int64 `[N, classes]`.
+        counters: by spiking layer.
+        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were asked for.
+    """
+
+    counts: Array
+    counters: dict[str, Counters]
+    spikes: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> Array:
+        """The class that spiked most for each sample; the first of several."""
+        return self.counts.argmax(1)
+
+
+class _Neurons:
+    """The state of a spiking layer for a batch."""
+
+    def __init__(self, layer: Spiking, levels: int, batch: int) -> None:
+        self.layer, self.synapse = layer, _synapse(layer)
+        self.fan_out = layer.fan_out()
+        self.analogue = levels > 1
+        shape = (layer.outputs, *[1] * (len(layer.out_shape) - 1))
+        self.bias = layer.bias.reshape(shape)
+        self.bound = (layer.theta << layer.frac_bits).reshape(shape)
+        self.membrane = np.zeros((batch, *layer.out_shape), np.int32)
+        self.fired = np.zeros(self.membrane.shape, bool)
+        self.counters = Counters()
+
+    def current(self, x: Array) -> Array:
+        """Return `(W x + bias) << frac_bits`."""
+        return (self.synapse(x) + self.bias) << self.layer.frac_bits
+
+    def step(self, current: Array, x: Array) -> Array:
+        """Take one step with the `current` that `x` caused, and return the spikes."""
+        layer, membrane = self.layer, self.membrane
+        kept = (1 << DECAY_BITS) - layer.decay
+        # |V| * kept needs 36 bits: split |V| at bit 12, so that every product fits into 32
+        size = np.abs(membrane)
+        leaked = (size >> DECAY_BITS) * kept
+        leaked += ((size & ((1 << DECAY_BITS) - 1)) * kept) >> DECAY_BITS
+        np.negative(leaked, out=leaked, where=membrane < 0)
+        leaked += current
+        if layer.reset == "subtract":
+            np.subtract(leaked, self.bound, out=leaked, where=self.fired)
+        outside = int(np.count_nonzero((leaked > MEMBRANE_MAX) | (leaked < -MEMBRANE_MAX)))
+        if outside:
+            np.clip(leaked, -MEMBRANE_MAX, MEMBRANE_MAX, out=leaked)
+        fired = leaked > self.bound
+        if layer.reset == "zero":
+            leaked[fired] = 0
+        elif layer.reset == "subtract_decayed":
+            np.subtract(leaked, self.bound, out=leaked, where=fired)
+        self.membrane, self.fired = leaked, fired
+        counters = self.counters
+        counters.spikes += int(np.count_nonzero(fired))
+        counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
+        counters.updates += fired.size
+        counters.saturated += outside
+        return fired
+
+
+class Stream:
+    """A network in the middle of a sequence: give it one step's inputs at a time.
+
+    Args:
+        network: what to run.
+        batch: how many samples run side by side.
+    """
+
+    def __init__(self, network: IntegerNetwork, batch: int = 1) -> None:
+        self.network = network
+        self.neurons = {
+            layer.name: _Neurons(layer, levels, batch)
+            for layer, levels in network.with_levels()
+            if isinstance(layer, Spiking)
+        }
+
+    def step(self, x: Array) -> dict[str, Array]:
+        """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`."""
+        return self._step(x, {})
+
+    def _step(self, x: Array, currents: dict[str, Array]) -> dict[str, Array]:
+        spikes = {}
+        for layer in self.network.layers:
+            if isinstance(layer, Spiking):
+                neurons = self.neurons[layer.name]
+                current = currents.get(layer.name)
+                x = neurons.step(neurons.current(x) if current is None else current, x)
+                spikes[layer.name] = x
+            elif isinstance(layer, MaxPool):
+                windows = np.lib.stride_tricks.sliding_window_view(x, (layer.kernel, layer.kernel), (2, 3))
+                x = windows[:, :, :: layer.stride, :: layer.stride].any((4, 5))
+            else:
+                x = x.reshape(len(x), -1)
+        return spikes
+
+    def run(self, x: Array) -> Iterator[dict[str, Array]]:
+        """Yield the spikes of all steps of inputs `[N, ...]` that stay, or of sequences `[T, N, ...]`."""
+        if self.network.encoder == "spikes":
+            yield from map(self.step, x)
+            return
+        # the same inputs in every step meet the same weights: multiply once
+        first = self.network.spiking[0]
+        flat = x.reshape(len(x), *first.in_shape)
+        current = {first.name: self.neurons[first.name].current(flat)}
+        for _ in range(self.network.steps):
+            yield self._step(x, current)
+
+
+def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Outcome:
+    """Run samples from rest, in blocks that fit into memory.
+
+    Args:
+        network: what to run.
+        inputs: integers `[N, *in_shape]` in 0..levels, or spikes `[T, N, *in_shape]`, as `network.encoder` says.
+        record: keep the spikes of all layers.
+
+    Raises:
+        ExportError: if inputs do not fit.
+    """
+    inputs = check_inputs(network, inputs)
+    axis = 0 if network.encoder == "constant" else 1
+    samples, steps = inputs.shape[axis], network.steps if axis == 0 else len(inputs)
+    largest = max(layer.neurons for layer in network.spiking)
+    block = max(1, BLOCK // largest)
+    last = network.layers[-1].name
+    counts = np.zeros((samples, *network.out_shape), np.int64)
+    totals = {layer.name: Counters() for layer in network.spiking}
+    kept = {layer.name: np.empty((steps, samples, *layer.out_shape), np.uint8) for layer in network.spiking if record}
+    for low in range(0, samples, block):
+        high = min(low + block, samples)
+        stream = Stream(network, high - low)
+        for t, spikes in enumerate(stream.run(inputs[low:high] if axis == 0 else inputs[:, low:high])):
+            counts[low:high] += spikes[last]
+            for name, recorded in kept.items():
+                recorded[t, low:high] = spikes[name]
+        for name, neurons in stream.neurons.items():
+            for what, value in vars(neurons.counters).items():
+                setattr(totals[name], what, getattr(totals[name], what) + value)
+    return Outcome(counts, totals, kept)
+
+
+def check_inputs(network: IntegerNetwork, inputs: Array) -> Array:
+    """Return `inputs` if the network takes them.
+
+    Raises:
+        ExportError: that says what was found and what was expected.
+    """
+    lead = 1 if network.encoder == "constant" else 2
+    if inputs.ndim < lead or inputs.shape[lead:] != network.in_shape or 0 in inputs.shape:
+        layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
+        raise ExportError(f"inputs are {list(inputs.shape)}, expected {layout} of samples {list(network.in_shape)}")
+    if inputs.dtype.kind not in "bui" or inputs.min() < 0 or inputs.max() > network.levels:
+        raise ExportError(f"inputs are {inputs.dtype}, expected integers 0..{network.levels}")
+    return inputs
+
+
+def with_golden_run(network: IntegerNetwork, inputs: Array) -> IntegerNetwork:
+    """Return the network with a golden run of these inputs."""
+    outcome = simulate(network, inputs, record=True)
+    return replace(network, golden=GoldenRun(inputs.astype(np.uint8), outcome.spikes))
+
+
+def _synapse(layer: Spiking) -> Callable[[Array], Array]:
+    """Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`."""
+    weight = layer.weight.astype(np.float32)
+    if isinstance(layer, Dense):
+        return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)
+    assert isinstance(layer, Conv)
+    groups, outputs = layer.groups, layer.outputs // layer.groups
+    matrices = weight.reshape(groups, outputs, -1)
+    pads = ((0, 0), (0, 0), *((pad, pad) for pad in layer.padding))
+
+    def convolve(x: Array) -> Array:
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, pads), layer.kernel, (2, 3))
+        windows = windows[:, :, :: layer.stride[0], :: layer.stride[1]]
+        samples, channels, height, width = windows.shape[:4]
+        each = windows.reshape(samples, groups, channels // groups, height, width, *layer.kernel)
+        # [groups, N, H, W, patch]
+        patches = each.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, samples * height * width, -1).astype(np.float32)
+        sums = patches @ matrices.transpose(0, 2, 1)
+        sums = sums.reshape(groups, samples, height, width, outputs).transpose(1, 0, 4, 2, 3)
+        return sums.reshape(samples, layer.outputs, height, width).astype(np.int32)
+
+    return convolve
