@@ -59,7 +59,8 @@ class Outcome:
     @property
     def answers(self) -> Array:
         """The class that spiked most for each sample; the first of several."""
-        return self.counts.argmax(1)
+        answers: Array = self.counts.argmax(1)
+        return answers
 
 
 class _Neurons:
@@ -95,7 +96,7 @@ class _Neurons:
         outside = int(np.count_nonzero((leaked > MEMBRANE_MAX) | (leaked < -MEMBRANE_MAX)))
         if outside:
             np.clip(leaked, -MEMBRANE_MAX, MEMBRANE_MAX, out=leaked)
-        fired = leaked > self.bound
+        fired: Array = leaked > self.bound
         if layer.reset == "zero":
             leaked[fired] = 0
         elif layer.reset == "subtract_decayed":

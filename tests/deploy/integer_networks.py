@@ -1,6 +1,7 @@
 """Random integer networks that spike, for the tests of everything that runs them, and the rule once more, slowly."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def mlp(
 ) -> IntegerNetwork:  # fmt: skip
     """A dense network; see `dense`."""
     layers: list[Layer] = []
-    for k, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (inputs, outputs) in enumerate(pairwise(sizes)):
         first = levels if k == 0 else 1
         layers.append(dense(str(k), inputs, outputs, seed + k, decay, reset, bits, 6 if first == 1 else 0, 0.3, first))
     return network(layers, steps, levels)

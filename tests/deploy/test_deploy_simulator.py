@@ -1,5 +1,6 @@
 """The integer simulator against the specification, neuron by neuron."""
 
+import integer_networks as make
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,6 @@ from hypothesis import strategies as st
 from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerReset
 from spiking_lfp.deploy.simulator import Stream, simulate
 from spiking_lfp.errors import ExportError
-from tests.deploy import integer_networks as make
 
 
 @settings(max_examples=30)
