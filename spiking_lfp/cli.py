@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from spiking_lfp import cli_deploy
+from spiking_lfp.console import DataRoot, Device, RunFolder, err, fail, out
 from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
-
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the data sets.", envvar="SPIKING_LFP_DATA", show_envvar=True)
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as train made it.")]
-
-
 def main() -> None:
     """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
     warnings.showwarning = lambda message, *_, **__: err.print(
@@ -42,11 +33,11 @@ def main() -> None:
     except OtherProcessError:  # one sentence is enough
         sys.exit(1)
     except SpikingLFPError as error:
-        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        _fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
+        fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
 
 
 @app.command()
@@ -59,6 +50,9 @@ def train(
     steps: Annotated[int | None, typer.Option(help="T, time steps for which an image is shown.")] = None,
     beta: Annotated[float | None, typer.Option(help="Membrane decay per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    quantize: Annotated[
+        int | None, typer.Option(help="Bits of the weights, 2..8: the forward pass is that of integer hardware.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
@@ -82,7 +76,8 @@ def train(
 
     reuse_freed_memory()
     flags = {
-        "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr
+        "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
+        "quantize": quantize,
     }  # fmt: skip
     wanted = {key: value for key, value in flags.items() if value is not None} | _assignments(changes or [])
     with distributed.processes(device):
@@ -127,7 +122,7 @@ def _train(
             if not distributed.is_writer():
                 sys.exit(130)
             kept = bar.folder or folder
-            _fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
+            fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
     assert folder is not None
     if not distributed.is_writer():
         return
@@ -217,6 +212,9 @@ def presets() -> None:
     out.print(table)
 
 
+cli_deploy.add_commands(app)
+
+
 def _assignments(changes: list[str]) -> dict[str, Any]:
     """Read KEY=VALUE words."""
     settings: dict[str, Any] = {}
@@ -269,8 +267,3 @@ def _rates(meter: "Meter") -> Table:
 
 def _show(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _fail(message: str, code: int) -> None:
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)

@@ -17,6 +17,7 @@ from spiking_lfp import kernels
 from spiking_lfp.checks import require
 from spiking_lfp.encoders import is_constant
 from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.fixed_point import FixedPoint, IntegerLayer, trace_of
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lif import Neuron, Trace
 from spiking_lfp.rules import Contributions, Rule
@@ -25,23 +26,37 @@ from spiking_lfp.synapses import Synapse
 
 @dataclass(frozen=True)
 class Spec:
-    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors."""
+    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors.
+
+    Attributes:
+        fixed: how the layer is brought to integers, where its forward pass is that of integer hardware.
+        recorded: its membranes `[T, B, *n]`, where its forward pass was run elsewhere.
+    """
 
     synapse: Synapse
     rule: Rule
     neuron: Neuron | None
     name: str
+    fixed: FixedPoint | None = None
+    recorded: Tensor | None = None
 
 
 def _distribute(
-    ctx: Any, spec: Spec, q: Tensor, x: Tensor | Events, weight: Tensor, bias: Tensor | None
+    ctx: Any,
+    spec: Spec,
+    q: Tensor,
+    x: Tensor | Events,
+    weight: Tensor,
+    bias: Tensor | None,
+    acting: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of `weight` and `bias`.
 
-    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is that of `x`.
+    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is that of `x`. The weights
+    that acted may be other ones than those that learn: rounded ones.
     """
     need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
-    grad_input, outer = spec.synapse.adjoints(q, x, weight, need_input, need_weight)
+    grad_input, outer = spec.synapse.adjoints(q, x, weight if acting is None else acting, need_input, need_weight)
     # the one place where an update turns into a descent direction
     finite = []
     if outer is not None:
@@ -88,40 +103,91 @@ class LIFFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         assert spec.neuron is not None
         constant = is_constant(x)
-        inputs = x[:1] if constant else spec.synapse.inputs(x, _packed(x))
-        current = spec.synapse.current(inputs, weight, bias)
+        inputs: Tensor | Events = x[:1] if constant else x
+        fixed = None if spec.fixed is None else spec.fixed.layer(weight, bias, spec.neuron, spec.name)
+        if spec.fixed is not None and spec.fixed.levels > 1:
+            inputs = (inputs * spec.fixed.levels).round_()
+        elif not constant:
+            inputs = spec.synapse.inputs(x, _packed(x))
+        current = spec.synapse.current(inputs, *((weight, bias) if fixed is None else (fixed.weight, fixed.bias)))
         _check_neurons(spec, current, initial)
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
         lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
         if spec.neuron.reset == "zero":
             require(current.sum().isfinite(), NonFiniteError, lost)
-        spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
+        if spec.recorded is not None:
+            spikes, final, trace = _recorded(spec, fixed, len(x), current.shape[1:])
+        elif fixed is not None:
+            spikes, final, trace = kernels.integer_forward(current, len(x), fixed.neuron, initial)
+        else:
+            spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
         require(final.sum().isfinite(), NonFiniteError, lost)
         ctx.spec = spec
         ctx.set_materialize_grads(False)
         ctx.steps, ctx.constant = len(x), constant
         ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
-        ctx.save_for_backward(*kept, weight, bias, initial, trace.membrane, trace.current)
+        ctx.save_for_backward(*kept, weight, bias, initial, trace.membrane, trace.current, *_acting(spec, fixed))
+        ctx.integer = None if fixed is None else trace.neuron
         ctx.packed = None if trace.packed is None else Events(*trace.packed, spikes.shape)
         return spikes, final
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, spike_feedback: Tensor | None, final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
-        first, counts, weight, bias, initial, membrane, current = ctx.saved_tensors
-        trace = Trace(ctx.spec.neuron, ctx.steps, initial, membrane, current)
+        first, counts, weight, bias, initial, membrane, current, acting, unit = ctx.saved_tensors
+        trace = Trace(ctx.integer or ctx.spec.neuron, ctx.steps, initial, membrane, current)
         if spike_feedback is None:
             spike_feedback = trace.record.new_zeros((ctx.steps, *trace.record.shape[1:]))
         # a constant input meets the same weights in every step: sum q over time before the product
         summed = ctx.constant and not ctx.needs_input_grad[0]
-        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, summed)
+        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, summed and unit is None)
+        if unit is not None:
+            q = _in_real_units(q, trace, unit)
+            q = q.sum(0, keepdim=True) if summed else q
         x = first[: len(q)] if ctx.events is None else Events(first, counts, ctx.events)
         return (
-            *_distribute(ctx, ctx.spec, q, x, weight, bias),
+            *_distribute(ctx, ctx.spec, q, x, weight, bias, acting),
             carried if ctx.needs_input_grad[3] else None,
             None,
         )
+
+
+def _recorded(spec: Spec, fixed: IntegerLayer | None, steps: int, neurons: torch.Size) -> tuple[Tensor, Tensor, Trace]:
+    """Return spikes, final membrane and trace of a layer that ran elsewhere."""
+    assert spec.neuron is not None
+    membrane = spec.recorded
+    assert membrane is not None
+    if membrane.shape != (steps, *neurons):
+        raise UsageError(
+            f"layer {spec.name}: expected a recorded membrane {[steps, *neurons]}, found {list(membrane.shape)}"
+        )
+    trace = Trace(spec.neuron, steps, None, membrane)
+    if fixed is not None:
+        trace = trace_of(fixed.neuron, steps, None, membrane)
+    return (membrane > trace.neuron.threshold).to(membrane.dtype), membrane[-1].clone(), trace
+
+
+def _acting(spec: Spec, fixed: IntegerLayer | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return the real weights that integers stand for, and how many units of a membrane make one of the threshold's."""
+    if fixed is None:
+        return None, None
+    assert spec.fixed is not None
+    columns = fixed.scale.view(-1, *[1] * (fixed.weight.dim() - 1))
+    return fixed.weight * columns, spec.fixed.levels / fixed.scale * 2**fixed.neuron.frac_bits
+
+
+def _in_real_units(q: Tensor, trace: Trace, unit: Tensor) -> Tensor:
+    """Turn `q` `[T, B, *n]` of integer membranes into that of real ones, which are `unit` `[O]` times smaller.
+
+    Integer membranes are often exactly 0: then nothing contributed, and there is nothing to distribute.
+    """
+    membrane = trace.record
+    quiet = membrane == 0
+    quiet[1:] &= membrane[:-1] == 0
+    if trace.initial is not None:
+        quiet[0] &= trace.initial == 0
+    return q.mul_(unit.view(-1, *[1] * (q.dim() - 3))).masked_fill_(quiet, 0)
 
 
 def _packed(x: Tensor) -> Events | None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
+from spiking_lfp.fixed_point import FixedPoint
 from spiking_lfp.functions import (
     AddFunction,
     AffineFunction,
@@ -144,6 +145,8 @@ class LIF(SynapticLayer):
     beta: Tensor
     threshold: Tensor
     carry: Carry | None = None
+    fixed: FixedPoint | None = None
+    recorded: Tensor | None = None
 
     def __init__(
         self,
@@ -187,7 +190,7 @@ class LIF(SynapticLayer):
         """
         weight, bias = self._parameters_for(x)
         neuron = Neuron(self.beta.to(weight.dtype), self.threshold.to(weight.dtype), self.reset)
-        spec = Spec(self._map, self.rule, neuron, self.name)
+        spec = Spec(self._map, self.rule, neuron, self.name, self.fixed, self.recorded)
         with _full_precision(x):
             spikes, final = LIFFunction.apply(x, weight, bias, membrane, spec)
         return spikes, final
@@ -198,7 +201,8 @@ class LIF(SynapticLayer):
         def show(value: Tensor) -> str:
             return f"{value.item():g}" if value.dim() == 0 else f"per neuron {list(value.shape)}"
 
-        return f"beta={show(self.beta)}, threshold={show(self.threshold)}, reset={self.reset!r}, rule={self.rule}"
+        shown = f"beta={show(self.beta)}, threshold={show(self.threshold)}, reset={self.reset!r}, rule={self.rule}"
+        return shown if self.fixed is None else f"{shown}, {self.fixed}"
 
 
 class Affine(SynapticLayer):

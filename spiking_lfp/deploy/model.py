@@ -87,9 +87,12 @@ class Spiking:
         raise NotImplementedError
 
     def largest_current(self, levels: int) -> Array:
-        """Return the largest `|acc|` of each output that inputs up to `levels` can cause, int64 `[O]`."""
-        weights = np.abs(self.weight.astype(np.int64)).reshape(self.outputs, -1).sum(1)
-        return weights * levels + np.abs(self.bias.astype(np.int64))
+        """Return the largest `|acc|` of each output that inputs 0..`levels` can cause, int64 `[O]`."""
+        weights = self.weight.astype(np.int64).reshape(self.outputs, -1)
+        # inputs are not negative: only weights of one sign add up
+        high, low = (np.clip(weights, *limits).sum(1) * levels + self.bias for limits in ((0, None), (None, 0)))
+        largest: Array = np.maximum(high, -low)
+        return largest
 
     def check(self, levels: int) -> None:
         """Raise an ExportError, with layer and number, if a field is out of range for inputs up to `levels`."""

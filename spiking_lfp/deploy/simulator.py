@@ -5,6 +5,7 @@ Products run in float32, which is exact here: `model` bounds every sum by 2^23. 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ class Stream:
         """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`."""
         return self._step(x, {})
 
-    def _step(self, x: Array, currents: dict[str, Array]) -> dict[str, Array]:
+    def _step(self, x: Any, currents: dict[str, Array]) -> dict[str, Array]:
         spikes = {}
         for layer in self.network.layers:
             if isinstance(layer, Spiking):

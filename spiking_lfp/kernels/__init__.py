@@ -5,7 +5,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from spiking_lfp import lif
+from spiking_lfp import fixed_point, lif
+from spiking_lfp.fixed_point import IntegerNeuron
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lif import Neuron, Trace
 from spiking_lfp.rules import Epsilon, Rule
@@ -91,6 +92,17 @@ def lif_forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | N
 
         return cuda.forward(current, steps, neuron, initial)
     return lif.forward(current, steps, neuron, initial)
+
+
+def integer_forward(
+    current: Tensor, steps: int, neuron: IntegerNeuron, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Trace]:
+    """Run integer LIF neurons: see `fixed_point.forward`."""
+    if compiled(current):
+        from spiking_lfp.kernels import integer
+
+        return integer.forward(current, steps, neuron, initial)
+    return fixed_point.forward(current, steps, neuron, initial)
 
 
 def lif_feedback(

@@ -44,6 +44,15 @@ class TrainConfig(BaseModel):
     precision: Precision = Field(
         "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
     )
+    quantize: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="bits of weights, 2..8: the forward pass is that of integer hardware; 0 for real numbers",
+    )
+    quantize_scale: Literal["auto", "max", "mean"] = Field(
+        "auto", description="unit of integer weights: by the largest, by the mean, auto takes mean up to 4 bits"
+    )
     chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
     validation: float = Field(0.0, ge=0, lt=1, description="part of the training images held out to choose by")
     patience: int = Field(
@@ -57,6 +66,14 @@ class TrainConfig(BaseModel):
     def _patience_needs_validation(self) -> "TrainConfig":
         if self.patience and not self.validation:
             raise ValueError("patience needs validation greater than 0: stopping by the test images would flatter them")
+        return self
+
+    @model_validator(mode="after")
+    def _integers_are_exact(self) -> "TrainConfig":
+        if self.quantize == 1:
+            raise ValueError("quantize needs 2 bits at least, -1, 0 and 1")
+        if self.quantize and (self.precision != "highest" or self.reset == "none"):
+            raise ValueError("quantize needs precision highest, and reset subtract or zero")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from torch import nn
 
 from spiking_lfp.data import ImageDataset, load_dataset
 from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.in_the_loop import run_in_integers
 from spiking_lfp.networks import build_network
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
@@ -128,7 +129,7 @@ def _begun(folder: Path, config: TrainConfig) -> bool:
 
 def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
     arguments: dict[str, Any] = {"channels": config.channels} if config.network == "lenet" else {}
-    return build_network(
+    network = build_network(
         config.network,
         in_shape=in_shape,
         classes=classes,
@@ -139,6 +140,10 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
         normalize_feedback=config.normalize_feedback,
         **arguments,
     )
+    if config.quantize:
+        scale = None if config.quantize_scale == "auto" else config.quantize_scale
+        run_in_integers(network, config.quantize, scale=scale)
+    return network
 
 
 def _checkpoint(folder: Path, config: TrainConfig, *parts: str) -> dict[str, Any]:

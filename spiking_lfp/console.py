@@ -1,0 +1,23 @@
+"""What the commands share: where they print, how they fail, options by name."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets.", envvar="SPIKING_LFP_DATA", show_envvar=True)
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as train made it.")]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error of one sentence and end."""
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,283 @@
+"""From a trained network to an integer network, layer by layer, with what each step cost."""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, IntegerReset, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.encoders import constant
+from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.fixed_point import FixedPoint
+from spiking_lfp.in_the_loop import LEVELS, run_in_integers
+from spiking_lfp.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
+from spiking_lfp.layers import Flatten as FlattenLayer
+from spiking_lfp.lif import Neuron
+from spiking_lfp.synapses import Convolution, synapse_of
+
+Scale = Literal["max", "mean", "percentile", "search"]
+SCALES: tuple[Scale, ...] = ("max", "mean", "percentile", "search")
+PERCENTILE = 0.999
+# parts of the largest weight that the search tries as the largest integer, and on how many samples
+SEARCHED = tuple(np.linspace(0.2, 1.0, 17))
+SEARCH_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What quantising one layer did, on the calibration samples.
+
+    Attributes:
+        name: of the layer.
+        bits: of its weights.
+        scale_min: the smallest real value of a unit of weight among its outputs.
+        scale_max: the largest.
+        weight_error: norm of the change of its weights over their norm.
+        clipped: share of weights cut off at the largest integer.
+        rate_float: spikes per neuron and step in the real network.
+        rate_integer: the same in the integer network.
+        disagreement: share of spikes and silences that differ between the two.
+        saturated: membranes cut off at the largest value.
+    """
+
+    name: str
+    bits: int
+    scale_min: float
+    scale_max: float
+    weight_error: float
+    clipped: float
+    rate_float: float
+    rate_integer: float
+    disagreement: float
+    saturated: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """The accuracy on the calibration samples after a step of the conversion."""
+
+    step: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the conversion did; `to_json` is kept in the notes of the network."""
+
+    layers: tuple[LayerReport, ...]
+    accuracy: tuple[Step, ...]
+    samples: int
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(asdict(self))
+
+
+def quantize(
+    network: nn.Sequential,
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    class_names: Sequence[str],
+    bits: int | None = None,
+    scale: Scale | None = None,
+    per_channel: bool = False,
+    reset: IntegerReset | None = None,
+) -> tuple[IntegerNetwork, Report]:
+    """Bring a trained network to integers.
+
+    Args:
+        network: `LIF`, `MaxPool2d` and `Flatten` layers in a row; `Dropout` and `NormalizeFeedback` fall away.
+        images: to calibrate with, uint8 `[N, C, H, W]`.
+        labels: `[N]`.
+        steps: T.
+        class_names: one for each output.
+        bits: of a weight, 2..8; those it was trained in if None, else 8.
+        scale: what one unit of a layer's weights is: "max", the largest weight becomes the largest integer;
+            "percentile", a thousandth of the weights is cut off; "mean", see `FixedPoint`; "search", the unit for which
+            spikes differ least from those of the real layer. If None, as the network was trained in integers, else
+            "search".
+        per_channel: give each output a unit of its own.
+        reset: another reset than that of training.
+
+    Raises:
+        ExportError: with layer and number, for what integers cannot represent.
+    """
+    images, labels = images.cpu(), labels.cpu()
+    real = copy.deepcopy(network).cpu().eval()
+    trained = next((module.fixed for module in real.modules() if isinstance(module, LIF)), None)
+    run_in_integers(real, 0)
+    if bits is None:
+        bits = 8 if trained is None else trained.bits
+    if scale is None:
+        scale = "search" if trained is None or trained.bits != bits else trained.scale
+    settings = _Settings(bits, scale, per_channel, reset)
+    names = {module: name for name, module in real.named_modules()}
+    chain = [module for module in _flat(real) if not isinstance(module, Dropout | NormalizeFeedback)]
+    seen = constant(images.float() / 255, steps)
+    inputs: Array = images.numpy()  # of the integer network: images, then spikes
+    shape = tuple(images.shape[1:])
+    layers: list[Layer] = []
+    reports: list[LayerReport] = []
+    with torch.no_grad():
+        accuracy = [Step("real weights", _accuracy(_run(chain, seen), labels))]
+        for index, module in enumerate(chain):
+            name = names[module]
+            seen = module(seen)
+            if isinstance(module, LIF):
+                convert = _converter(module, name, shape, 1 if reports else LEVELS, settings)
+                layer, chosen = _chosen(convert, module, inputs, seen, steps, settings)
+                layers.append(layer)
+                inputs, saturated = _simulated(layer, inputs, steps)
+                reports.append(_report(chosen, module, layer, seen, inputs, saturated))
+                rest = torch.from_numpy(inputs).float()
+                accuracy.append(Step(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels)))
+            elif isinstance(module, MaxPool2d | FlattenLayer):
+                pool = isinstance(module, MaxPool2d)
+                layers.append(MaxPool(name, shape, module.kernel_size, module.stride) if pool else Flatten(name, shape))
+                if pool and not reports:
+                    raise ExportError(f"layer {name}: pools the inputs, which integer hardware does on spikes only")
+                lead = inputs.shape[: inputs.ndim - len(shape)]
+                if pool:
+                    inputs = module(torch.from_numpy(inputs).float()).byte().numpy()
+                inputs = inputs.reshape(*lead, *layers[-1].out_shape)
+            else:
+                raise ExportError(
+                    f"layer {name}: {type(module).__name__} has no integer form: use LIF, MaxPool2d and Flatten"
+                )
+            shape = layers[-1].out_shape
+    report = Report(tuple(reports), tuple(accuracy), len(images))
+    whole = IntegerNetwork(tuple(layers), "constant", LEVELS, steps, tuple(class_names)).check()
+    return replace(whole, notes={"quantisation": report.to_json()}), report
+
+
+@dataclass(frozen=True)
+class _Settings:
+    bits: int
+    scale: Scale
+    per_channel: bool
+    reset: IntegerReset | None
+
+
+def _flat(network: nn.Module) -> list[nn.Module]:
+    """List what runs one after the other."""
+    if isinstance(network, nn.Sequential):
+        return [module for part in network for module in _flat(part)]
+    return [network]
+
+
+def _run(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+    for module in modules:
+        x = module(x)
+    return x
+
+
+def _accuracy(spikes: Tensor, labels: Tensor) -> float:
+    return float((spikes.sum(0).argmax(-1) == labels).float().mean())
+
+
+def _converter(
+    module: LIF, name: str, shape: tuple[int, ...], levels: int, settings: _Settings
+) -> Callable[[Tensor], Spiking]:
+    """Return the function from the units of a layer's weights `[O]` to the integer layer."""
+    weight, bias = _parameters(module)
+    synapse = synapse_of(module.synapse)
+    reset = settings.reset or module.reset
+    # in the precision of training, so that what is rounded is the same
+    constants = module.beta.to(weight.dtype), module.threshold.to(weight.dtype)
+    neuron = Neuron(*constants, reset)  # type: ignore[arg-type]
+    fixed = FixedPoint(settings.bits, levels, settings.per_channel)
+
+    def convert(scale: Tensor) -> Spiking:
+        try:
+            layer = fixed.layer(weight, bias, neuron, name, scale)
+        except UsageError as error:
+            raise ExportError(str(error)) from None
+        whole = np.zeros(len(weight)) if layer.bias is None else layer.bias.numpy()
+        theta = layer.neuron.theta.expand(len(weight)).numpy()
+        common = (
+            name, shape, layer.weight.numpy().astype(np.int8), whole.astype(np.int32), scale.double().numpy(),
+            theta.astype(np.int32), layer.neuron.decay, layer.neuron.frac_bits, reset, settings.bits,
+        )  # fmt: skip
+        if isinstance(synapse, Convolution):
+            if synapse.dilation != (1, 1):
+                raise ExportError(f"layer {name}: convolutions with gaps in their kernels have no integer form")
+            return Conv(*common, synapse.stride, synapse.padding, synapse.groups)  # type: ignore[arg-type]
+        return Dense(*common)  # type: ignore[arg-type]
+
+    return convert
+
+
+def _parameters(module: LIF) -> tuple[Tensor, Tensor | None]:
+    weight, bias = module.synapse.weight, module.synapse.bias
+    assert isinstance(weight, Tensor)
+    return weight.detach(), bias.detach() if isinstance(bias, Tensor) else None
+
+
+def _chosen(
+    convert: Callable[[Tensor], Spiking], module: LIF, inputs: Array, real: Tensor, steps: int, settings: _Settings
+) -> tuple[Spiking, Tensor]:
+    """Return the integer layer and its units, chosen as the settings say."""
+    weight, _ = _parameters(module)
+    rule: Literal["max", "mean"] = "mean" if settings.scale == "mean" else "max"
+    scale = FixedPoint(settings.bits, 1, settings.per_channel, rule).scales(weight)
+    if settings.scale == "percentile":
+        rows = weight.abs().flatten(1) if settings.per_channel else weight.abs().flatten().unsqueeze(0)
+        kept = rows.kthvalue(max(1, math.ceil(PERCENTILE * rows.shape[1])), 1).values
+        scale = (kept / (2 ** (settings.bits - 1) - 1)).expand(len(weight))
+    if settings.scale != "search":
+        return convert(scale), scale
+    images = inputs.ndim < real.dim()
+    few = inputs[:SEARCH_SAMPLES] if images else inputs[:, :SEARCH_SAMPLES]
+    expected = real[:, :SEARCH_SAMPLES].byte().numpy()
+    best: tuple[int, Spiking, Tensor] | None = None
+    refused: ExportError | None = None
+    for part in SEARCHED:
+        try:
+            layer = convert(scale * part)
+        except ExportError as error:
+            refused = error
+            continue
+        spikes, _ = _simulated(layer, few, steps)
+        different = int(np.count_nonzero(spikes != expected))
+        if best is None or different < best[0]:
+            best = different, layer, scale * part
+    if best is None:
+        assert refused is not None
+        raise refused
+    return best[1], best[2]
+
+
+def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
+    """Run one layer; return its spikes `[T, N, *out_shape]` and how many membranes were cut off."""
+    images = inputs.ndim == 1 + len(layer.in_shape)
+    outputs = tuple(map(str, range(layer.outputs)))
+    alone = IntegerNetwork((layer,), "constant" if images else "spikes", LEVELS if images else 1, steps, outputs)
+    outcome = simulate(alone, inputs, record=True)
+    return outcome.spikes[layer.name], outcome.counters[layer.name].saturated
+
+
+def _report(scale: Tensor, module: LIF, layer: Spiking, real: Tensor, spikes: Array, saturated: int) -> LayerReport:
+    weight, _ = _parameters(module)
+    columns = scale.view(-1, *[1] * (weight.dim() - 1))
+    most = 2 ** (layer.bits - 1) - 1
+    difference = weight - columns * torch.from_numpy(layer.weight)
+    return LayerReport(
+        name=layer.name,
+        bits=layer.bits,
+        scale_min=float(scale.min()),
+        scale_max=float(scale.max()),
+        weight_error=float(difference.norm() / weight.norm()),
+        clipped=float(((weight / columns).abs() > most + 0.5).float().mean()),
+        rate_float=float(real.mean()),
+        rate_integer=float(spikes.mean()),
+        disagreement=float(np.mean(real.byte().numpy() != spikes)),
+        saturated=saturated,
+    )

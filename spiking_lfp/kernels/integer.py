@@ -1,0 +1,67 @@
+"""Integer LIF neurons for CPU, compiled by numba; equal to `fixed_point.forward` by test."""
+
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spiking_lfp.fixed_point import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
+from spiking_lfp.kernels.layout import empty, flat, packed
+from spiking_lfp.kernels.threads import follow_torch_threads
+from spiking_lfp.lif import Trace
+
+Array = NDArray[Any]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _forward(
+    current: Array, state: Array, bound: Array, kept_of: int, shift: int, zero: bool, membrane: Array, spikes: Array
+) -> None:
+    """Run from `state`, the membrane before, to the last one; `kept_of` is what is left of 4096."""
+    steps, batch, neurons = spikes.shape
+    changes = current.shape[0] == steps
+    largest, kept_of, unit = np.int32(MEMBRANE_MAX), np.int32(kept_of), np.int32(1 << shift)
+    low = np.int32(DECAY_ONE - 1)
+    nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
+    for b in prange(batch):
+        before = state[b]
+        for t in range(steps):
+            arrived, seen, fired = current[t if changes else 0, b], membrane[t, b], spikes[t, b]
+            for n in range(neurons):
+                value = before[n]
+                above = value > bound[n]
+                size = abs(np.int32(0) if above and zero else value)
+                # 36 bits in two halves that fit into 32
+                left = (size >> 12) * kept_of + (((size & low) * kept_of) >> 12)
+                left = -left if value < 0 else left
+                left += np.int32(arrived[n]) * unit
+                left -= bound[n] if above and not zero else np.int32(0)
+                left = min(max(left, -largest), largest)
+                before[n] = left
+                seen[n] = left
+                fired[n] = one if left > bound[n] else nought
+
+
+def forward(current: Tensor, steps: int, neuron: IntegerNeuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
+    """`fixed_point.forward` for float32 and float64."""
+    follow_torch_threads()
+    current = packed(current, 2)
+    membrane, spikes = (empty((steps, *current.shape[1:]), current) for _ in range(2))
+    state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else packed(initial, 1).int()
+    state = packed(state, 1)
+    bound = neuron.bound(current.shape[2:]).expand(current.shape[2:]).to(torch.int32)
+    _forward(
+        flat(current, 2).numpy(),
+        flat(state, 1).numpy(),
+        flat(bound, 0).numpy(),
+        DECAY_ONE - neuron.decay,
+        neuron.frac_bits,
+        neuron.reset == "zero",
+        flat(membrane, 2).numpy(),
+        flat(spikes, 2).numpy(),
+    )
+    return spikes, state.to(current.dtype), trace_of(neuron, steps, initial, membrane)
