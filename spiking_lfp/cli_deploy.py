@@ -1,6 +1,6 @@
 """The commands that bring a trained network to hardware: export, simulate, verify, report, conformance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from spiking_lfp.console import DataRoot, RunFolder, err, fail, out
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from spiking_lfp.deploy.costs import Costs
     from spiking_lfp.deploy.model import Array, IntegerNetwork
     from spiking_lfp.deploy.quantize import Report
     from spiking_lfp.deploy.verify import Agreement
@@ -75,18 +76,12 @@ def export(
     network, config = training.load_run(run, "cpu")
     dataset = load_dataset(config.data, data_root)
     images, labels = dataset.train_images[:calibration], dataset.train_labels[:calibration]
+    chosen: Any = {"scale": scale, "reset": reset}
     integers, made = quantize(
-        network,
-        images,
-        labels,
-        config.steps,
-        dataset.class_names,
-        bits,
-        scale,
-        per_channel,
-        reset,  # type: ignore[arg-type]
+        network, images, labels, config.steps, dataset.class_names, bits, per_channel=per_channel, **chosen
     )
-    out.print(_quantisation(made))
+    for table in _quantisation(made):
+        out.print(table)
     integers = with_golden_run(integers, dataset.test_images[:GOLDEN_SAMPLES].numpy())
     refused = False
     for name in dict.fromkeys(formats):
@@ -111,7 +106,7 @@ def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path],
     def nir(network: "IntegerNetwork", folder: Path) -> Path:
         from spiking_lfp.deploy.formats.nir import write_nir
 
-        write_nir(network, _made(folder) / "net.nir", as_metadata=nir_metadata)
+        write_nir(network, _made(folder) / "net.nir", dynamics_in_metadata=nir_metadata)
         return folder / "net.nir"
 
     def netx(network: "IntegerNetwork", folder: Path) -> Path:
@@ -156,8 +151,11 @@ def simulate(
         out.print(f"[bold]accuracy {(outcome.answers == labels).mean():.2%}[/bold] on {len(labels)} images of {data}")
     count = len(outcome.counts)
     out.print(f"{count} samples in {seconds:.1f} s, {count / seconds:.0f} a second", highlight=False)
-    for table in costs.tables(costs.costs(network, outcome)):
+    saturated = {name: line.saturated for name, line in outcome.counters.items()}
+    for table in _costs(costs.costs(network, outcome), saturated):
         out.print(table)
+    sources = f"{costs.ADD.source}; {costs.LOIHI_SYNOP.source}"
+    out.print(f"energies are estimates, from figures of single operations: {sources}", highlight=False, markup=False)
 
 
 def verify(
@@ -257,30 +255,35 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _quantisation(report: "Report") -> Table:
-    columns = (
-        "layer",
-        "bits",
-        "scale",
-        "weight error",
-        "cut off",
-        "spikes before",
-        "after",
-        "differ",
-        "saturated",
-        "accuracy",
+def _quantisation(report: "Report") -> Iterator[Table]:
+    weights = Table("layer", "bits", "scale", "weight error", "cut off", "saturated", title="weights in integers")
+    spikes = Table(
+        "layer", "spikes before", "after", "differ", "accuracy so far", title=f"{report.samples} training images"
     )
-    table = Table(*columns, title=f"in integers, on {report.samples} training images")
     first, *steps = report.accuracy
-    table.add_row(first.step, *[""] * 8, f"{first.accuracy:.2%}")
+    spikes.add_row(first.step, "", "", "", f"{first.accuracy:.2%}")
     for layer, step in zip(report.layers, steps, strict=True):
-        scales = f"{layer.scale_min:.3g}"
-        if layer.scale_max > layer.scale_min:
-            scales += f"..{layer.scale_max:.3g}"
-        shares = layer.weight_error, layer.clipped, layer.rate_float, layer.rate_integer, layer.disagreement
-        cells: list[Any] = [layer.name, layer.bits, scales, *(f"{share:.2%}" for share in shares), layer.saturated]
-        table.add_row(*map(str, cells), f"{step.accuracy:.2%}")
-    return table
+        low, high = f"{layer.scale_min:.3g}", f"{layer.scale_max:.3g}"
+        scale = low if low == high else f"{low}..{high}"
+        errors = f"{layer.weight_error:.2%}", f"{layer.clipped:.2%}", f"{layer.saturated:,}"
+        weights.add_row(layer.name, str(layer.bits), scale, *errors)
+        rates = (f"{share:.2%}" for share in (layer.rate_float, layer.rate_integer, layer.disagreement))
+        spikes.add_row(layer.name, *rates, f"{step.accuracy:.2%}")
+    yield weights
+    yield spikes
+
+
+def _costs(found: "Costs", saturated: dict[str, int]) -> Iterator[Table]:
+    events = Table("layer", "neurons", "spikes", "synaptic ops", "multiply-adds", "updates", title="per inference")
+    sizes = Table("layer", "sparsity", "bytes", "saturated", "45 nm", "Loihi", title="per inference")
+    for line in (*found.layers, found.total):
+        counts = line.neurons, line.spikes, line.synops, line.macs, line.updates
+        events.add_row(line.name, *(f"{count:,.0f}" for count in counts))
+        cut_off = saturated.get(line.name, sum(saturated.values())) / found.samples
+        energies = ("" if pj is None else f"{pj / 1000:,.1f} nJ" for pj in (line.energy_45nm, line.energy_loihi))
+        sizes.add_row(line.name, f"{line.sparsity:.2%}", f"{line.footprint.total:,}", f"{cut_off:,.1f}", *energies)
+    yield events
+    yield sizes
 
 
 def _agreement(lines: Sequence["Agreement"]) -> Table:

@@ -41,7 +41,8 @@ class IntegerNeuron:
 
     def bound(self, neurons: torch.Size) -> Tensor:
         """Return the threshold of the membrane, broadcastable to `neurons`."""
-        return (self.theta * 2**self.frac_bits).view(-1, *[1] * (len(neurons) - 1))
+        bound: Tensor = self.theta * float(2**self.frac_bits)
+        return bound.view(-1, *[1] * (len(neurons) - 1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class FixedPoint:
         scale = size.amax(1) / most
         if self.scale == "mean":
             scale = torch.minimum(scale, 2 * size.mean(1) / math.sqrt(most))
-        return scale.expand(len(weight))
+        units: Tensor = scale
+        return units.expand(len(weight))
 
     @torch.no_grad()
     def layer(

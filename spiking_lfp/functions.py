@@ -103,12 +103,13 @@ class LIFFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         assert spec.neuron is not None
         constant = is_constant(x)
-        inputs: Tensor | Events = x[:1] if constant else x
+        shown = x[:1] if constant else x
+        inputs: Tensor | Events
         fixed = None if spec.fixed is None else spec.fixed.layer(weight, bias, spec.neuron, spec.name)
         if spec.fixed is not None and spec.fixed.levels > 1:
-            inputs = (inputs * spec.fixed.levels).round_()
-        elif not constant:
-            inputs = spec.synapse.inputs(x, _packed(x))
+            inputs = (shown * spec.fixed.levels).round_()
+        else:
+            inputs = shown if constant else spec.synapse.inputs(x, _packed(x))
         current = spec.synapse.current(inputs, *((weight, bias) if fixed is None else (fixed.weight, fixed.bias)))
         _check_neurons(spec, current, initial)
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity

@@ -81,7 +81,7 @@ class Report:
 
 
 def quantize(
-    network: nn.Sequential,
+    network: nn.Module,
     images: Tensor,
     labels: Tensor,
     steps: int,
@@ -141,7 +141,10 @@ def quantize(
                 accuracy.append(Step(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels)))
             elif isinstance(module, MaxPool2d | FlattenLayer):
                 pool = isinstance(module, MaxPool2d)
-                layers.append(MaxPool(name, shape, module.kernel_size, module.stride) if pool else Flatten(name, shape))
+                if isinstance(module, MaxPool2d):
+                    layers.append(MaxPool(name, shape, module.kernel_size, module.stride))
+                else:
+                    layers.append(Flatten(name, shape))
                 if pool and not reports:
                     raise ExportError(f"layer {name}: pools the inputs, which integer hardware does on spikes only")
                 lead = inputs.shape[: inputs.ndim - len(shape)]

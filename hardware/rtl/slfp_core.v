@@ -1,0 +1,333 @@
+// Runs a network of integer LIF layers, event-driven; what lies in the memories is described in hardware/README.md.
+//
+// The host writes the inputs of a sample (all of it, or of its first step) while `idle`, and raises `go` for one cycle.
+// With spikes as inputs the core is `waiting` before each further step, for their words and `go`. Spikes come out as
+// words while `out_valid` is set: of all spiking layers, in the order of layers, rows, columns, channels. `done` is set
+// for one cycle after the last step; then `cycles` holds what the sample took, without the time of `idle` and `waiting`.
+`include "parameters.vh"
+
+module slfp_core #(
+    parameter LANES = `SLFP_LANES,                  // neurons side by side
+    parameter WEIGHT_BITS = `SLFP_WEIGHT_BITS,
+    parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per lane
+    parameter ADDR = `SLFP_ADDR,                    // bits of an address, 8..32
+    parameter DIM = `SLFP_DIM,                      // bits of a side, of a number of channels, 8..16
+    parameter TABLE_WORDS = `SLFP_TABLE_WORDS,      // depths of the memories, at least 2
+    parameter WEIGHT_WORDS = `SLFP_WEIGHT_WORDS,
+    parameter CHANNEL_WORDS = `SLFP_CHANNEL_WORDS,
+    parameter NEURON_WORDS = `SLFP_NEURON_WORDS,
+    parameter MEMBRANE_WORDS = `SLFP_MEMBRANE_WORDS,
+    parameter ACC_WORDS = `SLFP_ACC_WORDS,
+    parameter SPIKE_WORDS = `SLFP_SPIKE_WORDS,
+    parameter PIXEL_WORDS = `SLFP_PIXEL_WORDS,
+    parameter IN_BITS = ANALOGUE != 0 && LANES < 8 ? 8 : LANES
+) (
+    input wire clk,
+    input wire rst,
+    input wire go,
+    input wire [15:0] steps,
+    input wire in_we,
+    input wire [ADDR-1:0] in_addr,
+    input wire [IN_BITS-1:0] in_data,
+    output wire idle,
+    output wire waiting,
+    output wire out_valid,
+    output wire [LANES-1:0] out_spikes,
+    output reg done,
+    output reg [31:0] cycles
+);
+    localparam [4:0] FIELDS = 24;
+    localparam [3:0] HEAD = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, DRAIN = 7, POOL = 8,
+        NEXT = 9, WAIT = 10;
+
+    reg [3:0] state;
+    reg [4:0] field;
+    reg [7:0] layers, layer;
+    reg [15:0] step;
+    reg constant;
+
+    // ---- the layer table, read into registers when a layer begins
+
+    reg [ADDR-1:0] table_addr;
+    wire [31:0] table_q;
+    wire table_re = (state == HEAD && field != 2) || (state == TABLE && field != FIELDS);
+
+    slfp_rom #(.WIDTH(32), .DEPTH(TABLE_WORDS), .ADDR(ADDR), .FILE("table.hex")) rom_table (
+        .clk(clk), .re(table_re), .raddr(table_addr), .q(table_q)
+    );
+
+    reg pool, analogue;
+    reg [1:0] reset;
+    reg [2:0] frac;
+    reg [12:0] kept;
+    reg [DIM-1:0] in_h, in_w, inner, out_h, out_w;
+    reg [7:0] kernel_h, kernel_w, stride_h, stride_w, ry_0, qy_0, rx_0, qx_0;
+    reg [ADDR-1:0] blocks, reach, in_base, out_base, out_words, mem_base, acc_base, neuron_base, chan_base;
+    reg [ADDR-1:0] row_0, col_0, row_a_0, col_a_0, row_inc, row_step, col_step, row_a_inc;
+
+    always @(posedge clk)
+        if (state == TABLE)
+            case (field)
+                1: {frac, reset, analogue, pool} <= table_q[6:0];
+                2: kept <= table_q[12:0];
+                3: {in_h, in_w} <= {table_q[16+:DIM], table_q[0+:DIM]};
+                4: inner <= table_q[DIM-1:0];
+                5: in_base <= table_q[ADDR-1:0];
+                6: {out_h, out_w} <= {table_q[16+:DIM], table_q[0+:DIM]};
+                7: blocks <= table_q[ADDR-1:0];
+                8: out_base <= table_q[ADDR-1:0];
+                9: out_words <= table_q[ADDR-1:0];
+                10: mem_base <= table_q[ADDR-1:0];
+                11: acc_base <= table_q[ADDR-1:0];
+                12: neuron_base <= table_q[ADDR-1:0];
+                13: chan_base <= table_q[ADDR-1:0];
+                14: {kernel_h, kernel_w, stride_h, stride_w} <= table_q;
+                15: reach <= table_q[ADDR-1:0];
+                16: {ry_0, qy_0, rx_0, qx_0} <= table_q;
+                17: row_0 <= table_q[ADDR-1:0];
+                18: col_0 <= table_q[ADDR-1:0];
+                19: row_a_0 <= table_q[ADDR-1:0];
+                20: col_a_0 <= table_q[ADDR-1:0];
+                21: row_inc <= table_q[ADDR-1:0];
+                22: row_step <= table_q[ADDR-1:0];
+                23: col_step <= table_q[ADDR-1:0];
+                24: row_a_inc <= table_q[ADDR-1:0];
+                default: ;
+            endcase
+
+    // ---- events: which inputs are not zero, and which weights and accumulators each of them needs
+
+    wire first = step == 0, ending = step + 1'b1 == steps;
+    wire scanning, ev_valid, ev_take, scan_re, chan_re, tapping, emit;
+    wire [ADDR-1:0] scan_addr, chan_addr, ev_weight, ev_target, tap_weight, tap_target;
+    wire [2*ADDR-1:0] chan_q;
+    wire [7:0] ev_value, ev_ry, ev_rx, tap_value, pixel_q;
+    wire [DIM-1:0] ev_qy, ev_qx;
+    wire [LANES-1:0] spike_q;
+
+    slfp_rom #(.WIDTH(2 * ADDR), .DEPTH(CHANNEL_WORDS), .ADDR(ADDR), .FILE("channels.hex")) rom_channels (
+        .clk(clk), .re(chan_re), .raddr(chan_addr), .q(chan_q)
+    );
+
+    slfp_scan #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) scan (
+        .clk(clk), .rst(rst),
+        // the sums of an image stay for all steps
+        .start(state == BEGIN && !pool && (!analogue || first)),
+        .busy(scanning), .analogue(analogue), .in_h(in_h), .in_w(in_w), .inner(inner), .in_base(in_base),
+        .chan_base(chan_base), .stride_h(stride_h), .stride_w(stride_w),
+        .ry_0(ry_0), .qy_0(qy_0), .rx_0(rx_0), .qx_0(qx_0),
+        .row_w_0(row_0), .col_w_0(col_0), .row_a_0(row_a_0), .col_a_0(col_a_0),
+        .row_w_inc(row_inc), .reach_w(reach), .row_a_inc(row_a_inc), .blocks_a(blocks),
+        .re(scan_re), .raddr(scan_addr), .spikes(spike_q), .pixel(pixel_q),
+        .chan_re(chan_re), .chan_addr(chan_addr),
+        .chan_weight(chan_q[ADDR-1:0]), .chan_block(chan_q[2*ADDR-1:ADDR]),
+        .valid(ev_valid), .take(ev_take), .value(ev_value), .weight(ev_weight), .target(ev_target),
+        .ry(ev_ry), .qy(ev_qy), .rx(ev_rx), .qx(ev_qx)
+    );
+
+    slfp_taps #(.DIM(DIM), .ADDR(ADDR)) taps (
+        .clk(clk), .rst(rst), .busy(tapping),
+        .kernel_h(kernel_h), .kernel_w(kernel_w), .stride_h(stride_h), .stride_w(stride_w),
+        .out_h(out_h), .out_w(out_w), .reach(reach),
+        .row_w_step(row_step), .col_w_step(col_step), .row_a_inc(row_a_inc), .blocks_a(blocks),
+        .valid(ev_valid), .take(ev_take), .value_in(ev_value), .weight_in(ev_weight), .target_in(ev_target),
+        .ry(ev_ry), .qy(ev_qy), .rx(ev_rx), .qx(ev_qx),
+        .emit(emit), .value(tap_value), .weight(tap_weight), .target(tap_target)
+    );
+
+    // ---- pixels, if the core has any
+
+    generate
+        if (ANALOGUE != 0) begin : pixels
+            slfp_ram #(.WIDTH(8), .DEPTH(PIXEL_WORDS), .ADDR(ADDR)) ram_pixels (
+                .clk(clk), .re(scan_re), .raddr(scan_addr), .q(pixel_q),
+                .we(in_we && constant), .waddr(in_addr), .d(in_data[7:0])
+            );
+        end else begin : no_pixels
+            assign pixel_q = 8'd0;
+        end
+    endgenerate
+
+    // ---- weights are added to accumulators: addresses in one cycle, sums in the next
+
+    wire lif_read = state == LIF;
+    reg [ADDR-1:0] place, neuron;
+    reg add, forward;
+    reg [7:0] add_value;
+    reg [ADDR-1:0] add_target;
+    reg lif_1, lif_2, lif_3;
+    reg [ADDR-1:0] lif_at_1, lif_at_2, lif_at_3;
+    wire [LANES*WEIGHT_BITS-1:0] weight_q;
+    // accumulators are zero again once the neurons have seen them, those of an image after the last step
+    wire keep = analogue && !ending;
+    wire clear = state == CLEAR;
+    wire acc_re = emit || lif_read;
+    wire [ADDR-1:0] acc_raddr = lif_read ? acc_base + place : acc_base + tap_target;
+    wire acc_we = add || clear || (lif_3 && !keep);
+    wire [ADDR-1:0] acc_waddr = add ? add_target : clear ? place : acc_base + lif_at_3;
+
+    slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
+        .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
+    );
+
+    always @(posedge clk)
+        if (rst) begin
+            add <= 1'b0;
+            {lif_1, lif_2, lif_3} <= 3'b000;
+        end else begin
+            add <= emit;
+            {lif_1, lif_2, lif_3} <= {lif_read, lif_1, lif_2};
+            if (emit) begin
+                add_value <= tap_value;
+                add_target <= acc_raddr;
+                // the accumulator that is read is being written
+                forward <= add && add_target == acc_raddr;
+            end
+            if (lif_read) lif_at_1 <= place;
+            if (lif_1) lif_at_2 <= lif_at_1;
+            if (lif_2) lif_at_3 <= lif_at_2;
+        end
+
+    // ---- neurons
+
+    wire [LANES*24-1:0] bias_q, theta_q;
+    wire [LANES-1:0] fired;
+
+    slfp_rom #(.WIDTH(LANES * 24), .DEPTH(NEURON_WORDS), .ADDR(ADDR), .FILE("biases.hex")) rom_biases (
+        .clk(clk), .re(lif_read), .raddr(neuron), .q(bias_q)
+    );
+    slfp_rom #(.WIDTH(LANES * 24), .DEPTH(NEURON_WORDS), .ADDR(ADDR), .FILE("thetas.hex")) rom_thetas (
+        .clk(clk), .re(lif_read), .raddr(neuron), .q(theta_q)
+    );
+
+    genvar lane;
+    generate
+        for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
+            wire signed [WEIGHT_BITS-1:0] weight = weight_q[lane*WEIGHT_BITS+:WEIGHT_BITS];
+            wire signed [23:0] acc_q, membrane_q, membrane_next;
+            wire signed [23:0] term;
+            reg signed [23:0] last_sum;
+            wire signed [23:0] sum = (forward ? last_sum : acc_q) + term;
+
+            if (ANALOGUE != 0) begin : product
+                wire signed [WEIGHT_BITS+8:0] whole = weight * $signed({1'b0, add_value});
+                assign term = {{(15 - WEIGHT_BITS){whole[WEIGHT_BITS+8]}}, whole};
+            end else begin : copy
+                assign term = {{(24 - WEIGHT_BITS){weight[WEIGHT_BITS-1]}}, weight};
+            end
+
+            always @(posedge clk) if (add) last_sum <= sum;
+
+            slfp_ram #(.WIDTH(24), .DEPTH(ACC_WORDS), .ADDR(ADDR)) ram_acc (
+                .clk(clk), .re(acc_re), .raddr(acc_raddr), .q(acc_q),
+                .we(acc_we), .waddr(acc_waddr), .d(add ? sum : 24'd0)
+            );
+            slfp_ram #(.WIDTH(24), .DEPTH(MEMBRANE_WORDS), .ADDR(ADDR)) ram_membranes (
+                .clk(clk), .re(lif_read), .raddr(mem_base + place), .q(membrane_q),
+                .we(lif_3), .waddr(mem_base + lif_at_3), .d(membrane_next)
+            );
+            slfp_lif lif (
+                .clk(clk), .en1(lif_1), .en2(lif_2), .rest(first), .reset(reset), .frac(frac), .kept(kept),
+                .membrane(membrane_q), .acc(acc_q), .bias(bias_q[lane*24+:24]), .theta(theta_q[lane*24+:23]),
+                .earlier(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
+            );
+        end
+    endgenerate
+
+    assign out_valid = lif_3;
+    assign out_spikes = fired;
+
+    // ---- spikes: inputs and outputs of all layers
+
+    wire pooling, pool_re, pool_we;
+    wire [ADDR-1:0] pool_raddr, pool_waddr;
+    wire [LANES-1:0] pool_d;
+
+    slfp_pool #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) pools (
+        .clk(clk), .rst(rst), .start(state == BEGIN && pool), .busy(pooling),
+        .kernel(kernel_h), .out_h(out_h), .out_w(out_w), .blocks(blocks), .in_base(in_base), .out_base(out_base),
+        .row(row_inc), .row_step(row_step), .col(reach), .col_step(col_step),
+        .re(pool_re), .raddr(pool_raddr), .q(spike_q), .we(pool_we), .waddr(pool_waddr), .d(pool_d)
+    );
+
+    slfp_ram #(.WIDTH(LANES), .DEPTH(SPIKE_WORDS), .ADDR(ADDR)) ram_spikes (
+        .clk(clk),
+        .re(lif_read || pool_re || scan_re),
+        .raddr(lif_read ? out_base + place : pool_re ? pool_raddr : scan_addr),
+        .q(spike_q),
+        .we(lif_3 || pool_we || (in_we && !constant)),
+        .waddr(lif_3 ? out_base + lif_at_3 : pool_we ? pool_waddr : in_addr),
+        .d(lif_3 ? fired : pool_we ? pool_d : in_data[LANES-1:0])
+    );
+
+    // ---- who works when
+
+    assign idle = state == IDLE;
+    assign waiting = state == WAIT;
+    wire neuron_end = neuron + 1'b1 == neuron_base + blocks;
+
+    always @(posedge clk)
+        if (rst) begin
+            state <= HEAD;
+            field <= 0;
+            table_addr <= 0;
+            place <= 0;
+            done <= 1'b0;
+            constant <= 1'b0;
+        end else begin
+            done <= 1'b0;
+            if (!idle && !waiting) cycles <= cycles + 1'b1;
+            if (state == HEAD || state == TABLE) begin
+                field <= field + 1'b1;
+                if (table_re) table_addr <= table_addr + 1'b1;
+            end
+            case (state)
+                HEAD:
+                    if (field == 1) {constant, layers} <= table_q[8:0];
+                    else if (field == 2) state <= CLEAR;
+                CLEAR: begin
+                    place <= place + 1'b1;
+                    if (place + 1'b1 == table_q[ADDR-1:0]) state <= IDLE;
+                end
+                IDLE:
+                    if (go) begin
+                        cycles <= 0;
+                        step <= 0;
+                        layer <= 0;
+                        field <= 0;
+                        table_addr <= 2;
+                        state <= TABLE;
+                    end
+                TABLE: if (field == FIELDS) state <= BEGIN;
+                BEGIN: begin
+                    place <= 0;
+                    neuron <= neuron_base;
+                    state <= pool ? POOL : EVENTS;
+                end
+                EVENTS: if (!scanning && !tapping && !add) state <= LIF;
+                LIF: begin
+                    place <= place + 1'b1;
+                    neuron <= neuron_end ? neuron_base : neuron + 1'b1;
+                    if (place + 1'b1 == out_words) state <= DRAIN;
+                end
+                DRAIN: if (!lif_1 && !lif_2) state <= NEXT;
+                POOL: if (!pooling) state <= NEXT;
+                NEXT: begin
+                    field <= 0;
+                    layer <= layer + 1'b1;
+                    if (layer + 1'b1 != layers) state <= TABLE;
+                    else begin
+                        layer <= 0;
+                        table_addr <= 2;
+                        step <= step + 1'b1;
+                        done <= ending;
+                        state <= ending ? IDLE : constant ? TABLE : WAIT;
+                    end
+                end
+                WAIT: if (go) state <= TABLE;
+                default: state <= HEAD;
+            endcase
+        end
+
+    wire unused = &{1'b0, theta_q, add_value};
+endmodule

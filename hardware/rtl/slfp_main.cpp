@@ -1,0 +1,88 @@
+// The test bench slfp_tb.v once more, for Verilator: the same arguments, the same files.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "Vslfp_core.h"
+#include "verilated.h"
+
+namespace {
+
+Vslfp_core* core;
+FILE *inputs, *spikes, *times;
+long samples, steps, words;
+
+long argument(int count, char** values, const char* name) {
+    const size_t length = std::strlen(name);
+    for (int k = 1; k < count; ++k)
+        if (!std::strncmp(values[k], name, length)) return std::strtol(values[k] + length, nullptr, 10);
+    std::fprintf(stderr, "slfp_main: %s is missing\n", name);
+    std::exit(2);
+}
+
+FILE* open_file(const char* name, const char* mode) {
+    FILE* file = std::fopen(name, mode);
+    if (file) return file;
+    std::fprintf(stderr, "slfp_main: cannot open %s\n", name);
+    std::exit(2);
+}
+
+// one cycle; what the core says of it is read before the clock rises
+void cycle() {
+    core->eval();
+    if (core->out_valid)
+        std::fprintf(spikes, "%0*llx\n", (SLFP_LANES + 3) / 4, static_cast<unsigned long long>(core->out_spikes));
+    core->clk = 1;
+    core->eval();
+    core->clk = 0;
+}
+
+void show(long sample) {
+    core->in_we = 1;
+    for (long k = 0; k < words; ++k) {
+        unsigned long long word;
+        if (std::fscanf(inputs, "%llx", &word) != 1) {
+            std::fprintf(stderr, "slfp_main: inputs.hex ends within sample %ld\n", sample);
+            std::exit(2);
+        }
+        core->in_addr = k;
+        core->in_data = word;
+        cycle();
+    }
+    core->in_we = 0;
+    core->go = 1;
+    cycle();
+    core->go = 0;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+    samples = argument(count, values, "+samples=");
+    steps = argument(count, values, "+steps=");
+    words = argument(count, values, "+words=");
+    inputs = open_file("inputs.hex", "r");
+    spikes = open_file("spikes.hex", "w");
+    times = open_file("cycles.txt", "w");
+    core = new Vslfp_core;
+    core->clk = core->go = core->in_we = 0;
+    core->steps = steps;
+    core->rst = 1;
+    cycle();
+    core->rst = 0;
+    for (long sample = 0; sample < samples; ++sample) {
+        while (!core->idle) cycle();
+        show(sample);
+        while (!core->done) {
+            if (core->waiting)
+                show(sample);
+            else
+                cycle();
+        }
+        std::fprintf(times, "%u\n", static_cast<unsigned>(core->cycles));
+    }
+    core->final();
+    delete core;
+    return std::fclose(spikes) || std::fclose(times) ? 2 : 0;
+}

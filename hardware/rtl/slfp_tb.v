@@ -1,0 +1,75 @@
+// Test bench: shows the samples of inputs.hex to the core; writes spikes.hex, one word a line, and cycles.txt, one line
+// for each sample.
+//
+// +samples=N +steps=T +words=K: K is the number of words of a sample's image, or of one step of input spikes.
+`include "parameters.vh"
+
+module slfp_tb;
+    localparam LANES = `SLFP_LANES;
+    localparam IN_BITS = `SLFP_ANALOGUE != 0 && LANES < 8 ? 8 : LANES;
+    localparam ADDR = `SLFP_ADDR;
+
+    reg clk = 0, rst = 1, go = 0, in_we = 0;
+    reg [15:0] steps;
+    reg [ADDR-1:0] in_addr;
+    reg [IN_BITS-1:0] in_data;
+    wire idle, waiting, out_valid, done;
+    wire [LANES-1:0] out_spikes;
+    wire [31:0] cycles;
+    integer inputs, spikes, times, samples, count, words, sample, k, found;
+
+    slfp_core core (
+        .clk(clk), .rst(rst), .go(go), .steps(steps), .in_we(in_we), .in_addr(in_addr), .in_data(in_data),
+        .idle(idle), .waiting(waiting), .out_valid(out_valid), .out_spikes(out_spikes), .done(done), .cycles(cycles)
+    );
+
+    always #1 clk = !clk;
+
+    always @(posedge clk) if (out_valid) $fdisplay(spikes, "%h", out_spikes);
+
+    // inputs change while the clock falls
+    task show;
+        begin
+            for (k = 0; k < words; k = k + 1) begin
+                found = $fscanf(inputs, "%h", in_data);
+                if (found != 1) begin
+                    $display("slfp_tb: inputs.hex ends within sample %0d", sample);
+                    $finish;
+                end
+                in_addr = k;
+                in_we = 1;
+                @(negedge clk);
+            end
+            in_we = 0;
+            go = 1;
+            @(negedge clk);
+            go = 0;
+        end
+    endtask
+
+    initial begin
+        if (!$value$plusargs("samples=%d", samples) || !$value$plusargs("steps=%d", count)
+            || !$value$plusargs("words=%d", words)) begin
+            $display("slfp_tb: +samples, +steps and +words are needed");
+            $finish;
+        end
+        steps = count;
+        inputs = $fopen("inputs.hex", "r");
+        spikes = $fopen("spikes.hex", "w");
+        times = $fopen("cycles.txt", "w");
+        repeat (2) @(negedge clk);
+        rst = 0;
+        for (sample = 0; sample < samples; sample = sample + 1) begin
+            while (!idle) @(negedge clk);
+            show;
+            while (!done) begin
+                if (waiting) show;
+                else @(negedge clk);
+            end
+            $fdisplay(times, "%0d", cycles);
+        end
+        $fclose(spikes);
+        $fclose(times);
+        $finish;
+    end
+endmodule

@@ -1,0 +1,47 @@
+/* Replays the golden run of golden.h and prints how many spikes of each layer differ; exits with 1 if any does. */
+#include <stdio.h>
+
+#include "golden.h"
+#include "network.h"
+
+static network_memory memory;
+static slfp_state state;
+
+int main(void)
+{
+    /* different bits and spikes by layer */
+    static size_t different[NETWORK_LAYERS], spikes[NETWORK_LAYERS];
+    const uint8_t *inputs = golden_inputs;
+    size_t sample, t, k, n, wrong = 0, all = 0;
+
+    for (sample = 0; sample < GOLDEN_SAMPLES; sample++) {
+        slfp_start(&state, &network, memory.words, memory.bytes);
+        for (t = 0; t < GOLDEN_STEPS; t++) {
+            slfp_step(&state, inputs);
+            if (!network.constant || t + 1 == GOLDEN_STEPS)
+                inputs += NETWORK_INPUTS;
+            for (k = 0; k < network.layers; k++) {
+                const uint8_t *found = slfp_spikes(&state, k), *expected = golden_spikes[k];
+                const size_t size = slfp_size(network.layer[k].out);
+                size_t bit = (sample * GOLDEN_STEPS + t) * size;
+                if (!expected)
+                    continue;
+                for (n = 0; n < size; n++, bit++) {
+                    const int golden = expected[bit / 8] >> (bit % 8) & 1;
+                    spikes[k] += (size_t)golden;
+                    different[k] += golden != found[n];
+                }
+            }
+        }
+    }
+    for (k = 0; k < network.layers; k++)
+        if (golden_spikes[k]) {
+            printf("layer %s: %lu spikes, %lu differ\n", network.layer[k].name, (unsigned long)spikes[k],
+                   (unsigned long)different[k]);
+            wrong += different[k];
+            all += spikes[k];
+        }
+    if (all == 0)
+        printf("there are no spikes to compare\n");
+    return wrong != 0 || all == 0;
+}

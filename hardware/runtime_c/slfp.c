@@ -1,0 +1,197 @@
+#include "slfp.h"
+
+#include <string.h>
+
+#define BLOCK 16
+
+size_t slfp_size(slfp_shape shape)
+{
+    return (size_t)shape.channels * shape.height * shape.width;
+}
+
+void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, uint8_t *bytes)
+{
+    const slfp_layer *layer = network->layer;
+    size_t spikes = 0, k;
+
+    for (k = 0; k < network->layers; k++)
+        spikes += slfp_size(layer[k].out);
+    state->network = network;
+    state->membranes = words;
+    state->sums = words + network->neurons;
+    state->kept = state->sums + network->largest;
+    state->spikes = bytes;
+    state->running = 0;
+    memset(state->membranes, 0, network->neurons * sizeof *state->membranes);
+    memset(state->spikes, 0, spikes);
+}
+
+/* sums += value * weights; in blocks of constant size, which compilers turn into vector instructions at -O2 too */
+static void add(int32_t *restrict sums, const int8_t *restrict weights, size_t count, int32_t value)
+{
+    size_t k, low = 0;
+
+    if (value == 1) {
+        for (; low + BLOCK <= count; low += BLOCK)
+            for (k = 0; k < BLOCK; k++)
+                sums[low + k] += weights[low + k];
+        for (; low < count; low++)
+            sums[low] += weights[low];
+    } else {
+        for (; low < count; low++)
+            sums[low] += value * weights[low];
+    }
+}
+
+static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+{
+    const size_t outputs = layer->out.channels;
+    size_t k;
+
+    for (k = 0; k < layer->in.channels; k++)
+        if (inputs[k])
+            add(sums, layer->weight + k * outputs, outputs, inputs[k]);
+}
+
+/* The outputs low..high - 1, along one axis, that see the input at `place`. */
+typedef struct {
+    size_t low, high;
+} range;
+
+static range seen_by(const slfp_layer *layer, int axis, size_t place, size_t outputs)
+{
+    const size_t kernel = layer->kernel[axis], stride = layer->stride[axis], padded = place + layer->padding[axis];
+    range found;
+
+    found.low = padded < kernel ? 0 : (padded - kernel) / stride + 1;
+    found.high = padded / stride + 1;
+    if (found.high > outputs)
+        found.high = outputs;
+    return found;
+}
+
+static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+{
+    const size_t channels = layer->in.channels, outputs = layer->out.channels;
+    const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
+    const size_t kernel = (size_t)layer->kernel[0] * layer->kernel[1];
+    size_t c, y, x, i, j;
+
+    for (c = 0; c < channels; c++) {
+        const int8_t *taps = layer->weight + c * kernel * share;
+        int32_t *group = sums + c / per_group * share;
+        for (y = 0; y < layer->in.height; y++) {
+            const range rows = seen_by(layer, 0, y, layer->out.height);
+            for (x = 0; x < layer->in.width; x++) {
+                const int32_t value = *inputs++;
+                range columns;
+                if (!value)
+                    continue;
+                columns = seen_by(layer, 1, x, layer->out.width);
+                for (i = rows.low; i < rows.high; i++)
+                    for (j = columns.low; j < columns.high; j++) {
+                        const size_t a = y + layer->padding[0] - i * layer->stride[0];
+                        const size_t b = x + layer->padding[1] - j * layer->stride[1];
+                        add(group + (i * layer->out.width + j) * outputs, taps + (a * layer->kernel[1] + b) * share,
+                            share, value);
+                    }
+            }
+        }
+    }
+}
+
+/* sums = weights x inputs + bias */
+static void multiply(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+{
+    const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
+    size_t k;
+
+    for (k = 0; k < places; k++)
+        memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
+    if (layer->kind == SLFP_DENSE)
+        add_dense(layer, inputs, sums);
+    else
+        add_conv(layer, inputs, sums);
+}
+
+/* One step of a layer's neurons; `spikes` holds those of the step before. */
+static void fire(const slfp_layer *layer, const int32_t *restrict sums, int32_t *restrict membranes,
+                 uint8_t *restrict spikes)
+{
+    const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
+    const uint32_t kept = (1u << SLFP_DECAY_BITS) - layer->decay;
+    const int32_t unit = (int32_t)1 << layer->frac_bits;
+    /* what a spike takes: of the next step before it is compared, of this step afterwards */
+    const int32_t before = layer->reset == SLFP_SUBTRACT, after = layer->reset == SLFP_SUBTRACT_DECAYED;
+    const int32_t stays = layer->reset != SLFP_ZERO;
+    size_t place, o;
+
+    for (place = 0; place < places; place++)
+        for (o = 0; o < outputs; o++) {
+            uint8_t *spike = spikes + o * places + place;
+            const int32_t old = *membranes, bound = layer->theta[o] * unit;
+            const uint32_t size = (uint32_t)(old < 0 ? -old : old);
+            /* size * kept needs 36 bits: in two parts that need 32 */
+            const int32_t leaked = (int32_t)((size >> SLFP_DECAY_BITS) * kept +
+                                             ((size & ((1u << SLFP_DECAY_BITS) - 1)) * kept >> SLFP_DECAY_BITS));
+            int32_t value = (old < 0 ? -leaked : leaked) + *sums++ * unit - bound * (before & *spike), fired;
+            value = value > SLFP_MEMBRANE_MAX ? SLFP_MEMBRANE_MAX : value;
+            value = value < -SLFP_MEMBRANE_MAX ? -SLFP_MEMBRANE_MAX : value;
+            fired = value > bound;
+            *spike = (uint8_t)fired;
+            *membranes++ = (value - bound * (after & fired)) * (stays | !fired);
+        }
+}
+
+static void pool(const slfp_layer *layer, const uint8_t *inputs, uint8_t *spikes)
+{
+    size_t c, y, x, i, j;
+
+    for (c = 0; c < layer->out.channels; c++)
+        for (y = 0; y < layer->out.height; y++)
+            for (x = 0; x < layer->out.width; x++) {
+                const uint8_t *corner =
+                    inputs + (c * layer->in.height + y * layer->stride[0]) * layer->in.width + x * layer->stride[1];
+                unsigned any = 0;
+                for (i = 0; i < layer->kernel[0]; i++)
+                    for (j = 0; j < layer->kernel[1]; j++)
+                        any |= corner[i * layer->in.width + j];
+                *spikes++ = (uint8_t)any;
+            }
+}
+
+void slfp_step(slfp_state *state, const uint8_t *inputs)
+{
+    const slfp_network *network = state->network;
+    int32_t *membranes = state->membranes;
+    uint8_t *spikes = state->spikes;
+    size_t k;
+
+    for (k = 0; k < network->layers; k++) {
+        const slfp_layer *layer = network->layer + k;
+        const size_t size = slfp_size(layer->out);
+        if (layer->kind == SLFP_MAX_POOL) {
+            pool(layer, inputs, spikes);
+        } else {
+            const int keep = network->constant && k == network->first;
+            int32_t *sums = keep ? state->kept : state->sums;
+            if (!keep || !state->running)
+                multiply(layer, inputs, sums);
+            fire(layer, sums, membranes, spikes);
+            membranes += size;
+        }
+        inputs = spikes;
+        spikes += size;
+    }
+    state->running = 1;
+}
+
+const uint8_t *slfp_spikes(const slfp_state *state, size_t layer)
+{
+    const uint8_t *spikes = state->spikes;
+    size_t k;
+
+    for (k = 0; k < layer; k++)
+        spikes += slfp_size(state->network->layer[k].out);
+    return spikes;
+}

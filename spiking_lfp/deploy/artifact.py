@@ -1,0 +1,565 @@
+"""The file of an integer network: HDF5, complete, checked, read without executing anything and without torch.
+
+Any HDF5 library from version 1.10 on reads it. Numbers are little-endian, arrays in C order, texts UTF-8 of fixed
+length, padded with zeros. "Attribute" and "data set" are HDF5's words; k counts layers from 000, in the order in which
+they run. Whatever else a file holds is left alone.
+
+Attributes of the root:
+
+    format       text                  "spiking_lfp integer network"
+    schema       int64 ()              1, the version of this description
+    encoder      text                  "constant": integers 0..levels, the same in every step; "spikes": 0 or 1
+    levels       int64 ()              the largest input value; an image's real value 1 is `levels`; 1 for spikes
+    steps        int64 ()              T, time steps of one inference
+    class_names  text [classes]        one for each output
+    notes        text                  a JSON object of texts: what is worth knowing of the network's making
+    checksum     text                  SHA-256 of the content, 64 hexadecimal digits; see below
+
+Attributes of the group /layers/k:
+
+    kind         text                  "dense", "conv", "max_pool" or "flatten"
+    name         text                  the layer's path in the network it came from, not empty
+    in_shape     int64 [axes]          the shape of one sample's input: features, or channels, height, width
+
+and of those with neurons, "dense" and "conv":
+
+    decay        int64 ()              0..4095; the membrane loses decay / 4096 each step
+    frac_bits    int64 ()              bits of the membrane below one weight unit
+    reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"
+    leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign
+    bits         int64 ()              of the weights, 2..8; they lie in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
+
+and of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
+and of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns.
+
+Data sets of the group /layers/k of layers with neurons, for O outputs (neurons or channels):
+
+    weight       int8 [O, I]           dense; a convolution's is [O, channels / groups, kernel rows, kernel columns]
+    bias         int32 [O]             in weight units, added in every step
+    scale        float64 [O]           the real weight is scale * weight
+    theta        int32 [O]             the threshold, in weight units
+
+Data sets of a golden run of N samples, if there is a group /golden:
+
+    /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
+    /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
+
+The checksum is the SHA-256 of records in the order of this page: root attributes without the checksum, then layer by
+layer its attributes, data sets, attributes of its kind only, then inputs and spikes. A record is the line
+
+    PATH TYPE SHAPE "\\n"
+
+in ASCII, for example `/layers/000/bias <i4 10` or `/layers/000/weight |i1 10x784`, followed by the bytes of the value.
+TYPE is NumPy's word for it or `utf8`; SHAPE is empty for single numbers, and the number of bytes for texts. The class
+names are one record each, `/class_names/0` and so on. So compression and layout of the file do not matter.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+import h5py
+import numpy as np
+
+from spiking_lfp.deploy.model import (
+    INTEGER_RESETS,
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    GoldenRun,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Shape,
+    Spiking,
+)
+from spiking_lfp.errors import ExportError
+
+FORMAT = "spiking_lfp integer network"
+SCHEMA = 1
+LEAK = "mul12_trunc"
+
+# beyond these a file is damaged or made to exhaust memory
+_LARGEST_FILE = 2**32
+_LARGEST_ARRAY = 2**31
+_LARGEST_TEXT = 2**24
+_LARGEST_NUMBER = 2**31 - 1
+_MOST_LAYERS = 1000
+# gzip cannot shrink more than this
+_LARGEST_RATIO = 1040
+# gzip, shuffle, Fletcher's checksum: others would be loaded from plug-ins
+_FILTERS = {1, 2, 3}
+
+Value = str | int | tuple[str, ...] | tuple[int, ...] | Array
+
+
+def save_network(network: IntegerNetwork, path: Path) -> None:
+    """Write a network, and its golden run if it has one, to one file: whole, or not at all.
+
+    The same network gives the same bytes.
+
+    Args:
+        network: what to write.
+        path: of the file, which is replaced if it is there; by custom `NAME.h5`.
+
+    Raises:
+        ExportError: if the network does not fit together, or the file cannot be written.
+    """
+    _check(network)
+    if path.is_dir():
+        raise ExportError(f"cannot write {path}: it is a folder, name a file")
+    _write(path, _image(network))
+
+
+def load_network(path: Path) -> IntegerNetwork:
+    """Read a file of `save_network`, and check everything in it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ExportError: if there is no such file, or it is foreign, damaged, of another schema, or does not fit together.
+    """
+    content = _content(path)
+    try:
+        with h5py.File.in_memory(content) as file:
+            network = _Reader(path, file).network()
+    except ExportError:
+        raise
+    # whatever HDF5, NumPy and JSON say of damaged files
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
+        raise ExportError(f"{path} is damaged ({_words(error)}): {_ADVICE}") from error
+    except MemoryError as error:
+        raise ExportError(f"{path} holds more than fits into memory: {_ADVICE}") from error
+    try:
+        _check(network)
+    except ExportError as error:
+        raise ExportError(f"{path} holds a network that does not fit together: {error}") from None
+    return network
+
+
+def checksum(network: IntegerNetwork) -> str:
+    """Return the SHA-256 of all content, in the order that the head of this module defines, as 64 digits."""
+    digest = hashlib.sha256()
+    for where, value in _records(network):
+        if isinstance(value, tuple) and value and isinstance(value[0], str):
+            records: list[tuple[str, Value]] = [(f"{where}/{k}", name) for k, name in enumerate(value)]
+        else:
+            records = [(where, value)]
+        for name, each in records:
+            if isinstance(each, str):
+                content = each.encode()
+                kind, shape = "utf8", str(len(content))
+            else:
+                array = np.asarray(each, None if isinstance(each, np.ndarray) else np.int64)
+                array = array.astype(array.dtype.newbyteorder("<"))
+                kind, shape, content = array.dtype.str, "x".join(map(str, array.shape)), array.tobytes()
+            digest.update(f"{name} {kind} {shape}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
+    """Yield everything but the checksum, by path: arrays become data sets, the rest attributes."""
+    yield "/format", FORMAT
+    yield "/schema", SCHEMA
+    yield "/encoder", network.encoder
+    yield "/levels", int(network.levels)
+    yield "/steps", int(network.steps)
+    yield "/class_names", network.class_names
+    yield "/notes", json.dumps(network.notes, sort_keys=True, ensure_ascii=False)
+    for k, layer in enumerate(network.layers):
+        at = f"/layers/{k:03d}/"
+        yield at + "kind", layer.kind
+        yield at + "name", layer.name
+        yield at + "in_shape", _numbers(layer.in_shape)
+        if isinstance(layer, Spiking):
+            yield at + "decay", int(layer.decay)
+            yield at + "frac_bits", int(layer.frac_bits)
+            yield at + "reset", layer.reset
+            yield at + "leak", LEAK
+            yield at + "bits", int(layer.bits)
+            for name in ("weight", "bias", "scale", "theta"):
+                yield at + name, getattr(layer, name)
+        if isinstance(layer, Conv):
+            yield at + "kernel", _numbers(layer.kernel)
+            yield at + "stride", _numbers(layer.stride)
+            yield at + "padding", _numbers(layer.padding)
+            yield at + "groups", int(layer.groups)
+        if isinstance(layer, MaxPool):
+            yield at + "kernel", int(layer.kernel)
+            yield at + "stride", int(layer.stride)
+    if network.golden is not None:
+        yield "/golden/inputs", network.golden.inputs
+        for k, layer in enumerate(network.layers):
+            if isinstance(layer, Spiking):
+                yield f"/golden/spikes/{k:03d}", network.golden.spikes[layer.name]
+
+
+def _numbers(values: Sequence[int]) -> tuple[int, ...]:
+    return tuple(map(int, values))
+
+
+def _check(network: IntegerNetwork) -> None:
+    """Raise an ExportError for what `IntegerNetwork.check` refuses, what files cannot hold, or a wrong golden run."""
+    network.check()
+    if len(network.layers) > _MOST_LAYERS:
+        raise ExportError(f"the network has {len(network.layers)} layers, a file holds {_MOST_LAYERS} at most")
+    texts = [*network.class_names, *network.notes, *network.notes.values(), *(layer.name for layer in network.layers)]
+    for text in texts:
+        if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ExportError(f"names and notes must be texts without zero characters, found {text!r}")
+        if len(text) > _LARGEST_TEXT // 8:
+            raise ExportError(f"a name or note has {len(text)} characters, a file holds {_LARGEST_TEXT // 8} at most")
+    for layer in network.layers:
+        if not layer.name:
+            raise ExportError("a layer has no name: give each one its path in the network")
+        if max(prod(layer.in_shape), prod(layer.out_shape)) > _LARGEST_NUMBER:
+            raise ExportError(
+                f"layer {layer.name}: {list(layer.in_shape)} to {list(layer.out_shape)} is more than a file holds"
+            )
+    if network.steps > _LARGEST_NUMBER:
+        raise ExportError(f"the network runs {network.steps} steps, a file holds {_LARGEST_NUMBER} at most")
+    if network.golden is not None:
+        _check_golden(network, network.golden)
+
+
+def _check_golden(network: IntegerNetwork, golden: GoldenRun) -> None:
+    """Raise an ExportError if shapes or values of the golden run do not fit the network's layers."""
+    lead = 1 if network.encoder == "constant" else 2
+    inputs = golden.inputs
+    if inputs.dtype != np.uint8 or inputs.shape[lead:] != network.in_shape or inputs.ndim < lead or 0 in inputs.shape:
+        layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
+        raise ExportError(
+            f"golden run: inputs are {inputs.dtype} {list(inputs.shape)}, expected uint8 {layout} of samples "
+            f"{list(network.in_shape)}"
+        )
+    if inputs.max() > network.levels:
+        raise ExportError(f"golden run: an input is {inputs.max()}, expected 0..{network.levels}")
+    names = [layer.name for layer in network.spiking]
+    if set(golden.spikes) != set(names):
+        raise ExportError(f"golden run: has spikes of {sorted(golden.spikes)}, expected of the layers {sorted(names)}")
+    leading = _golden_shape(network, inputs.shape)
+    for layer in network.spiking:
+        spikes, expected = golden.spikes[layer.name], (*leading, *layer.out_shape)
+        if spikes.dtype != np.uint8 or spikes.shape != expected:
+            raise ExportError(
+                f"golden run, layer {layer.name}: spikes are {spikes.dtype} {list(spikes.shape)}, expected uint8 "
+                f"{list(expected)}"
+            )
+        if spikes.max() > 1:
+            raise ExportError(f"golden run, layer {layer.name}: a spike is {spikes.max()}, expected 0 or 1")
+
+
+def _golden_shape(network: IntegerNetwork, inputs: Shape) -> tuple[int, int]:
+    """Return (T, N) of the spikes of a golden run with inputs of this shape."""
+    return (network.steps, inputs[0]) if network.encoder == "constant" else (inputs[0], inputs[1])
+
+
+# writing
+
+
+def _image(network: IntegerNetwork) -> bytes:
+    """Return the bytes of the file."""
+    # from version 1.10 of the format on, HDF5's own structures have checksums too
+    with h5py.File.in_memory(libver=("v110", "v110")) as file:
+        for where, value in [*_records(network), ("/checksum", checksum(network))]:
+            folder, _, name = where.rpartition("/")
+            if isinstance(value, np.ndarray):
+                packed = {"compression": "gzip"} if folder == "/golden/spikes" else {}
+                little = value.dtype.newbyteorder("<")
+                file.create_dataset(where, data=value.astype(little), dtype=little, track_times=False, **packed)
+                continue
+            attributes = _group(file, folder).attrs
+            if isinstance(value, str):
+                text = value.encode()
+                attributes.create(name, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
+            elif isinstance(value, tuple) and value and isinstance(value[0], str):
+                texts = [str(each).encode() for each in value]
+                longest = max(1, *map(len, texts))
+                attributes.create(name, np.array(texts, f"S{longest}"), dtype=h5py.string_dtype("utf-8", longest))
+            else:
+                attributes.create(name, np.array(value, "<i8"), dtype="<i8")
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def _group(file: h5py.File, where: str) -> h5py.Group:
+    return file.require_group(where) if where else file
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under a temporary name, to disk, then rename; leave nothing behind on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise ExportError(
+                f"cannot write {path}: {_words(error)}; name a file in a folder that is there and can be written"
+            ) from error
+        raise
+
+
+# reading
+
+_ADVICE = "take an undamaged copy of the file, or export the network again"
+
+
+def _content(path: Path) -> bytes:
+    """Return the file's bytes, if it may be an HDF5 file."""
+    try:
+        if path.is_dir():
+            raise ExportError(f"cannot read {path}: it is a folder, name the file of an exported network")
+        if path.exists() and not path.is_file():
+            raise ExportError(f"cannot read {path}: it is no ordinary file, name the file of an exported network")
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise ExportError(f"{path} has {size} bytes, expected {_LARGEST_FILE} at most: it is no exported network")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ExportError(f"there is no file {path}: name the file of an exported network") from None
+    except (OSError, ValueError) as error:
+        raise ExportError(f"cannot read {path}: {_words(error)}; name the file of an exported network") from error
+    if not content:
+        raise ExportError(f"{path} is empty, expected the HDF5 file of an exported network: {_ADVICE}")
+    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise ExportError(f"{path} is no HDF5 file, expected that of an exported network: name another file")
+    return content
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says, in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join((text or type(error).__name__).split())[:200]
+
+
+class _Reader:
+    """Reads fields one by one, each with the type and size that it must have."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self.file = path, file
+
+    def refuse(self, where: str, found: str, expected: str) -> NoReturn:
+        """Say what is wrong with a field."""
+        raise ExportError(f"{self.path}: {where} is {found}, expected {expected}: {_ADVICE}")
+
+    def network(self) -> IntegerNetwork:
+        """Read everything and compare the checksum."""
+        root = self.file
+        if "format" not in root.attrs:
+            raise ExportError(
+                f"{self.path} is an HDF5 file of another kind: it has no attribute format, expected {FORMAT!r}"
+            )
+        found = self.text(root, "format")
+        if found != FORMAT:
+            raise ExportError(f"{self.path} is an HDF5 file of another kind: its format is {found!r}, not {FORMAT!r}")
+        schema = self.number(root, "schema")
+        if schema != SCHEMA:
+            raise ExportError(
+                f"{self.path} has schema {schema}, this version reads schema {SCHEMA}: export the network again, or "
+                "install the version of spiking_lfp that wrote it"
+            )
+        encoder = self.text(root, "encoder")
+        if encoder not in ("constant", "spikes"):
+            self.refuse("/encoder", repr(encoder), "constant or spikes")
+        network = IntegerNetwork(
+            self.layers(),
+            cast(Literal["constant", "spikes"], encoder),
+            self.number(root, "levels"),
+            self.number(root, "steps"),
+            self.texts(root, "class_names"),
+            notes=self.notes(),
+        )
+        # the sizes of a golden run follow from the layers, so these must be in order before it is read
+        try:
+            _check(network)
+        except ExportError as error:
+            raise ExportError(f"{self.path} holds a network that does not fit together: {error}") from None
+        if "golden" in root:
+            network = IntegerNetwork(**{**vars(network), "golden": self.golden(network)})
+        expected, computed = self.text(root, "checksum"), checksum(network)
+        if computed != expected:
+            raise ExportError(
+                f"{self.path} is damaged: its content has checksum {computed[:16]}..., expected {expected[:16]}...: "
+                f"{_ADVICE}"
+            )
+        return network
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Read all layers."""
+        folder = self.group(self.file, "layers")
+        if not 1 <= len(folder) <= _MOST_LAYERS:
+            self.refuse("/layers", f"a group of {len(folder)}", f"1..{_MOST_LAYERS} layers")
+        return tuple(self.layer(self.group(folder, f"{k:03d}")) for k in range(len(folder)))
+
+    def layer(self, at: h5py.Group) -> Layer:
+        """Read one layer."""
+        kind, name, in_shape = self.text(at, "kind"), self.text(at, "name"), self.numbers(at, "in_shape")
+        if not 1 <= len(in_shape) <= 8 or prod(in_shape) > _LARGEST_NUMBER:
+            self.refuse(f"{at.name}/in_shape", str(list(in_shape)), f"1..8 sides, {_LARGEST_NUMBER} values at most")
+        if kind == "flatten":
+            return Flatten(name, in_shape)
+        if kind == "max_pool":
+            return MaxPool(name, in_shape, self.number(at, "kernel"), self.number(at, "stride"))
+        if kind not in ("dense", "conv"):
+            self.refuse(f"{at.name}/kind", repr(kind), "dense, conv, max_pool or flatten")
+        leak = self.text(at, "leak")
+        if leak != LEAK:
+            self.refuse(f"{at.name}/leak", repr(leak), repr(LEAK))
+        reset = self.text(at, "reset")
+        if reset not in INTEGER_RESETS:
+            self.refuse(f"{at.name}/reset", repr(reset), ", ".join(INTEGER_RESETS))
+        weight = self.array(at, "weight", "<i1", (None,) * (2 if kind == "dense" else 4)).astype(np.int8)
+        outputs = len(weight)
+        fields: dict[str, Any] = {
+            "name": name,
+            "in_shape": in_shape,
+            "weight": weight,
+            "bias": self.array(at, "bias", "<i4", (outputs,)).astype(np.int32),
+            "scale": self.array(at, "scale", "<f8", (outputs,)).astype(np.float64),
+            "theta": self.array(at, "theta", "<i4", (outputs,)).astype(np.int32),
+            "decay": self.number(at, "decay"),
+            "frac_bits": self.number(at, "frac_bits"),
+            "reset": reset,
+            "bits": self.number(at, "bits"),
+        }
+        if kind == "dense":
+            return Dense(**fields)
+        kernel = self.numbers(at, "kernel", 2)
+        if kernel != weight.shape[2:]:
+            self.refuse(f"{at.name}/kernel", str(list(kernel)), f"{list(weight.shape[2:])} as the weights have it")
+        stride, padding = self.numbers(at, "stride", 2), self.numbers(at, "padding", 2)
+        return Conv(
+            **fields,
+            stride=(stride[0], stride[1]),
+            padding=(padding[0], padding[1]),
+            groups=self.number(at, "groups"),
+        )
+
+    def golden(self, network: IntegerNetwork) -> GoldenRun:
+        """Read the golden run."""
+        at = self.group(self.file, "golden")
+        lead = 1 if network.encoder == "constant" else 2
+        inputs = self.array(at, "inputs", "|u1", (*(None,) * lead, *network.in_shape))
+        leading = _golden_shape(network, inputs.shape)
+        folder = self.group(at, "spikes")
+        spikes = {
+            layer.name: self.array(folder, f"{k:03d}", "|u1", (*leading, *layer.out_shape))
+            for k, layer in enumerate(network.layers)
+            if isinstance(layer, Spiking)
+        }
+        return GoldenRun(inputs, spikes)
+
+    def notes(self) -> dict[str, str]:
+        """Read the notes."""
+        try:
+            notes = json.loads(self.text(self.file, "notes"))
+        except (ValueError, RecursionError) as error:
+            self.refuse("/notes", f"no JSON ({_words(error)})", "a JSON object of texts")
+        if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
+            self.refuse("/notes", f"a JSON {type(notes).__name__}", "a JSON object of texts")
+        return notes
+
+    def member(self, folder: h5py.Group, name: str, kind: type[Any], word: str) -> Any:
+        """Return a group or data set that is really there, not behind a link to somewhere else."""
+        where = f"{folder.name.rstrip('/')}/{name}"
+        link = folder.get(name, getlink=True) if name in folder or name in list(folder) else None
+        if link is None:
+            self.refuse(where, "missing", word)
+        if not isinstance(link, h5py.HardLink):
+            self.refuse(where, f"a link to somewhere else ({type(link).__name__})", word)
+        found = folder[name]
+        if not isinstance(found, kind):
+            self.refuse(where, f"a {type(found).__name__.lower()}", word)
+        return found
+
+    def group(self, folder: h5py.Group, name: str) -> h5py.Group:
+        """Return a group in a group."""
+        return self.member(folder, name, h5py.Group, "a group")
+
+    def array(self, folder: h5py.Group, name: str, dtype: str, shape: tuple[int | None, ...]) -> Array:
+        """Read a data set of this type and shape; None is any number."""
+        wanted = np.dtype(dtype)
+        expected = f"{wanted.name} [{', '.join('any' if side is None else str(side) for side in shape)}]"
+        data = self.member(folder, name, h5py.Dataset, f"a data set {expected}")
+        where = data.name
+        fits = (
+            data.dtype == wanted
+            and data.shape is not None
+            and len(data.shape) == len(shape)
+            and all(want is None or want == side for side, want in zip(data.shape, shape, strict=True))
+        )
+        if not fits:
+            found = "without values" if data.shape is None else f"{data.dtype} {list(data.shape)}"
+            self.refuse(where, found, expected)
+        if data.is_virtual or data.external:
+            self.refuse(where, "stored in another file", "stored in this one")
+        plist = data.id.get_create_plist()
+        if not {plist.get_filter(k)[0] for k in range(plist.get_nfilters())} <= _FILTERS:
+            self.refuse(where, "compressed in an unknown way", "gzip or nothing")
+        size = prod(data.shape) * wanted.itemsize
+        if not 0 < size <= min(_LARGEST_ARRAY, data.id.get_storage_size() * _LARGEST_RATIO):
+            self.refuse(
+                where,
+                f"{size} bytes, {data.id.get_storage_size()} of them stored",
+                f"some, up to {_LARGEST_ARRAY}, all of them stored",
+            )
+        values: Array = data[()]
+        return values
+
+    def attribute(self, at: h5py.Group, name: str, kind: str, axes: int, expected: str) -> Any:
+        """Read an attribute of a kind of NumPy's types and so many axes."""
+        where = f"{at.name.rstrip('/')}/{name}"
+        if name not in at.attrs:
+            self.refuse(where, "missing", expected)
+        found = at.attrs.get_id(name)
+        if (
+            found.shape is None
+            or len(found.shape) != axes
+            or found.dtype.kind != kind
+            or (kind == "i" and found.dtype != np.dtype("<i8"))
+            or prod(found.shape) * found.dtype.itemsize > _LARGEST_TEXT * 8
+        ):
+            what = "without values" if found.shape is None else f"{found.dtype} {list(found.shape)}"
+            self.refuse(where, what, expected)
+        return at.attrs[name]
+
+    def text(self, at: h5py.Group, name: str) -> str:
+        """Read a text."""
+        return bytes(self.attribute(at, name, "S", 0, "a text of fixed length")).decode()
+
+    def texts(self, at: h5py.Group, name: str) -> tuple[str, ...]:
+        """Read a list of texts."""
+        return tuple(bytes(each).decode() for each in self.attribute(at, name, "S", 1, "a list of texts"))
+
+    def number(self, at: h5py.Group, name: str) -> int:
+        """Read an integer."""
+        return self.in_range(at, name, [int(self.attribute(at, name, "i", 0, "an integer, int64"))])[0]
+
+    def numbers(self, at: h5py.Group, name: str, count: int | None = None) -> tuple[int, ...]:
+        """Read integers, `count` of them if it is given."""
+        expected = f"{'' if count is None else f'{count} '}integers, int64"
+        values = self.in_range(at, name, [int(each) for each in self.attribute(at, name, "i", 1, expected)])
+        if count is not None and len(values) != count:
+            self.refuse(f"{at.name}/{name}", f"{len(values)} integers", expected)
+        return values
+
+    def in_range(self, at: h5py.Group, name: str, values: list[int]) -> tuple[int, ...]:
+        """Return numbers that no honest file exceeds."""
+        if not all(0 <= value <= _LARGEST_NUMBER for value in values):
+            self.refuse(f"{at.name.rstrip('/')}/{name}", str(values), f"0..{_LARGEST_NUMBER}")
+        return tuple(values)

@@ -1,0 +1,101 @@
+"""The C99 runtime, compiled here: exported, built and fed as anybody else would."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from spiking_lfp.deploy.formats.c import write_c
+from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.simulator import check_inputs
+from spiking_lfp.errors import ExportError
+
+
+@dataclass(frozen=True)
+class CRuntime:
+    """Runs networks in C.
+
+    Attributes:
+        flags: for the compiler.
+    """
+
+    flags: tuple[str, ...] = ("-O2",)
+
+    def missing(self) -> str | None:
+        """Ask for a C compiler if there is none."""
+        if compiler() is None:
+            return "a C compiler is needed: cc, gcc, or the command that the environment variable CC names"
+        return None
+
+    def refusal(self, network: IntegerNetwork) -> str | None:
+        """Refuse nothing: every valid network runs."""
+        return None
+
+    def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
+        """Export, compile, run, and return the spikes of every spiking layer.
+
+        Args:
+            network: any valid one.
+            inputs: as `simulator.simulate` takes them.
+
+        Returns:
+            uint8 `[T, N, *out_shape]` by layer name.
+
+        Raises:
+            ExportError: if network or inputs are not valid, there is no compiler, or a tool fails.
+        """
+        inputs = check_inputs(network.check(), inputs).astype(np.uint8)
+        found = compiler()
+        if found is None:
+            raise ExportError(self.missing())
+        constant = network.encoder == "constant"
+        steps = network.steps if constant else len(inputs)
+        with TemporaryDirectory(prefix="spiking-lfp-") as temporary:
+            folder = Path(temporary)
+            write_c(network, folder)
+            _call([*found, "-std=c99", *self.flags, "-o", "run", "run.c", "slfp.c"], folder)
+            (folder / "inputs").write_bytes((inputs if constant else inputs.swapaxes(0, 1)).tobytes())
+            with (folder / "inputs").open("rb") as source, (folder / "spikes").open("wb") as sink:
+                _call([str(folder / "run"), str(steps)], folder, source.fileno(), sink.fileno())
+            return _spikes(network, folder / "spikes", inputs.shape[0 if constant else 1], steps)
+
+
+def compiler() -> list[str] | None:
+    """Return the words of the command that compiles C, or None if there is none."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for words in [named] if named else [["cc"], ["gcc"]]:
+        if shutil.which(words[0]) is not None:
+            return words
+    return None
+
+
+def _call(command: Sequence[str], folder: Path, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE) -> None:
+    done = subprocess.run(command, cwd=folder, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
+        raise ExportError(f"{Path(command[0]).name} failed with {done.returncode}: {' '.join(last) or 'no message'}")
+
+
+def _spikes(network: IntegerNetwork, file: Path, samples: int, steps: int) -> dict[str, Array]:
+    """Return the spikes that `run` wrote, by layer, from bytes `[N, T, neurons]`."""
+    neurons = sum(layer.neurons for layer in network.spiking)
+    if file.stat().st_size != samples * steps * neurons:
+        raise ExportError(f"the C runtime wrote {file.stat().st_size} spikes, expected {samples * steps * neurons}")
+    # not read as a whole: it is as large as the result
+    every = np.memmap(file, np.uint8, "r", shape=(samples, steps, neurons))
+    spikes: dict[str, Array] = {}
+    low = 0
+    for layer in network.spiking:
+        part = every[:, :, low : low + layer.neurons].swapaxes(0, 1)
+        spikes[layer.name] = np.array(part).reshape(steps, samples, *layer.out_shape)
+        low += layer.neurons
+    return spikes
+
+
+BACKENDS = {"c": CRuntime()}

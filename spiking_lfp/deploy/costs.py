@@ -1,0 +1,203 @@
+"""What an inference costs on hardware: events counted by the simulator, memory, and energy, which is an estimate.
+
+Energy is events times published figures of single operations. It leaves out clocks, leakage, the way between cores and
+input from outside, so it compares networks, but does not foretell what a chip draws. What is counted:
+
+45 nm, a plain digital core with memories of 8 kB whose words have 64 bits (Horowitz 2014):
+
+    synaptic operation    the weight's share of a word read, `bits / 64`; one addition
+    multiply-accumulate   likewise, and one 8-bit multiplication
+    neuron update         membrane read and written, 24 bits each, bias and threshold read, 32 bits each; a
+                          multiplication for the leak; 3 additions: current, comparison, reset
+
+Sums have 24 bits and count as 32; a write counts as a read.
+
+Loihi (Davies 2018): every synaptic operation at its least, and every neuron update as an active one. Loihi takes spikes
+only: the first layer has no figure if its inputs are analogue.
+"""
+
+from dataclasses import dataclass
+from math import fsum, nan
+from typing import NamedTuple
+
+from spiking_lfp.deploy.model import IntegerNetwork, Spiking
+from spiking_lfp.deploy.simulator import Outcome
+from spiking_lfp.errors import ExportError
+
+MEMBRANE_BITS = 24
+_WORD_BITS = 64
+
+_HOROWITZ = "M. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014: 45 nm, 0.9 V"
+_DAVIES = "M. Davies et al., Loihi: a neuromorphic manycore processor with on-chip learning, IEEE Micro 38(1), 2018"
+
+
+class Energy(NamedTuple):
+    """A published figure: what it is of, in picojoules, and where it is from."""
+
+    name: str
+    picojoules: float
+    source: str
+
+
+ADD = Energy("int32 addition", 0.1, _HOROWITZ)
+MULTIPLY_8 = Energy("int8 multiplication", 0.2, _HOROWITZ)
+MULTIPLY_32 = Energy("int32 multiplication", 3.1, _HOROWITZ)
+READ = Energy("64-bit word read from an 8 kB SRAM", 10.0, _HOROWITZ)
+LOIHI_SYNOP = Energy("synaptic operation on Loihi, at the least", 23.6, _DAVIES)
+LOIHI_UPDATE = Energy("active neuron update on Loihi", 81.0, _DAVIES)
+ENERGIES: tuple[Energy, ...] = (ADD, MULTIPLY_8, MULTIPLY_32, READ, LOIHI_SYNOP, LOIHI_UPDATE)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory that a layer needs, in bytes; parts of bytes count as whole ones.
+
+    Attributes:
+        weights: at the layer's `bits` each, packed.
+        biases: 4 bytes for each output.
+        thetas: likewise.
+        membranes: 24 bits for each neuron.
+    """
+
+    weights: int
+    biases: int
+    thetas: int
+    membranes: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.biases + self.thetas + self.membranes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a layer, or the whole network, costs for one inference, on average over the samples.
+
+    Attributes:
+        name: of the layer; "total" for all.
+        neurons: how many there are.
+        spikes: of its neurons.
+        synops: synaptic operations: spikes that come in times the synapses that each has, additions of a weight.
+        macs: multiply-accumulates in place of `synops`, where inputs are analogue: inputs that are not zero times their
+            synapses, in every step. The inputs stay, so hardware that keeps the sums needs those of one step only.
+        updates: neurons times steps.
+        sparsity: the share of `updates` without a spike, 0..1; nan if there were none.
+        footprint: memory.
+        energy_45nm: estimate in picojoules for a plain 45 nm core; see the head of this module.
+        energy_loihi: estimate in picojoules for Loihi; None for a layer that does not run there. The total leaves such
+            a layer out.
+    """
+
+    name: str
+    neurons: int
+    spikes: float
+    synops: float
+    macs: float
+    updates: float
+    sparsity: float
+    footprint: Footprint
+    energy_45nm: float
+    energy_loihi: float | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an inference costs, layer by layer.
+
+    Attributes:
+        layers: of every layer with neurons, in their order.
+        total: the sum.
+        samples: how many inferences were counted.
+    """
+
+    layers: tuple[Cost, ...]
+    total: Cost
+    samples: int
+
+
+def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
+    """Return what `network` costs for one inference, from what it did with samples.
+
+    Args:
+        network: what ran.
+        outcome: what `simulator.simulate` returned for it.
+
+    Raises:
+        ExportError: if the outcome is of another network, or of no samples.
+    """
+    samples = len(outcome.counts)
+    names = [layer.name for layer in network.spiking]
+    if samples < 1 or set(outcome.counters) != set(names):
+        raise ExportError(
+            f"an outcome of {samples} samples with layers {', '.join(outcome.counters) or 'none'} was given, expected "
+            f"one of layers {', '.join(names)}: simulate this network first"
+        )
+    lines = []
+    for layer, levels in network.with_levels():
+        if not isinstance(layer, Spiking):
+            continue
+        counted = outcome.counters[layer.name]
+        spikes, operations, updates = (count / samples for count in (counted.spikes, counted.synops, counted.updates))
+        synops, macs = (0.0, operations) if levels > 1 else (operations, 0.0)
+        lines.append(
+            Cost(
+                layer.name,
+                layer.neurons,
+                spikes,
+                synops,
+                macs,
+                updates,
+                _sparsity(spikes, updates),
+                footprint(layer),
+                _energy_45nm(layer, synops, macs, updates),
+                None if levels > 1 else synops * LOIHI_SYNOP.picojoules + updates * LOIHI_UPDATE.picojoules,
+            )
+        )
+    return Costs(tuple(lines), _total(lines), samples)
+
+
+def footprint(layer: Spiking) -> Footprint:
+    """Return the memory that a layer needs."""
+    return Footprint(
+        -(-layer.weight.size * layer.bits // 8),
+        4 * layer.outputs,
+        4 * layer.outputs,
+        layer.neurons * MEMBRANE_BITS // 8,
+    )
+
+
+def _total(lines: list[Cost]) -> Cost:
+    spikes, updates = fsum(line.spikes for line in lines), fsum(line.updates for line in lines)
+    on_loihi = [line.energy_loihi for line in lines if line.energy_loihi is not None]
+    return Cost(
+        "total",
+        sum(line.neurons for line in lines),
+        spikes,
+        fsum(line.synops for line in lines),
+        fsum(line.macs for line in lines),
+        updates,
+        _sparsity(spikes, updates),
+        Footprint(
+            sum(line.footprint.weights for line in lines),
+            sum(line.footprint.biases for line in lines),
+            sum(line.footprint.thetas for line in lines),
+            sum(line.footprint.membranes for line in lines),
+        ),
+        fsum(line.energy_45nm for line in lines),
+        fsum(on_loihi) if on_loihi else None,
+    )
+
+
+def _sparsity(spikes: float, updates: float) -> float:
+    return 1 - spikes / updates if updates else nan
+
+
+def _energy_45nm(layer: Spiking, synops: float, macs: float, updates: float) -> float:
+    weight = READ.picojoules * layer.bits / _WORD_BITS
+    state = READ.picojoules * (2 * MEMBRANE_BITS + 2 * 32) / _WORD_BITS
+    return (
+        (synops + macs) * (weight + ADD.picojoules)
+        + macs * MULTIPLY_8.picojoules
+        + updates * (state + MULTIPLY_32.picojoules + 3 * ADD.picojoules)
+    )

@@ -1,0 +1,215 @@
+"""A folder with C99 sources that holds a network, runs it and tests itself: `make test`."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, GoldenRun, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.errors import ExportError
+
+SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
+LINE = 24
+
+
+def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
+    """Write the runtime, `network.h`, and `golden.h` if the network has a golden run.
+
+    Args:
+        network: any valid one.
+        folder: made if missing; files of the same names are replaced, each whole or not at all.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExportError: if the network is not valid, or files cannot be read or written.
+    """
+    network.check()
+    sources = hardware_folder("runtime_c")
+    golden = folder / "golden.h"
+    try:
+        files = {name: (sources / name).read_bytes() for name in SOURCES}
+        files["network.h"] = _network_header(network).encode()
+        if network.golden is not None:
+            files[golden.name] = _golden_header(network, network.golden).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write(folder / name, content)
+        if network.golden is None:
+            # that of another network
+            golden.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
+    return [folder / name for name in files]
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _network_header(network: IntegerNetwork) -> str:
+    """Return `network.h`: arrays, the table of layers and the memory that they need."""
+    # a flattened array lies in memory as before
+    layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
+    first = network.spiking[0]
+    neurons = sum(layer.neurons for layer in network.spiking)
+    largest = max(layer.neurons for layer in network.spiking)
+    constant = network.encoder == "constant"
+    inputs = int(np.prod(network.in_shape))
+    arrays = [line for k, layer in enumerate(layers) if isinstance(layer, Spiking) for line in _arrays(k, layer)]
+    return _lines(
+        "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program. */",
+        "#ifndef NETWORK_H",
+        "#define NETWORK_H",
+        "",
+        '#include "slfp.h"',
+        "",
+        f"#define NETWORK_LAYERS {len(layers)}",
+        f"#define NETWORK_INPUTS {inputs}",
+        "",
+        "/* all memory that slfp_start asks for: membranes, sums and spikes */",
+        "typedef struct {",
+        f"    int32_t words[{neurons + largest + (first.neurons if constant else 0)}];",
+        f"    uint8_t bytes[{sum(int(np.prod(layer.out_shape)) for layer in layers)}];",
+        "} network_memory;",
+        "",
+        *arrays,
+        "static const char *const network_class_names[] = {",
+        *(f"    {_string(name)}," for name in network.class_names),
+        "};",
+        "",
+        "static const slfp_layer network_layers[NETWORK_LAYERS] = {",
+        *(line for k, layer in enumerate(layers) for line in _entry(k, layer)),
+        "};",
+        "",
+        "static const slfp_network network = {",
+        "    .layer = network_layers,",
+        "    .layers = NETWORK_LAYERS,",
+        f"    .first = {next(k for k, layer in enumerate(layers) if layer is first)},",
+        "    .inputs = NETWORK_INPUTS,",
+        f"    .neurons = {neurons},",
+        f"    .largest = {largest},",
+        f"    .steps = {network.steps},",
+        f"    .levels = {network.levels},",
+        f"    .constant = {int(constant)},",
+        "    .class_names = network_class_names,",
+        "};",
+        "",
+        "#endif",
+    )
+
+
+def _arrays(k: int, layer: Spiking) -> Iterator[str]:
+    """Yield the arrays of layer `k`; weights by input, see slfp.h."""
+    if isinstance(layer, Conv):
+        per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
+        taps = layer.weight.reshape(layer.groups, share, per_group, *layer.kernel)
+        weight = taps.transpose(0, 2, 3, 4, 1)
+    else:
+        weight = layer.weight.reshape(layer.outputs, -1).T
+    yield from _array("int8_t", f"weight_{k}", weight)
+    yield from _array("int32_t", f"bias_{k}", layer.bias)
+    yield from _array("int32_t", f"theta_{k}", layer.theta)
+
+
+def _entry(k: int, layer: Layer) -> Iterator[str]:
+    """Yield the lines of layer `k` in the table of layers."""
+    fields = {"name": _string(layer.name), "in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
+    if isinstance(layer, MaxPool):
+        fields |= {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
+    elif isinstance(layer, Spiking):
+        fields |= {
+            "weight": f"weight_{k}",
+            "bias": f"bias_{k}",
+            "theta": f"theta_{k}",
+            "reset": f"SLFP_{layer.reset.upper()}",
+            "decay": str(layer.decay),
+            "frac_bits": str(layer.frac_bits),
+        }
+        if isinstance(layer, Conv):
+            pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
+            fields |= {"kind": "SLFP_CONV", "groups": str(layer.groups)}
+            fields |= {what: _pair(*pair) for what, pair in pairs.items()}
+        else:
+            assert isinstance(layer, Dense)
+            fields |= {"kind": "SLFP_DENSE", "in": _shape((int(np.prod(layer.in_shape)),))}
+    yield "    {"
+    yield from (f"        .{field} = {value}," for field, value in fields.items())
+    yield "    },"
+
+
+def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
+    """Return `golden.h`: inputs as bytes, spikes as bits, both sample by sample."""
+    inputs = golden.inputs if network.encoder == "constant" else golden.inputs.swapaxes(0, 1)
+    samples = len(inputs)
+    steps = network.steps if network.encoder == "constant" else len(golden.inputs)
+    layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
+    arrays: list[str] = []
+    table = []
+    for k, layer in enumerate(layers):
+        if not isinstance(layer, Spiking):
+            table.append("NULL")
+            continue
+        spikes = golden.spikes.get(layer.name)
+        if spikes is None or spikes.shape != (steps, samples, *layer.out_shape):
+            raise ExportError(f"layer {layer.name}: the golden run has no spikes of it, or spikes of another shape")
+        table.append(f"golden_spikes_{k}")
+        arrays += _array("uint8_t", table[-1], np.packbits(spikes.swapaxes(0, 1).reshape(-1), bitorder="little"))
+    return _lines(
+        "/* Written by spiking_lfp: a golden run, what every layer must do with these inputs. */",
+        "#ifndef GOLDEN_H",
+        "#define GOLDEN_H",
+        "",
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "",
+        f"#define GOLDEN_SAMPLES {samples}",
+        f"#define GOLDEN_STEPS {steps}",
+        "",
+        "/* [samples][inputs] of images, [samples][steps][inputs] of spikes */",
+        *_array("uint8_t", "golden_inputs", inputs),
+        "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column) */",
+        *arrays,
+        f"static const uint8_t *const golden_spikes[{len(layers)}] = {{",
+        *(f"    {entry}," for entry in table),
+        "};",
+        "",
+        "#endif",
+    )
+
+
+def _array(kind: str, name: str, values: Array) -> Iterator[str]:
+    flat = values.reshape(-1).tolist()
+    yield f"static const {kind} {name}[{len(flat)}] = {{"
+    for low in range(0, len(flat), LINE):
+        yield "    " + ",".join(map(str, flat[low : low + LINE])) + ","
+    yield "};"
+    yield ""
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "{" + ", ".join(map(str, (*shape, 1, 1)[:3])) + "}"
+
+
+def _pair(height: int, width: int | None = None) -> str:
+    return f"{{{height}, {height if width is None else width}}}"
+
+
+def _string(text: str) -> str:
+    """Return a C string literal; what is no plain character of C is written in octal."""
+    plain = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.,:;+-*/=<>()[]{}!#%&|~^'")
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+
+
+def _lines(*lines: str) -> str:
+    return "".join(line + "\n" for line in lines)

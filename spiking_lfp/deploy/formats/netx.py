@@ -1,0 +1,183 @@
+"""netx networks: the HDF5 files of lava-dl, which Lava runs on Loihi and in its bit-accurate simulation.
+
+`/layer/<i>`, from 0, in the order in which they run; numbers are scalars, pairs are (rows, columns):
+
+    type                "input", "dense", "conv" or "flatten", a one-element array of 10 bytes
+    shape               of one sample's output, [features] or [channels, height, width]; not of "flatten"
+    weight              float32 holding integers, [out, in] or [out, in, kernel rows, kernel columns], as in torch
+    bias                float32 [out], integers in weight units, added in every step
+    inChannels, outChannels, groups, kernelSize, stride, padding, dilation      of "conv"
+    neuron/type         "CUBA": with iDecay = 4096 the current lives for one step
+    neuron/iDecay, vDecay, vThMant, refDelay, gradedSpike      4096, decay, theta, 1, False
+
+The neuron resets to zero, compares with vThMant << 6 and adds currents << 6: six fraction bits, one threshold per
+layer, spikes as inputs. Anything else is refused. In Lava each layer costs one step: layer l, from 1, fires l steps
+late. Its samples have the axes (width, height, channels), a leading "flatten" leaves flat samples in the order of
+ours.
+
+What lava-dl does not know is in attributes, which it does not read: of the root `format`, `encoder`, `levels`,
+`steps`, `class_names` and `notes` (JSON), of each layer `name` and `in_shape`, and of those with neurons `scale` and
+`bits`.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from spiking_lfp.deploy.model import FRAC_BITS, Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.errors import ExportError
+
+FORMAT = "spiking_lfp netx"
+
+
+def write_netx(network: IntegerNetwork, path: Path) -> None:
+    """Write an integer network as a netx file.
+
+    Args:
+        network: with reset "zero", six fraction bits, one theta per layer, no max pooling, and spikes as inputs.
+        path: of the file, which is replaced if it is there; by custom `NAME.net`.
+
+    Raises:
+        ExportError: with the layer's name and what netx cannot represent, or if the file cannot be written.
+    """
+    network.check()
+    for layer, levels in network.with_levels():
+        refusal = _refusal(layer, levels)
+        if refusal is not None:
+            raise ExportError(f"layer {layer.name}: {refusal}")
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with h5py.File(temporary, "w") as file:
+            _fill(file, network)
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise ExportError(
+                f"cannot write {path}: {error.strerror or error}; name a file in a folder that can be written"
+            ) from error
+        raise
+
+
+def read_netx(path: Path) -> IntegerNetwork:
+    """Read a file of `write_netx`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ExportError: if there is no such file, or it is someone else's, or damaged.
+    """
+    if not path.is_file():
+        raise ExportError(f"there is no file {path}: name a netx file that write_netx wrote")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise ExportError(
+                    f"{path} was not written by write_netx: files of others do not say the inputs and steps of a "
+                    "network; only those of write_netx are read"
+                )
+            return _network(file).check()
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise ExportError(f"{path} is damaged: {error}; write it again") from error
+
+
+def _refusal(layer: Layer, levels: int) -> str | None:
+    """Say what netx cannot represent in a layer."""
+    if isinstance(layer, MaxPool):
+        return "netx has no max pooling; use convolutions with a stride"
+    if not isinstance(layer, Spiking):
+        return None
+    if layer.reset != "zero":
+        return f"its reset is {layer.reset!r}, netx neurons reset to 'zero' only"
+    if layer.frac_bits != FRAC_BITS:
+        return f"its membrane has {layer.frac_bits} fraction bits, netx has {FRAC_BITS}"
+    if levels > 1:
+        return f"its inputs are 0..{levels}, netx layers take spikes; encode images as spikes"
+    if layer.theta.min() != layer.theta.max():
+        return f"its theta is {layer.theta.min()}..{layer.theta.max()}, netx has one threshold per layer"
+    return None
+
+
+def _fill(file: h5py.File, network: IntegerNetwork) -> None:
+    about = {"class_names": json.dumps(network.class_names), "notes": json.dumps(network.notes)}
+    about |= {"format": FORMAT, "encoder": network.encoder}
+    file.attrs.update({**about, "levels": network.levels, "steps": network.steps})
+    layers = file.create_group("layer")
+    first = layers.create_group("0")
+    first["type"] = _word("input")
+    first["shape"] = np.array(network.in_shape, np.int64)
+    # lava-dl flattens three axes only
+    kept = [layer for layer in network.layers if not isinstance(layer, Flatten) or len(layer.in_shape) == 3]
+    for i, layer in enumerate(kept, 1):
+        group = layers.create_group(f"{i}")
+        group.attrs.update({"name": layer.name, "in_shape": np.array(layer.in_shape, np.int64)})
+        group["type"] = _word(layer.kind)
+        if isinstance(layer, Spiking):
+            _fill_spiking(group, layer)
+
+
+def _fill_spiking(group: h5py.Group, layer: Spiking) -> None:
+    group.attrs.update({"scale": layer.scale, "bits": layer.bits})
+    group["shape"] = np.array(layer.out_shape, np.int64)
+    group["weight"] = layer.weight.astype(np.float32)
+    # currents are less than 2^17: float32 holds them
+    group["bias"] = layer.bias.astype(np.float32)
+    if isinstance(layer, Conv):
+        group["inChannels"], group["outChannels"], group["groups"] = layer.in_shape[0], layer.outputs, layer.groups
+        pairs = {"kernelSize": layer.kernel, "stride": layer.stride, "padding": layer.padding, "dilation": (1, 1)}
+        for name, pair in pairs.items():
+            group[name] = np.array(pair, np.int64)
+    neuron = group.create_group("neuron")
+    neuron["type"] = _word("CUBA")
+    neuron["gradedSpike"] = False
+    numbers = {"iDecay": 4096, "vDecay": layer.decay, "vThMant": int(layer.theta[0]), "refDelay": 1}
+    for name, number in numbers.items():
+        neuron[name] = number
+
+
+def _word(text: str) -> Array:
+    return np.array([text.encode("ascii")], "S10")
+
+
+def _network(file: h5py.File) -> IntegerNetwork:
+    about, groups = file.attrs, file["layer"]
+    layers = tuple(_layer(groups[f"{i}"]) for i in range(1, len(groups)))
+    encoder, levels, steps = str(about["encoder"]), int(about["levels"]), int(about["steps"])
+    names, notes = (json.loads(about[name]) for name in ("class_names", "notes"))
+    # check() knows the encoders
+    return IntegerNetwork(layers, encoder, levels, steps, tuple(names), notes=notes)  # type: ignore[arg-type]
+
+
+def _layer(group: h5py.Group) -> Layer:
+    kind = bytes(group["type"][0]).decode("ascii")
+    name, in_shape = str(group.attrs["name"]), tuple(int(side) for side in group.attrs["in_shape"])
+    if kind == "flatten":
+        return Flatten(name, in_shape)
+    if kind not in ("dense", "conv"):
+        raise ValueError(f"layer {name} is of type {kind!r}, expected dense, conv or flatten")
+    weight, bias = (group[part][()] for part in ("weight", "bias"))
+    neuron = {part: int(group["neuron"][part][()]) for part in ("iDecay", "vDecay", "vThMant")}
+    if neuron["iDecay"] != 4096:
+        raise ValueError(f"layer {name} has iDecay {neuron['iDecay']}, expected 4096")
+    fields: dict[str, Any] = {
+        "name": name,
+        "in_shape": in_shape,
+        "weight": weight.astype(np.int8),
+        "bias": bias.astype(np.int32),
+        "scale": group.attrs["scale"],
+        "theta": np.full(len(weight), neuron["vThMant"], np.int32),
+        "decay": neuron["vDecay"],
+        "frac_bits": FRAC_BITS,
+        "reset": "zero",
+        "bits": int(group.attrs["bits"]),
+    }
+    if kind == "dense":
+        return Dense(**fields)
+    stride, padding = (tuple(int(side) for side in group[part][()]) for part in ("stride", "padding"))
+    return Conv(**fields, stride=stride, padding=padding, groups=int(group["groups"][()]))  # type: ignore[arg-type]

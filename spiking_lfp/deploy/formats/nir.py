@@ -1,0 +1,600 @@
+"""NIR graphs (`nir` 1.0.8), of float networks and of integer networks: written so that every reader runs them the same.
+
+A network is a chain of nodes from "input" to "output", without time and batch in their shapes:
+
+    LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv2d; then layer<k>_neurons:
+                        LIF(tau = dt / (1 - beta), r, v_leak = 0, v_threshold, v_reset = 0), of the neurons' shape,
+                        or, with beta = 1, IF(r = 1 / dt, v_threshold, v_reset = 0)
+    AvgPool2d           layer<k>_pool: AvgPool2d
+    max-pooling         layer<k>_pool: SumPool2d; then layer<k>_any: Threshold(0.5). The sum of spikes is above one half
+                        where there is one, which is their maximum. On anything but spikes it is not.
+    Flatten             layer<k>_flatten: Flatten(start_dim = 0)
+
+NIR's equations, in Euler steps of dt, are `v += dt / tau * (r * I - v)`, spike where v > v_threshold, then v = v_reset:
+our reset "zero". The input gain r * dt / tau has to be 1. With gain "resistance" r is tau / dt and the weights are
+ours: what the equations and snnTorch take. norse ignores r: with gain "weights" r is 1 and weights and biases are
+divided by 1 - beta. norse has to be told dt; snnTorch takes 1e-4 for granted, which is the default here.
+
+NIR cannot say "subtract", "none", "subtract_decayed", the truncated leak of integer hardware, or its saturation. Such
+networks are refused, unless `dynamics_in_metadata` allows a file whose nodes run differently elsewhere. The truth is
+in the metadata, which `read_nir` goes by. Metadata of the graph:
+
+    writer, schema      "spiking_lfp", 1
+    kind                "float" or "integer"
+    dt, gain            seconds; "resistance" or "weights"
+    dynamics            "nodes": the nodes say all; "metadata": run it by the metadata only
+    encoder, levels, steps, class_names, notes, golden_inputs      of an integer network; names and notes as JSON
+
+of every first node of a layer: `layer`, its name; `bias`, 0 where a Conv2d has none; and of its neurons:
+
+    reset               what a spike does
+    beta, threshold     float: the constants, in float64, one number or broadcastable to the neurons
+    decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.deploy.model`
+
+The weights of integer networks are int8, their biases int32; r is 4096 / decay and v_threshold is theta.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.deploy.interop import lif_layer, our_layers, peer, scale_synapse
+from spiking_lfp.deploy.model import (
+    DECAY_BITS,
+    MEMBRANE_MAX,
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    GoldenRun,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Shape,
+    Spiking,
+)
+from spiking_lfp.errors import ExportError
+from spiking_lfp.layers import LIF, AvgPool2d, MaxPool2d, name_layers
+from spiking_lfp.layers import Flatten as FlattenLayer
+
+Gain = Literal["resistance", "weights"]
+WRITER, SCHEMA, LEAK = "spiking_lfp", 1, "mul12_trunc"
+
+
+def write_nir(
+    network: nn.Module | IntegerNetwork,
+    path: Path,
+    in_shape: Sequence[int] | None = None,
+    dt: float = 1e-4,
+    gain: Gain = "resistance",
+    dynamics_in_metadata: bool = False,
+) -> None:
+    """Write a network as a NIR graph.
+
+    Args:
+        network: an `nn.Sequential` of our layers, or an integer network, then with gain "resistance".
+        path: of the file, which is replaced if it is there; by custom `NAME.nir`.
+        in_shape: shape of one sample; needed for an `nn.Sequential` that does not begin with a dense layer.
+        dt: seconds of a time step.
+        gain: where the input gain of the neurons is undone: "resistance" for snnTorch and by the equations, "weights"
+            for norse.
+        dynamics_in_metadata: write networks too that other readers would run differently.
+
+    Raises:
+        ExportError: with the layer's name and what NIR cannot say, or if nir is missing or the file cannot be written.
+    """
+    nir = peer("nir")
+    if gain not in ("resistance", "weights") or not 0 < dt < float("inf"):
+        raise ExportError(
+            f"gain is {gain!r} and dt {dt}, expected 'resistance' or 'weights', and a time step in seconds"
+        )
+    graph = _Graph(nir, dt, gain, dynamics_in_metadata)
+    if isinstance(network, IntegerNetwork):
+        if gain != "resistance":
+            raise ExportError("the weights of an integer network stay as they are: use gain 'resistance'")
+        _write_integer(graph, network.check())
+    else:
+        _write_float(graph, network, in_shape)
+    graph.save(path)
+
+
+def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetwork:
+    """Read a NIR graph: of `write_nir`, or a chain of someone else whose neurons are LIF and IF nodes.
+
+    Args:
+        path: of the file.
+        dt: seconds of a time step; needed if the file does not say, as those of others do not.
+
+    Returns:
+        An integer network if `write_nir` wrote one, otherwise an `nn.Sequential` from `[T, B, ...]` to spikes.
+
+    Raises:
+        ExportError: if the file cannot be read, or holds what our layers cannot run; with the node's name.
+    """
+    nir = peer("nir")
+    if not path.is_file():
+        raise ExportError(f"there is no file {path}: name a NIR graph")
+    try:
+        found = nir.read(path)
+    # whatever HDF5 and nir say of files that are damaged or hold something else
+    except (OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError) as error:
+        raise ExportError(f"{path} is no NIR graph that nir can read: {error}") from error
+    chain = _chain(nir, found)
+    about = found.metadata
+    ours = about.get("writer") == WRITER
+    if ours and about.get("schema") != SCHEMA:
+        raise ExportError(f"{path} has schema {about.get('schema')}, this version reads {SCHEMA}: write it again")
+    step = float(about["dt"]) if "dt" in about else dt
+    if dt is not None and step != dt:
+        raise ExportError(f"{path} was written for dt = {step:g}, found dt = {dt:g}: leave it out")
+    if step is None:
+        raise ExportError(f"{path} does not say its time step: give dt in seconds")
+    try:
+        if ours and about.get("kind") == "integer":
+            return _read_integer(about, chain)
+        return _read_float(chain, step, ours and about["gain"] == "weights")
+    except (LookupError, ValueError, TypeError) as error:
+        raise ExportError(f"{path} is damaged: {error!r}; take an undamaged copy or write it again") from error
+
+
+# writing
+
+
+class _Graph:
+    """Collects the nodes of a chain."""
+
+    def __init__(self, nir: Any, dt: float, gain: Gain, allowed: bool) -> None:
+        self.nir, self.dt, self.gain, self.allowed = nir, dt, gain, allowed
+        self.nodes: dict[str, Any] = {}
+        self.about: dict[str, Any] = {"writer": WRITER, "schema": SCHEMA, "dt": dt, "gain": gain, "dynamics": "nodes"}
+
+    def add(self, key: str, node: Any, **metadata: Any) -> None:
+        # nir compresses every array, which HDF5 does not for those without axes
+        node.metadata = {
+            name: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+            for name, value in metadata.items()
+            if value is not None
+        }
+        self.nodes[key] = node
+
+    def differs(self, name: str, how: str) -> None:
+        """Refuse a layer that other readers run differently, or note it if that is allowed."""
+        if not self.allowed:
+            raise ExportError(
+                f"layer {name}: {how}, which NIR cannot say, so that other readers would run it differently; allow it "
+                "with dynamics_in_metadata"
+            )
+        self.about["dynamics"] = "metadata"
+
+    def weights(self, k: int, name: str, node: Any, in_shape: Shape, out_shape: Shape, bias: bool) -> None:
+        """Add the synapse of a layer, if nir derives its shapes rightly: it does not for groups and oblong kernels."""
+        shapes = tuple(node.input_type["input"]), tuple(node.output_type["output"])
+        if shapes != (in_shape, out_shape):
+            found, true = (" to ".join(str([int(n) for n in shape]) for shape in pair) for pair in
+                           (shapes, (in_shape, out_shape)))  # fmt: skip
+            raise ExportError(
+                f"layer {name}: nir reads its convolution as {found}, but it is {true}; nir takes kernels for square "
+                "and knows no groups: use square kernels and one group"
+            )
+        self.add(f"layer{k}_weights", node, layer=name, bias=None if bias else 0)
+
+    def neurons(self, k: int, shape: Shape, beta: Array, threshold: Array, dtype: Any, about: dict[str, Any]) -> None:
+        """Add neurons of this shape; `beta` and `threshold` broadcast to it."""
+        beta, threshold = (np.broadcast_to(values, shape).astype(np.float64) for values in (beta, threshold))
+        zero = np.zeros(shape, dtype)
+        if (beta == 1).all():
+            node = self.nir.IF(np.full(shape, 1 / self.dt, dtype), threshold.astype(dtype), zero)
+        else:
+            tau = self.dt / (1 - beta)
+            r = tau / self.dt if self.gain == "resistance" else np.ones(shape)
+            node = self.nir.LIF(
+                tau=tau.astype(dtype),
+                r=r.astype(dtype),
+                v_leak=zero,
+                v_threshold=threshold.astype(dtype),
+                v_reset=zero.copy(),
+            )
+        self.add(f"layer{k}_neurons", node, **about)
+
+    def max_pool(self, k: int, name: str, kernel: int, stride: int, out_shape: Shape) -> None:
+        """Add the sum over windows and the question whether it is more than one half."""
+        sides = np.array([kernel, kernel]), np.array([stride, stride]), np.array([0, 0])
+        self.add(f"layer{k}_pool", self.nir.SumPool2d(*sides), layer=name)
+        self.add(f"layer{k}_any", self.nir.Threshold(np.full(out_shape, 0.5)))
+
+    def flatten(self, k: int, name: str, in_shape: Shape) -> None:
+        self.add(f"layer{k}_flatten", self.nir.Flatten(np.array(in_shape), 0, -1), layer=name)
+
+    def save(self, path: Path) -> None:
+        """Write the file under a temporary name, then rename it."""
+        last = list(self.nodes.values())[-1]
+        self.nodes["output"] = self.nir.Output(np.array(last.output_type["output"]))
+        keys = list(self.nodes)
+        graph = self.nir.NIRGraph(self.nodes, list(pairwise(keys)), metadata=self.about)
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            self.nir.write(temporary, graph)
+            temporary.replace(path)
+        except BaseException as error:
+            with suppress(OSError):
+                temporary.unlink()
+            if isinstance(error, OSError):
+                raise ExportError(
+                    f"cannot write {path}: {error.strerror or error}; name a file in a folder that can be written"
+                ) from error
+            raise
+
+
+def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | None) -> None:
+    layers = our_layers(network)
+    first = layers[0][1]
+    if in_shape is None:
+        if not (isinstance(first, LIF) and isinstance(first.synapse, nn.Linear)):
+            raise ExportError(f"layer {layers[0][0]}: the shape of its inputs is not known from it; give in_shape")
+        in_shape = (first.synapse.in_features,)
+    graph.about["kind"] = "float"
+    shape = tuple(int(side) for side in in_shape)
+    graph.add("input", graph.nir.Input(np.array(shape)))
+    spikes = False
+    for k, (name, layer) in enumerate(layers):
+        out_shape = _out_shape(name, layer, shape)
+        if isinstance(layer, LIF):
+            _write_lif(graph, k, name, layer, shape, out_shape)
+            spikes = True
+        elif isinstance(layer, MaxPool2d):
+            if not spikes:
+                graph.differs(name, "the largest of several values that are no spikes")
+            graph.max_pool(k, name, layer.kernel_size, layer.stride, out_shape)
+        elif isinstance(layer, AvgPool2d):
+            sides = (np.array([side, side]) for side in (layer.kernel_size, layer.stride, layer.padding))
+            graph.add(f"layer{k}_pool", graph.nir.AvgPool2d(*sides), layer=name)
+            spikes = False
+        else:
+            graph.flatten(k, name, shape)
+        shape = out_shape
+
+
+def _write_lif(graph: _Graph, k: int, name: str, layer: LIF, in_shape: Shape, out_shape: Shape) -> None:
+    if layer.reset != "zero":
+        graph.differs(name, f"its reset is {layer.reset!r}")
+    synapse = deepcopy(layer.synapse)
+    beta, threshold = (constant.detach().cpu().double() for constant in (layer.beta, layer.threshold))
+    if bool((beta == 1).any()) and not bool((beta == 1).all()):
+        raise ExportError(f"layer {name}: beta is 1 for some neurons only, which are two kinds of nodes in NIR")
+    if graph.gain == "weights" and not bool((beta == 1).any()):
+        scale_synapse(name, synapse, (1 / (1 - beta)).to(layer.beta.device))
+    weight, bias = (_numpy(values) for values in (synapse.weight, synapse.bias))
+    assert weight is not None
+    if isinstance(synapse, nn.Conv2d):
+        zeros = np.zeros(len(weight), weight.dtype)
+        node = graph.nir.Conv2d(
+            input_shape=in_shape[1:],
+            weight=weight,
+            stride=synapse.stride,
+            padding=_padding(synapse),
+            dilation=synapse.dilation,
+            groups=synapse.groups,
+            bias=zeros if bias is None else bias,
+        )
+    else:
+        node = graph.nir.Linear(weight) if bias is None else graph.nir.Affine(weight, bias)
+    graph.weights(k, name, node, in_shape, out_shape, bias is not None)
+    constants = {"reset": layer.reset, "beta": beta.numpy(), "threshold": threshold.numpy()}
+    graph.neurons(k, out_shape, beta.numpy(), threshold.numpy(), weight.dtype, constants)
+
+
+def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
+    golden = network.golden
+    graph.about |= {
+        "kind": "integer",
+        "encoder": network.encoder,
+        "levels": network.levels,
+        "steps": network.steps,
+        "class_names": json.dumps(network.class_names),
+        "notes": json.dumps(network.notes),
+    }
+    if golden is not None:
+        graph.about["golden_inputs"] = golden.inputs
+    graph.add("input", graph.nir.Input(np.array(network.in_shape)))
+    for k, (layer, levels) in enumerate(network.with_levels()):
+        if isinstance(layer, Flatten):
+            graph.flatten(k, layer.name, layer.in_shape)
+            continue
+        if isinstance(layer, MaxPool):
+            graph.max_pool(k, layer.name, layer.kernel, layer.stride, layer.out_shape)
+            continue
+        difference = _difference(layer, levels, network.steps)
+        if difference is not None:
+            graph.differs(layer.name, difference)
+        if isinstance(layer, Conv):
+            node = graph.nir.Conv2d(
+                layer.in_shape[1:], layer.weight, layer.stride, layer.padding, (1, 1), layer.groups, layer.bias
+            )
+        else:
+            node = graph.nir.Affine(layer.weight, layer.bias)
+        graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
+        column = (len(layer.theta), *[1] * (len(layer.out_shape) - 1))
+        graph.neurons(
+            k,
+            layer.out_shape,
+            np.array(1 - layer.decay / 2**DECAY_BITS),
+            layer.theta.reshape(column),
+            np.float64,
+            {
+                "reset": layer.reset,
+                "decay": layer.decay,
+                "frac_bits": layer.frac_bits,
+                "bits": layer.bits,
+                "leak": LEAK,
+                "scale": layer.scale,
+                "theta": layer.theta,
+                "golden_spikes": None if golden is None else golden.spikes[layer.name],
+            },
+        )
+
+
+def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
+    """Say what NIR's equations, in exact numbers, would do differently in at most `steps` steps."""
+    if layer.reset != "zero":
+        return f"its reset is {layer.reset!r}"
+    if layer.decay:
+        return f"its leak of {layer.decay} / 4096 truncates the membrane to {layer.frac_bits} fraction bits"
+    if int(layer.largest_current(levels).max()) * steps > MEMBRANE_MAX >> layer.frac_bits:
+        return f"its membranes may saturate at 24 bits in {steps} steps"
+    return None
+
+
+def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
+    """Return the shape of one sample's output."""
+    sample = torch.zeros((1, *shape))
+    if isinstance(layer, LIF):
+        weight = layer.synapse.weight
+        assert isinstance(weight, Tensor)
+        sample = sample.to(weight)
+        if isinstance(layer.synapse, nn.Linear) and len(shape) != 1:
+            raise ExportError(f"layer {name}: takes one axis, found inputs {list(shape)}: put a Flatten before it")
+    try:
+        with torch.no_grad():
+            out = layer.synapse(sample) if isinstance(layer, LIF) else layer(sample[None])[0]
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"layer {name}: does not take inputs {list(shape)} ({error}); give another in_shape"
+        ) from None
+    return tuple(out.shape[1:])
+
+
+def _padding(synapse: nn.Conv2d) -> tuple[int, ...]:
+    """Return the padding in pixels; our layers take "same" with odd kernels only."""
+    if not isinstance(synapse.padding, str):
+        return synapse.padding
+    if synapse.padding == "valid":
+        return (0, 0)
+    return tuple(gap * (side - 1) // 2 for gap, side in zip(synapse.dilation, synapse.kernel_size, strict=True))
+
+
+def _numpy(values: Any) -> Array | None:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else None
+
+
+# reading
+
+
+@dataclass(frozen=True)
+class _Node:
+    key: str
+    node: Any
+    kind: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.node.metadata if isinstance(self.node.metadata, dict) else {}
+
+    @property
+    def name(self) -> str:
+        """The layer's name, or the node's."""
+        return str(self.about.get("layer", self.key))
+
+    @property
+    def in_shape(self) -> Shape:
+        return tuple(int(side) for side in self.node.input_type["input"])
+
+    @property
+    def out_shape(self) -> Shape:
+        return tuple(int(side) for side in self.node.output_type["output"])
+
+
+def _chain(nir: Any, graph: Any) -> list[_Node]:
+    """Return the nodes between input and output, in the order in which they run."""
+    following: dict[str, list[str]] = {key: [] for key in graph.nodes}
+    for before, after in graph.edges:
+        following[before].append(after)
+    inputs = [key for key, node in graph.nodes.items() if isinstance(node, nir.Input)]
+    chain: list[_Node] = []
+    if len(inputs) == 1:
+        key = inputs[0]
+        while len(following[key]) == 1 and len(chain) < len(graph.nodes):
+            key = following[key][0]
+            chain.append(_Node(key, graph.nodes[key], type(graph.nodes[key]).__name__))
+    # an edge left over leads back, or to a second node
+    if len(graph.edges) != len(chain) or not chain or chain[-1].kind != "Output":
+        raise ExportError(
+            f"the graph has {len(graph.nodes)} nodes and {len(graph.edges)} edges that form no chain from one input to "
+            "one output; branches and recurrent connections are not read"
+        )
+    return chain[:-1]
+
+
+def _pairs(chain: Sequence[_Node]) -> Iterator[tuple[_Node, _Node | None]]:
+    """Yield the layers of a chain: weights with their neurons, sums with their threshold, other nodes alone."""
+    seconds = {"Affine": ("LIF", "IF"), "Linear": ("LIF", "IF"), "Conv2d": ("LIF", "IF"), "SumPool2d": ("Threshold",)}
+    rest = list(chain)
+    while rest:
+        first = rest.pop(0)
+        if first.kind in ("AvgPool2d", "Flatten"):
+            yield first, None
+            continue
+        if first.kind not in seconds:
+            raise ExportError(
+                f"node {first.key}: {first.kind} is not read here; expected {', '.join(seconds)}, each with neurons or "
+                "a Threshold directly after it, AvgPool2d or Flatten"
+            )
+        if not rest or rest[0].kind not in seconds[first.kind]:
+            after = rest[0].kind if rest else "the output"
+            raise ExportError(
+                f"node {first.key}: {first.kind} is followed by {after}, expected {' or '.join(seconds[first.kind])}"
+            )
+        yield first, rest.pop(0)
+
+
+def _read_float(chain: Sequence[_Node], dt: float, scaled: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    spikes = False
+    for first, second in _pairs(chain):
+        node = first.node
+        if first.kind == "Flatten":
+            if first.out_shape != (int(np.prod(first.in_shape)),):
+                raise ExportError(f"node {first.key}: leaves {list(first.out_shape)}, expected one axis")
+            layers.append(FlattenLayer())
+        elif first.kind == "AvgPool2d":
+            kernel, stride, padding = (_square(first, getattr(node, w)) for w in ("kernel_size", "stride", "padding"))
+            layers.append(AvgPool2d(kernel, stride, padding))
+            spikes = False
+        elif first.kind == "SumPool2d":
+            assert second is not None
+            kernel, stride, padding = (_square(first, getattr(node, w)) for w in ("kernel_size", "stride", "padding"))
+            bounds = second.node.threshold
+            if padding or not (spikes or "layer" in first.about) or not ((bounds >= 0) & (bounds < 1)).all():
+                raise ExportError(f"node {first.key}: sums that are no maximum of spikes are not read here")
+            layers.append(MaxPool2d(kernel, stride))
+        else:
+            assert second is not None
+            layers.append(_read_lif(first, second, dt, scaled))
+            spikes = True
+    network = nn.Sequential(*layers)
+    name_layers(network)
+    return network
+
+
+def _read_lif(first: _Node, second: _Node, dt: float, scaled: bool) -> LIF:
+    """Join weights and neurons; `scaled` says that `write_nir` divided the weights by the input gain."""
+    node, neurons, about = first.node, second.node, second.about
+    dtype = torch.float64 if node.weight.dtype == np.float64 else torch.float32
+    has_bias = first.kind != "Linear" and first.about.get("bias", 1) != 0
+    outputs = len(node.weight)
+    synapse: nn.Linear | nn.Conv2d
+    if first.kind == "Conv2d":
+        kernel = node.weight.shape[2:]
+        stride, dilation = (_sides(getattr(node, what)) for what in ("stride", "dilation"))
+        padding = node.padding if isinstance(node.padding, str) else _sides(node.padding)
+        groups = int(node.groups)
+        inputs = node.weight.shape[1] * groups
+        synapse = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, has_bias, dtype=dtype)
+    else:
+        synapse = nn.Linear(node.weight.shape[1], outputs, has_bias, dtype=dtype)
+    with torch.no_grad():
+        synapse.weight.copy_(torch.from_numpy(node.weight))
+        if synapse.bias is not None:
+            synapse.bias.copy_(torch.from_numpy(node.bias))
+    if np.any(neurons.v_reset != 0) or (second.kind == "LIF" and np.any(neurons.v_leak != 0)):
+        raise ExportError(f"node {second.key}: v_leak or v_reset is not 0, ours are")
+    # in the file's own precision it may round to 1 beside neurons that really decay
+    if second.kind == "IF":
+        beta, gain = np.ones(neurons.r.shape), neurons.r.astype(np.float64) * dt
+    else:
+        tau = neurons.tau.astype(np.float64)
+        beta, gain = 1 - dt / tau, neurons.r.astype(np.float64) * (dt / tau)
+    threshold: Array = neurons.v_threshold.astype(np.float64)
+    if "beta" in about:
+        exact = {what: np.asarray(about[what], np.float64) for what in ("beta", "threshold")}
+        for what, found in (("beta", beta), ("threshold", threshold)):
+            if not np.allclose(np.broadcast_to(exact[what], found.shape), found, rtol=1e-4, atol=1e-6):
+                raise ExportError(
+                    f"node {second.key}: its {what} is not the one in its metadata; one of them was changed: remove "
+                    "the metadata of the graph and its nodes, or write it again"
+                )
+        if scaled and second.kind == "LIF":
+            scale_synapse(first.name, synapse, 1 - torch.from_numpy(exact["beta"]))
+        return lif_layer(
+            first.name, synapse, torch.from_numpy(exact["beta"]), torch.from_numpy(exact["threshold"]), about["reset"]
+        )
+    if not np.allclose(gain, 1, rtol=1e-6, atol=0):
+        scale_synapse(first.name, synapse, torch.from_numpy(_compact(gain)))
+    decay, bound = (torch.from_numpy(_compact(values)) for values in (beta, threshold))
+    return lif_layer(first.name, synapse, decay, bound, "zero")
+
+
+def _read_integer(about: dict[str, Any], chain: Sequence[_Node]) -> IntegerNetwork:
+    layers: list[Layer] = []
+    spikes: dict[str, Array] = {}
+    for first, second in _pairs(chain):
+        node, name, shape = first.node, first.name, first.in_shape
+        if first.kind == "Flatten":
+            layers.append(Flatten(name, shape))
+            continue
+        if first.kind == "SumPool2d":
+            layers.append(MaxPool(name, shape, _square(first, node.kernel_size), _square(first, node.stride)))
+            continue
+        if second is None:
+            raise ExportError(f"node {first.key}: {first.kind} is no layer of an integer network")
+        known = second.about
+        if known["leak"] != LEAK:
+            raise ExportError(f"node {second.key}: its leak is {known['leak']!r}, expected {LEAK!r}")
+        fields: dict[str, Any] = {
+            "name": name,
+            "in_shape": shape,
+            "weight": node.weight,
+            "bias": node.bias,
+            "scale": known["scale"],
+            "theta": known["theta"],
+            "decay": int(known["decay"]),
+            "frac_bits": int(known["frac_bits"]),
+            "reset": known["reset"],
+            "bits": int(known["bits"]),
+        }
+        if first.kind == "Conv2d":
+            stride, padding = _sides(node.stride), _sides(node.padding)
+            layers.append(Conv(**fields, stride=stride, padding=padding, groups=int(node.groups)))
+        else:
+            layers.append(Dense(**fields))
+        if "golden_spikes" in known:
+            spikes[name] = known["golden_spikes"]
+    golden = GoldenRun(about["golden_inputs"], spikes) if "golden_inputs" in about else None
+    return IntegerNetwork(
+        tuple(layers),
+        about["encoder"],
+        int(about["levels"]),
+        int(about["steps"]),
+        tuple(json.loads(about["class_names"])),
+        golden,
+        json.loads(about["notes"]),
+    ).check()
+
+
+def _compact(values: Array) -> Array:
+    """Return one number, or one per channel, where that says the same as one per neuron."""
+    if (values == values.flat[0]).all():
+        return np.array(values.flat[0], np.float64)
+    if values.ndim == 3 and (values == values[:, :1, :1]).all():
+        return np.array(values[:, :1, :1], np.float64)
+    return np.array(values, np.float64)
+
+
+def _sides(sides: Any) -> tuple[int, int]:
+    height, width = np.broadcast_to(np.asarray(sides), 2).tolist()
+    return int(height), int(width)
+
+
+def _square(at: _Node, sides: Any) -> int:
+    height, width = _sides(sides)
+    if height != width:
+        raise ExportError(f"node {at.key}: its windows are {height} x {width}, expected squares")
+    return height

@@ -1,0 +1,478 @@
+"""A folder with the Verilog core, the memories of one network, and a Makefile that simulates and synthesises it.
+
+The core works on words of `lanes` channels. Inputs, spikes and membranes lie in the order rows, columns, channels, with
+the channels of a pixel filled up to whole words; so a dense layer after a flatten is a convolution whose kernel is as
+large as its input. `layout` puts a network into memories of that form; hardware/README.md describes every word.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.model import (
+    DECAY_BITS,
+    INTEGER_RESETS,
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    GoldenRun,
+    IntegerNetwork,
+    MaxPool,
+    Shape,
+    Spiking,
+)
+from spiking_lfp.errors import ExportError
+
+LANES = range(1, 65)
+MAX_WORDS = 2**24
+MAX_SIDE = 2**16 - 1
+MAX_KERNEL = 255
+MAX_LAYERS = 255
+MAX_STEPS = 2**16 - 1
+MEMBRANE_BITS = 24
+
+SOURCES = (
+    "slfp_core.v", "slfp_scan.v", "slfp_taps.v", "slfp_lif.v", "slfp_pool.v", "slfp_ram.v", "slfp_rom.v",
+)  # fmt: skip
+BENCHES = ("slfp_tb.v", "slfp_main.cpp")
+
+
+@dataclass(frozen=True)
+class Core:
+    """The parameters of the core, by their names in `parameters.vh` in lower case.
+
+    Attributes:
+        lanes: neurons side by side.
+        weight_bits: of a weight in memory.
+        analogue: 1 with pixels as inputs, and a multiplier per lane.
+        addr: bits of an address.
+        dim: bits of a side, and of a number of channels.
+        table_words: depth of the layer table; likewise the other memories.
+    """
+
+    lanes: int
+    weight_bits: int
+    analogue: int
+    addr: int
+    dim: int
+    table_words: int
+    weight_words: int
+    channel_words: int
+    neuron_words: int
+    membrane_words: int
+    acc_words: int
+    spike_words: int
+    pixel_words: int
+
+    def text(self) -> str:
+        """Return `parameters.vh`."""
+        return "".join(f"`define SLFP_{item.name.upper()} {getattr(self, item.name)}\n" for item in fields(self))
+
+
+@dataclass
+class Memories:
+    """What lies in the memories of the core.
+
+    Attributes:
+        core: the smallest core that holds them.
+        table: the layer table, words of 32 bits.
+        weights: int8 `[words, lanes]`.
+        channels: int64 `[channels, 2]`: address of an input channel's first weights, first word of channels it reaches.
+        biases: int64 `[words, lanes]`.
+        thetas: int64 `[words, lanes]`, shifted by the fraction bits.
+    """
+
+    core: Core
+    table: list[int]
+    weights: Array
+    channels: Array
+    biases: Array
+    thetas: Array
+
+    def files(self, core: Core | None = None) -> dict[str, bytes]:
+        """Return the memories as hexadecimal files for `core`, which may be larger than needed, by name."""
+        core = core or self.core
+        channels = _bits(self.channels, core.addr)
+        return {
+            "table.hex": hex_lines(_bits(np.array(self.table, np.int64)[:, None], 32)),
+            "weights.hex": hex_lines(_bits(self.weights.view(np.uint8), core.weight_bits)),
+            "channels.hex": hex_lines(channels),
+            "biases.hex": hex_lines(_bits(self.biases, MEMBRANE_BITS)),
+            "thetas.hex": hex_lines(_bits(self.thetas, MEMBRANE_BITS)),
+        }
+
+
+def refusal(network: IntegerNetwork) -> str | None:
+    """Say what in `network` the core cannot hold, with the number, or return None."""
+    if network.encoder == "constant" and isinstance(_working(network)[0], MaxPool):
+        return f"layer {network.layers[0].name}: the core cannot pool images that stay"
+    if len(_working(network)) > MAX_LAYERS:
+        return f"{len(_working(network))} layers, the core holds {MAX_LAYERS}"
+    if network.steps > MAX_STEPS:
+        return f"{network.steps} steps, the core counts to {MAX_STEPS}"
+    for layer, shape, kernel, stride, padding, _ in _geometry(network):
+        side = max(*shape, *layer.out_shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True)))
+        if side > MAX_SIDE:
+            return f"layer {layer.name}: a side or number of channels is {side}, the core counts to {MAX_SIDE}"
+        if max(*kernel, *stride, *padding) > MAX_KERNEL:
+            largest = max(*kernel, *stride, *padding)
+            return f"layer {layer.name}: kernel, stride or padding is {largest}, the core holds {MAX_KERNEL}"
+    words = sum(layer.weight.size for layer in network.spiking)
+    if words > MAX_WORDS:
+        return f"{words} weights, the core addresses {MAX_WORDS}"
+    return None
+
+
+def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
+    """Put a network into the memories of the core.
+
+    Args:
+        network: that `refusal` does not refuse.
+        lanes: neurons side by side, 1..64.
+
+    Raises:
+        ExportError: for what the core cannot hold.
+    """
+    if lanes not in LANES:
+        raise ExportError(f"the core has {LANES.start}..{LANES.stop - 1} lanes, not {lanes}")
+    reason = refusal(network)
+    if reason is not None:
+        raise ExportError(reason)
+    constant = network.encoder == "constant"
+    parts = _Parts(lanes)
+    inputs = _input_shape(network)
+    spike_words = 0 if constant else _words(inputs, lanes)
+    # the sums of an image stay, so that they need a place of their own
+    first = network.spiking[0]
+    acc_base = _words(_volume(first.out_shape), lanes) if constant else 0
+    acc_words, membrane_words, in_base, sides = acc_base, 0, 0, [MAX_KERNEL]
+    for index, (layer, shape, kernel, stride, padding, weight) in enumerate(_geometry(network)):
+        channels, height, width = shape
+        out_channels, out_height, out_width = _volume(layer.out_shape)
+        in_blocks, blocks = -(-channels // lanes), -(-out_channels // lanes)
+        words = out_height * out_width * blocks
+        sides += [*shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True))]
+        sides += [out_channels, out_height, out_width]
+        analogue = constant and index == 0
+        # fields that a pooling layer leaves at 0
+        kept = mem_base = my_acc = neuron_base = chan_base = ry = qy = rx = qx = flags = 0
+        if weight is None:
+            reach, pitch = in_blocks, width * in_blocks
+            flags = 1
+        else:
+            assert isinstance(layer, Spiking)
+            groups = layer.groups if isinstance(layer, Conv) else 1
+            neuron_base, chan_base = len(parts.biases), len(parts.channels)
+            reach = parts.add(layer, weight, groups)
+            pitch = kernel[1] * reach
+            mem_base, membrane_words = membrane_words, membrane_words + words
+            my_acc = 0 if analogue else acc_base
+            acc_words = max(acc_words, my_acc + words)
+            kept = (1 << DECAY_BITS) - layer.decay
+            flags = analogue << 1 | INTEGER_RESETS.index(layer.reset) << 2 | layer.frac_bits << 4
+            (qy, ry), (qx, rx) = (divmod(pad, step) for pad, step in zip(padding, stride, strict=True))
+        parts.table += [
+            flags,
+            kept,
+            height << 16 | width,
+            channels if analogue else in_blocks,
+            in_base,
+            out_height << 16 | out_width,
+            blocks,
+            spike_words,
+            words,
+            mem_base,
+            my_acc,
+            neuron_base,
+            chan_base,
+            kernel[0] << 24 | kernel[1] << 16 | stride[0] << 8 | stride[1],
+            reach,
+            ry << 24 | qy << 16 | rx << 8 | qx,
+            ry * pitch,
+            rx * reach,
+            qy * out_width * blocks,
+            qx * blocks,
+            pitch,
+            stride[0] * pitch,
+            stride[1] * reach,
+            out_width * blocks,
+        ]
+        in_base, spike_words = spike_words, spike_words + words
+    header = [len(_working(network)) | constant << 8, acc_words]
+    return parts.memories(
+        header, constant, max(layer.bits for layer in network.spiking), max(sides),
+        {
+            "membrane_words": membrane_words,
+            "acc_words": acc_words,
+            "spike_words": spike_words,
+            "pixel_words": int(np.prod(inputs)) if constant else 0,
+        },
+    )  # fmt: skip
+
+
+def input_words(network: IntegerNetwork, lanes: int) -> int:
+    """Return how many words the host writes for an image, or for one step of spikes."""
+    shape = _input_shape(network)
+    return int(np.prod(shape)) if network.encoder == "constant" else _words(shape, lanes)
+
+
+def input_lines(network: IntegerNetwork, inputs: Array, lanes: int) -> bytes:
+    """Return inputs, as `simulate` takes them, as `inputs.hex`: sample by sample, step by step."""
+    channels, height, width = _input_shape(network)
+    if network.encoder == "constant":
+        pixels = inputs.astype(np.uint8).reshape(-1, channels, height * width).transpose(0, 2, 1)
+        return hex_lines(_bits(pixels.reshape(-1, 1), 8))
+    steps, samples = inputs.shape[:2]
+    each = inputs.reshape(steps, samples, channels, height, width).swapaxes(0, 1)
+    return hex_lines(_spike_words(each.reshape(-1, channels, height, width), lanes).reshape(-1, lanes))
+
+
+def spike_lines(network: IntegerNetwork, spikes: dict[str, Array], lanes: int) -> bytes:
+    """Return the spikes of all layers, uint8 `[T, N, *out_shape]` by name, as the test bench writes them."""
+    found = []
+    for layer in network.spiking:
+        value = spikes[layer.name]
+        steps, samples = value.shape[:2]
+        each = value.reshape(-1, *_volume(layer.out_shape))
+        found.append(_spike_words(each, lanes).reshape(steps, samples, -1, lanes).swapaxes(0, 1))
+    return hex_lines(np.concatenate(found, 2).reshape(-1, lanes))
+
+
+def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int, lanes: int) -> dict[str, Array]:
+    """Return the spikes that a test bench wrote, uint8 `[T, N, *out_shape]` by layer.
+
+    Raises:
+        ExportError: if there are more or fewer than the network has, or a digit is none.
+    """
+    shapes = {layer.name: _volume(layer.out_shape) for layer in network.spiking}
+    words = [_words(shape, lanes) for shape in shapes.values()]
+    digits = -(-lanes // 4)
+    expected = samples * steps * sum(words) * (digits + 1)
+    if len(lines) != expected:
+        raise ExportError(f"the Verilog core wrote {len(lines)} bytes of spikes, expected {expected}")
+    table = np.full(256, 255, np.uint8)
+    table[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+    nibbles = table[np.frombuffer(lines, np.uint8).reshape(-1, digits + 1)[:, -2::-1]]
+    if (nibbles > 15).any():
+        raise ExportError("the Verilog core wrote spikes that are neither 0 nor 1")
+    bits = np.unpackbits(nibbles, axis=1, bitorder="little").reshape(-1, digits, 8)[:, :, :4].reshape(len(nibbles), -1)
+    each = bits[:, :lanes].reshape(samples, steps, -1, lanes)
+    spikes, low = {}, 0
+    for layer, count in zip(network.spiking, words, strict=True):
+        channels, height, width = shapes[layer.name]
+        mine = each[:, :, low : low + count].reshape(samples, steps, height, width, -1)[..., :channels]
+        spikes[layer.name] = np.ascontiguousarray(
+            mine.transpose(1, 0, 4, 2, 3).reshape(steps, samples, *layer.out_shape)
+        )
+        low += count
+    return spikes
+
+
+def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list[Path]:
+    """Write the core, the network's memories, its golden run and a Makefile; return the files.
+
+    `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
+    flip-flops and memories with yosys. Each file appears at once, complete.
+
+    Args:
+        network: what to write.
+        folder: where; made if it is not there.
+        lanes: neurons side by side, 1..64.
+
+    Raises:
+        ExportError: if the core cannot hold the network, or a file cannot be written.
+    """
+    memories = layout(network.check(), lanes)
+    files = {**memories.files(), "parameters.vh": memories.core.text().encode()}
+    golden, steps, samples = network.golden, network.steps, 0
+    if golden is not None:
+        steps, samples = _extent(network, golden)
+        files["inputs.hex"] = input_lines(network, golden.inputs, lanes)
+        files["golden.hex"] = spike_lines(network, golden.spikes, lanes)
+    files["Makefile"] = _MAKEFILE.format(
+        sources=" ".join(SOURCES), samples=samples, steps=steps, words=input_words(network, lanes), lanes=lanes
+    ).encode()
+    rtl = hardware_folder("rtl")
+    try:
+        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *BENCHES)}
+        folder.mkdir(parents=True, exist_ok=True)
+        return [write_file(folder / name, content) for name, content in files.items()]
+    except OSError as error:
+        raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file under another name first, so that it is never there in part; return its path."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return path
+
+
+def hex_lines(bits: Array) -> bytes:
+    """Return rows of bits, uint8 `[words, width]`, lowest first, as lines of hexadecimal digits, highest first."""
+    digits = -(-bits.shape[1] // 4)
+    packed = np.packbits(bits, axis=1, bitorder="little")[:, ::-1]
+    text = np.frombuffer(packed.tobytes().hex().encode(), np.uint8).reshape(len(bits), -1)
+    lines = np.full((len(bits), digits + 1), ord("\n"), np.uint8)
+    lines[:, :-1] = text[:, text.shape[1] - digits :]
+    return lines.tobytes()
+
+
+@dataclass
+class _Parts:
+    """The memories while layers are added."""
+
+    lanes: int
+    table: list[int] = field(default_factory=list)
+    weights: list[Array] = field(default_factory=list)
+    weight_words: int = 0
+    channels: list[tuple[int, int]] = field(default_factory=list)
+    biases: list[Array] = field(default_factory=list)
+    thetas: list[Array] = field(default_factory=list)
+
+    def add(self, layer: Spiking, weight: Array, groups: int) -> int:
+        """Add weights `[O, C / groups, kH, kW]` and neurons; return how many words a kernel's place takes."""
+        lanes, outputs = self.lanes, len(weight)
+        blocks, share, per = -(-outputs // lanes), outputs // groups, weight.shape[1]
+        lows = [group * share for group in range(groups)]
+        reach = max((low + share - 1) // lanes - low // lanes + 1 for low in lows)
+        words = np.zeros((groups * per, *weight.shape[2:], reach * lanes), np.int8)
+        size = int(np.prod(weight.shape[2:])) * reach
+        for group, low in enumerate(lows):
+            block = min(low // lanes, blocks - reach)
+            into = slice(low - block * lanes, low - block * lanes + share)
+            for channel in range(per):
+                self.channels.append((block, self.weight_words + (group * per + channel) * size))
+            # [share, per, kH, kW] to [per, kH, kW, share]
+            words[group * per : (group + 1) * per, ..., into] = weight[low : low + share].transpose(1, 2, 3, 0)
+        self.weights.append(words.reshape(-1, lanes))
+        self.weight_words += len(self.weights[-1])
+        # a lane without neuron never spikes: its sums are 0, and 0 is not greater than its threshold 0
+        padded = np.zeros((2, blocks * lanes), np.int64)
+        padded[0, :outputs], padded[1, :outputs] = layer.bias, layer.theta.astype(np.int64) << layer.frac_bits
+        self.biases += list(padded[0].reshape(blocks, lanes))
+        self.thetas += list(padded[1].reshape(blocks, lanes))
+        return reach
+
+    def memories(self, header: list[int], constant: bool, bits: int, side: int, words: dict[str, int]) -> Memories:
+        """Return the finished memories, with a core that is no larger than they are."""
+        weights = np.concatenate(self.weights)
+        depths = {
+            "table_words": len(header) + len(self.table),
+            "weight_words": len(weights),
+            "channel_words": len(self.channels),
+            "neuron_words": len(self.biases),
+        } | words
+        # memories have two words at least, and addresses count to their end
+        depths = {name: max(2, depth) for name, depth in depths.items()}
+        addr = max(8, max(depths.values()).bit_length())
+        core = Core(self.lanes, bits, int(constant), addr, max(8, side.bit_length()), **depths)
+        # first of a word are its low bits: the weights' address, then the accumulators'
+        channels = np.array(self.channels, np.int64)[:, ::-1]
+        # addresses that no tap uses may be larger than the memory: the core counts modulo 2^addr
+        table = [value & (2**32 - 1) for value in header + self.table]
+        return Memories(core, table, weights, channels, np.array(self.biases), np.array(self.thetas))
+
+
+def _bits(values: Array, width: int) -> Array:
+    """Return integers `[words, parts]` as bits, lowest first, uint8 `[words, parts * width]`."""
+    places = np.arange(width, dtype=values.dtype)
+    return ((values[..., None] >> places) & 1).astype(np.uint8).reshape(len(values), -1)
+
+
+def _spike_words(spikes: Array, lanes: int) -> Array:
+    """Return spikes `[n, C, H, W]` as words of channels, uint8 `[n, H * W * blocks, lanes]`."""
+    count, channels, height, width = spikes.shape
+    blocks = -(-channels // lanes)
+    words = np.zeros((count, height, width, blocks * lanes), np.uint8)
+    words[..., :channels] = spikes.transpose(0, 2, 3, 1)
+    return words.reshape(count, -1, lanes)
+
+
+def _working(network: IntegerNetwork) -> Sequence[Spiking | MaxPool]:
+    """Return the layers that the core has to run."""
+    return [layer for layer in network.layers if not isinstance(layer, Flatten)]
+
+
+def _volume(shape: Shape) -> tuple[int, int, int]:
+    """Return a shape as (C, H, W)."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    return int(np.prod(shape)), 1, 1
+
+
+def _input_shape(network: IntegerNetwork) -> tuple[int, int, int]:
+    """Return the shape in which the core sees inputs: what is flattened first of all has no rows and columns."""
+    return _volume(_working(network)[0].in_shape)
+
+
+def _words(shape: tuple[int, int, int], lanes: int) -> int:
+    return -(-shape[0] // lanes) * shape[1] * shape[2]
+
+
+_Pair = tuple[int, int]
+_Geometry = tuple[Spiking | MaxPool, tuple[int, int, int], _Pair, _Pair, _Pair, Array | None]
+
+
+def _geometry(network: IntegerNetwork) -> Iterable[_Geometry]:
+    """Yield each layer as a convolution: itself, input (C, H, W), kernel, stride, padding, weights `[O, C, kH, kW]`."""
+    shape = _input_shape(network)
+    for layer in _working(network):
+        if isinstance(layer, MaxPool):
+            yield layer, shape, (layer.kernel, layer.kernel), (layer.stride, layer.stride), (0, 0), None
+        elif isinstance(layer, Conv):
+            yield layer, shape, layer.kernel, layer.stride, layer.padding, layer.weight
+        else:
+            assert isinstance(layer, Dense)
+            # with a stride as large as the kernel each input has one place in it, and no other is tried
+            sides = shape[1], shape[2]
+            yield layer, shape, sides, sides, (0, 0), layer.weight.reshape(layer.outputs, *shape)
+        shape = _volume(layer.out_shape)
+
+
+def _extent(network: IntegerNetwork, golden: GoldenRun) -> tuple[int, int]:
+    """Return steps and samples of a golden run."""
+    steps, samples = golden.spikes[network.spiking[0].name].shape[:2]
+    return steps, samples
+
+
+_MAKEFILE = """\
+# make icarus | verilator | synth; each simulation compares its spikes with golden.hex
+SOURCES = {sources}
+MEMORIES = parameters.vh table.hex weights.hex channels.hex biases.hex thetas.hex
+SAMPLES ?= {samples}
+STEPS ?= {steps}
+WORDS = {words}
+SYNTH ?= synth_ice40 -dsp
+ARGUMENTS = +samples=$(SAMPLES) +steps=$(STEPS) +words=$(WORDS)
+CHECK = $(if $(wildcard golden.hex),cmp spikes.hex golden.hex && echo "all spikes are those of the golden run")
+
+.PHONY: icarus verilator synth clean
+
+icarus: slfp_tb.vvp
+\tvvp -n slfp_tb.vvp $(ARGUMENTS)
+\t@$(CHECK)
+
+slfp_tb.vvp: slfp_tb.v $(SOURCES) $(MEMORIES)
+\tiverilog -g2005 -Wall -I. -o $@ slfp_tb.v $(SOURCES)
+
+verilator: obj_dir/Vslfp_core
+\t./obj_dir/Vslfp_core $(ARGUMENTS)
+\t@$(CHECK)
+
+obj_dir/Vslfp_core: slfp_main.cpp $(SOURCES) parameters.vh
+\tverilator --cc --exe --build -Wall -O3 --x-assign fast --x-initial fast -I. -CFLAGS -DSLFP_LANES={lanes} \\
+\t-MAKEFLAGS OPT_FAST=-O2 --top-module slfp_core slfp_main.cpp $(SOURCES)
+
+synth: $(SOURCES) $(MEMORIES)
+\tyosys -q -p "read_verilog -defer -I. $(SOURCES); $(SYNTH) -top slfp_core; tee -o resources.json stat -json; tee -o resources.txt stat"
+\tcat resources.txt
+
+clean:
+\trm -rf obj_dir slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt
+"""

@@ -1,0 +1,515 @@
+"""Networks of other packages to ours and back: converted where every spike stays the same, refused elsewhere.
+
+What converts is a chain, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or `nn.Conv2d` with neurons
+directly after each, square pooling and flattening. Parameters are copied, so the two networks train apart. Networks run
+from rest on both sides. Weights are float32 or float64.
+
+snnTorch's `Leaky` computes what our `LIF` does, to the bit:
+
+    reset_mechanism   reset_delay   ours
+    "subtract"        True          "subtract"
+    "zero"            True, False   "zero"       the membrane is cleared before or after the step's end: same spikes
+    "none"            True, False   "none"
+    "subtract"        False         refused      takes off beta * threshold, and not at all after two spikes in a row
+
+norse's `LIFBoxCell` has another form, `v += a (v_leak + I - v)` with a = dt * tau_mem_inv, and resets to `v_reset` in
+the same step. With v_reset = v_leak that is our "zero" with beta = 1 - a, threshold v_th - v_leak and weights times a;
+`IAFCell` is our "zero" with beta = 1. The spikes are the same as far as rounding allows: the two forms round
+differently. Its `reset_subtract` takes off (1 - a) * threshold and is refused.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.layers import LIF, AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.lif import Reset
+
+Part = tuple[str, nn.Module]
+
+
+def from_snntorch(module: nn.Module) -> nn.Sequential:
+    """Return our network with the spikes of an snnTorch network.
+
+    Args:
+        module: an `nn.Sequential` that takes one step `[B, ...]` at a time, with `snn.Leaky(init_hidden=True)`.
+
+    Returns:
+        A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`.
+
+    Raises:
+        ExportError: with the layer's name and what snnTorch does differently there, or if snnTorch is missing.
+    """
+    snn = peer("snntorch")
+    listed = parts(module)
+
+    def neuron(name: str, found: Any, synapse: nn.Module) -> LIF:
+        if name != listed[-1][0] and (not found.init_hidden or found.output):
+            raise ExportError(
+                f"layer {name}: returns its membrane beside its spikes, which the next layer of an nn.Sequential does "
+                "not take; make it with init_hidden=True and output=False"
+            )
+        reset = _leaky_reset(name, found)
+        _check_firing(name, found, _weight(name, synapse).dtype)
+        beta = _constant(name, "beta", found.beta, synapse)
+        return lif_layer(name, synapse, beta, _constant(name, "threshold", found.threshold, synapse), reset)
+
+    def is_neuron(name: str, found: nn.Module) -> bool:
+        if isinstance(found, snn.SpikingNeuron) and type(found) is not snn.Leaky:
+            raise ExportError(
+                f"layer {name}: snn.{type(found).__name__} has another state and dynamics than snn.Leaky, the only "
+                "neuron of snnTorch that is converted"
+            )
+        return type(found) is snn.Leaky
+
+    return _join(listed, is_neuron, neuron, "snn.Leaky")
+
+
+def to_snntorch(network: nn.Module) -> nn.Sequential:
+    """Return an snnTorch network with the spikes of ours, to the bit.
+
+    Args:
+        network: an `nn.Sequential` of our layers.
+
+    Returns:
+        An `nn.Sequential` that takes one step `[B, ...]` at a time. Its `snn.Leaky` keep their membranes: call
+        `snntorch.utils.reset` on it before every sequence.
+
+    Raises:
+        ExportError: with the layer's name and what snnTorch has no counterpart of, or if snnTorch is missing.
+    """
+    snn = peer("snntorch")
+    modules: list[nn.Module] = []
+    for name, layer in our_layers(network):
+        if isinstance(layer, LIF):
+            synapse = deepcopy(layer.synapse)
+            dtype = _weight(name, synapse).dtype
+            beta, threshold = layer.beta.to(dtype).clone(), layer.threshold.to(dtype).clone()
+            spikes = _keeping_dtype(snn.surrogate.atan())
+            modules += [synapse, snn.Leaky(beta, threshold, spikes, init_hidden=True, reset_mechanism=layer.reset)]
+        else:
+            modules.append(_their_plain(layer))
+    return nn.Sequential(*modules)
+
+
+def from_norse(module: nn.Module) -> nn.Sequential:
+    """Return our network with the spikes of a norse network.
+
+    Args:
+        module: a `SequentialState` that takes one step `[B, ...]`, the same in a `Lift`, or one of `Lift`s that takes
+            `[T, B, ...]`; its neurons are `LIFBoxCell` and `IAFCell`.
+
+    Returns:
+        A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`. Weights and biases hold norse's input
+        gain dt * tau_mem_inv.
+
+    Raises:
+        ExportError: with the layer's name and what norse does differently there, or if norse is missing.
+    """
+    norse = peer("norse.torch")
+    neurons = (norse.LIFBoxCell, norse.IAFCell)
+    lifted = list(_norse_parts(norse, module, "", False))
+    _check_time(lifted)
+
+    def neuron(name: str, found: Any, synapse: nn.Module) -> LIF:
+        constants = found.p
+        leaky = type(found) is norse.LIFBoxCell
+        reset = torch.as_tensor(constants.v_reset).detach().double()
+        rest = torch.as_tensor(constants.v_leak).detach().double() if leaky else reset
+        if leaky and constants.reset_method is not norse.LIFBoxParameters().reset_method:
+            method = getattr(constants.reset_method, "__name__", "a function of its own")
+            raise ExportError(
+                f"layer {name}: resets by {method}, at once and before the decay, which none of our resets does; only "
+                "reset_value to v_leak is converted, to our reset 'zero'"
+            )
+        if not bool((reset == rest).all()):
+            raise ExportError(
+                f"layer {name}: v_reset is {_show(reset)} and v_leak {_show(rest)}; our membranes rest at the value "
+                "that a spike sets them to: make the two equal"
+            )
+        threshold = _constant(name, "v_th", constants.v_th, synapse).double() - rest
+        if not leaky:
+            return lif_layer(name, synapse, torch.ones((), dtype=torch.float64), threshold, "zero")
+        # norse's own product: its rounding is part of the constants
+        gain = (found.dt * _constant(name, "tau_mem_inv", constants.tau_mem_inv, synapse)).double()
+        if not bool(((gain > 0) & (gain < 1)).all()):
+            raise ExportError(
+                f"layer {name}: dt * tau_mem_inv is {_show(gain)}, expected more than 0 and less than 1: with dt = "
+                f"{found.dt:g} the membrane has no decay between 0 and 1; use a dt smaller than tau"
+            )
+        scale_synapse(name, synapse, gain)
+        return lif_layer(name, synapse, 1 - gain, threshold, "zero")
+
+    def is_neuron(name: str, found: nn.Module) -> bool:
+        if type(found) in neurons:
+            return True
+        if type(found).__module__.startswith("norse."):
+            raise ExportError(
+                f"layer {name}: norse's {type(found).__name__} has another state and dynamics than LIFBoxCell and "
+                "IAFCell, the only neurons of norse that are converted"
+            )
+        return False
+
+    return _join([(name, found) for name, found, _ in lifted], is_neuron, neuron, "LIFBoxCell or IAFCell")
+
+
+def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
+    """Return a norse network with the spikes of ours.
+
+    Args:
+        network: an `nn.Sequential` of our layers, all with reset "zero".
+        dt: norse's time step in seconds; tau is dt / (1 - beta).
+
+    Returns:
+        `Lift(SequentialState(...))`: from `[T, B, ...]` to spikes `[T, B, *n]` and the final states. Weights and biases
+        are divided by norse's input gain 1 - beta.
+
+    Raises:
+        ExportError: with the layer's name and what norse has no counterpart of, or if norse is missing.
+    """
+    norse = peer("norse.torch")
+    if not 0 < dt < float("inf"):
+        raise ExportError(f"dt is {dt}, expected a time step in seconds, finite and greater than 0")
+    modules: list[nn.Module] = []
+    for name, layer in our_layers(network):
+        if not isinstance(layer, LIF):
+            modules.append(_their_plain(layer))
+            continue
+        if layer.reset != "zero":
+            raise ExportError(
+                f"layer {name}: reset is {layer.reset!r}; norse sets the membrane to v_reset in the step of the spike, "
+                "which is our reset 'zero' only"
+            )
+        synapse = deepcopy(layer.synapse)
+        dtype = _weight(name, synapse).dtype
+        threshold = layer.threshold.to(dtype).clone()
+        rest = torch.zeros((), dtype=dtype, device=threshold.device)
+        beta = layer.beta.to(dtype)
+        if bool((beta == 1).all()):
+            neuron = norse.IAFCell(norse.IAFParameters(v_th=threshold, v_reset=rest), dt=dt)
+        elif bool((beta == 1).any()):
+            raise ExportError(
+                f"layer {name}: beta is 1 for some neurons only; norse has no LIFBoxCell with an infinite time constant"
+            )
+        else:
+            inverse = (1 - beta) / dt
+            constants = norse.LIFBoxParameters(tau_mem_inv=inverse, v_leak=rest, v_th=threshold, v_reset=rest)
+            neuron = norse.LIFBoxCell(constants, dt=dt)
+            scale_synapse(name, synapse, 1 / (dt * inverse).double())
+        modules += [synapse, neuron]
+    lifted: nn.Module = norse.Lift(norse.SequentialState(*modules))
+    return lifted
+
+
+def peer(name: str) -> Any:
+    """Import the optional package or module called `name`.
+
+    Raises:
+        ExportError: if it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ExportError(f"{package} cannot be imported ({error}): pip install {package}") from None
+
+
+def parts(network: nn.Module) -> list[Part]:
+    """Return the modules of an `nn.Sequential`, those of nested ones too, in the order in which they run.
+
+    Raises:
+        ExportError: if it is no chain, or a module does more than its class says.
+    """
+    listed = list(_walk(network, ""))
+    if not listed:
+        raise ExportError("the network is empty, expected an nn.Sequential of layers")
+    _check_parts(listed)
+    return listed
+
+
+def our_layers(network: nn.Module) -> list[Part]:
+    """Return the layers of one of our networks that others can represent, in the order in which they run.
+
+    Raises:
+        ExportError: with the name of a layer that nobody else has.
+    """
+    found = []
+    for name, layer in parts(network):
+        if isinstance(layer, LIF) and layer.fixed is not None:
+            raise ExportError(
+                f"layer {name}: computes in the fixed point of integer hardware, which floating-point neurons do not; "
+                "export the integer network instead"
+            )
+        if type(layer) in (NormalizeFeedback, nn.Identity):
+            continue  # they pass on what comes
+        if type(layer) not in (LIF, MaxPool2d, AvgPool2d, Flatten):
+            raise ExportError(
+                f"layer {name}: {type(layer).__name__} has no counterpart that runs the same elsewhere; expected LIF, "
+                "MaxPool2d, AvgPool2d, Flatten"
+            )
+        found.append((name, layer))
+    if not any(isinstance(layer, LIF) for _, layer in found):
+        raise ExportError("the network has no LIF layer, there are no spikes to keep")
+    return found
+
+
+def lif_layer(name: str, synapse: nn.Module, beta: Tensor, threshold: Tensor, reset: Reset) -> LIF:
+    """Return our layer of these constants.
+
+    Raises:
+        ExportError: with the layer's name, if they are out of range.
+    """
+    try:
+        return LIF(synapse, beta, threshold, reset)
+    except UsageError as error:
+        raise ExportError(f"layer {name}: {error}") from None
+
+
+def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
+    """Multiply weight and bias by a gain for each output.
+
+    Args:
+        name: of the layer, for errors.
+        synapse: `nn.Linear` or `nn.Conv2d`, changed in place.
+        gain: float64, one number, or one for each output, broadcastable to one sample's neurons.
+
+    Raises:
+        ExportError: if neurons of one channel have different gains.
+    """
+    weight, bias = _weight(name, synapse), synapse.bias
+    column = gain.reshape(-1)
+    # what broadcasts to [O, H, W] with one number per channel; dense layers have [O]
+    per_output = gain.dim() <= 1 if weight.dim() == 2 else gain.dim() == 3 and gain.shape[1:] == (1, 1)
+    if len(column) > 1 and not (per_output and len(column) == len(weight)):
+        raise ExportError(
+            f"layer {name}: decays of shape {list(gain.shape)} give neurons of one output channel different input "
+            "gains, which shared weights cannot hold; use one decay, or one per channel"
+        )
+    with torch.no_grad():
+        weight.copy_(weight.double() * column.view(-1, *[1] * (weight.dim() - 1)))
+        if isinstance(bias, Tensor):
+            bias.copy_(bias.double() * column)
+
+
+def _join(
+    listed: Sequence[Part],
+    is_neuron: Callable[[str, nn.Module], bool],
+    neuron: Callable[[str, Any, nn.Module], LIF],
+    expected: str,
+) -> nn.Sequential:
+    """Join each synapse of a peer's chain with the neurons after it."""
+    layers: list[nn.Module] = []
+    pending: tuple[str, nn.Module] | None = None
+    for name, found in listed:
+        if is_neuron(name, found):
+            if pending is None:
+                raise ExportError(
+                    f"layer {name}: {type(found).__name__} has no nn.Linear or nn.Conv2d directly before it; our "
+                    "neurons belong to a synapse"
+                )
+            layers.append(neuron(name, found, deepcopy(pending[1])))
+            pending = None
+            continue
+        if pending is not None:
+            raise ExportError(
+                f"layer {pending[0]}: {type(pending[1]).__name__} is followed by {type(found).__name__}, expected "
+                f"{expected} directly after it"
+            )
+        if type(found) in (nn.Linear, nn.Conv2d):
+            pending = name, found
+        elif type(found) is not nn.Identity:
+            layers.append(_our_plain(name, found))
+    if pending is not None:
+        raise ExportError(
+            f"layer {pending[0]}: {type(pending[1]).__name__} has no neurons after it, expected {expected}"
+        )
+    if not any(isinstance(layer, LIF) for layer in layers):
+        raise ExportError(f"the network has no neurons, expected {expected}")
+    network = nn.Sequential(*layers)
+    name_layers(network)
+    return network
+
+
+def _walk(module: nn.Module, name: str) -> Iterator[Part]:
+    if type(module).forward is nn.Sequential.forward:
+        for child, found in module.named_children():
+            yield from _walk(found, f"{name}.{child}" if name else child)
+    elif not name:
+        raise ExportError(
+            f"the network is a {type(module).__name__}, whose order of layers only its code knows; expected an "
+            "nn.Sequential"
+        )
+    else:
+        yield name, module
+
+
+def _norse_parts(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Yield name, module, and whether a `Lift` around it repeats it for every step."""
+    if type(module) is norse.Lift:
+        if lifted:
+            raise ExportError(f"layer {name}: is in two Lift, one inside the other; expected one")
+        yield from _norse_parts(norse, module.lifted_module, name, True)
+    elif type(module).forward in (nn.Sequential.forward, norse.SequentialState.forward):
+        plain = type(module).forward is nn.Sequential.forward
+        for child, found in module.named_children():
+            path = f"{name}.{child}" if name else child
+            if plain and (type(found).__module__.startswith("norse.")):
+                raise ExportError(
+                    f"layer {path}: norse's {type(found).__name__} returns its state beside its spikes, which the next "
+                    "layer of an nn.Sequential does not take; expected a norse SequentialState"
+                )
+            yield from _norse_parts(norse, found, path, lifted)
+    elif not name and not lifted:
+        raise ExportError(
+            f"the network is a {type(module).__name__}, expected norse's SequentialState, alone or in a Lift"
+        )
+    else:
+        yield name or "0", module, lifted
+
+
+def _check_parts(listed: Sequence[Part]) -> None:
+    seen: dict[int, str] = {}
+    for name, module in listed:
+        if id(module) in seen:
+            raise ExportError(f"layer {name}: is layer {seen[id(module)]} once more; a layer can be in a chain once")
+        seen[id(module)] = name
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise ExportError(f"layer {name}: has forward hooks, which may change what it computes; remove them")
+
+
+def _check_time(listed: Sequence[tuple[str, nn.Module, bool]]) -> None:
+    """Refuse chains of norse in which some modules see a step, and others mistake the sequence for a batch."""
+    if not listed:
+        raise ExportError("the network is empty, expected a norse SequentialState of layers")
+    _check_parts([(name, module) for name, module, _ in listed])
+    if not any(lifted for _, _, lifted in listed):
+        return
+    for name, module, lifted in listed:
+        if not lifted and type(module) is not nn.Linear:
+            kind = type(module).__name__
+            raise ExportError(
+                f"layer {name}: {kind} is outside Lift beside layers that are lifted over time, so that it would take "
+                "the steps for a batch; put the whole SequentialState into one Lift"
+            )
+
+
+def _leaky_reset(name: str, leaky: Any) -> Reset:
+    """Return the reset that an `snn.Leaky` runs, if we have it."""
+    runs: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
+    reset = runs.get(leaky.state_function.__name__)
+    if reset is None or reset != leaky.reset_mechanism:
+        raise ExportError(
+            f"layer {name}: reset_mechanism says {leaky.reset_mechanism!r}, but {leaky.state_function.__name__} runs, "
+            "chosen when the layer was made; make a new one"
+        )
+    if reset == "subtract" and not leaky.reset_delay:
+        raise ExportError(
+            f"layer {name}: reset_delay=False with reset 'subtract' takes off beta * threshold one step later, and "
+            "nothing after two spikes in a row; ours takes off the threshold: use reset_delay=True"
+        )
+    return reset
+
+
+def _check_firing(name: str, leaky: Any, dtype: torch.dtype) -> None:
+    """Refuse an `snn.Leaky` whose spikes are no exact steps at the threshold."""
+    if leaky.inhibition:
+        raise ExportError(f"layer {name}: inhibition lets one neuron fire in each step, ours do not see each other")
+    if leaky.state_quant:
+        raise ExportError(f"layer {name}: state_quant rounds the membrane, ours is not rounded: use state_quant=False")
+    if not bool((leaky.graded_spikes_factor == 1).all()):
+        raise ExportError(f"layer {name}: graded_spikes_factor is not 1, our spikes are 0 or 1")
+    near = torch.tensor([0.0, torch.finfo(dtype).tiny, 1e-3, 0.1, 0.5, 1.0, 10.0], dtype=dtype)
+    distance = torch.cat([-near, near]).repeat(50)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        fired = leaky.spike_grad(distance)
+    if fired.dtype != dtype:
+        raise ExportError(
+            f"layer {name}: its spike_grad gives {fired.dtype} for {dtype} membranes, which rounds the threshold and "
+            "which the next layer does not take; use float32, or a spike_grad that keeps the dtype"
+        )
+    if not torch.equal(fired, (distance > 0).to(dtype)):
+        raise ExportError(
+            f"layer {name}: its spike_grad gives other values than 1 above the threshold and 0 elsewhere, use one with "
+            "exact spikes, like snntorch.surrogate.atan()"
+        )
+
+
+def _keeping_dtype(spikes: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return snnTorch's spike function, which always gives float32, so that it gives the membrane's dtype."""
+    return lambda membrane: spikes(membrane).to(membrane.dtype)
+
+
+def _constant(name: str, what: str, value: Any, synapse: nn.Module) -> Tensor:
+    """Return a peer's constant, detached, in its own dtype, if it means the same in our layer."""
+    weight = _weight(name, synapse)
+    tensor = torch.as_tensor(value)
+    if tensor.requires_grad:
+        raise ExportError(
+            f"layer {name}: {what} is learned, ours is a constant; fix it with requires_grad_(False) if it is final"
+        )
+    if tensor.dim() > (1 if weight.dim() == 2 else 3):
+        raise ExportError(f"layer {name}: {what} has shape {list(tensor.shape)}, which is not that of one sample")
+    if tensor.dim() > 0 and tensor.dtype != weight.dtype:
+        raise ExportError(
+            f"layer {name}: {what} is {tensor.dtype} beside {weight.dtype} weights, so that its membranes are neither; "
+            "turn the network to one dtype with .to()"
+        )
+    return tensor.detach().clone()
+
+
+def _weight(name: str, synapse: nn.Module) -> Tensor:
+    weight = synapse.weight
+    assert isinstance(weight, Tensor)
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ExportError(f"layer {name}: weights are {weight.dtype}, expected torch.float32 or torch.float64")
+    return weight
+
+
+def _our_plain(name: str, found: nn.Module) -> nn.Module:
+    """Return our layer without parameters for a peer's."""
+    if type(found) is nn.Flatten:
+        if (found.start_dim, found.end_dim) != (1, -1):
+            raise ExportError(
+                f"layer {name}: flattens axes {found.start_dim} to {found.end_dim} of a step [B, ...], expected 1 to -1"
+            )
+        return Flatten()
+    if type(found) is nn.MaxPool2d:
+        kernel, stride, padding = _side(name, found.kernel_size), _side(name, found.stride), found.padding
+        if padding not in (0, (0, 0)) or found.dilation not in (1, (1, 1)) or found.ceil_mode or found.return_indices:
+            raise ExportError(f"layer {name}: {found} has padding, dilation, ceil_mode or indices, ours has none")
+        return MaxPool2d(kernel, stride)
+    if type(found) is nn.AvgPool2d:
+        kernel, stride, pad = (_side(name, side) for side in (found.kernel_size, found.stride, found.padding))
+        if found.ceil_mode or not found.count_include_pad or found.divisor_override:
+            raise ExportError(f"layer {name}: {found} divides by something else than the window's size, or rounds up")
+        return AvgPool2d(kernel, stride, pad)
+    raise ExportError(
+        f"layer {name}: {type(found).__name__} is not converted, expected nn.Linear, nn.Conv2d, nn.MaxPool2d, "
+        "nn.AvgPool2d, nn.Flatten and neurons"
+    )
+
+
+def _their_plain(layer: nn.Module) -> nn.Module:
+    """Return torch's layer, for one step, for ours without parameters."""
+    if isinstance(layer, MaxPool2d):
+        return nn.MaxPool2d(layer.kernel_size, layer.stride)
+    if isinstance(layer, AvgPool2d):
+        return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
+    return nn.Flatten()
+
+
+def _side(name: str, sides: Any) -> int:
+    """Return the side of a square."""
+    found = set(sides) if isinstance(sides, tuple) else {sides}
+    if len(found) != 1:
+        raise ExportError(f"layer {name}: its pooling window has sides {tuple(sides)}, expected a square")
+    return int(found.pop())
+
+
+def _show(value: Tensor) -> str:
+    return f"{value.item():g}" if value.numel() == 1 else f"{value.min().item():g}..{value.max().item():g}"

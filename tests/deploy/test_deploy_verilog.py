@@ -1,0 +1,237 @@
+"""The Verilog core in two simulators against the integer simulator, its exported folder, its cycles, its synthesis."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import integer_networks as make
+import numpy as np
+import pytest
+
+from spiking_lfp.deploy.backends import Backend, backend
+from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
+from spiking_lfp.deploy.formats import verilog
+from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerNetwork, IntegerReset, MaxPool
+from spiking_lfp.deploy.simulator import simulate, with_golden_run
+from spiking_lfp.errors import ExportError
+
+
+def need(name: str) -> VerilogCore:
+    found = BACKENDS[name]
+    missing = found.missing()
+    if missing is not None:
+        pytest.skip(missing)
+    return found
+
+
+def agree(core: VerilogCore, net: IntegerNetwork, inputs: make.Array) -> None:
+    expected = simulate(net, inputs, record=True).spikes
+    assert core.refusal(net) is None
+    found = core.run(net, inputs)
+    assert list(found) == list(expected)
+    for name, spikes in expected.items():
+        assert spikes.any(), name
+        assert found[name].dtype == np.uint8
+        np.testing.assert_array_equal(found[name], spikes, err_msg=name)
+
+
+def convolutions(seed: int, levels: int) -> IntegerNetwork:
+    """Stride, padding, groups that share a word, kernels that are not square, windows that overlap."""
+    reset = INTEGER_RESETS[seed % 3]
+    first = make.conv(
+        "0", (2, 7, 8), 6, (3, 2), seed, 410, reset, (1, 2), (2, 1), 2, 0.1, 0 if levels > 1 else 6, levels
+    )
+    pool = MaxPool("1", first.out_shape, 3, 2)
+    second = make.conv("2", pool.out_shape, 9, (2, 2), seed + 1, 0, reset, (2, 1), (1, 0), 3, 0.1)
+    # a stride beyond the kernel leaves inputs out
+    third = make.conv("3", second.out_shape, 12, (1, 1), seed + 2, 4095, reset, (2, 2), (0, 1), 1, 0.1)
+    flat = make.Flatten("4", third.out_shape)
+    return make.network([first, pool, second, third, flat, make.dense("5", flat.out_shape[0], 3, seed)], 6, levels)
+
+
+def saturating() -> IntegerNetwork:
+    """Membranes at both ends of their range."""
+    net = make.mlp((40, 12, 4), 3, 0)
+    weight = np.sign(net.spiking[0].weight.astype(np.int16) + 0.5).astype(np.int8) * 127
+    weight[:, :] = weight[:, :1]
+    bias = (weight[:, 0].astype(np.int32)) * 900
+    theta = np.full(12, 131071, np.int32)
+    return replace(net, layers=(replace(net.layers[0], weight=weight, bias=bias, theta=theta), net.layers[1])).check()
+
+
+NETWORKS = {
+    **{
+        f"{reset}, decay {decay}, levels {levels}": (
+            lambda reset=reset, decay=decay, levels=levels: make.mlp((33, 17, 9, 5), decay, decay, reset, 9, levels)
+        )
+        for reset, decay, levels in zip(
+            INTEGER_RESETS * 3, (0, 410, 4095, 410, 4095, 0, 4095, 0, 410), (1, 255, 1, 1, 255, 255, 3, 1, 1), strict=True
+        )
+    },
+    "convolutions of images": lambda: convolutions(1, 255),
+    "convolutions of spikes": lambda: convolutions(2, 1),
+    "convolutions of spikes, zero": lambda: convolutions(3, 1),
+    "lenet": lambda: make.lenet(seed=1, steps=6),
+    "4 bits": lambda: make.mlp((30, 20, 5), 5, 410, bits=4),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("simulator", BACKENDS)
+def test_spikes_are_those_of_the_integer_simulator(simulator: str, name: str) -> None:
+    core, net = need(simulator), NETWORKS[name]()
+    agree(core, net, make.inputs_for(net, 3, 1, 0.4))
+
+
+@pytest.mark.parametrize("simulator", BACKENDS)
+def test_membranes_saturate(simulator: str) -> None:
+    core, net = need(simulator), saturating()
+    inputs = make.inputs_for(net, 2, rate=0.9)
+    outcome = simulate(net, inputs)
+    assert outcome.counters["0"].saturated > 0
+    agree(core, net, inputs)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 16, 64])
+def test_any_number_of_lanes(lanes: int) -> None:
+    core = replace(need("icarus"), lanes=lanes)
+    for net in (convolutions(4, 255), convolutions(5, 1)):
+        agree(core, net, make.inputs_for(net, 2, 1, 0.4))
+
+
+def test_a_network_that_begins_with_flatten_and_one_that_begins_with_pooling() -> None:
+    core = need("icarus")
+    flat = make.Flatten("0", (2, 3, 4))
+    for levels in (1, 255):
+        layers = [flat, make.dense("1", 24, 9, 0, frac_bits=6 if levels == 1 else 0, levels=levels)]
+        net = make.network([*layers, make.dense("2", 9, 4, 1)], 5, levels)
+        agree(core, net, make.inputs_for(net, 2, 2, 0.4))
+    pool = MaxPool("0", (3, 5, 4), 2, 1)
+    net = make.network([pool, make.Flatten("1", pool.out_shape), make.dense("2", 36, 4)], 5)
+    agree(core, net, make.inputs_for(net, 2, 2, 0.2))
+
+
+def test_sequences_of_another_length() -> None:
+    core, net = need("icarus"), make.mlp(steps=4)
+    inputs = make.inputs_for(replace(net, steps=9), 2)
+    agree(core, net, inputs)
+
+
+def exported(folder: Path, lanes: int = 8) -> Path:
+    net = make.lenet(steps=5)
+    paths = verilog.write_verilog(with_golden_run(net, make.inputs_for(net, 2)), folder, lanes)
+    assert sorted(paths) == sorted(folder.iterdir())
+    return folder
+
+
+def run_make(folder: Path, target: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["make", target], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("target", ["icarus", "verilator"])
+def test_the_exported_folder_checks_itself(tmp_path: Path, target: str) -> None:
+    need(target)
+    folder = exported(tmp_path / "out")
+    done = run_make(folder, target)
+    assert done.returncode == 0, done.stderr
+    assert "all spikes are those of the golden run" in done.stdout
+    golden = (folder / "golden.hex").read_bytes()
+    last = golden.rindex(b"\n", 0, -1) + 1
+    flipped = f"{int(golden[last:], 16) ^ 1:02x}\n".encode()
+    (folder / "golden.hex").write_bytes(golden[:last] + flipped)
+    assert run_make(folder, target).returncode != 0
+
+
+def test_the_exported_folder_notices_a_changed_weight(tmp_path: Path) -> None:
+    need("icarus")
+    folder = exported(tmp_path)
+    weights = (folder / "weights.hex").read_text().splitlines()
+    (folder / "weights.hex").write_text("\n".join("81" * 8 for _ in weights))
+    assert run_make(folder, "icarus").returncode != 0
+
+
+def test_spikes_survive_their_file() -> None:
+    net = convolutions(6, 1)
+    spikes = simulate(net, make.inputs_for(net, 2), record=True).spikes
+    for lanes in (1, 5, 8, 64):
+        lines = verilog.spike_lines(net, spikes, lanes)
+        for name, found in verilog.read_spikes(net, lines, net.steps, 2, lanes).items():
+            np.testing.assert_array_equal(found, spikes[name])
+    with pytest.raises(ExportError, match="expected"):
+        verilog.read_spikes(net, lines[:-1], net.steps, 2, 64)
+    with pytest.raises(ExportError, match="neither 0 nor 1"):
+        verilog.read_spikes(net, b"x" + lines[1:], net.steps, 2, 64)
+
+
+def test_cycles_follow_events() -> None:
+    core = need("icarus")
+    net = make.mlp((64, 40, 5), steps=8)
+    silent, busy = np.zeros((8, 1, 64), np.uint8), make.inputs_for(net, 1, rate=0.5)
+    run = core.measure(net, np.concatenate([silent, busy, silent], 1))
+    events = [busy.sum(), run.spikes["0"][:, 1].sum()]
+    quiet = [run.spikes["0"][:, 0].sum(), 0]
+    # an input spike takes a cycle for each word of the neurons it reaches; a hidden one reaches a single word
+    assert run.cycles[1] - run.cycles[0] == pytest.approx(5 * events[0] + events[1] - quiet[0], rel=0.1)
+    assert run.cycles[0] == run.cycles[2]
+    assert cycles_per_sample(net, busy, "icarus") == run.cycles[1]
+
+
+def test_both_simulators_count_the_same_cycles() -> None:
+    need("icarus"), need("verilator")
+    for net in (make.lenet(steps=4), make.mlp()):
+        inputs = make.inputs_for(net, 2)
+        assert np.array_equal(cycles_per_sample(net, inputs, "icarus"), cycles_per_sample(net, inputs, "verilator"))
+
+
+def test_synthesis_counts_resources(tmp_path: Path) -> None:
+    if shutil.which("yosys") is None:
+        pytest.skip("yosys is not installed: apt-get install yosys")
+    found = synthesise(make.mlp((16, 16, 4)), tmp_path)
+    # one lane: 320 weights of 8 bits fill a block RAM, the leak is a product of 23 and 13 bits
+    assert found["block_rams"] >= 1
+    assert found["multipliers"] >= 2
+    assert 500 < found["luts"] < 5000
+    assert 300 < found["flip_flops"] < 3000
+    assert "SB_LUT4" in (tmp_path / "resources.txt").read_text()
+
+
+def test_what_the_core_refuses() -> None:
+    core = BACKENDS["icarus"]
+    pooled = MaxPool("first", (1, 4, 4), 2, 2)
+    still = replace(make.network([pooled, make.Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
+    assert core.refusal(still) == "layer first: the core cannot pool images that stay"
+    assert core.refusal(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
+    wide = make.network([make.conv("wide", (1, 1, 300), 1, (1, 300)), make.Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)])
+    assert core.refusal(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
+    many = make.mlp((70000, 1, 2))
+    assert core.refusal(many) == "layer 0: a side or number of channels is 70000, the core counts to 65535"
+    with pytest.raises(ExportError, match="70000"):
+        verilog.layout(many)
+    with pytest.raises(ExportError, match=r"1\.\.64 lanes, not 65"):
+        verilog.layout(make.mlp(), 65)
+
+
+def test_missing_programs_and_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = BACKENDS["icarus"]
+    net = make.mlp()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert core.missing() == "iverilog is not installed: apt-get install iverilog"
+    with pytest.raises(ExportError, match="apt-get install iverilog"):
+        core.run(net, make.inputs_for(net))
+    with pytest.raises(ExportError, match="apt-get install yosys"):
+        synthesise(net, tmp_path / "out")
+    for name in ("iverilog", "vvp"):
+        (tmp_path / name).write_text("#!/bin/sh\necho it broke >&2\nexit 3\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(ExportError, match="iverilog failed with 3: it broke"):
+        core.run(net, make.inputs_for(net))
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ExportError, match="cannot write"):
+        verilog.write_verilog(net, tmp_path / "taken")
+
+
+def test_backends_are_found_by_name() -> None:
+    for name in BACKENDS:
+        assert isinstance(backend(name), Backend)
+        assert backend(name) is BACKENDS[name]
