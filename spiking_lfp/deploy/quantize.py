@@ -16,10 +16,10 @@ from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.encoders import constant
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.fixed_point import FixedPoint
-from spiking_lfp.in_the_loop import LEVELS, run_in_integers
+from spiking_lfp.in_the_loop import LEVELS
 from spiking_lfp.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
 from spiking_lfp.layers import Flatten as FlattenLayer
-from spiking_lfp.lif import Neuron
+from spiking_lfp.lif import Neuron, Reset
 from spiking_lfp.synapses import Convolution, synapse_of
 
 Scale = Literal["max", "mean", "percentile", "search"]
@@ -113,7 +113,9 @@ def quantize(
     images, labels = images.cpu(), labels.cpu()
     real = copy.deepcopy(network).cpu().eval()
     trained = next((module.fixed for module in real.modules() if isinstance(module, LIF)), None)
-    run_in_integers(real, 0)
+    for module in real.modules():
+        if isinstance(module, LIF):
+            module.fixed = None
     if bits is None:
         bits = 8 if trained is None else trained.bits
     if scale is None:
@@ -127,7 +129,10 @@ def quantize(
     layers: list[Layer] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
-        accuracy = [Step("real weights", _accuracy(_run(chain, seen), labels))]
+        spikes = _run(chain, seen)
+        if spikes.shape[2:] != (len(class_names),):
+            raise ExportError(f"outputs are {list(spikes.shape[2:])}, but there are {len(class_names)} class names")
+        accuracy = [Step("real weights", _accuracy(spikes, labels))]
         for index, module in enumerate(chain):
             name = names[module]
             seen = module(seen)
@@ -193,9 +198,11 @@ def _converter(
     weight, bias = _parameters(module)
     synapse = synapse_of(module.synapse)
     reset = settings.reset or module.reset
+    # when the threshold is subtracted makes no difference to the numbers of a layer
+    rule: Reset = "subtract" if reset == "subtract_decayed" else reset
     # in the precision of training, so that what is rounded is the same
     constants = module.beta.to(weight.dtype), module.threshold.to(weight.dtype)
-    neuron = Neuron(*constants, reset)  # type: ignore[arg-type]
+    neuron = Neuron(*constants, rule)
     fixed = FixedPoint(settings.bits, levels, settings.per_channel)
 
     def convert(scale: Tensor) -> Spiking:

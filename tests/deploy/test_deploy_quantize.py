@@ -1,0 +1,139 @@
+"""From real weights to integers: exact where the network was trained in integers, close where it was not."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spiking_lfp as lfp
+from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerReset, MaxPool
+from spiking_lfp.deploy.quantize import SCALES, Scale, quantize
+from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.errors import ExportError
+from spiking_lfp.in_the_loop import run_in_integers
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def lenet(reset: Any = "subtract") -> nn.Sequential:
+    torch.manual_seed(3)
+    return lfp.lenet((1, 12, 12), 4, (3, 4), (20,), kernel=3, threshold=0.3, reset=reset)
+
+
+def digits(count: int = 12) -> tuple[Tensor, Tensor]:
+    images = torch.randint(0, 256, (count, 1, 12, 12)) * (torch.rand(count, 1, 12, 12) < 0.6)
+    return images.to(torch.uint8), torch.arange(count) % 4
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_what_was_trained_in_integers_is_exported_to_the_bit(bits: int, per_channel: bool, reset: Any) -> None:
+    network, (images, labels) = lenet(reset), digits()
+    run_in_integers(network, bits, per_channel=per_channel)
+    integers, _ = quantize(network, images, labels, 9, CLASSES, per_channel=per_channel)
+    found = simulate(integers, images.numpy(), record=True).spikes
+    seen = lfp.constant(images.float() / 255, 9)
+    for name, module in network.named_children():
+        seen = module(seen)
+        if isinstance(module, lfp.LIF):
+            assert seen.any()
+            assert np.array_equal(found[name], seen.detach().byte().numpy())
+    assert all(layer.bits == bits for layer in integers.spiking)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_eight_bits_are_close_to_real_weights(scale: Scale) -> None:
+    network, (images, labels) = lenet(), digits()
+    integers, report = quantize(network, images, labels, 9, CLASSES, 8, scale)
+    assert [type(layer) for layer in integers.layers] == [Conv, MaxPool, Conv, MaxPool, Flatten, Dense, Dense]
+    spikes = simulate(integers, images.numpy(), record=True).spikes
+    seen = lfp.constant(images.float() / 255, 9)
+    for name, module in network.named_children():
+        seen = module(seen)
+        if isinstance(module, lfp.LIF):
+            line = next(line for line in report.layers if line.name == name)
+            real = seen.detach().byte().numpy()
+            assert line.disagreement == pytest.approx(np.mean(spikes[name] != real))
+            assert line.disagreement < 0.06
+            assert line.rate_float == pytest.approx(real.mean())
+            assert line.rate_integer == pytest.approx(spikes[name].mean())
+    first, *_, last = report.accuracy
+    assert first.step == "real weights"
+    assert first.accuracy == pytest.approx(float((seen.sum(0).argmax(-1) == labels).float().mean()))
+    answers = spikes["6"].sum(0).argmax(-1)
+    assert last.accuracy == pytest.approx(np.mean(answers == labels.numpy()))
+    assert json.loads(integers.notes["quantisation"])["samples"] == 12
+
+
+def test_the_search_finds_fewer_different_spikes_than_the_largest_weight_as_unit() -> None:
+    network, (images, labels) = lenet(), digits(40)
+    with torch.no_grad():
+        network[0].synapse.weight[0, 0, 0, 0] = 4.0  # one weight far above the others
+    differing = {}
+    for scale in SCALES:
+        _, report = quantize(network, images, labels, 9, CLASSES, 3, scale)
+        differing[scale] = report.layers[0].disagreement
+    assert differing["search"] < differing["max"]
+    assert differing["search"] == min(differing.values())
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract_decayed"])
+def test_another_reset_than_that_of_training(reset: IntegerReset) -> None:
+    network, (images, labels) = lenet(), digits()
+    integers, _ = quantize(network, images, labels, 9, CLASSES, 8, "max", reset=reset)
+    assert {layer.reset for layer in integers.spiking} == {reset}
+
+
+def test_the_network_itself_is_left_alone() -> None:
+    network, (images, labels) = lenet(), digits()
+    run_in_integers(network, 4)
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    quantize(network, images, labels, 5, CLASSES, 8)
+    assert network.training
+    assert all(module.fixed is not None and module.fixed.bits == 4 for module in network if isinstance(module, lfp.LIF))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_layers_that_only_matter_in_training_fall_away() -> None:
+    torch.manual_seed(0)
+    images, labels = digits()
+    modules = [lfp.LIF(nn.Linear(144, 10), threshold=0.2), lfp.LIF(nn.Linear(10, 4), threshold=0.2)]
+    network = nn.Sequential(
+        lfp.Flatten(), nn.Sequential(modules[0], lfp.Dropout(0.5)), lfp.NormalizeFeedback(), modules[1]
+    )
+    integers, _ = quantize(network, images, labels, 5, CLASSES)
+    assert [layer.name for layer in integers.layers] == ["0", "1.0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ([lfp.Flatten(), lfp.Affine(nn.Linear(144, 4))], "layer 1: Affine has no integer form"),
+        ([lfp.AvgPool2d(2), lfp.Flatten(), lfp.LIF(nn.Linear(36, 4))], "layer 0: AvgPool2d has no integer form"),
+        ([lfp.MaxPool2d(2), lfp.Flatten(), lfp.LIF(nn.Linear(36, 4))], "layer 0: pools the inputs"),
+        (
+            [lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), reset="none")],
+            "layer 1: integer neurons reset to zero or subtract",
+        ),
+        ([lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)], "layer 1: currents or threshold reach"),
+        ([lfp.LIF(nn.Conv2d(1, 1, 2, dilation=10)), lfp.Flatten(), lfp.LIF(nn.Linear(4, 4))], "layer 0: convolutions"),
+        ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
+    ],
+)
+def test_what_has_no_integer_form_is_refused(modules: list[nn.Module], message: str) -> None:
+    images, labels = digits(2)
+    with pytest.raises(ExportError, match=message):
+        quantize(nn.Sequential(*modules), images, labels, 3, CLASSES)
+
+
+def test_weights_that_round_to_nothing_are_refused_not_zeroed() -> None:
+    network, (images, labels) = lenet(), digits(2)
+    with torch.no_grad():
+        network[5].synapse.weight.zero_()
+    with pytest.raises(ExportError, match="layer 5: all weights of an output are zero"):
+        quantize(network, images, labels, 3, CLASSES)
