@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import spiking_lfp
+_PACKAGE = Path(__file__).parents[1]
 
 
 def hardware_folder(name: str) -> Path:
     """Return the folder `hardware/NAME`: in an installed package inside it, in a checkout beside it."""
-    package = Path(spiking_lfp.__file__).parent
-    inside = package / "hardware" / name
-    return inside if inside.is_dir() else package.parent / "hardware" / name
+    inside = _PACKAGE / "hardware" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / "hardware" / name

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from spiking_lfp import cli
+from spiking_lfp import cli, cli_deploy
 from spiking_lfp.data._files import IDX_FILES
 from spiking_lfp.training import preset_config, train
 
@@ -84,7 +84,8 @@ def call(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("SPIKING_LFP_DATA", str(data_root))
-    monkeypatch.setattr(cli, "out", Console(width=400))
+    for module in (cli, cli_deploy):
+        monkeypatch.setattr(module, "out", Console(width=400))
     # this process has other tests to run
     monkeypatch.setattr("spiking_lfp.kernels.memory.reuse_freed_memory", lambda: True)
 

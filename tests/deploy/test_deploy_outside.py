@@ -190,9 +190,12 @@ def test_refusals_name_the_layer(name: str) -> None:
 
 
 def test_a_large_network_is_refused_with_its_memory() -> None:
-    refused = backend("sanafe").refusal(make.mlp((784, 1000, 10), reset="zero"))
-    assert refused == "794,000 synapses would take 5.6 GB in SANA-FE, the limit is 500,000"
-    analogue = make.mlp((784, 1000, 10), reset="zero", levels=255)
+    net = make.mlp((3000, 2000, 10), reset="zero", bits=4)
+    assert backend("sanafe").refusal(net) == (
+        "6,020,000 synapses and 5,010 neurons would take 5.0 GB in SANA-FE, the limit is 4 GB"
+    )
+    assert backend("lava").refusal(net) is None
+    analogue = make.mlp((3000, 2000, 10), reset="zero", levels=3, bits=4)
     assert backend("sanafe").refusal(analogue) is None
 
 

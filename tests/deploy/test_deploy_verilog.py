@@ -12,7 +12,7 @@ import pytest
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerNetwork, IntegerReset, MaxPool
+from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerNetwork, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 
@@ -47,7 +47,9 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
     # a stride beyond the kernel leaves inputs out
     third = make.conv("3", second.out_shape, 12, (1, 1), seed + 2, 4095, reset, (2, 2), (0, 1), 1, 0.1)
     flat = make.Flatten("4", third.out_shape)
-    return make.network([first, pool, second, third, flat, make.dense("5", flat.out_shape[0], 3, seed)], 6, levels)
+    return make.network(
+        [first, pool, second, third, flat, make.dense("5", flat.out_shape[0], 3, seed, gain=0.02)], 8, levels
+    )
 
 
 def saturating() -> IntegerNetwork:
@@ -66,7 +68,10 @@ NETWORKS = {
             lambda reset=reset, decay=decay, levels=levels: make.mlp((33, 17, 9, 5), decay, decay, reset, 9, levels)
         )
         for reset, decay, levels in zip(
-            INTEGER_RESETS * 3, (0, 410, 4095, 410, 4095, 0, 4095, 0, 410), (1, 255, 1, 1, 255, 255, 3, 1, 1), strict=True
+            INTEGER_RESETS * 3,
+            (0, 410, 4095, 410, 4095, 0, 4095, 0, 410),
+            (1, 255, 1, 1, 255, 255, 3, 1, 1),
+            strict=True,
         )
     },
     "convolutions of images": lambda: convolutions(1, 255),
@@ -178,7 +183,8 @@ def test_cycles_follow_events() -> None:
 
 
 def test_both_simulators_count_the_same_cycles() -> None:
-    need("icarus"), need("verilator")
+    for name in BACKENDS:
+        need(name)
     for net in (make.lenet(steps=4), make.mlp()):
         inputs = make.inputs_for(net, 2)
         assert np.array_equal(cycles_per_sample(net, inputs, "icarus"), cycles_per_sample(net, inputs, "verilator"))
@@ -202,9 +208,11 @@ def test_what_the_core_refuses() -> None:
     still = replace(make.network([pooled, make.Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
     assert core.refusal(still) == "layer first: the core cannot pool images that stay"
     assert core.refusal(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
-    wide = make.network([make.conv("wide", (1, 1, 300), 1, (1, 300)), make.Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)])
+    wide = make.network(
+        [make.conv("wide", (1, 1, 300), 1, (1, 300)), make.Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)]
+    )
     assert core.refusal(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
-    many = make.mlp((70000, 1, 2))
+    many = make.mlp((70000, 1, 2), bits=2)
     assert core.refusal(many) == "layer 0: a side or number of channels is 70000, the core counts to 65535"
     with pytest.raises(ExportError, match="70000"):
         verilog.layout(many)

@@ -13,6 +13,5 @@ BRIAN2_LOIHI = OutsideBackend(
     variable="SPIKING_LFP_BRIAN2_LOIHI_PYTHON",
     install="python3 -m venv ENV && ENV/bin/pip install brian2-loihi==0.5.2 'numpy<2.4'",
     bytes_per_synapse=200,
-    most_synapses=10_000_000,
 )
 BACKENDS = {"brian2-loihi": BRIAN2_LOIHI}

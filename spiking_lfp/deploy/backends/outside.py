@@ -34,6 +34,8 @@ from spiking_lfp.errors import ExportError
 WORKERS = Path(__file__).parent / "workers"
 # lines of a failed worker's last words that are shown
 LAST_WORDS = 3
+# bytes that a network may take in a simulator
+MEMORY = 4 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,8 @@ class OutsideBackend:
         theta_per_neuron: whether neurons of a layer may have different thresholds.
         saturates: the resets with which its membranes end at +-(2^23 - 1) as ours do.
         unrolled: whether it takes convolutions as lists of synapses.
-        bytes_per_synapse: of memory, or 0 if it does not matter.
-        most_synapses: that `refusal` lets through, or 0 for no limit.
+        bytes_per_synapse: of memory, as measured.
+        bytes_per_neuron: likewise, inputs included.
     """
 
     title: str
@@ -79,7 +81,7 @@ class OutsideBackend:
     saturates: tuple[IntegerReset, ...] = ()
     unrolled: bool = True
     bytes_per_synapse: int = 0
-    most_synapses: int = 0
+    bytes_per_neuron: int = 0
 
     def missing(self) -> str | None:
         """Say how to install it, or return None."""
@@ -104,14 +106,14 @@ class OutsideBackend:
                     f"layer {layer.name}: thresholds are {layer.theta.min()}..{layer.theta.max()}, "
                     f"{self.title} has one for all neurons of a layer"
                 )
-        if self.most_synapses:
-            synapses = sum(int(layer.fan_out().sum()) for layer in layers)
-            if synapses > self.most_synapses:
-                memory = synapses * self.bytes_per_synapse / 1e9
-                return (
-                    f"{synapses:,} synapses would take {memory:.1f} GB in {self.title}, "
-                    f"the limit is {self.most_synapses:,}"
-                )
+        links = sum(int(layer.fan_out().sum()) for layer in layers)
+        neurons = int(np.prod(layers[0].in_shape)) + sum(layer.neurons for layer in layers)
+        memory = links * self.bytes_per_synapse + neurons * self.bytes_per_neuron
+        if memory > MEMORY:
+            return (
+                f"{links:,} synapses and {neurons:,} neurons would take {memory / 1e9:.1f} GB in {self.title}, "
+                f"the limit is {MEMORY / 1e9:.0f} GB"
+            )
         return None
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:

@@ -17,7 +17,7 @@ SANAFE = OutsideBackend(
     theta_per_neuron=True,
     # a spike with reset "zero" forgets by how much, and the worker cuts off below
     saturates=("zero",),
-    bytes_per_synapse=7000,
-    most_synapses=500_000,
+    bytes_per_synapse=800,
+    bytes_per_neuron=30_000,
 )
 BACKENDS = {"sanafe": SANAFE}

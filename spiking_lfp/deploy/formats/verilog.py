@@ -96,11 +96,10 @@ class Memories:
     def files(self, core: Core | None = None) -> dict[str, bytes]:
         """Return the memories as hexadecimal files for `core`, which may be larger than needed, by name."""
         core = core or self.core
-        channels = _bits(self.channels, core.addr)
         return {
             "table.hex": hex_lines(_bits(np.array(self.table, np.int64)[:, None], 32)),
             "weights.hex": hex_lines(_bits(self.weights.view(np.uint8), core.weight_bits)),
-            "channels.hex": hex_lines(channels),
+            "channels.hex": hex_lines(_bits(self.channels, core.addr)),
             "biases.hex": hex_lines(_bits(self.biases, MEMBRANE_BITS)),
             "thetas.hex": hex_lines(_bits(self.thetas, MEMBRANE_BITS)),
         }
@@ -382,7 +381,8 @@ class _Parts:
 def _bits(values: Array, width: int) -> Array:
     """Return integers `[words, parts]` as bits, lowest first, uint8 `[words, parts * width]`."""
     places = np.arange(width, dtype=values.dtype)
-    return ((values[..., None] >> places) & 1).astype(np.uint8).reshape(len(values), -1)
+    bits: Array = ((values[..., None] >> places) & 1).astype(np.uint8).reshape(len(values), -1)
+    return bits
 
 
 def _spike_words(spikes: Array, lanes: int) -> Array:
@@ -470,7 +470,8 @@ obj_dir/Vslfp_core: slfp_main.cpp $(SOURCES) parameters.vh
 \t-MAKEFLAGS OPT_FAST=-O2 --top-module slfp_core slfp_main.cpp $(SOURCES)
 
 synth: $(SOURCES) $(MEMORIES)
-\tyosys -q -p "read_verilog -defer -I. $(SOURCES); $(SYNTH) -top slfp_core; tee -o resources.json stat -json; tee -o resources.txt stat"
+\tyosys -q -p "read_verilog -defer -I. $(SOURCES); $(SYNTH) -top slfp_core; \\
+\ttee -o resources.json stat -json; tee -o resources.txt stat"
 \tcat resources.txt
 
 clean:

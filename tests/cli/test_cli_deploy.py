@@ -1,0 +1,152 @@
+"""From a finished run to integers, files, simulators and the page, by commands."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spiking_lfp.deploy.artifact import load_network
+from spiking_lfp.deploy.backends import MODULES
+from spiking_lfp.deploy.backends.c import compiler
+from spiking_lfp.deploy.simulator import simulate
+
+Call = Callable[..., Any]
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
+
+
+@pytest.fixture
+def exported(call: Call, finished: Path) -> Path:
+    answer = call("export", finished, "--bits", "8", "--calibration", "20", "-o", "out")
+    assert (answer.code, answer.err) == (0, "")
+    return Path("out/net.h5")
+
+
+def test_export_writes_every_format_asked_for(call: Call, finished: Path) -> None:
+    answer = call("export", finished, "--to", "artifact", "c", "verilog", "--calibration", "20", "-o", "a/b")
+    assert (answer.code, answer.err) == (0, "")
+    assert sorted(path.name for path in Path("a/b").iterdir()) == ["c", "net.h5", "verilog"]
+    for line in ("artifact: a/b/net.h5", "c: a/b/c", "verilog: a/b/verilog"):
+        assert line in answer.out
+    network = load_network(Path("a/b/net.h5"))
+    assert network.steps == 3
+    assert network.golden is not None
+    assert network.golden.inputs.shape == (4, 1, 28, 28)
+    report = json.loads(network.notes["quantisation"])
+    assert [line["name"] for line in report["layers"]] == ["1", "2"]
+    for line in report["layers"]:
+        assert f"{line['disagreement']:.2%}" in answer.out
+    for step in report["accuracy"]:
+        assert f"{step['accuracy']:.2%}" in answer.out
+
+
+def test_what_a_format_cannot_hold_is_said_and_the_others_are_complete(call: Call, finished: Path) -> None:
+    answer = call("export", finished, "--to", "netx", "artifact", "--calibration", "20", "-o", "out")
+    assert answer.code == 1
+    refusal, error = answer.err.splitlines()
+    assert refusal.startswith("netx: layer 1: ")
+    assert error == "error: not every format can hold this network; what was written is complete"
+    assert [path.name for path in Path("out").iterdir()] == ["net.h5"]
+
+
+def test_bits_of_the_training_are_those_of_the_export(call: Call, settings: list[str]) -> None:
+    answer = call("train", *settings, "--quantize", "6", "--out", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert call("export", "run", "--calibration", "20").code == 0
+    network = load_network(Path("out/net.h5"))
+    assert {layer.bits for layer in network.spiking} == {6}
+    accuracy = float(call("evaluate", "run").out.split("test accuracy ")[1].split("%")[0])
+    answer = call("simulate", "out/net.h5", "--data", "mnist")
+    assert f"accuracy {accuracy:.2f}% on 30 images of mnist" in answer.out
+
+
+def test_simulate_counts_what_the_simulator_counts(call: Call, exported: Path) -> None:
+    answer = call("simulate", exported, "--data", "mnist", "--samples", "7")
+    assert (answer.code, answer.err) == (0, "")
+    assert "on 7 images of mnist" in answer.out
+    assert "energies are estimates" in answer.out
+    network = load_network(exported)
+    assert network.golden is not None
+    outcome = simulate(network, network.golden.inputs)
+    answer = call("simulate", exported)  # the golden run
+    assert "accuracy" not in answer.out
+    for counters in outcome.counters.values():
+        assert f"{counters.synops / 4:,.0f}" in answer.out
+
+
+@needs_compiler
+def test_verify_compares_and_says_what_it_could_not(call: Call, exported: Path) -> None:
+    answer = call("verify", exported, "--with", "c", "lava", "--data", "mnist")
+    assert answer.code == 0
+    lines = [line.split("│") for line in answer.out.splitlines() if line.startswith("│")]
+    assert [line[1].strip() for line in lines] == ["c", "c", "lava"]
+    assert [line[6].strip() for line in lines[:2]] == ["equal", "equal"]
+    assert lines[2][6].strip().startswith("not run: ")
+
+
+@needs_compiler
+def test_a_difference_ends_in_an_error(call: Call, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spiking_lfp.deploy.backends import c
+
+    run = c.CRuntime.run
+
+    def flipped(self: Any, network: Any, inputs: Any) -> Any:
+        spikes = run(self, network, inputs)
+        spikes["1"][0, 0, 0] ^= 1
+        return spikes
+
+    monkeypatch.setattr(c.CRuntime, "run", flipped)
+    answer = call("verify", exported)
+    assert answer.code == 1
+    assert answer.error == "not every layer agrees"
+    assert "different" in answer.out
+
+
+def test_the_page_is_written_beside_the_network(call: Call, exported: Path) -> None:
+    answer = call("report", exported, "--data", "mnist", "--samples", "9")
+    assert (answer.code, answer.err, answer.out) == (0, "", "out/report.html\n")
+    assert "<html" in Path("out/report.html").read_text()
+    assert call("report", exported, "--data", "mnist", "-o", "page.html").code == 0
+    assert Path("page.html").is_file()
+
+
+def test_conformance_shows_a_line_for_each_case(call: Call) -> None:
+    answer = call("conformance")
+    assert (answer.code, answer.err) == (0, "")
+    assert "snntorch" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--to", "onnx"], "unknown format 'onnx'"),
+        (["--scale", "mex"], "unknown scale 'mex': did you mean 'max'?"),
+        (["--reset", "none"], "unknown reset 'none'"),
+        (["--bits", "1"], "bits must be 2..8, found 1"),
+    ],
+)
+def test_words_that_export_does_not_know(call: Call, finished: Path, words: list[str], error: str) -> None:
+    answer = call("export", finished, *words)
+    assert answer.code == 2
+    assert answer.error.startswith(error)
+    assert not Path("out").exists()
+
+
+def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
+    Path("foreign.h5").write_bytes(b"nothing")
+    answer = call("simulate", "foreign.h5")
+    assert answer.code == 1
+    assert "foreign.h5" in answer.error
+    answer = call("simulate", exported, "--samples", "0")
+    assert (answer.code, answer.error) == (2, "samples must be at least 1, found 0")
+    answer = call("verify", exported, "--with", "spinnaker")
+    assert answer.code == 2
+    assert all(name in answer.error for name in MODULES)
+    answer = call("export", "nowhere")
+    assert answer.code == 1
+    assert "nowhere is no run" in answer.error
+    Path("blocked").write_text("a file")
+    answer = call("report", exported, "--data", "mnist", "-o", "blocked/page.html")
+    assert answer.code == 1
+    assert "blocked" in answer.error
