@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# simulators that live in environments of their own, if hardware/install.sh made them
+outside = $(patsubst %/complete,$(CURDIR)/%/bin/python,$(wildcard .outside/$(1)/complete))
+export SPIKING_LFP_SANAFE_PYTHON ?= $(call outside,sanafe)
+export SPIKING_LFP_BRIAN2_LOIHI_PYTHON ?= $(call outside,brian2-loihi)
 
-.PHONY: demo test clean
+.PHONY: demo test hardware-test clean
 
 # train a spiking network on real digits, with pictures, from nothing but Python >= 3.11
 demo: .venv/installed
@@ -15,6 +19,15 @@ test: .venv/test-installed
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
+# the same network everywhere: C, Icarus, Verilator, yosys, SANA-FE, brian2-loihi; installs them, or says what it cannot
+hardware-test: .venv/test-installed
+	PYTHON=$(PYTHON) hardware/install.sh
+	$(MAKE) hardware-test-only
+
+.PHONY: hardware-test-only
+hardware-test-only:
+	$(BIN)/python -m pytest tests/deploy
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
@@ -26,4 +39,4 @@ test: .venv/test-installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .outside build dist

@@ -91,7 +91,7 @@ def test_a_small_lenet_spikes_everywhere(reset: IntegerReset, levels: int) -> No
 @pytest.mark.parametrize("reset", INTEGER_RESETS)
 @pytest.mark.parametrize("decay", [0, 4095])
 def test_the_ends_of_the_decay(reset: IntegerReset, decay: int) -> None:
-    net = make.mlp((40, 30, 20, 5), decay=decay, reset=reset)
+    net = make.mlp((40, 31, 15, 16, 5), decay=decay, reset=reset)
     for spikes in assert_equal_everywhere(net, make.inputs_for(net, 3)).values():
         assert spikes.any()
 

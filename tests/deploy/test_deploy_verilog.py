@@ -12,7 +12,7 @@ import pytest
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerNetwork, MaxPool
+from spiking_lfp.deploy.model import INTEGER_RESETS, Dense, Flatten, IntegerNetwork, Layer, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 
@@ -46,7 +46,7 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
     second = make.conv("2", pool.out_shape, 9, (2, 2), seed + 1, 0, reset, (2, 1), (1, 0), 3, 0.1)
     # a stride beyond the kernel leaves inputs out
     third = make.conv("3", second.out_shape, 12, (1, 1), seed + 2, 4095, reset, (2, 2), (0, 1), 1, 0.1)
-    flat = make.Flatten("4", third.out_shape)
+    flat = Flatten("4", third.out_shape)
     return make.network(
         [first, pool, second, third, flat, make.dense("5", flat.out_shape[0], 3, seed, gain=0.02)], 8, levels
     )
@@ -54,12 +54,16 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
 
 def saturating() -> IntegerNetwork:
     """Membranes at both ends of their range."""
-    net = make.mlp((40, 12, 4), 3, 0)
-    weight = np.sign(net.spiking[0].weight.astype(np.int16) + 0.5).astype(np.int8) * 127
-    weight[:, :] = weight[:, :1]
-    bias = (weight[:, 0].astype(np.int32)) * 900
-    theta = np.full(12, 131071, np.int32)
-    return replace(net, layers=(replace(net.layers[0], weight=weight, bias=bias, theta=theta), net.layers[1])).check()
+    first: Dense = make.dense("0", 40, 12, 3, 0)
+    # half of the neurons only rise, half only fall
+    sign = np.where(np.arange(12) % 2, 1, -1)
+    first = replace(
+        first,
+        weight=np.repeat(127 * sign[:, None], 40, 1).astype(np.int8),
+        bias=(114300 * sign).astype(np.int32),
+        theta=np.full(12, 131070, np.int32),
+    )
+    return make.network([first, make.dense("1", 12, 4, 1, gain=0.1)])
 
 
 NETWORKS = {
@@ -107,13 +111,13 @@ def test_any_number_of_lanes(lanes: int) -> None:
 
 def test_a_network_that_begins_with_flatten_and_one_that_begins_with_pooling() -> None:
     core = need("icarus")
-    flat = make.Flatten("0", (2, 3, 4))
+    flat = Flatten("0", (2, 3, 4))
     for levels in (1, 255):
         layers = [flat, make.dense("1", 24, 9, 0, frac_bits=6 if levels == 1 else 0, levels=levels)]
         net = make.network([*layers, make.dense("2", 9, 4, 1)], 5, levels)
         agree(core, net, make.inputs_for(net, 2, 2, 0.4))
     pool = MaxPool("0", (3, 5, 4), 2, 1)
-    net = make.network([pool, make.Flatten("1", pool.out_shape), make.dense("2", 36, 4)], 5)
+    net = make.network([pool, Flatten("1", pool.out_shape), make.dense("2", 36, 4)], 5)
     agree(core, net, make.inputs_for(net, 2, 2, 0.2))
 
 
@@ -205,14 +209,14 @@ def test_synthesis_counts_resources(tmp_path: Path) -> None:
 def test_what_the_core_refuses() -> None:
     core = BACKENDS["icarus"]
     pooled = MaxPool("first", (1, 4, 4), 2, 2)
-    still = replace(make.network([pooled, make.Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
+    still = replace(make.network([pooled, Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
     assert core.refusal(still) == "layer first: the core cannot pool images that stay"
     assert core.refusal(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
     wide = make.network(
-        [make.conv("wide", (1, 1, 300), 1, (1, 300)), make.Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)]
+        [make.conv("wide", (1, 1, 300), 1, (1, 300)), Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)]
     )
     assert core.refusal(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
-    many = make.mlp((70000, 1, 2), bits=2)
+    many = make.network([make.dense("0", 70000, 4, bits=2), make.dense("1", 4, 2)])
     assert core.refusal(many) == "layer 0: a side or number of channels is 70000, the core counts to 65535"
     with pytest.raises(ExportError, match="70000"):
         verilog.layout(many)
