@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from spiking_lfp.chunks import run_in_chunks
     from spiking_lfp.data import load_dataset
     from spiking_lfp.encoders import constant
-    from spiking_lfp.errors import DataError, NonFiniteError, RunError, SpikingLFPError, UsageError
+    from spiking_lfp.errors import DataError, ExportError, NonFiniteError, RunError, SpikingLFPError, UsageError
+    from spiking_lfp.in_the_loop import recorded, run_in_integers
     from spiking_lfp.kernels.memory import reuse_freed_memory
     from spiking_lfp.layers import (
         LIF,
@@ -34,7 +35,8 @@ _HOME = {
     "chunks": ["run_in_chunks"],
     "data": ["load_dataset"],
     "encoders": ["constant"],
-    "errors": ["DataError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
+    "errors": ["DataError", "ExportError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
+    "in_the_loop": ["recorded", "run_in_integers"],
     "kernels.memory": ["reuse_freed_memory"],
     "layers": [
         "LIF",
@@ -63,6 +65,7 @@ __all__ = [
     "DataError",
     "Dropout",
     "Epsilon",
+    "ExportError",
     "Flatten",
     "MaxPool2d",
     "NonFiniteError",
@@ -81,8 +84,10 @@ __all__ = [
     "name_layers",
     "propagate",
     "raise_deferred",
+    "recorded",
     "reuse_freed_memory",
     "run_in_chunks",
+    "run_in_integers",
     "spike_count_reward",
 ]
 

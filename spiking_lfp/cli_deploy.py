@@ -82,6 +82,7 @@ def export(
     )
     for table in _quantisation(made):
         out.print(table)
+    integers.notes["name"] = f"{config.preset} on {config.data}"
     integers = with_golden_run(integers, dataset.test_images[:GOLDEN_SAMPLES].numpy())
     refused = False
     for name in dict.fromkeys(formats):

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import integer_networks as make
@@ -36,6 +38,11 @@ def agree(core: VerilogCore, net: IntegerNetwork, inputs: make.Array) -> None:
         np.testing.assert_array_equal(found[name], spikes, err_msg=name)
 
 
+def volume(layer: Layer) -> tuple[int, int, int]:
+    channels, height, width = layer.out_shape
+    return channels, height, width
+
+
 def convolutions(seed: int, levels: int) -> IntegerNetwork:
     """Stride, padding, groups that share a word, kernels that are not square, windows that overlap."""
     reset = INTEGER_RESETS[seed % 3]
@@ -43,9 +50,9 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
         "0", (2, 7, 8), 6, (3, 2), seed, 410, reset, (1, 2), (2, 1), 2, 0.1, 0 if levels > 1 else 6, levels
     )
     pool = MaxPool("1", first.out_shape, 3, 2)
-    second = make.conv("2", pool.out_shape, 9, (2, 2), seed + 1, 0, reset, (2, 1), (1, 0), 3, 0.1)
+    second = make.conv("2", volume(pool), 9, (2, 2), seed + 1, 0, reset, (2, 1), (1, 0), 3, 0.1)
     # a stride beyond the kernel leaves inputs out
-    third = make.conv("3", second.out_shape, 12, (1, 1), seed + 2, 4095, reset, (2, 2), (0, 1), 1, 0.1)
+    third = make.conv("3", volume(second), 12, (1, 1), seed + 2, 4095, reset, (2, 2), (0, 1), 1, 0.1)
     flat = Flatten("4", third.out_shape)
     return make.network(
         [first, pool, second, third, flat, make.dense("5", flat.out_shape[0], 3, seed, gain=0.02)], 8, levels
@@ -66,23 +73,19 @@ def saturating() -> IntegerNetwork:
     return make.network([first, make.dense("1", 12, 4, 1, gain=0.1)])
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], IntegerNetwork]] = {
     **{
-        f"{reset}, decay {decay}, levels {levels}": (
-            lambda reset=reset, decay=decay, levels=levels: make.mlp((33, 17, 9, 5), decay, decay, reset, 9, levels)
+        f"{reset}, decay {decay}, levels {levels}": partial(
+            make.mlp, (33, 17, 9, 5), decay, decay, reset, steps=9, levels=levels
         )
-        for reset, decay, levels in zip(
-            INTEGER_RESETS * 3,
-            (0, 410, 4095, 410, 4095, 0, 4095, 0, 410),
-            (1, 255, 1, 1, 255, 255, 3, 1, 1),
-            strict=True,
-        )
+        for reset in INTEGER_RESETS
+        for decay, levels in ((0, 1), (410, 255), (4095, 1))
     },
-    "convolutions of images": lambda: convolutions(1, 255),
-    "convolutions of spikes": lambda: convolutions(2, 1),
-    "convolutions of spikes, zero": lambda: convolutions(3, 1),
-    "lenet": lambda: make.lenet(seed=1, steps=6),
-    "4 bits": lambda: make.mlp((30, 20, 5), 5, 410, bits=4),
+    "convolutions of images": partial(convolutions, 1, 255),
+    "convolutions of spikes": partial(convolutions, 8, 1),
+    "convolutions of spikes, zero": partial(convolutions, 3, 1),
+    "lenet": partial(make.lenet, seed=1, steps=6),
+    "4 bits, 4 grey levels": partial(make.mlp, seed=5, bits=4, levels=3),
 }
 
 
@@ -113,8 +116,8 @@ def test_a_network_that_begins_with_flatten_and_one_that_begins_with_pooling() -
     core = need("icarus")
     flat = Flatten("0", (2, 3, 4))
     for levels in (1, 255):
-        layers = [flat, make.dense("1", 24, 9, 0, frac_bits=6 if levels == 1 else 0, levels=levels)]
-        net = make.network([*layers, make.dense("2", 9, 4, 1)], 5, levels)
+        hidden = make.dense("1", 24, 9, 0, frac_bits=6 if levels == 1 else 0, levels=levels)
+        net = make.network([flat, hidden, make.dense("2", 9, 4, 1)], 5, levels)
         agree(core, net, make.inputs_for(net, 2, 2, 0.4))
     pool = MaxPool("0", (3, 5, 4), 2, 1)
     net = make.network([pool, Flatten("1", pool.out_shape), make.dense("2", 36, 4)], 5)
@@ -212,9 +215,7 @@ def test_what_the_core_refuses() -> None:
     still = replace(make.network([pooled, Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
     assert core.refusal(still) == "layer first: the core cannot pool images that stay"
     assert core.refusal(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
-    wide = make.network(
-        [make.conv("wide", (1, 1, 300), 1, (1, 300)), Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)]
-    )
+    wide = make.network([make.conv("wide", (1, 1, 300), 1, (1, 300)), Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)])
     assert core.refusal(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
     many = make.network([make.dense("0", 70000, 4, bits=2), make.dense("1", 4, 2)])
     assert core.refusal(many) == "layer 0: a side or number of channels is 70000, the core counts to 65535"

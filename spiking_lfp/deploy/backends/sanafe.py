@@ -12,7 +12,7 @@ SANAFE = OutsideBackend(
     distribution="sanafe",
     worker="sanafe_worker.py",
     variable="SPIKING_LFP_SANAFE_PYTHON",
-    install="python3 -m venv ENV && ENV/bin/pip install sanafe==2.2.9 numpy pyyaml",
+    install="python3 -m venv ENV && ENV/bin/pip install sanafe==2.2.9 numpy",
     resets=INTEGER_RESETS,
     theta_per_neuron=True,
     # a spike with reset "zero" forgets by how much, and the worker cuts off below
