@@ -23,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
 def main() -> None:
     """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
     warnings.showwarning = lambda message, *_, **__: err.print(

@@ -25,7 +25,15 @@ module slfp_tb;
 
     always #1 clk = !clk;
 
-    always @(posedge clk) if (out_valid) $fdisplay(spikes, "%h", out_spikes);
+    always @(posedge clk)
+        if (out_valid !== 1'b0 && !rst) begin
+            $fdisplay(spikes, "%h", out_spikes);
+            // a memory that was read before it was written would stop the core for ever
+            if ((^{out_valid, out_spikes}) === 1'bx) begin
+                $display("slfp_tb: undefined spikes in sample %0d", sample);
+                $finish;
+            end
+        end
 
     // inputs change while the clock falls
     task show;

@@ -8,9 +8,9 @@ snnTorch's `Leaky` computes what our `LIF` does, to the bit:
 
     reset_mechanism   reset_delay   ours
     "subtract"        True          "subtract"
-    "zero"            True, False   "zero"       the membrane is cleared before or after the step's end: same spikes
+    "zero"            True, False   "zero"       cleared at the end of a step or the start of the next
     "none"            True, False   "none"
-    "subtract"        False         refused      takes off beta * threshold, and not at all after two spikes in a row
+    "subtract"        False         refused      before the decay: takes off beta * threshold
 
 norse's `LIFBoxCell` has another form, `v += a (v_leak + I - v)` with a = dt * tau_mem_inv, and resets to `v_reset` in
 the same step. With v_reset = v_leak that is our "zero" with beta = 1 - a, threshold v_th - v_leak and weights times a;
@@ -409,8 +409,8 @@ def _leaky_reset(name: str, leaky: Any) -> Reset:
         )
     if reset == "subtract" and not leaky.reset_delay:
         raise ExportError(
-            f"layer {name}: reset_delay=False with reset 'subtract' takes off beta * threshold one step later, and "
-            "nothing after two spikes in a row; ours takes off the threshold: use reset_delay=True"
+            f"layer {name}: reset_delay=False with reset 'subtract' takes off the threshold before the decay, ours "
+            "takes it off after it: use reset_delay=True"
         )
     return reset
 

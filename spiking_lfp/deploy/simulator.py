@@ -139,11 +139,8 @@ class Stream:
                 current = currents.get(layer.name)
                 x = neurons.step(neurons.current(x) if current is None else current, x)
                 spikes[layer.name] = x
-            elif isinstance(layer, MaxPool):
-                windows = np.lib.stride_tricks.sliding_window_view(x, (layer.kernel, layer.kernel), (2, 3))
-                x = windows[:, :, :: layer.stride, :: layer.stride].any((4, 5))
             else:
-                x = x.reshape(len(x), -1)
+                x = _without_neurons(layer, x)
         return spikes
 
     def run(self, x: Array) -> Iterator[dict[str, Array]]:
@@ -152,11 +149,22 @@ class Stream:
             yield from map(self.step, x)
             return
         # the same inputs in every step meet the same weights: multiply once
-        first = self.network.spiking[0]
-        flat = x.reshape(len(x), *first.in_shape)
-        current = {first.name: self.neurons[first.name].current(flat)}
+        first, seen = self.network.spiking[0], x
+        for layer in self.network.layers[: self.network.layers.index(first)]:
+            assert isinstance(layer, MaxPool | Flatten)
+            seen = _without_neurons(layer, seen)
+        current = {first.name: self.neurons[first.name].current(seen)}
         for _ in range(self.network.steps):
             yield self._step(x, current)
+
+
+def _without_neurons(layer: MaxPool | Flatten, x: Array) -> Array:
+    """Return what a layer makes of inputs `[N, ...]`."""
+    if isinstance(layer, Flatten):
+        return x.reshape(len(x), -1)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (layer.kernel, layer.kernel), (2, 3))
+    found: Array = windows[:, :, :: layer.stride, :: layer.stride].any((4, 5))
+    return found
 
 
 def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Outcome:

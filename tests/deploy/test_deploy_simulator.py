@@ -58,6 +58,17 @@ def test_a_small_lenet_spikes_everywhere(reset: IntegerReset) -> None:
         assert found.counters[name].spikes == spikes.sum()
 
 
+def test_inputs_that_stay_can_be_pooled_first() -> None:
+    pool = make.MaxPool("p", (1, 6, 6), 2, 2)
+    flat = make.Flatten("f", pool.out_shape)
+    chain = make.network([pool, flat, make.dense("d", 9, 4)])
+    net = make.IntegerNetwork(chain.layers, "constant", 1, 5, chain.class_names).check()
+    inputs = make.inputs_for(net, 4)
+    spikes = simulate(net, inputs, record=True).spikes["d"]
+    assert spikes.any()
+    np.testing.assert_array_equal(spikes, make.slowly(net, inputs)["d"])
+
+
 def test_blocks_and_streams_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     net = make.mlp((13, 8, 4))
     inputs = make.inputs_for(net, 5)

@@ -12,8 +12,9 @@
 
 The neuron resets to zero, compares with vThMant << 6 and adds currents << 6: six fraction bits, one threshold per
 layer, spikes as inputs. Anything else is refused. In Lava each layer costs one step: layer l, from 1, fires l steps
-late. Its samples have the axes (width, height, channels), a leading "flatten" leaves flat samples in the order of
-ours.
+late. Its bias is there from the first step on, so l steps before the layer's first inputs: biases are refused too,
+unless `early_bias` accepts spikes that differ at the beginning. Its samples have the axes (width, height, channels), a
+leading "flatten" leaves flat samples in the order of ours.
 
 What lava-dl does not know is in attributes, which it does not read: of the root `format`, `encoder`, `levels`,
 `steps`, `class_names` and `notes` (JSON), of each layer `name` and `in_shape`, and of those with neurons `scale` and
@@ -34,19 +35,20 @@ from spiking_lfp.errors import ExportError
 FORMAT = "spiking_lfp netx"
 
 
-def write_netx(network: IntegerNetwork, path: Path) -> None:
+def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) -> None:
     """Write an integer network as a netx file.
 
     Args:
         network: with reset "zero", six fraction bits, one theta per layer, no max pooling, and spikes as inputs.
         path: of the file, which is replaced if it is there; by custom `NAME.net`.
+        early_bias: write biases, although Lava adds those of layer l for l steps before its first inputs arrive.
 
     Raises:
         ExportError: with the layer's name and what netx cannot represent, or if the file cannot be written.
     """
     network.check()
     for layer, levels in network.with_levels():
-        refusal = _refusal(layer, levels)
+        refusal = _refusal(layer, levels, early_bias)
         if refusal is not None:
             raise ExportError(f"layer {layer.name}: {refusal}")
     temporary = path.with_name(f".{path.name}.part")
@@ -87,7 +89,7 @@ def read_netx(path: Path) -> IntegerNetwork:
         raise ExportError(f"{path} is damaged: {error}; write it again") from error
 
 
-def _refusal(layer: Layer, levels: int) -> str | None:
+def _refusal(layer: Layer, levels: int, early_bias: bool) -> str | None:
     """Say what netx cannot represent in a layer."""
     if isinstance(layer, MaxPool):
         return "netx has no max pooling; use convolutions with a stride"
@@ -101,6 +103,10 @@ def _refusal(layer: Layer, levels: int) -> str | None:
         return f"its inputs are 0..{levels}, netx layers take spikes; encode images as spikes"
     if layer.theta.min() != layer.theta.max():
         return f"its theta is {layer.theta.min()}..{layer.theta.max()}, netx has one threshold per layer"
+    if layer.bias.any() and not early_bias:
+        return (
+            "its bias is not zero, and Lava adds it before the first inputs arrive; train without, or allow early_bias"
+        )
     return None
 
 

@@ -13,7 +13,8 @@ A network is a chain of nodes from "input" to "output", without time and batch i
 NIR's equations, in Euler steps of dt, are `v += dt / tau * (r * I - v)`, spike where v > v_threshold, then v = v_reset:
 our reset "zero". The input gain r * dt / tau has to be 1. With gain "resistance" r is tau / dt and the weights are
 ours: what the equations and snnTorch take. norse ignores r: with gain "weights" r is 1 and weights and biases are
-divided by 1 - beta. norse has to be told dt; snnTorch takes 1e-4 for granted, which is the default here.
+divided by 1 - beta, which norse and snnTorch both take. norse has to be told dt; snnTorch takes 1e-4 for granted, which
+is the default here. Neither knows Threshold, norse not AvgPool2d, snnTorch no IF of this r: they stop.
 
 NIR cannot say "subtract", "none", "subtract_decayed", the truncated leak of integer hardware, or its saturation. Such
 networks are refused, unless `dynamics_in_metadata` allows a file whose nodes run differently elsewhere. The truth is

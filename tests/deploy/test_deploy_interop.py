@@ -1,0 +1,341 @@
+"""Converted networks against the packages they came from or went to: every spike on random input, or a refusal."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import snntorch
+import snntorch.utils
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.deploy import conformance
+from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
+from spiking_lfp.errors import ExportError
+from spiking_lfp.fixed_point import FixedPoint
+from spiking_lfp.layers import LIF, Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
+from spiking_lfp.lif import RESETS, Reset
+
+
+@pytest.fixture
+def norse() -> Any:
+    return pytest.importorskip("norse.torch", reason="norse is not installed")
+
+
+def exact(membrane: Tensor) -> Tensor:
+    return (membrane > 0).to(membrane.dtype)
+
+
+def leaky(beta: Any = 0.9, **arguments: Any) -> snntorch.Leaky:
+    return snntorch.Leaky(beta, init_hidden=True, **{"threshold": 0.3, "spike_grad": exact, **arguments})
+
+
+def snntorch_run(network: nn.Module, x: Tensor) -> Tensor:
+    snntorch.utils.reset(network)
+    outs = [network(step) for step in x]
+    return torch.stack([out[0] if isinstance(out, tuple) else out for out in outs])
+
+
+def norse_run(network: nn.Module, x: Tensor) -> Tensor:
+    """Run a norse network that takes steps."""
+    state, spikes = None, []
+    for step in x:
+        out, state = network(step, state)
+        spikes.append(out)
+    return torch.stack(spikes)
+
+
+def assert_equal(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert 0.02 < expected.detach().mean() < 0.9
+    assert int((found != expected).sum()) == 0
+
+
+def images(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(30, 5, 2, 8, 8, dtype=dtype) * 2
+
+
+def ours(reset: Reset, beta: float | Tensor = 0.8, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Sequential(LIF(nn.Conv2d(2, 4, 3, padding=1), beta, 0.3, reset), MaxPool2d(2), NormalizeFeedback()),
+        LIF(nn.Conv2d(4, 6, 2, bias=False), 0.9, torch.rand(6, 1, 1) / 4 + 0.1, reset),
+        AvgPool2d(2, 1),
+        Flatten(),
+        LIF(nn.Linear(24, 20), torch.rand(20) / 2 + 0.4, 0.2, reset),
+    ).to(dtype)
+
+
+# snnTorch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", RESETS)
+def test_our_networks_spike_alike_in_snntorch_and_come_back_unchanged(reset: Reset, dtype: torch.dtype) -> None:
+    network, x = ours(reset, dtype=dtype), images(dtype)
+    theirs = to_snntorch(network)
+    assert_equal(snntorch_run(theirs, x), network(x))
+    back = from_snntorch(theirs)
+    for found, expected in zip(back.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(found.to(dtype), expected)
+    assert_equal(back(x), network(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("reset", "delay"), [("subtract", True), ("zero", True), ("zero", False), ("none", True), ("none", False)]
+)
+def test_snntorch_networks_spike_alike_here(reset: str, delay: bool, dtype: torch.dtype) -> None:
+    arguments = {"reset_mechanism": reset, "reset_delay": delay}
+    theirs = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=(1, 2)),
+        leaky(torch.rand(4, 1, 1), threshold=torch.rand(4, 1, 1) + 0.1, **arguments),
+        nn.AvgPool2d(3, 2, 1),
+        nn.Identity(),
+        nn.Conv2d(4, 4, 1, groups=2),
+        leaky(0.7, **arguments),
+        nn.MaxPool2d(2, 1),
+        nn.Flatten(),
+        nn.Linear(8, 20, bias=False),
+        leaky(torch.rand(20), threshold=0.1, output=True, **arguments),
+    ).to(dtype)
+    x = images(dtype)
+    assert_equal(from_snntorch(theirs)(x), snntorch_run(theirs, x))
+
+
+def test_a_fixed_parameter_converts_and_conversions_copy() -> None:
+    neuron = leaky(learn_beta=True, learn_threshold=True)
+    neuron.beta.requires_grad_(False)
+    neuron.threshold.requires_grad_(False)
+    theirs = nn.Sequential(nn.Linear(30, 20), neuron)
+    network, x = from_snntorch(theirs), torch.rand(20, 4, 30) * 2
+    expected = snntorch_run(theirs, x)
+    assert_equal(network(x), expected)
+    with torch.no_grad():
+        theirs[0].weight.zero_()
+        neuron.beta.zero_()
+    assert_equal(network(x), expected)
+
+
+def test_immediate_subtraction_really_differs() -> None:
+    # what is refused is refused for a reason
+    theirs = nn.Sequential(nn.Linear(30, 20), leaky(reset_delay=False))
+    x = torch.rand(20, 4, 30) * 2
+    network = nn.Sequential(LIF(theirs[0], theirs[1].beta, theirs[1].threshold))
+    assert not torch.equal(network(x), snntorch_run(theirs, x))
+
+
+def changed(neuron: snntorch.Leaky) -> snntorch.Leaky:
+    neuron.reset_mechanism = "zero"
+    return neuron
+
+
+def hooked(module: nn.Module) -> nn.Module:
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+LINEAR = nn.Linear(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: [LINEAR, leaky(reset_delay=False)], "layer 1: reset_delay=False"),
+        (lambda: [LINEAR, leaky(learn_beta=True)], "layer 1: beta is learned"),
+        (lambda: [LINEAR, leaky(learn_threshold=True)], "layer 1: threshold is learned"),
+        (lambda: [LINEAR, leaky(graded_spikes_factor=2.0)], "layer 1: graded_spikes_factor is not 1"),
+        (lambda: [LINEAR, leaky(state_quant=lambda x: x)], "layer 1: state_quant rounds the membrane"),
+        (lambda: [LINEAR, leaky(spike_grad=lambda x: (x >= 0).float())], "layer 1: its spike_grad gives other values"),
+        (lambda: [LINEAR, leaky(spike_grad=lambda x: (x > 0).double())], "spike_grad gives torch.float64 for"),
+        (lambda: [LINEAR, changed(leaky())], "layer 1: reset_mechanism says 'zero', but _base_sub runs"),
+        (lambda: [LINEAR, leaky(1.5)], "layer 1: beta must be greater than 0"),
+        (lambda: [LINEAR, leaky(threshold=0.0)], "layer 1: threshold must be"),
+        (lambda: [LINEAR, leaky(torch.rand(8).double())], "layer 1: beta is torch.float64 beside torch.float32"),
+        (lambda: [LINEAR, leaky(torch.rand(3, 8))], r"layer 1: beta has shape \[3, 8\]"),
+        (lambda: [LINEAR, snntorch.Synaptic(0.5, 0.9, init_hidden=True)], "layer 1: snn.Synaptic has another state"),
+        (lambda: [LINEAR, snntorch.RLeaky(0.9, linear_features=8, init_hidden=True)], "layer 1: snn.RLeaky"),
+        (lambda: [LINEAR, snntorch.Leaky(0.9), LINEAR, leaky()], "layer 1: returns its membrane"),
+        (lambda: [nn.Linear(8, 8).bfloat16(), leaky()], "layer 1: weights are torch.bfloat16"),
+        (lambda: [leaky()], "layer 0: Leaky has no nn.Linear or nn.Conv2d directly before it"),
+        (lambda: [LINEAR], "layer 0: Linear has no neurons after it"),
+        (lambda: [nn.Conv2d(1, 1, 3), nn.MaxPool2d(2), leaky()], "layer 0: Conv2d is followed by MaxPool2d"),
+        (
+            lambda: [nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), leaky()],
+            "layer 1: Conv2d with padding_mode",
+        ),
+        (lambda: [nn.Flatten(0), LINEAR, leaky()], "layer 0: flattens axes 0 to -1"),
+        (lambda: [nn.MaxPool2d(2, padding=1), LINEAR, leaky()], "layer 0: .* has padding"),
+        (lambda: [nn.MaxPool2d((2, 3)), LINEAR, leaky()], r"layer 0: its pooling window has sides \(2, 3\)"),
+        (lambda: [nn.AvgPool2d(2, count_include_pad=False), LINEAR, leaky()], "layer 0: .* divides by something else"),
+        (lambda: [nn.BatchNorm1d(8), LINEAR, leaky()], "layer 0: BatchNorm1d is not converted"),
+        (lambda: [nn.Sequential(LINEAR, leaky()), nn.Sequential(LINEAR, leaky())], "layer 1.0: is layer 0.0 once more"),
+        (lambda: [hooked(nn.Linear(8, 8)), leaky()], "layer 0: has forward hooks"),
+        (lambda: [nn.Flatten()], "the network has no neurons"),
+        (list, "the network is empty"),
+    ],
+)
+def test_snntorch_networks_that_differ_are_refused(build: Callable[[], list[nn.Module]], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        from_snntorch(nn.Sequential(*build()))
+
+
+@pytest.mark.filterwarnings("ignore:Inhibition is an unstable feature:UserWarning")
+def test_inhibition_and_networks_with_code_of_their_own_are_refused() -> None:
+    with pytest.raises(ExportError, match="layer 1: inhibition lets one neuron fire"):
+        from_snntorch(nn.Sequential(nn.Linear(8, 8), leaky(inhibition=True)))
+    with pytest.raises(ExportError, match="the network is a Bilinear, whose order of layers only its code knows"):
+        from_snntorch(nn.Bilinear(2, 2, 2))
+
+
+@pytest.mark.parametrize("convert", [to_snntorch, to_norse])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: [Affine(nn.Linear(8, 8))], "layer 0: Affine has no counterpart"),
+        (lambda: [Dropout(0.2), LIF(LINEAR, reset="zero")], "layer 0: Dropout has no counterpart"),
+        (lambda: [LIF(nn.Linear(8, 8).bfloat16(), reset="zero")], "layer 0: weights are torch.bfloat16"),
+        (lambda: [Flatten()], "the network has no LIF layer"),
+    ],
+)
+def test_layers_that_nobody_else_has_are_refused(
+    convert: Callable[[nn.Module], nn.Module], build: Callable[[], list[nn.Module]], message: str
+) -> None:
+    if convert is to_norse:
+        pytest.importorskip("norse.torch", reason="norse is not installed")
+    with pytest.raises(ExportError, match=message):
+        convert(nn.Sequential(*build()))
+
+
+def test_layers_in_fixed_point_are_refused() -> None:
+    layer = LIF(nn.Linear(8, 8))
+    layer.fixed = FixedPoint()
+    with pytest.raises(ExportError, match="layer 0: computes in the fixed point of integer hardware"):
+        to_snntorch(nn.Sequential(layer))
+
+
+# norse
+
+
+@pytest.mark.parametrize("beta", [0.8, 1.0, torch.linspace(0.3, 0.95, 4).view(4, 1, 1)])
+def test_our_networks_spike_alike_in_norse_and_come_back(norse: Any, beta: float | Tensor) -> None:
+    network, x = ours("zero", beta), images()
+    for dt in (0.001, 0.7):
+        theirs = to_norse(network, dt)
+        assert_equal(theirs(x)[0], network(x))
+        assert_equal(from_norse(theirs)(x), network(x))
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.1, -0.2])
+def test_norse_networks_spike_alike_here(norse: Any, rest: float) -> None:
+    def neuron(tau_mem_inv: Any, dt: float = 0.001) -> nn.Module:
+        v_rest, bound = (torch.tensor(value, dtype=torch.float64) for value in (rest, 0.3))
+        inverse = torch.as_tensor(tau_mem_inv, dtype=torch.float64)
+        constants = norse.LIFBoxParameters(tau_mem_inv=inverse, v_leak=v_rest, v_reset=v_rest, v_th=bound)
+        return norse.LIFBoxCell(constants, dt=dt)
+
+    v_rest, bound = (torch.tensor(value, dtype=torch.float64) for value in (rest, 0.4))
+    modules = [
+        nn.Conv2d(2, 4, 3),
+        neuron(torch.linspace(100, 500, 4).view(4, 1, 1)),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 20),
+        neuron(torch.linspace(300, 900, 20)),
+        nn.Linear(20, 20),
+        neuron(40, dt=0.01),
+        nn.Linear(20, 10),
+        norse.IAFCell(norse.IAFParameters(v_reset=v_rest, v_th=bound)),
+    ]
+    x = images() * 8
+    steps = norse.SequentialState(*modules).double()
+    expected = norse_run(steps, x)
+    assert_equal(from_norse(steps)(x), expected)
+    assert_equal(from_norse(norse.Lift(steps))(x), expected)
+    nested = norse.SequentialState(norse.SequentialState(*modules[:4]), norse.SequentialState(*modules[4:]))
+    assert_equal(from_norse(nested)(x), expected)
+    lifts = norse.SequentialState(*(norse.Lift(module) for module in modules))
+    assert_equal(from_norse(lifts)(x), lifts(x)[0][0])
+
+
+def test_norse_networks_that_differ_are_refused(norse: Any) -> None:
+    from norse.torch.functional.reset import reset_subtract
+
+    def box(dt: float = 0.001, **constants: Any) -> nn.Module:
+        values = {name: value if callable(value) else torch.as_tensor(value) for name, value in constants.items()}
+        return norse.LIFBoxCell(norse.LIFBoxParameters(**values), dt=dt)
+
+    conv = nn.Conv2d(1, 4, 3)
+    mixed = box(tau_mem_inv=torch.linspace(100, 500, 6))
+    cases: list[tuple[list[nn.Module], str]] = [
+        ([LINEAR, box(reset_method=reset_subtract)], "layer 1: resets by reset_subtract"),
+        ([LINEAR, box(v_reset=0.1)], "layer 1: v_reset is 0.1 and v_leak 0"),
+        ([LINEAR, box(v_leak=0.1)], "layer 1: v_reset is 0 and v_leak 0.1"),
+        ([LINEAR, box(0.01, tau_mem_inv=100.0)], r"layer 1: dt \* tau_mem_inv is 1, expected .* dt = 0.01"),
+        ([LINEAR, box(v_th=0.0)], "layer 1: threshold must be"),
+        ([LINEAR, box(tau_mem_inv=torch.tensor(100.0, requires_grad=True))], "layer 1: tau_mem_inv is learned"),
+        ([conv, mixed], r"layer 1: decays of shape \[6\] give neurons of one output channel different input gains"),
+        ([LINEAR, norse.LIFCell()], "layer 1: norse's LIFCell has another state"),
+        ([box()], "layer 0: LIFBoxCell has no nn.Linear or nn.Conv2d directly before it"),
+        ([LINEAR], "layer 0: Linear has no neurons after it"),
+        ([nn.Sequential(LINEAR, box())], "layer 0.1: norse's LIFBoxCell returns its state"),
+        ([norse.Lift(LINEAR), box()], "layer 1: LIFBoxCell is outside Lift"),
+        ([norse.Lift(norse.Lift(LINEAR)), norse.Lift(box())], "layer 0: is in two Lift"),
+        ([], "the network is empty"),
+    ]
+    for modules, message in cases:
+        with pytest.raises(ExportError, match=message):
+            from_norse(norse.SequentialState(*modules))
+    with pytest.raises(ExportError, match="the network is a Linear, expected norse's SequentialState"):
+        from_norse(LINEAR)
+
+
+def test_our_networks_that_norse_has_no_counterpart_of_are_refused(norse: Any) -> None:
+    for reset in ("subtract", "none"):
+        with pytest.raises(ExportError, match=f"layer 0: reset is '{reset}'; norse sets the membrane to v_reset"):
+            to_norse(nn.Sequential(LIF(LINEAR, reset=reset)))
+    some = LIF(LINEAR, torch.tensor([1.0] + [0.5] * 7), reset="zero")
+    with pytest.raises(ExportError, match="layer 0: beta is 1 for some neurons only"):
+        to_norse(nn.Sequential(some))
+    with pytest.raises(ExportError, match=r"dt is 0\.0, expected a time step"):
+        to_norse(nn.Sequential(LIF(LINEAR, reset="zero")), 0.0)
+
+
+@pytest.mark.parametrize(("convert", "package"), [(to_norse, "norse"), (to_snntorch, "snntorch")])
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, convert: Callable[[nn.Module], nn.Module], package: str
+) -> None:
+    for name in (package, f"{package}.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExportError, match=f"{package} cannot be imported .*: pip install {package}"):
+        convert(nn.Sequential(LIF(LINEAR, reset="zero")))
+
+
+# the table
+
+
+def test_every_row_of_the_table_keeps_its_word() -> None:
+    rows = conformance.conformance()
+    assert all(row.holds for row in rows), [row for row in rows if not row.holds]
+    snntorch_rows = [row for row in rows if row.peer == "snntorch"]
+    assert {row.verdict for row in snntorch_rows} == {"equal", "refused"}
+    for row in rows:
+        assert (row.compared > row.spikes > 0 and not row.reason) if row.verdict == "equal" else row.reason
+
+
+def test_the_table_tells_differences_failures_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def different() -> tuple[Tensor, Tensor]:
+        return torch.ones(2, 1, 3), torch.zeros(2, 1, 3)
+
+    def failing() -> tuple[Tensor, Tensor]:
+        raise RuntimeError("no such thing")
+
+    rows = [conformance._row("peer", "case", run, 0) for run in (different, failing)]
+    assert [(row.verdict, row.different, row.compared) for row in rows] == [("different", 6, 6), ("failed", 0, 0)]
+    assert not any(row.holds for row in rows)
+    assert rows[1].reason == "RuntimeError: no such thing"
+    for name in ("snntorch", "norse.torch", "nir"):
+        monkeypatch.setitem(sys.modules, name, None)
+    skipped = conformance.conformance()
+    assert {row.verdict for row in skipped} == {"skipped"}
+    assert [row.reason.partition(" ")[0] for row in skipped] == ["snntorch", "norse", "nir", "nir", "nir"]
