@@ -15,6 +15,7 @@ from spiking_lfp.deploy.model import (
     Array,
     Conv,
     Dense,
+    Flatten,
     GoldenRun,
     IntegerNetwork,
     MaxPool,
@@ -163,8 +164,8 @@ def _without_neurons(layer: MaxPool | Flatten, x: Array) -> Array:
     if isinstance(layer, Flatten):
         return x.reshape(len(x), -1)
     windows = np.lib.stride_tricks.sliding_window_view(x, (layer.kernel, layer.kernel), (2, 3))
-    found: Array = windows[:, :, :: layer.stride, :: layer.stride].any((4, 5))
-    return found
+    pooled: Array = np.logical_or.reduce(windows[:, :, :: layer.stride, :: layer.stride], axis=(4, 5))
+    return pooled
 
 
 def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Outcome:

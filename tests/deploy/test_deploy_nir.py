@@ -77,8 +77,8 @@ def test_networks_come_back_unchanged(reset: Reset, beta: float | Tensor, dtype:
     back = again(net, tmp_path / "n.nir", in_shape=SHAPE, dynamics_in_metadata=allowed)
     assert [str(layer) for layer in back] == [str(layer).replace("padding=same", "padding=(1, 1)") for layer in net]
     for found, expected in zip(back.state_dict().values(), net.state_dict().values(), strict=True):
-        assert found.dtype == (expected.dtype if expected.dim() > 1 else found.dtype)
         assert torch.equal(found.to(dtype), expected)
+    assert {values.dtype for values in back.parameters()} == {dtype}
     x = images(dtype)
     assert_equal(back(x), net(x))
     graph = nir.read(tmp_path / "n.nir")
@@ -159,7 +159,7 @@ def test_snntorch_reads_equal_spikes(gain: Any, pool: nn.Module | None, tmp_path
 
 
 def test_a_graph_of_norse_is_read_with_equal_spikes(tmp_path: Path) -> None:
-    # its own export has tau / dt for tau, so these nodes are written by hand, as its documentation defines them
+    # by hand: norse's own export writes dt times tau for tau
     norse = pytest.importorskip("norse.torch", reason="norse is not installed")
     linear, tau, dt = nn.Linear(8, 6).double(), np.linspace(0.002, 0.01, 6), 0.001
     graph = nir.NIRGraph.from_list(
@@ -194,7 +194,7 @@ def mixed() -> nn.Sequential:
         (network(), {}, "layer 0: the shape of its inputs is not known from it; give in_shape"),
         (network(), {"in_shape": (3, 8, 8)}, r"layer 0: does not take inputs \[3, 8, 8\]"),
         (simple(), {"in_shape": (2, 8)}, r"layer 0: takes one axis, found inputs \[2, 8\]"),
-        (nn.Sequential(LIF(nn.Conv2d(2, 2, (3, 2)), reset="zero")), {"in_shape": SHAPE}, "nir takes kernels for square"),
+        (nn.Sequential(LIF(nn.Conv2d(2, 2, (3, 2)), reset="zero")), {"in_shape": SHAPE}, "takes kernels for square"),
         (nn.Sequential(LIF(nn.Conv2d(2, 2, 3, groups=2), reset="zero")), {"in_shape": SHAPE}, "knows no groups"),
         (simple(), {"gain": "neither"}, "gain is 'neither' and dt 0.0001, expected"),
         (simple(), {"dt": float("nan")}, "gain is 'resistance' and dt nan, expected"),
@@ -321,6 +321,12 @@ def test_norse_reads_equal_spikes_from_an_integer_network_without_leak(tmp_path:
     assert_equal(found, torch.from_numpy(simulate(net, inputs, record=True).spikes["1"]).double())
 
 
+def grouped() -> IntegerNetwork:
+    conv = integer.conv("a", (2, 4, 5), 2, groups=2, reset="zero", decay=0)
+    flat = integer.Flatten("b", conv.out_shape)
+    return integer.network([conv, flat, integer.dense("c", 12, 3, reset="zero", decay=0)])
+
+
 @pytest.mark.parametrize(
     ("net", "message"),
     [
@@ -328,7 +334,7 @@ def test_norse_reads_equal_spikes_from_an_integer_network_without_leak(tmp_path:
         (integer.mlp(reset="zero"), "layer 0: its leak of 410 / 4096 truncates the membrane to 6 fraction bits"),
         (replace(without_leak(integer.mlp(reset="zero")), steps=900), "layer 0: its membranes may saturate at 24 bits"),
         (
-            integer.network([integer.conv("a", (2, 4, 5), 2, groups=2, reset="zero", decay=0), integer.Flatten("b", (2, 2, 3)), integer.dense("c", 12, 3, reset="zero", decay=0)]),
+            grouped(),
             "layer a: nir reads its convolution as",
         ),
     ],

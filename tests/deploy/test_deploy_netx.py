@@ -1,0 +1,145 @@
+"""netx files: what is in them, there and back with equal spikes, and what netx cannot represent."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import integer_networks as integer
+import numpy as np
+import pytest
+
+from spiking_lfp.deploy.formats.netx import read_netx, write_netx
+from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Spiking
+from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.errors import ExportError
+
+
+def changed(net: IntegerNetwork, **fields: Any) -> IntegerNetwork:
+    """Set fields of all layers with neurons."""
+    layers = (replace(layer, **fields) if isinstance(layer, Spiking) else layer for layer in net.layers)
+    return replace(net, layers=tuple(layers))
+
+
+def without_bias(net: IntegerNetwork) -> IntegerNetwork:
+    layers = (replace(each, bias=each.bias * 0) if isinstance(each, Spiking) else each for each in net.layers)
+    return replace(net, layers=tuple(layers))
+
+
+def mlp(**arguments: Any) -> IntegerNetwork:
+    return without_bias(integer.mlp(reset="zero", **arguments))
+
+
+def convolutional() -> IntegerNetwork:
+    first = integer.conv("a", (2, 9, 8), 4, (3, 2), reset="zero", stride=(2, 1), padding=(1, 0))
+    second = integer.conv("b", first.out_shape, 6, (2, 2), 1, reset="zero", groups=2)
+    flat = Flatten("c", second.out_shape)
+    layers = [first, second, flat, integer.dense("d", flat.out_shape[0], 5, 2, reset="zero")]
+    return without_bias(integer.network(layers, steps=20))
+
+
+@pytest.mark.parametrize("net", [mlp(), convolutional(), replace(mlp(), notes={"made": "for a test"})])
+def test_networks_come_back_with_equal_spikes(net: IntegerNetwork, tmp_path: Path) -> None:
+    write_netx(net, tmp_path / "n.net")
+    back = read_netx(tmp_path / "n.net")
+    for found, expected in zip(back.layers, net.layers, strict=True):
+        assert type(found) is type(expected)
+        for name, value in vars(expected).items():
+            assert np.array_equal(getattr(found, name), value), name
+    for name in ("encoder", "levels", "steps", "class_names", "notes"):
+        assert getattr(back, name) == getattr(net, name)
+    inputs = integer.inputs_for(net)
+    expected = simulate(net, inputs, record=True).spikes
+    assert all(spikes.any() for spikes in expected.values())
+    for name, spikes in simulate(back, inputs, record=True).spikes.items():
+        assert np.array_equal(spikes, expected[name])
+
+
+def test_biases_are_written_where_they_may_act_early(tmp_path: Path) -> None:
+    net = integer.mlp(reset="zero")
+    write_netx(net, tmp_path / "n.net", early_bias=True)
+    for found, expected in zip(read_netx(tmp_path / "n.net").spiking, net.spiking, strict=True):
+        assert expected.bias.any()
+        assert np.array_equal(found.bias, expected.bias)
+
+
+def test_the_file_is_what_lava_dl_reads(tmp_path: Path) -> None:
+    net = convolutional()
+    write_netx(net, tmp_path / "n.net")
+    with h5py.File(tmp_path / "n.net") as file:
+        layers = file["layer"]
+        # its reader takes the first element of these arrays
+        assert [layers[f"{i}/type"][0] for i in range(5)] == [b"input", b"conv", b"conv", b"flatten", b"dense"]
+        assert {layers[f"{i}/type"].dtype for i in range(5)} == {np.dtype("S10")}
+        assert [list(layers[f"{i}/shape"]) for i in (0, 1, 4)] == [[2, 9, 8], [4, 5, 7], [5]]
+        conv, neuron = layers["1"], layers["1/neuron"]
+        assert conv["weight"].dtype == conv["bias"].dtype == np.float32
+        assert np.array_equal(conv["weight"], net.spiking[0].weight)
+        pairs = ("kernelSize", "stride", "padding", "dilation")
+        assert [list(conv[name]) for name in pairs] == [[3, 2], [2, 1], [1, 0], [1, 1]]
+        assert [layers[f"{i}/{name}"][()] for i in (1, 2) for name in ("inChannels", "outChannels", "groups")] == [
+            2, 4, 1, 4, 6, 2
+        ]  # fmt: skip
+        assert neuron["type"][0] == b"CUBA"
+        numbers = {name: neuron[name][()] for name in ("iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike")}
+        theta = int(net.spiking[0].theta[0])
+        assert numbers == {"iDecay": 4096, "vDecay": 410, "vThMant": theta, "refDelay": 1, "gradedSpike": False}
+        assert layers["4/weight"].shape == (5, net.spiking[2].in_shape[0])
+
+
+def uneven(net: IntegerNetwork) -> IntegerNetwork:
+    last = net.spiking[-1]
+    return replace(net, layers=(*net.layers[:-1], replace(last, theta=last.theta + np.arange(5, dtype=np.int32))))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (changed(mlp(), reset="subtract"), "layer 0: its reset is 'subtract', netx neurons reset to 'zero' only"),
+        (changed(mlp(), reset="subtract_decayed"), "layer 0: its reset is 'subtract_decayed'"),
+        (changed(mlp(), frac_bits=5), "layer 0: its membrane has 5 fraction bits, netx has 6"),
+        (uneven(mlp()), r"layer 1: its theta is \d+\.\.\d+, netx has one threshold per layer"),
+        (without_bias(integer.lenet(reset="zero", levels=1)), "layer 1: netx has no max pooling"),
+        (changed(mlp(levels=15), frac_bits=6), r"layer 0: its inputs are 0\.\.15, netx layers take spikes"),
+        (integer.mlp(reset="zero"), "layer 0: its bias is not zero, and Lava adds it before the first inputs arrive"),
+        (replace(mlp(), steps=0), "steps must be at least 1"),
+    ],
+)
+def test_what_netx_cannot_represent_is_refused(net: IntegerNetwork, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        write_netx(net, tmp_path / "n.net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "n.net"
+    with pytest.raises(ExportError, match=r"there is no file .*n\.net"):
+        read_netx(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(ExportError, match=r"n\.net is damaged"):
+        read_netx(path)
+    h5py.File(path, "w").close()
+    with pytest.raises(ExportError, match=r"n\.net was not written by write_netx"):
+        read_netx(path)
+    with pytest.raises(ExportError, match="cannot write .*missing"):
+        write_netx(mlp(), tmp_path / "missing" / "n.net")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("layer/1/type", np.array([b"average"], "S10"), "layer 0 is of type 'average'"),
+        ("layer/1/neuron/iDecay", 2048, "layer 0 has iDecay 2048, expected 4096"),
+        ("layer/1/neuron/vDecay", 5000, "layer 0: decay is 5000"),
+        ("layer/1/weight", None, "is damaged"),
+    ],
+)
+def test_files_that_were_changed_are_refused(where: str, value: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "n.net"
+    write_netx(mlp(), path)
+    with h5py.File(path, "r+") as file:
+        del file[where]
+        if value is not None:
+            file[where] = value
+    with pytest.raises(ExportError, match=message):
+        read_netx(path)
