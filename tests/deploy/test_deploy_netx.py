@@ -121,7 +121,7 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     h5py.File(path, "w").close()
     with pytest.raises(ExportError, match=r"n\.net was not written by write_netx"):
         read_netx(path)
-    with pytest.raises(ExportError, match="cannot write .*missing"):
+    with pytest.raises(ExportError, match=r"cannot write .*missing"):
         write_netx(mlp(), tmp_path / "missing" / "n.net")
 
 

@@ -14,7 +14,7 @@ import pytest
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.model import INTEGER_RESETS, Dense, Flatten, IntegerNetwork, Layer, MaxPool
+from spiking_lfp.deploy.model import INTEGER_RESETS, Flatten, IntegerNetwork, Layer, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 
@@ -59,18 +59,19 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
     )
 
 
-def saturating() -> IntegerNetwork:
-    """Membranes at both ends of their range."""
-    first: Dense = make.dense("0", 40, 12, 3, 0)
-    # half of the neurons only rise, half only fall
-    sign = np.where(np.arange(12) % 2, 1, -1)
+def saturating() -> tuple[IntegerNetwork, make.Array]:
+    """Neurons driven to one end of their range for nine steps, then back: where it ends decides when they spike."""
+    sign = np.array([[1], [-1]] * 6) * np.repeat([1, -1], 500)
     first = replace(
-        first,
-        weight=np.repeat(127 * sign[:, None], 40, 1).astype(np.int8),
-        bias=(114300 * sign).astype(np.int32),
-        theta=np.full(12, 131070, np.int32),
+        make.dense("0", 1000, 12, 3, 0),
+        weight=(127 * sign).astype(np.int8),
+        bias=np.zeros(12, np.int32),
+        theta=np.array([131070, 50000] * 6, np.int32),
     )
-    return make.network([first, make.dense("1", 12, 4, 1, gain=0.1)])
+    net = make.network([first, make.dense("1", 12, 4, 1, gain=0.1)], 20)
+    inputs = np.zeros((20, 1, 1000), np.uint8)
+    inputs[:9, :, :500] = inputs[9:, :, 500:] = 1
+    return net, inputs
 
 
 NETWORKS: dict[str, Callable[[], IntegerNetwork]] = {
@@ -98,8 +99,7 @@ def test_spikes_are_those_of_the_integer_simulator(simulator: str, name: str) ->
 
 @pytest.mark.parametrize("simulator", BACKENDS)
 def test_membranes_saturate(simulator: str) -> None:
-    core, net = need(simulator), saturating()
-    inputs = make.inputs_for(net, 2, rate=0.9)
+    core, (net, inputs) = need(simulator), saturating()
     outcome = simulate(net, inputs)
     assert outcome.counters["0"].saturated > 0
     agree(core, net, inputs)
@@ -187,6 +187,17 @@ def test_cycles_follow_events() -> None:
     assert run.cycles[1] - run.cycles[0] == pytest.approx(5 * events[0] + events[1] - quiet[0], rel=0.1)
     assert run.cycles[0] == run.cycles[2]
     assert cycles_per_sample(net, busy, "icarus") == run.cycles[1]
+
+
+def test_silence_takes_the_cycles_that_the_readme_says() -> None:
+    core = need("icarus")
+    pool = MaxPool("0", (10, 6, 6), 2, 2)
+    hidden, last = make.dense("2", 90, 20), make.dense("3", 20, 5)
+    layers = [replace(layer, bias=np.zeros_like(layer.bias)) for layer in (hidden, last)]
+    net = make.network([pool, Flatten("1", pool.out_shape), *layers], 7)
+    # words of 8 channels: the hidden layer sees 9 pixels of 2 words, has 3 words itself, and the last one has 1
+    step = (29 + 9 * 2 * 4) + (32 + 9 * 2 + 3) + (32 + 3 + 1)
+    assert core.measure(net, np.zeros((7, 1, 10, 6, 6), np.uint8)).cycles == 7 * step
 
 
 def test_both_simulators_count_the_same_cycles() -> None:
