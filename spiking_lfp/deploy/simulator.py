@@ -163,8 +163,10 @@ def _without_neurons(layer: MaxPool | Flatten, x: Array) -> Array:
     """Return what a layer makes of inputs `[N, ...]`."""
     if isinstance(layer, Flatten):
         return x.reshape(len(x), -1)
-    windows = np.lib.stride_tricks.sliding_window_view(x, (layer.kernel, layer.kernel), (2, 3))
-    pooled: Array = np.logical_or.reduce(windows[:, :, :: layer.stride, :: layer.stride], axis=(4, 5))
+    height, width = (layer.stride * (side - 1) + 1 for side in layer.out_shape[1:])
+    pooled: Array = np.zeros((len(x), *layer.out_shape), bool)
+    for i, j in np.ndindex(layer.kernel, layer.kernel):
+        pooled |= x[:, :, i : i + height : layer.stride, j : j + width : layer.stride] != 0
     return pooled
 
 
