@@ -56,9 +56,7 @@ names are one record each, `/class_names/0` and so on. So compression and layout
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -66,6 +64,7 @@ from typing import Any, Literal, NoReturn, cast
 import h5py
 import numpy as np
 
+from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.model import (
     INTEGER_RESETS,
     Array,
@@ -114,7 +113,7 @@ def save_network(network: IntegerNetwork, path: Path) -> None:
     _check(network)
     if path.is_dir():
         raise ExportError(f"cannot write {path}: it is a folder, name a file")
-    _write(path, _image(network))
+    write_whole(path, _image(network))
 
 
 def load_network(path: Path) -> IntegerNetwork:
@@ -293,25 +292,6 @@ def _image(network: IntegerNetwork) -> bytes:
 
 def _group(file: h5py.File, where: str) -> h5py.Group:
     return file.require_group(where) if where else file
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name, to disk, then rename; leave nothing behind on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise ExportError(
-                f"cannot write {path}: {_words(error)}; name a file in a folder that is there and can be written"
-            ) from error
-        raise
 
 
 # reading

@@ -14,6 +14,7 @@ from V = S = 0, without delay between layers. Images that are shown as they are 
 0..levels, the same in every step; spikes as 0 and 1, then `levels` is 1.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,7 +36,7 @@ WEIGHT_BITS = range(2, 9)
 
 
 @dataclass(frozen=True, eq=False)
-class Spiking:
+class Spiking(ABC):
     """A synapse and its integer LIF neurons; see the head of this module.
 
     Attributes:
@@ -68,23 +69,23 @@ class Spiking:
         return len(self.weight)
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """The word for it in files."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def out_shape(self) -> Shape:
         """The shape of one sample's spikes."""
-        raise NotImplementedError
 
     @property
     def neurons(self) -> int:
         """How many neurons there are."""
         return int(np.prod(self.out_shape))
 
+    @abstractmethod
     def fan_out(self) -> Array:
         """Return how many synapses each input has, int64 of shape `in_shape`."""
-        raise NotImplementedError
 
     def largest_current(self, levels: int) -> Array:
         """Return the largest `|acc|` of each output that inputs 0..`levels` can cause, int64 `[O]`."""

@@ -1,7 +1,6 @@
 """The page about an exported network: one HTML file that asks no other file and no server for anything."""
 
 import json
-import os
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
+from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.model import Array, IntegerNetwork, Layer, Spiking
 from spiking_lfp.deploy.simulator import Outcome, check_inputs, simulate
 from spiking_lfp.deploy.verify import Agreement
@@ -90,7 +90,8 @@ def write_report(
         "shown_neurons": SHOWN_NEURONS,
         "data": {"steps": steps, "samples": [sample["classes"] for sample in shown]},
     }
-    _write(path, _environment().from_string(_template()).render(page))
+    text = _environment().from_string(_template()).render(page)
+    write_whole(path, text.encode("utf-8", "replace"))
 
 
 def _template() -> str:
@@ -296,18 +297,3 @@ def _si(value: int | float, unit: str) -> str:
     exponent = int(np.clip(np.floor(np.log10(value) / 3), -4, 3))
     prefix = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G"}[exponent]
     return f"{value / 1000.0**exponent:.3g} {prefix}{unit}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ExportError(f"cannot write {path}: {error.strerror or error}") from None

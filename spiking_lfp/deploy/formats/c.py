@@ -1,11 +1,11 @@
 """A folder with C99 sources that holds a network, runs it and tests itself: `make test`."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, GoldenRun, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.errors import ExportError
@@ -37,24 +37,13 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
             files[golden.name] = _golden_header(network, network.golden).encode()
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            _write(folder / name, content)
+            write_whole(folder / name, content)
         if network.golden is None:
             # that of another network
             golden.unlink(missing_ok=True)
     except OSError as error:
         raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
     return [folder / name for name in files]
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _network_header(network: IntegerNetwork) -> str:

@@ -22,13 +22,13 @@ What lava-dl does not know is in attributes, which it does not read: of the root
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from spiking_lfp.deploy.files import written_whole
 from spiking_lfp.deploy.model import FRAC_BITS, Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.errors import ExportError
 
@@ -51,19 +51,8 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
         refusal = _refusal(layer, levels, early_bias)
         if refusal is not None:
             raise ExportError(f"layer {layer.name}: {refusal}")
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            _fill(file, network)
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise ExportError(
-                f"cannot write {path}: {error.strerror or error}; name a file in a folder that can be written"
-            ) from error
-        raise
+    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
+        _fill(file, network)
 
 
 def read_netx(path: Path) -> IntegerNetwork:

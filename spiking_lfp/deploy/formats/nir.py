@@ -37,7 +37,6 @@ The weights of integer networks are int8, their biases int32; r is 4096 / decay 
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +47,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.deploy.files import written_whole
 from spiking_lfp.deploy.interop import lif_layer, our_layers, peer, scale_synapse
 from spiking_lfp.deploy.model import (
     DECAY_BITS,
@@ -221,18 +221,8 @@ class _Graph:
         self.nodes["output"] = self.nir.Output(np.array(last.output_type["output"]))
         keys = list(self.nodes)
         graph = self.nir.NIRGraph(self.nodes, list(pairwise(keys)), metadata=self.about)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
+        with written_whole(path) as temporary:
             self.nir.write(temporary, graph)
-            temporary.replace(path)
-        except BaseException as error:
-            with suppress(OSError):
-                temporary.unlink()
-            if isinstance(error, OSError):
-                raise ExportError(
-                    f"cannot write {path}: {error.strerror or error}; name a file in a folder that can be written"
-                ) from error
-            raise
 
 
 def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
     DECAY_BITS,
@@ -299,17 +300,9 @@ def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list
     try:
         files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *BENCHES)}
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_file(folder / name, content) for name, content in files.items()]
+        return [write_whole(folder / name, content) for name, content in files.items()]
     except OSError as error:
         raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file under another name first, so that it is never there in part; return its path."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-    return path
 
 
 def hex_lines(bits: Array) -> bytes:
