@@ -23,6 +23,7 @@ def run_in_integers(
     """Let the LIF layers of `network` run as integer hardware does from now on, while their real weights learn.
 
     Every forward pass rounds the weights anew. What `deploy.quantize` exports of the network does the same, to the bit.
+    Rounding reads the largest weights back, so on a GPU every step waits for the device.
 
     Args:
         network: its first LIF layer sees the inputs, the others spikes.
