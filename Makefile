@@ -4,6 +4,7 @@ BIN := .venv/bin
 outside = $(patsubst %/complete,$(CURDIR)/%/bin/python,$(wildcard .outside/$(1)/complete))
 export SPIKING_LFP_SANAFE_PYTHON ?= $(call outside,sanafe)
 export SPIKING_LFP_BRIAN2_LOIHI_PYTHON ?= $(call outside,brian2-loihi)
+export SPIKING_LFP_LAVA_PYTHON ?= $(call outside,lava)
 
 .PHONY: demo test hardware-test clean
 
@@ -19,7 +20,7 @@ test: .venv/test-installed
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-# the same network everywhere: C, Icarus, Verilator, yosys, SANA-FE, brian2-loihi; installs them, or says what it cannot
+# the same network everywhere: C, Icarus, Verilator, yosys, SANA-FE, brian2-loihi, lava-nc; installs them, or says what it cannot
 hardware-test: .venv/test-installed
 	PYTHON=$(PYTHON) hardware/install.sh
 	$(MAKE) hardware-test-only
@@ -36,6 +37,8 @@ hardware-test-only:
 
 .venv/test-installed: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	# what its metrics of spikes and synapses import is there; the rest of its dependencies would be some thirty packages
+	$(BIN)/python -m pip install --quiet --no-deps neurobench==2.3.0
 	touch $@
 
 clean:
