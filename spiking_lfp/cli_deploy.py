@@ -181,7 +181,7 @@ def verify(
     inputs, _ = _inputs(network, data, samples, data_root)
     agreements = compare(network, inputs, _backends([*(names or ["c"]), *(more or [])]))
     out.print(_agreement(agreements))
-    if any(line.layer is not None and not line.agrees for line in agreements):
+    if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
         fail("not every layer agrees", 1)
 
 

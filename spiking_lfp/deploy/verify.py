@@ -24,6 +24,7 @@ class Agreement:
         bits: neurons times steps times samples.
         seconds: that the backend took for the whole network.
         reason: why it did not run, or empty.
+        failed: whether it should have run, and did not.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class Agreement:
     bits: int = 0
     seconds: float = 0.0
     reason: str = ""
+    failed: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -43,7 +45,7 @@ class Agreement:
 def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list[Agreement]:
     """Run `inputs` everywhere and compare every layer.
 
-    A backend that is not installed, or cannot represent the network, gets a line that says why.
+    A backend that is not installed, cannot represent the network, or fails, gets a line that says why.
 
     Args:
         network: what to run.
@@ -52,7 +54,7 @@ def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list
 
     Raises:
         UsageError: for unknown names.
-        ExportError: if a tool fails.
+        ExportError: if a backend returns something else than the network's spikes.
     """
     expected = simulate(network, inputs, record=True).spikes
     lines = []
@@ -63,7 +65,11 @@ def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list
             lines.append(Agreement(name, None, reason=reason))
             continue
         started = perf_counter()
-        found = other.run(network, inputs)
+        try:
+            found = other.run(network, inputs)
+        except ExportError as error:
+            lines.append(Agreement(name, None, reason=str(error), failed=True))
+            continue
         seconds = perf_counter() - started
         if not found:
             raise ExportError(f"{name} returned no spikes at all")
