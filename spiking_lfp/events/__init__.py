@@ -1,0 +1,1 @@
+"""Recordings of event sensors: reading them, turning them into sequences of frames, making them from images."""

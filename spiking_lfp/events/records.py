@@ -1,0 +1,65 @@
+"""Events as arrays, and what must hold for them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spiking_lfp.errors import DataError
+
+# tonic's names and order; t in microseconds, p true where it became brighter
+EVENT = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+EventArray = NDArray[Any]
+Sensor = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """The events of one recording, checked on creation.
+
+    Attributes:
+        events: dtype `EVENT`, in order of time; there may be none.
+        sensor: polarities (1 or 2), height and width in pixels.
+        partial: one sentence on what of the file could not be read, or None if all could.
+
+    Raises:
+        DataError: for another dtype, addresses outside of the sensor, and times that go back.
+    """
+
+    events: EventArray = field(repr=False)
+    sensor: Sensor
+    partial: str | None = None
+
+    def __post_init__(self) -> None:
+        check_events(self.events, self.sensor)
+        if len(self.events) > 1:
+            back = np.flatnonzero(np.diff(self.events["t"]) < 0)
+            if len(back):
+                at = int(back[0]) + 1
+                before, after = (int(t) for t in self.events["t"][at - 1 : at + 1])
+                raise DataError(
+                    f"event {at} is of {after} us, before the {before} us of the one before it: sort the events by "
+                    "time, or repair the recording"
+                )
+
+
+def check_events(events: EventArray, sensor: Sensor) -> None:
+    """Check dtype and addresses of `events`, in any order of time.
+
+    Raises:
+        DataError: names the first event that does not fit `sensor`.
+    """
+    if events.dtype != EVENT or events.ndim != 1:
+        raise DataError(f"events are {events.dtype} {list(events.shape)}, expected one axis of {EVENT}")
+    if len(sensor) != 3 or min(sensor) < 1 or sensor[0] > 2:
+        raise DataError(f"a sensor has 1 or 2 polarities, height and width, found {sensor}")
+    _, height, width = sensor
+    outside = (events["x"] < 0) | (events["x"] >= width) | (events["y"] < 0) | (events["y"] >= height)
+    if outside.any():
+        at = int(outside.argmax())
+        x, y = int(events["x"][at]), int(events["y"][at])
+        raise DataError(
+            f"event {at} is at x = {x}, y = {y}, outside of a sensor {width} pixels wide and {height} high: name the "
+            "right sensor size, or repair the recording"
+        )
