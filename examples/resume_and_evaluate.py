@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from spiking_lfp import load_dataset
-from spiking_lfp.training import Meter, evaluate, load_run, preset_config, read_metrics, resume, train
+from spiking_lfp.training import Meter, evaluate, load_run, preset_config, read_metrics, resume, samples_for, train
 
 
 class StopAfter:
@@ -43,6 +42,5 @@ with tempfile.TemporaryDirectory() as parent:
             print(f"epoch {line['epoch']}: test accuracy {line['test']['accuracy']:.1%}")
 
     network, config = load_run(folder)
-    digits = load_dataset(config.data)
-    outcome = evaluate(network, digits.test_images, digits.test_labels, config.steps)
+    outcome = evaluate(network, samples_for(config).test)
     print(f"evaluated again: {outcome.accuracy:.1%}")

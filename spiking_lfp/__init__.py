@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Flatten,
         MaxPool2d,
         NormalizeFeedback,
+        RecurrentLIF,
         add,
         name_layers,
     )
@@ -46,6 +47,7 @@ _HOME = {
         "Flatten",
         "MaxPool2d",
         "NormalizeFeedback",
+        "RecurrentLIF",
         "add",
         "name_layers",
     ],
@@ -70,6 +72,7 @@ __all__ = [
     "MaxPool2d",
     "NonFiniteError",
     "NormalizeFeedback",
+    "RecurrentLIF",
     "Rule",
     "RunError",
     "SpikingLFPError",

@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp import cli_deploy
+from spiking_lfp import cli_bench, cli_deploy
 from spiking_lfp.console import DataRoot, Device, RunFolder, err, fail, out
 from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
-    from spiking_lfp.data import ImageDataset
-    from spiking_lfp.training import Meter
+    from spiking_lfp.data import DatasetStatus, Samples
+    from spiking_lfp.training import Meter, TrainConfig
 
 app = typer.Typer(
     help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
@@ -45,11 +45,13 @@ def main() -> None:
 @app.command()
 def train(
     preset: Annotated[str | None, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and order.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set: see `spiking-lfp datasets`.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per update.")] = None,
-    steps: Annotated[int | None, typer.Option(help="T, time steps for which an image is shown.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="T, time steps for which an image is shown, or bins of a recording.")
+    ] = None,
     beta: Annotated[float | None, typer.Option(help="Membrane decay per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
     quantize: Annotated[
@@ -116,9 +118,9 @@ def _train(
         out.print(_describe_settings(config.model_dump()), markup=False)
         try:
             if resume is None:
-                folder = training.train(config, run_folder, data_root, device, watchers)
+                folder = training.train(config, run_folder, data_root, device, watchers, bar.preparing)
             else:
-                training.resume(resume, data_root, device, watchers)
+                training.resume(resume, data_root, device, watchers, bar.preparing)
         except KeyboardInterrupt:
             bar.progress.stop()
             if not distributed.is_writer():
@@ -146,15 +148,15 @@ def evaluate(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a trained network on the test images."""
+    """Measure a trained network on the test samples."""
     from spiking_lfp import training
 
     network, config = training.load_run(run, device)
-    dataset = _load(data or config.data, data_root)
-    target = next(network.parameters()).device
-    images, labels = dataset.test_images.to(target), dataset.test_labels.to(target)
-    meter = training.evaluate(network, images, labels, config.steps, chunk=config.chunk)
-    out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.images} images of {dataset.name}")
+    config = config.model_copy(update={"data": data or config.data})
+    samples = _samples(config, data_root)
+    test = samples.test.to(next(network.parameters()).device)
+    meter = training.evaluate(network, test, chunk=config.chunk)
+    out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.samples} samples of {samples.name}")
     out.print(_rates(meter))
 
 
@@ -179,18 +181,18 @@ def info(run: RunFolder) -> None:
 def datasets(data_root: DataRoot = None) -> None:
     """List the data sets by name, and which are there."""
     from spiking_lfp.data import data_root as find_root
-    from spiking_lfp.data import dataset_status
+    from spiking_lfp.data import dataset_status, event_set_status
 
-    table = Table(Column("name", no_wrap=True), "images", "classes", "training", "test", "there")
-    for status in dataset_status(data_root):
-        shape = " x ".join(map(str, status.image_shape))
+    table = Table(Column("name", no_wrap=True), "samples", "classes", "training", "test", "there")
+    for status in [*dataset_status(data_root), *event_set_status(data_root)]:
+        shape = " x ".join(map(str, status.sample_shape))
         table.add_row(
             status.name,
             f"{status.description}, {shape} ({status.note})",
             str(status.classes),
             f"{status.train_size:,}",
             f"{status.test_size:,}",
-            "yes" if status.present else "no",
+            _there(status),
         )
     out.print(table)
     out.print(
@@ -214,6 +216,7 @@ def presets() -> None:
     out.print(table)
 
 
+cli_bench.add_commands(app)
 cli_deploy.add_commands(app)
 
 
@@ -228,32 +231,40 @@ def _assignments(changes: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _load(name: str, data_root: Path | None) -> "ImageDataset":
-    from spiking_lfp.data import load_dataset
+def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
+    from spiking_lfp import training
+    from spiking_lfp.training.watch import ProgressBar
 
-    return load_dataset(name, data_root)
+    with ProgressBar(out) as bar:
+        return training.samples_for(config, data_root, bar.preparing)
 
 
 def _draw(folder: Path, data_root: Path | None) -> None:
     """Draw the learning curve, and what the network's layers do on the first test image."""
     import torch
 
-    from spiking_lfp import encoders, plots, training
+    from spiking_lfp import plots, training
     from spiking_lfp.layers import LIF
 
     plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
     network, config = training.load_run(folder, "cpu")
-    dataset = _load(config.data, data_root)
-    image = dataset.test_images[:1].float() / 255
+    samples = _samples(config, data_root)
+    x, labels = samples.test.batch(torch.tensor([0]))
     spikes: dict[str, torch.Tensor] = {}
     for name, module in network.named_modules():
         if isinstance(module, LIF):
             module.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
     with torch.no_grad():
-        answer = int(network(encoders.constant(image, config.steps)).sum(0).argmax())
-    true = dataset.class_names[int(dataset.test_labels[0])]
-    label = f"a {true}, taken for a {dataset.class_names[answer]}"
-    plots.spike_raster(image[0], spikes, label, folder / "spike_raster.png")
+        answer = int(network(x).sum(0).argmax())
+    names = samples.class_names
+    label = f"{names[int(labels[0])]}, taken for {names[answer]}"
+    plots.spike_raster(x[:, 0], spikes, label, folder / "spike_raster.png")
+
+
+def _there(status: "DatasetStatus") -> str:
+    if not status.present:
+        return "no"
+    return "yes" if status.found is None else f"{status.found[0]:,} + {status.found[1]:,}"
 
 
 def _describe_settings(settings: dict[str, Any]) -> str:
@@ -263,7 +274,7 @@ def _describe_settings(settings: dict[str, Any]) -> str:
 def _rates(meter: "Meter") -> Table:
     table = Table("layer", "spikes per neuron and step")
     for name, rate in meter.rates.items():
-        table.add_row(name, f"{rate / meter.images:.2%}")
+        table.add_row(name, f"{rate / meter.samples:.2%}")
     return table
 
 

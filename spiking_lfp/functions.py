@@ -4,7 +4,7 @@ Autograd is only the tape that walks the graph: tensors receive feedback, parame
 optimisers descend and LFP ascends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from spiking_lfp.fixed_point import FixedPoint, IntegerLayer, trace_of
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lif import Neuron, Trace
 from spiking_lfp.rules import Contributions, Rule
-from spiking_lfp.synapses import Synapse
+from spiking_lfp.synapses import Dense, Synapse
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,26 @@ def _distribute(
     if outer is None and grad_input is not None:
         finite.append(grad_input.sum().isfinite())
     for holds in finite:
-        require(
-            holds,
-            NonFiniteError,
-            f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
-            "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
-        )
+        _require_finite(holds, spec)
     return grad_input, outer, grad_bias
+
+
+def _recurrent_descent(spec: Spec, trace: Trace, q: Tensor, recurrent: Tensor) -> Tensor:
+    """Return minus the update of `V` for `q` `[T, B, n]`: its inputs are the spikes of the step before."""
+    own = Dense(len(recurrent))
+    _, outer = own.adjoints(q, own.inputs(trace.spikes_before(), None), recurrent, False, True)
+    assert outer is not None
+    _require_finite(kernels.descent_(outer, recurrent), spec)
+    return outer
+
+
+def _require_finite(holds: Tensor, spec: Spec) -> None:
+    require(
+        holds,
+        NonFiniteError,
+        f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
+        "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
+    )
 
 
 def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
@@ -95,11 +108,17 @@ def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
 
 
 class LIFFunction(torch.autograd.Function):
-    """A synapse and its LIF neurons, over all time steps."""
+    """A synapse and its LIF neurons, which may see their own spikes through `recurrent`, over all time steps."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, spec: Spec
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        initial: Tensor | None,
+        recurrent: Tensor | None,
+        spec: Spec,
     ) -> tuple[Tensor, Tensor]:
         assert spec.neuron is not None
         constant = is_constant(x)
@@ -115,20 +134,23 @@ class LIFFunction(torch.autograd.Function):
         # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
         lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
         if spec.neuron.reset == "zero":
-            require(current.sum().isfinite(), NonFiniteError, lost)
+            arrived = current.sum() if recurrent is None else current.sum() + recurrent.sum()
+            require(arrived.isfinite(), NonFiniteError, lost)
         if spec.recorded is not None:
             spikes, final, trace = _recorded(spec, fixed, len(x), current.shape[1:])
         elif fixed is not None:
             spikes, final, trace = kernels.integer_forward(current, len(x), fixed.neuron, initial)
         else:
-            spikes, final, trace = kernels.lif_forward(current, len(x), spec.neuron, initial)
+            neuron = replace(spec.neuron, recurrent=recurrent)
+            spikes, final, trace = kernels.lif_forward(current, len(x), neuron, initial)
         require(final.sum().isfinite(), NonFiniteError, lost)
         ctx.spec = spec
         ctx.set_materialize_grads(False)
         ctx.steps, ctx.constant = len(x), constant
         ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
-        ctx.save_for_backward(*kept, weight, bias, initial, trace.membrane, trace.current, *_acting(spec, fixed))
+        acting = _acting(spec, fixed)
+        ctx.save_for_backward(*kept, weight, bias, initial, recurrent, trace.membrane, trace.current, *acting)
         ctx.integer = None if fixed is None else trace.neuron
         ctx.packed = None if trace.packed is None else Events(*trace.packed, spikes.shape)
         return spikes, final
@@ -136,20 +158,24 @@ class LIFFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, spike_feedback: Tensor | None, final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
-        first, counts, weight, bias, initial, membrane, current, acting, unit = ctx.saved_tensors
-        trace = Trace(ctx.integer or ctx.spec.neuron, ctx.steps, initial, membrane, current)
+        first, counts, weight, bias, initial, recurrent, membrane, current, acting, unit = ctx.saved_tensors
+        neuron = ctx.integer or replace(ctx.spec.neuron, recurrent=recurrent)
+        trace = Trace(neuron, ctx.steps, initial, membrane, current)
         if spike_feedback is None:
             spike_feedback = trace.record.new_zeros((ctx.steps, *trace.record.shape[1:]))
         # a constant input meets the same weights in every step: sum q over time before the product
         summed = ctx.constant and not ctx.needs_input_grad[0]
-        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, summed and unit is None)
+        at_once = summed and unit is None and recurrent is None
+        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once)
         if unit is not None:
             q = _in_real_units(q, trace, unit)
-            q = q.sum(0, keepdim=True) if summed else q
+        grad_recurrent = _recurrent_descent(ctx.spec, trace, q, recurrent) if ctx.needs_input_grad[4] else None
+        q = q.sum(0, keepdim=True) if summed and not at_once else q
         x = first[: len(q)] if ctx.events is None else Events(first, counts, ctx.events)
         return (
             *_distribute(ctx, ctx.spec, q, x, weight, bias, acting),
             carried if ctx.needs_input_grad[3] else None,
+            grad_recurrent,
             None,
         )
 

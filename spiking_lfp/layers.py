@@ -192,8 +192,12 @@ class LIF(SynapticLayer):
         neuron = Neuron(self.beta.to(weight.dtype), self.threshold.to(weight.dtype), self.reset)
         spec = Spec(self._map, self.rule, neuron, self.name, self.fixed, self.recorded)
         with _full_precision(x):
-            spikes, final = LIFFunction.apply(x, weight, bias, membrane, spec)
+            spikes, final = LIFFunction.apply(x, weight, bias, membrane, self._recurrent_weight(), spec)
         return spikes, final
+
+    def _recurrent_weight(self) -> Tensor | None:
+        """Return the weights through which the neurons see their own spikes, if they do."""
+        return None
 
     def extra_repr(self) -> str:
         """Show the constants."""
@@ -203,6 +207,51 @@ class LIF(SynapticLayer):
 
         shown = f"beta={show(self.beta)}, threshold={show(self.threshold)}, reset={self.reset!r}, rule={self.rule}"
         return shown if self.fixed is None else f"{shown}, {self.fixed}"
+
+
+class RecurrentLIF(LIF):
+    """LIF neurons that see the spikes of their own layer, one step later.
+
+        U[t] = beta * U[t-1] + W x[t] + b + V S[t-1] - threshold * S[t-1]
+
+    `S[t-1]` is one more input: it receives feedback, `S[t-1] * (V^T q[t])`, which joins that of the layers above, and
+    `V` is updated as `W` is. The state is the membrane alone, as in `LIF`, since it tells the spikes too: what the next
+    part of a sequence owes them comes back through it.
+
+    Args:
+        synapse: `nn.Linear` to `n` neurons.
+        beta: as in `LIF`, and so are threshold, reset and rule.
+        recurrent: `V`, an `nn.Linear(n, n, bias=False)`; one with torch's initial weights if None.
+
+    Raises:
+        UsageError: as `LIF`, for a synapse or `recurrent` of another kind or shape, and when it is to run in integers.
+    """
+
+    recurrent: nn.Linear
+
+    def __init__(
+        self,
+        synapse: nn.Module,
+        beta: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        reset: Reset = "subtract",
+        rule: Rule | None = None,
+        recurrent: nn.Linear | None = None,
+    ) -> None:
+        super().__init__(synapse, beta, threshold, reset, rule)
+        if not isinstance(synapse, nn.Linear):
+            raise UsageError(f"the synapse of a recurrent layer must be an nn.Linear, found {synapse}")
+        n, weight = synapse.out_features, synapse.weight
+        if recurrent is None:
+            recurrent = nn.Linear(n, n, bias=False, device=weight.device, dtype=weight.dtype)
+        if tuple(recurrent.weight.shape) != (n, n) or recurrent.bias is not None:
+            raise UsageError(f"recurrent must be nn.Linear({n}, {n}, bias=False), found {recurrent}")
+        self.recurrent = recurrent
+
+    def _recurrent_weight(self) -> Tensor:
+        if self.fixed is not None:
+            raise UsageError(f"layer {self.name}: recurrent layers do not run in integers")
+        return self.recurrent.weight
 
 
 class Affine(SynapticLayer):

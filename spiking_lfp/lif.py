@@ -27,15 +27,19 @@ class Neuron:
         U[t] = beta * U[t-1] + I[t]                           reset "none"
         S[t] = 1 if U[t] > threshold else 0                   strictly greater; U[-1] = S[-1] = 0
 
+    Where neurons see each other, `I[t] + V S[t-1]` stands for `I[t]`.
+
     Attributes:
         beta: decay per step, 0 < beta <= 1; scalar tensor or one value per neuron, broadcastable to `*n`.
         threshold: greater than 0; likewise.
         reset: which of the three lines.
+        recurrent: `V`, `[n, n]` from the layer's own spikes of the step before, or None.
     """
 
     beta: Tensor
     threshold: Tensor
     reset: Reset
+    recurrent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Trace:
     """What a LIF layer did, whoever ran it: this package, a simulator, a chip. All that its feedback needs.
 
     Spikes are not kept: they are `membrane > neuron.threshold`. With constant input the membrane is not kept either,
-    since replaying it costs less than storing it. Exactly one of `membrane` and `current` is given.
+    since replaying it costs less than storing it, but for recurrent neurons. Exactly one of `membrane` and `current` is
+    given.
 
     Attributes:
         neuron: the constants the membrane followed.
@@ -68,6 +73,13 @@ class Trace:
         assert record is not None
         return record
 
+    def spikes_before(self) -> Float[Tensor, "steps batch *n"]:
+        """Return `S[t-1]` for every step `t` of a recorded membrane."""
+        spikes = torch.empty_like(self.record)
+        spikes[0] = 0 if self.initial is None else self.initial > self.neuron.threshold
+        torch.gt(self.record[:-1], self.neuron.threshold, out=spikes[1:])  # in one pass, without a truth value each
+        return spikes
+
 
 def forward(
     current: Float[Tensor, "time batch *n"],
@@ -86,7 +98,7 @@ def forward(
     Returns:
         spikes `[T, B, *n]`, exactly 0 or 1; the final membrane `[B, *n]`; and the trace.
     """
-    constant = len(current) < steps
+    constant = len(current) < steps and neuron.recurrent is None
     membrane = _membrane(current, steps, neuron, initial)
     trace = Trace(neuron, steps, initial, None if constant else membrane, current if constant else None)
     return (membrane > neuron.threshold).to(membrane.dtype), membrane[-1].clone(), trace
@@ -97,8 +109,10 @@ def _membrane(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | Non
     before = torch.zeros_like(current[0]) if initial is None else initial
     for t in range(steps):
         arrived = current[t % len(current)]
+        fired = (before > neuron.threshold).to(before.dtype)
+        if neuron.recurrent is not None:
+            arrived = arrived + fired @ neuron.recurrent.T
         if neuron.reset == "subtract":
-            fired = (before > neuron.threshold).to(before.dtype)
             before = neuron.beta * before + arrived - fired * neuron.threshold
         elif neuron.reset == "zero":
             before = neuron.beta * before.masked_fill(before > neuron.threshold, 0) + arrived
@@ -118,6 +132,9 @@ def feedback(
     """Carry feedback back through time (LFP eq. 2, 3 applied to eq. A.15).
 
         rho[t] = r_S[t] + m[t+1]        q[t] = rho[t] * gain[t]        m[t] = beta * U[t-1] * q[t]
+
+    Where neurons see each other, `S[t-1] * (V^T q[t])` is feedback on their spikes: it joins `m[t]` on its way to
+    `rho[t-1]`, and so reaches a part of the sequence that ran before through its final membrane.
 
     The output of a spiking neuron is 0 or 1, so rewarding it means "raise U": the sign of z counts as +1.
 
@@ -150,6 +167,8 @@ def feedback(
         q_t = (spike_feedback[t] + carried) * rule.gain(Contributions(total, before))
         survived = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
         carried = neuron.beta * survived * q_t
+        if neuron.recurrent is not None:
+            carried = carried + fired * (q_t @ neuron.recurrent)
         if summed:
             q[0] += q_t
         else:

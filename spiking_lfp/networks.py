@@ -2,14 +2,16 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from spiking_lfp.errors import UsageError, unknown_name
-from spiking_lfp.layers import LIF, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.layers import LIF, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, RecurrentLIF, name_layers
 from spiking_lfp.lif import Reset
 
 
@@ -91,7 +93,71 @@ def lenet(
     return stack.network()
 
 
-NETWORKS: dict[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "lenet": lenet}
+def stack(
+    in_shape: Sequence[int],
+    classes: int,
+    layers: str,
+    beta: float = 0.9,
+    threshold: float = 1.0,
+    reset: Reset = "subtract",
+    normalize_feedback: bool = False,
+    gain: float = 1.0,
+) -> nn.Sequential:
+    """Build a network from its layers in writing, as papers give them: `12C5-MP2-64C5-MP2-DP0.3-256`.
+
+    Between dashes: `12C5` is a convolution to 12 channels with a 5 x 5 kernel, `12C5s2p1` one of stride 2, padding 1;
+    `MP2` and `AP2` pool over 2 x 2; `DP0.3` drops out with probability 0.3; `256` is a dense layer of 256 neurons,
+    `256R` one whose spikes come back to it in the next step. The layer of the classes is put last.
+
+    Args:
+        in_shape: channels, height and width of one step of one sample.
+        classes: number of output neurons.
+        layers: the layers before the output, none if empty.
+        beta: membrane decay of all layers.
+        threshold: firing threshold of all layers.
+        reset: reset of all layers.
+        normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; sparse inputs need more to make layers spike.
+
+    Returns:
+        A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+
+    Raises:
+        UsageError: for a layer that cannot be read, or does not fit what comes before it.
+    """
+    if len(in_shape) != 3:
+        raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
+    _positive("layer sizes", [*in_shape, classes])
+    made = _Stack(beta, threshold, reset, normalize_feedback)
+    shape: tuple[int, ...] = tuple(in_shape)
+    for text in [part.strip() for part in layers.split("-") if part.strip()] + [str(classes)]:
+        found = _LAYER.fullmatch(text)
+        if found is None:
+            raise UsageError(f"layer {text!r} is none of 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256 and 256R")
+        written = found.groupdict()
+        if written["channels"]:
+            shape = made.convolution(text, shape, *(int(written[key] or default) for key, default in _CONVOLUTION))
+        elif written["pool"]:
+            shape = made.pool(text, shape, written["pool"], int(written["side"]))
+        elif written["p"]:
+            made.modules.append(Dropout(float(written["p"])))
+        else:
+            shape = made.dense(text, shape, int(written["neurons"]), bool(written["recurrent"]))
+    if gain != 1:
+        for module in made.modules:
+            if isinstance(module, LIF):
+                with torch.no_grad():
+                    module.synapse.weight.mul_(gain)  # type: ignore[operator]
+    return made.network()
+
+
+_LAYER = re.compile(
+    r"(?P<channels>\d+)C(?P<kernel>\d+)(s(?P<stride>\d+))?(p(?P<padding>\d+))?"
+    r"|(?P<pool>[MA])P(?P<side>\d+)|DP(?P<p>0?\.\d+|0)|(?P<neurons>\d+)(?P<recurrent>R)?"
+)
+_CONVOLUTION = (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0))
+
+NETWORKS: dict[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "lenet": lenet, "stack": stack}
 
 
 def build_network(name: str, **arguments: Any) -> nn.Sequential:
@@ -117,15 +183,50 @@ class _Stack:
         self.normalize_feedback = normalize_feedback
         self.modules: list[nn.Module] = []
 
-    def lif(self, synapse: nn.Module) -> None:
+    def lif(self, synapse: nn.Module, kind: type[LIF] = LIF) -> None:
         if self.normalize_feedback and any(isinstance(module, LIF) for module in self.modules):
             self.modules.append(NormalizeFeedback())
-        self.modules.append(LIF(synapse, *self.constants))
+        self.modules.append(kind(synapse, *self.constants))
+
+    def convolution(
+        self, text: str, shape: tuple[int, ...], channels: int, kernel: int, stride: int, padding: int
+    ) -> tuple[int, ...]:
+        """Add a convolution and return the shape after it."""
+        planes, *sides = _image(text, shape)
+        _positive(f"the numbers of layer {text!r}", [channels, kernel, stride])
+        after = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+        if min(after) < 1:
+            raise UsageError(f"layer {text!r} is larger than its input of {sides[0]} x {sides[1]}")
+        self.lif(nn.Conv2d(planes, channels, kernel, stride, padding))
+        return (channels, *after)
+
+    def pool(self, text: str, shape: tuple[int, ...], kind: str, side: int) -> tuple[int, ...]:
+        """Add a pooling and return the shape after it."""
+        planes, *sides = _image(text, shape)
+        if not 1 <= side <= min(sides):
+            raise UsageError(f"layer {text!r} does not fit its input of {sides[0]} x {sides[1]}")
+        self.modules.append(MaxPool2d(side) if kind == "M" else AvgPool2d(side))
+        return (planes, *(each // side for each in sides))
+
+    def dense(self, text: str, shape: tuple[int, ...], neurons: int, recurrent: bool) -> tuple[int, ...]:
+        """Add a dense layer and return the shape after it."""
+        _positive(f"the neurons of layer {text!r}", [neurons])
+        if len(shape) > 1:
+            self.modules.append(Flatten())
+        self.lif(nn.Linear(math.prod(shape), neurons), RecurrentLIF if recurrent else LIF)
+        return (neurons,)
 
     def network(self) -> nn.Sequential:
         network = nn.Sequential(*self.modules)
         name_layers(network)
         return network
+
+
+def _image(text: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise UsageError(f"layer {text!r} needs an image, but comes after a dense layer: put it before")
+    channels, height, width = shape
+    return channels, height, width
 
 
 def _positive(what: str, sizes: Sequence[int]) -> None:

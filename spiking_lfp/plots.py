@@ -84,10 +84,10 @@ def _recent_accuracy(metrics: list[dict[str, Any]]) -> tuple[list[float], list[f
         if line["kind"] == "epoch":
             images = correct = 0.0
             continue
-        right = line["accuracy"] * line["images"]
+        right = line["accuracy"] * line["samples"]
         epochs.append(line["epoch"] - 1 + line["batch"] / line["batches"])
-        accuracies.append(100 * (right - correct) / (line["images"] - images))
-        images, correct = line["images"], right
+        accuracies.append(100 * (right - correct) / (line["samples"] - images))
+        images, correct = line["samples"], right
     return epochs, accuracies
 
 

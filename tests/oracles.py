@@ -4,6 +4,7 @@ Written from the papers' formulas, not from the package. Layout: `[T, B, N]`, wi
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -133,6 +134,7 @@ class Result:
     bias_update: Tensor | None
     final: Tensor | None = None
     on_initial: Tensor | None = None
+    recurrent_update: Tensor | None = None
 
 
 class _Layer:
@@ -187,6 +189,64 @@ def lif_layer(
     result = layer.result(spikes, q)
     shape = result.output.shape[1:]
     result.final, result.on_initial = membranes[-1].view(shape), on_initial.view(shape)
+    return result
+
+
+def recurrent_layer(
+    synapse: nn.Linear,
+    recurrent: Tensor,
+    x: Tensor,
+    on_spikes: Tensor,
+    beta: float | Tensor,
+    threshold: float | Tensor,
+    reset: str,
+    gain: Callable[[float, float], float],
+    initial: Tensor | None = None,
+    on_final: Tensor | None = None,
+) -> Result:
+    """LIF neurons that see each other's spikes of the step before, forward and back.
+
+    U[t] = beta * U[t-1] + W x[t] + b + V S[t-1] - threshold * S[t-1]. `gain` is one over the normaliser of V[t], the
+    membrane before the reset, and U[t-1].
+    """
+    layer = _Layer(synapse, x)
+    steps, batch, neurons = layer.current.shape
+    decay, theta = per_neuron(beta, neurons), per_neuron(threshold, neurons)
+    v = recurrent.detach().double().tolist()
+    # time -1 is the last place of these lists
+    u = [[[0.0] * neurons for _ in range(batch)] for _ in range(steps + 1)]
+    s = [[[0.0] * neurons for _ in range(batch)] for _ in range(steps + 1)]
+    z = [[[0.0] * neurons for _ in range(batch)] for _ in range(steps)]  # before the reset
+    for b, n in product(range(batch), range(neurons)):
+        u[-1][b][n] = 0.0 if initial is None else initial[b, n].item()
+        s[-1][b][n] = 1.0 if u[-1][b][n] > theta[n] else 0.0
+    for t, b, n in product(range(steps), range(batch), range(neurons)):
+        before, fired = u[t - 1][b][n], s[t - 1][b][n]
+        seen = sum(v[n][j] * s[t - 1][b][j] for j in range(neurons))
+        z[t][b][n] = decay[n] * before + layer.current[t, b, n].item() + seen
+        taken = {"subtract": theta[n] * fired, "zero": decay[n] * before * fired, "none": 0.0}[reset]
+        u[t][b][n] = z[t][b][n] - taken
+        s[t][b][n] = 1.0 if u[t][b][n] > theta[n] else 0.0
+
+    q = torch.zeros(steps + 1, batch, neurons, dtype=torch.float64)  # nothing comes after the last step
+    m = torch.zeros(steps + 1, batch, neurons, dtype=torch.float64)
+    if on_final is not None:
+        m[steps] = on_final
+    pairs = torch.zeros(neurons, neurons, dtype=torch.float64)
+    for t, b, n in product(reversed(range(steps)), range(batch), range(neurons)):
+        before = u[t - 1][b][n]
+        asked = s[t][b][n] * sum(v[k][n] * q[t + 1, b, k].item() for k in range(neurons))
+        q[t, b, n] = (on_spikes[t, b, n].item() + asked + m[t + 1, b, n].item()) * gain(z[t][b][n], before)
+        survived = before * (1 - s[t - 1][b][n]) if reset == "zero" else before
+        m[t, b, n] = decay[n] * survived * q[t, b, n]
+        for j in range(neurons):
+            pairs[n, j] += q[t, b, n].item() * s[t - 1][b][j]
+    result = layer.result(torch.tensor(s[:-1], dtype=torch.float64), q[:-1])
+    result.final = torch.tensor(u[steps - 1], dtype=torch.float64)
+    result.recurrent_update = recurrent.detach().double().abs() * pairs
+    result.on_initial = m[0].clone()
+    for b, n in product(range(batch), range(neurons)):  # a spike and its membrane are one neuron: feedback adds up
+        result.on_initial[b, n] += s[-1][b][n] * sum(v[k][n] * q[0, b, k].item() for k in range(neurons))
     return result
 
 

@@ -156,8 +156,8 @@ def test_a_training_step_reads_no_value(optimizer: type[torch.optim.Optimizer]) 
     update, clip = optimizer(net.parameters()), AdaptiveClip(net.parameters())
     with watch_spikes(net, meter):
         for _ in range(2):
-            training_step(net, images, labels, 4, update, clip, meter)
-    assert meter.images == 10
+            training_step(net, constant(images, 4), labels, update, clip, meter)
+    assert meter.samples == 10
     assert list(meter.rates) == ["0", "3", "7"]
     with pytest.raises(RuntimeError, match="meta"):
         meter.settle()
@@ -170,7 +170,8 @@ def test_the_meter_counts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         optimizer = torch.optim.SGD(net.parameters(), 0.01)
         with watch_spikes(net, meter):
             for _ in range(3):
-                training_step(net, torch.rand(5, 1, 8, 8), torch.randint(0, 4, (5,)), 7, optimizer, None, meter)
+                x = constant(torch.rand(5, 1, 8, 8), 7)
+                training_step(net, x, torch.randint(0, 4, (5,)), optimizer, None, meter)
         return meter
 
     monkeypatch.setattr(kernels, "compiled", lambda tensor: False)

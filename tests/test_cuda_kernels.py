@@ -345,8 +345,8 @@ def test_a_training_step_never_waits_for_the_gpu() -> None:
     for tuned in (False, True):
         torch.cuda.set_sync_debug_mode("error" if tuned else "default")
         try:
-            training_step(net, images, labels, 12, optimizer, AdaptiveClip(net.parameters()), meter)
+            training_step(net, constant(images, 12), labels, optimizer, AdaptiveClip(net.parameters()), meter)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert meter.images == 32
+    assert meter.samples == 32
     assert 0 <= meter.accuracy <= 1

@@ -1,13 +1,26 @@
-"""Data sets of images as whole tensors, from the package itself or through torchvision."""
+"""Data sets of images and of recordings, whole in memory, and as sequences for training."""
 
 from spiking_lfp.data.catalog import DATASET_NAMES, DatasetStatus, data_root, dataset_status
 from spiking_lfp.data.datasets import ImageDataset, load_dataset
+from spiking_lfp.data.event_sets import EVENT_SOURCES, event_set_status
+from spiking_lfp.data.recipes import EventRecipe
+from spiking_lfp.data.samples import Progress, load_samples
+from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit, Split
 
 __all__ = [
     "DATASET_NAMES",
+    "EVENT_SOURCES",
     "DatasetStatus",
+    "EventRecipe",
     "ImageDataset",
+    "ImageSplit",
+    "Progress",
+    "Samples",
+    "SequenceSplit",
+    "Split",
     "data_root",
     "dataset_status",
+    "event_set_status",
     "load_dataset",
+    "load_samples",
 ]

@@ -101,7 +101,7 @@ def download_files(dataset_class: Any, root: Path, folder: Path, files: tuple[st
     """
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
-        with _quiet_network():
+        with quiet_network():
             dataset_class(temporary, download=True)
         fetched = Path(temporary) / folder.relative_to(root)
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def download_files(dataset_class: Any, root: Path, folder: Path, files: tuple[st
 
 
 @contextmanager
-def _quiet_network() -> Iterator[None]:
+def quiet_network() -> Iterator[None]:
     """Keep torchvision's output to a progress bar for people, and its connections from hanging."""
     timeout = socket.getdefaulttimeout()
     with ExitStack() as stack:

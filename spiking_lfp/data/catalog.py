@@ -35,19 +35,21 @@ class Source:
 class DatasetStatus:
     """What is known of a data set, and whether it is there.
 
-    `image_shape` is [channels, height, width], `note` names makers and licence, `location` is the file or
-    folder the data are read from; they are `present` if no file is missing there (nothing is read).
+    `sample_shape` is [channels, height, width], `note` names makers and licence, `location` is the file or
+    folder the data are read from; images are `present` if no file is missing there (nothing is read), recordings if
+    there are some to train and some to test. `found` counts these, where there are fewer than there should be.
     """
 
     name: str
     description: str
-    image_shape: tuple[int, int, int]
+    sample_shape: tuple[int, int, int]
     classes: int
     train_size: int
     test_size: int
     location: Path
     present: bool
     note: str
+    found: tuple[int, int] | None = None
 
 
 def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
@@ -89,12 +91,12 @@ def data_root(explicit: Path | None = None) -> Path:
 
 
 def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
-    """Return the state of every data set, those of torchvision as looked for in `data_root(root)`."""
+    """Return the state of every data set of images, those of torchvision as looked for in `data_root(root)`."""
     folder = data_root(root)
     packaged = DatasetStatus(
         name=SUBSET_NAME,
         description="handwritten digits, in the package",
-        image_shape=(1, 28, 28),
+        sample_shape=(1, 28, 28),
         classes=10,
         train_size=10_000,
         test_size=2_000,
@@ -106,7 +108,7 @@ def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
         DatasetStatus(
             name=name,
             description=source.description,
-            image_shape=source.image_shape,
+            sample_shape=source.image_shape,
             classes=source.classes,
             train_size=source.train_size,
             test_size=source.test_size,

@@ -84,10 +84,11 @@ def _in_one_pass(update: Tensor, weight: Tensor) -> bool:
 def lif_forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
     """Run LIF neurons: see `lif.forward`; `current` is used up and may be overwritten."""
     if compiled(current):
-        from spiking_lfp.kernels import cpu
+        from spiking_lfp.kernels import cpu, recurrent
 
-        return cpu.forward(current, steps, neuron, initial)
-    if on_gpu(current):
+        run = cpu.forward if neuron.recurrent is None else recurrent.forward
+        return run(current, steps, neuron, initial)
+    if on_gpu(current) and neuron.recurrent is None:
         from spiking_lfp.kernels import cuda
 
         return cuda.forward(current, steps, neuron, initial)
@@ -110,10 +111,12 @@ def lif_feedback(
 ) -> tuple[Tensor, Tensor]:
     """Carry feedback back through time: see `lif.feedback`."""
     if compiled(trace.record) and type(rule) is Epsilon:
-        from spiking_lfp.kernels import cpu
+        from spiking_lfp.kernels import cpu, recurrent
 
+        if trace.neuron.recurrent is not None:
+            return recurrent.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon)
         return cpu.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon, summed)
-    if on_gpu(trace.record) and type(rule) is Epsilon:
+    if on_gpu(trace.record) and type(rule) is Epsilon and trace.neuron.recurrent is None:
         from spiking_lfp.kernels import cuda
 
         return cuda.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon, summed)

@@ -27,7 +27,7 @@ TILE_VALUES = 65_536
 
 @njit(inline="always")
 @no_type_check
-def _valid(neuron: int, neurons: int) -> int:
+def lanes(neuron: int, neurons: int) -> int:
     """Return a word with a bit for each of the 64 neurons from this one on, unset beyond the last."""
     return ~np.uint64(0) >> np.uint64(max(0, neuron + 64 - neurons))
 
@@ -61,7 +61,7 @@ def _forward(
                 if changes:
                     _ask(current, row * neurons + n + later)
                 word = lif_forward(
-                    _valid(n, neurons), final, b * neurons + n, current, (row if changes else b) * neurons + n, beta,
+                    lanes(n, neurons), final, b * neurons + n, current, (row if changes else b) * neurons + n, beta,
                     threshold, drop, n, zero, changes, spikes, row * neurons + n,
                 )  # fmt: skip
                 bits[row, w] = word
@@ -83,7 +83,7 @@ def _feedback_epsilon(
         for t in range(steps - 1, -1, -1):
             row = t * batch + b
             for n in range(0, neurons, 64):
-                at, share, valid = row * neurons + n, (b if summed else row) * neurons + n, _valid(n, neurons)
+                at, share, valid = row * neurons + n, (b if summed else row) * neurons + n, lanes(n, neurons)
                 if t > 0:
                     earlier = at - batch * neurons
                     _ask(spike_feedback, earlier)
@@ -123,7 +123,7 @@ def _replayed_feedback_epsilon(
                 membrane[low : low + width] = membrane[low - width : low]
                 for n in range(start, stop, 64):
                     lif_forward(
-                        _valid(n, neurons), membrane, low + n - start, current, b * neurons + n, beta, threshold, drop,
+                        lanes(n, neurons), membrane, low + n - start, current, b * neurons + n, beta, threshold, drop,
                         n, zero, False, spikes, 0,
                     )  # fmt: skip
             for t in range(steps - 1, -1, -1):
@@ -133,7 +133,7 @@ def _replayed_feedback_epsilon(
                     if t > 0:
                         _ask(spike_feedback, at - batch * neurons)
                     lif_feedback_epsilon(
-                        _valid(n, neurons), membrane, low + width + n, membrane, low + n, spike_feedback, at, carried,
+                        lanes(n, neurons), membrane, low + width + n, membrane, low + n, spike_feedback, at, carried,
                         b * neurons + n, q, share, beta, threshold, drop, n, zero, summed, epsilon,
                     )  # fmt: skip
 
@@ -204,17 +204,17 @@ def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int,
                 image[starts[j] + places[won[j]]] += feedback[m, j]
 
 
-def _flat(tensor: Tensor, lead: int) -> Array:
+def flat_array(tensor: Tensor, lead: int) -> Array:
     """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
     array: Array = flat(tensor, lead).numpy()
     return array
 
 
-def _constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]:
+def constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]:
     """Return beta, threshold and what a spike subtracts, for the neurons of `like` `[B, *n]`, and if it zeroes."""
     beta, threshold = (value.to(like.dtype).expand(like.shape[1:]) for value in (neuron.beta, neuron.threshold))
     drop = threshold if neuron.reset == "subtract" else torch.zeros_like(threshold)
-    return _flat(beta, 0), _flat(threshold, 0), _flat(drop, 0), neuron.reset == "zero"
+    return flat_array(beta, 0), flat_array(threshold, 0), flat_array(drop, 0), neuron.reset == "zero"
 
 
 def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
@@ -224,12 +224,12 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
     constant = len(current) < steps
     spikes = empty((steps, *current.shape[1:]), current)
     final = torch.zeros_like(current[0]) if initial is None else packed(initial, 1).clone()
-    record, found = _flat(current, 2), room_for(spikes)
+    record, found = flat_array(current, 2), room_for(spikes)
     _forward(
         record,
-        _flat(final, 1),
-        *_constants(neuron, final),
-        _flat(spikes, 2),
+        flat_array(final, 1),
+        *constants(neuron, final),
+        flat_array(spikes, 2),
         found.bits.numpy().view(np.uint64),
         found.counts.numpy(),
     )
@@ -251,13 +251,13 @@ def feedback_epsilon(
     q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
     run = _replayed_feedback_epsilon if trace.membrane is None else _feedback_epsilon
     run(
-        _flat(record, 2),
-        _flat(initial, 1),
-        *_constants(trace.neuron, like),
+        flat_array(record, 2),
+        flat_array(initial, 1),
+        *constants(trace.neuron, like),
         like.new_tensor(epsilon).numpy()[()],
-        _flat(spike_feedback, 2),
-        _flat(carried, 1),
-        _flat(q, 2),
+        flat_array(spike_feedback, 2),
+        flat_array(carried, 1),
+        flat_array(q, 2),
     )
     return q, carried
 
@@ -276,5 +276,5 @@ def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
     follow_torch_threads()
     out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
-    _max_pool_feedback(_flat(feedback, 1), winner.numpy(), kernel, stride, out.numpy())
+    _max_pool_feedback(flat_array(feedback, 1), winner.numpy(), kernel, stride, out.numpy())
     return first(out, 1)

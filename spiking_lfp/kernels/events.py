@@ -34,7 +34,7 @@ TILE_VECTORS = 4
 
 @njit(inline="always")
 @no_type_check
-def _list_bits(bits: Array, n: int, found: Array) -> int:
+def list_bits(bits: Array, n: int, found: Array) -> int:
     """List the places of the bits set in row `n`, and return how many there are."""
     count = 0
     for w in range(bits.shape[1]):
@@ -114,7 +114,7 @@ def _dense_current(bits: Array, counts: Array, batch: int, table: Array, bias: A
     room = counts.max() + 1
     listed = np.empty(rows * room, np.uint32)
     for n in prange(rows):
-        _list_bits(bits, n, listed[n * room :])
+        list_bits(bits, n, listed[n * room :])
     outputs, width = bias.shape[0], table.shape[2]
     for part in prange(parts):
         spare = np.zeros(width, out.dtype)
@@ -274,7 +274,7 @@ def dense_adjoints(
 @no_type_check
 def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Array) -> int:
     """List the features that spike, channel by channel, so that the weights of one stay in the first-level cache."""
-    count = _list_bits(bits, n, found[0])
+    count = list_bits(bits, n, found[0])
     place[:] = 0
     for k in range(count):
         place[found[0, k] % channels + 1] += 1

@@ -5,7 +5,7 @@ from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.distributed import processes, sum_updates
 from spiking_lfp.training.files import read_metrics
 from spiking_lfp.training.loop import Watcher, evaluate
-from spiking_lfp.training.runs import load_run, read_config, resume, train
+from spiking_lfp.training.runs import load_run, read_config, resume, samples_for, train
 from spiking_lfp.training.step import Meter, training_step, watch_spikes
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "read_config",
     "read_metrics",
     "resume",
+    "samples_for",
     "sum_updates",
     "train",
     "training_step",

@@ -5,36 +5,41 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from spiking_lfp.data.recipes import LARGEST, EventRecipe
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
 from spiking_lfp.lif import Reset
 
-# what torch can address; memory ends long before
-LARGEST = 10**15
 Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(EventRecipe):
     """The settings of a run; stored with it as `config.toml`.
 
     A run is determined by its settings: the same settings on the same machine give the same numbers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
-    network: Literal["mlp", "lenet"] = Field("mlp", description="network by name")
+    network: Literal["mlp", "lenet", "stack"] = Field("mlp", description="network by name; stack takes it from layers")
     hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
     channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
-    data: str = Field("mnist-subset", description="data set by name")
-    steps: int = Field(25, ge=1, le=LARGEST, description="T, time steps for which an image is shown")
+    layers: str = Field(
+        "",
+        description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
+        "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
+    )
+    gain: float = Field(1.0, gt=0, le=1e6, description="of the stack's first weights, against torch's")
+    data: str = Field("mnist-subset", description="data set by name, or a folder of recordings")
+    encoding: Literal["constant", "rate", "latency"] = Field(
+        "constant", description="how images are shown: the same in every step, as random or as single spikes"
+    )
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
     reset: Reset = Field("subtract", description="reset after a spike")
-    epochs: int = Field(3, ge=1, description="passes over the training images")
-    batch_size: int = Field(128, ge=1, le=LARGEST, description="images per update")
+    epochs: int = Field(3, ge=1, description="passes over the training samples")
+    batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
     lr: float = Field(1e-3, gt=0, le=1e36, description="learning rate at the start")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
@@ -43,6 +48,12 @@ class TrainConfig(BaseModel):
     normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
     precision: Precision = Field(
         "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
+    )
+    reward_true: float = Field(
+        0.5, gt=0, le=1, description="share of the steps up to which the true class is rewarded (0.5: LFP eq. A.16)"
+    )
+    reward_other: float = Field(
+        0.5, ge=0, le=1, description="share of the steps from which on other classes are punished (0.5: LFP eq. A.16)"
     )
     quantize: int = Field(
         0,
@@ -54,7 +65,7 @@ class TrainConfig(BaseModel):
         "auto", description="unit of integer weights: by the largest, by the mean, auto takes mean up to 4 bits"
     )
     chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
-    validation: float = Field(0.0, ge=0, lt=1, description="part of the training images held out to choose by")
+    validation: float = Field(0.0, ge=0, lt=1, description="part of the training samples held out to choose by")
     patience: int = Field(
         0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
     )
@@ -65,7 +76,9 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> "TrainConfig":
         if self.patience and not self.validation:
-            raise ValueError("patience needs validation greater than 0: stopping by the test images would flatter them")
+            raise ValueError(
+                "patience needs validation greater than 0: stopping by the test samples would flatter them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -75,6 +88,11 @@ class TrainConfig(BaseModel):
         if self.quantize and (self.precision != "highest" or self.reset == "none"):
             raise ValueError("quantize needs precision highest, and reset subtract or zero")
         return self
+
+    @property
+    def recipe(self) -> EventRecipe:
+        """The settings by which recordings become sequences."""
+        return EventRecipe(**{name: getattr(self, name) for name in EventRecipe.model_fields})
 
     @model_validator(mode="after")
     def _chunks_need_no_normalization(self) -> "TrainConfig":
@@ -111,8 +129,8 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
     for key, value in settings.items():
         if key not in TrainConfig.model_fields:
             raise unknown_name("setting", key, TrainConfig.model_fields)
-        if key in ("hidden", "channels") and isinstance(value, str):
-            settings = {**settings, key: [part for part in value.split(",") if part.strip()]}
+        if key in ("hidden", "channels", "augment") and isinstance(value, str):
+            settings = {**settings, key: [part.strip() for part in value.split(",") if part.strip()]}
     try:
         return TrainConfig(**settings)
     except ValidationError as error:

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.checks import number, raise_deferred
-from spiking_lfp.data import ImageDataset
+from spiking_lfp.data import Samples, Split
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.layers import name_layers
 from spiking_lfp.optim import AdaptiveClip
+from spiking_lfp.rewards import spike_count_reward
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
-from spiking_lfp.training.step import Meter, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
+from spiking_lfp.training.step import Meter, Reward, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
 
 
 @runtime_checkable
@@ -54,44 +56,28 @@ class Progress:
         return cls(**{**state, "meter": Meter(**state["meter"])})
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images uint8 `[N, C, H, W]` and labels `[N]`, on the device that trains."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images as float32 in [0, 1] and labels."""
-        return self.images[indices].float().div_(255), self.labels[indices]
-
-
 def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, steps: int, batch_size: int = 500, chunk: int = 0
+    network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0, reward: Reward = spike_count_reward
 ) -> Meter:
-    """Classify images by the output that spikes most.
+    """Classify samples by the output that spikes most.
 
     Args:
-        network: from `[T, B, C, H, W]` to spikes `[T, B, classes]`.
-        images: uint8 `[N, C, H, W]`, on the network's device.
-        labels: `[N]`.
-        steps: T.
-        batch_size: images at a time.
+        network: from sequences `[T, B, ...]` to spikes `[T, B, classes]`.
+        split: the samples, on the network's device.
+        batch_size: samples at a time.
         chunk: steps at a time, 0 for all at once.
+        reward: what the mean reward is of.
 
     Returns:
         accuracy, mean reward and spike rate per layer.
     """
-    meter, split = Meter(), Split(images, labels)
+    meter = Meter()
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with watch_spikes(network, meter):
-            for indices in torch.arange(len(split), device=images.device).split(batch_size):
-                evaluation_step(network, *split.batch(indices), steps, meter, chunk)
+            for indices in torch.arange(len(split), device=split.labels.device).split(batch_size):
+                evaluation_step(network, *split.batch(indices), meter, chunk, reward)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -114,30 +100,26 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        dataset: ImageDataset,
+        samples: Samples,
         network: nn.Module,
         device: torch.device,
         watchers: tuple[Watcher, ...],
     ) -> None:
         self.config, self.network, self.device = config, network, device
         self.watchers = watchers if distributed.is_writer() else ()
-        self.data = {"in_shape": list(dataset.train_images.shape[1:]), "classes": len(dataset.class_names)}
-        whole = Split(dataset.train_images.to(device), dataset.train_labels.to(device))
+        self.data = {"in_shape": list(samples.sample_shape), "classes": len(samples.class_names)}
+        whole = samples.train.to(device)
         held_out = round(len(whole) * config.validation)
         if held_out == len(whole) or (config.validation and held_out == 0):
-            raise UsageError(f"validation = {config.validation} of {len(whole)} images leaves one part empty")
+            raise UsageError(f"validation = {config.validation} of {len(whole)} samples leaves one part empty")
         # the split must not change with anything but the seed
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(config.seed)).to(device)
-        kept = order[held_out:].sort().values
-        self.training = Split(whole.images[kept], whole.labels[kept]) if held_out else whole
-        self.evaluation = (
-            Split(whole.images[order[:held_out]], whole.labels[order[:held_out]])
-            if held_out
-            else Split(dataset.test_images.to(device), dataset.test_labels.to(device))
-        )
+        self.training = whole.part(order[held_out:].sort().values) if held_out else whole
+        self.evaluation = whole.part(order[:held_out]) if held_out else samples.test.to(device)
         self.batches = -(-len(self.training) // config.batch_size)
         self.optimizer = _optimizer(config, network)
         self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
+        self.reward = partial(spike_count_reward, true=config.reward_true, other=config.reward_other)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
         self.progress = Progress()
         self.metrics: Metrics | None = None
@@ -224,32 +206,29 @@ class Run:
         """Update the network once by a batch, of which each process takes its share; return what all saw."""
         config, share, meter = self.config, distributed.share(indices), Meter()
         if len(share):
-            images, labels = self.training.batch(share)
+            x, labels = self.training.batch(share, self.progress.epoch)
             with watch_spikes(self.network, meter):
-                training_step(
-                    self.network, images, labels, config.steps, self.optimizer, self.clip, meter, config.chunk
-                )
+                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
         else:
-            images, _ = self.training.batch(indices[:1])
-            idle_step(self.network, images, config.steps, self.optimizer, self.clip, config.chunk)
+            x, _ = self.training.batch(indices[:1], self.progress.epoch)
+            idle_step(self.network, x, self.optimizer, self.clip, config.chunk)
         return self.total(meter, len(indices))
 
     def evaluated(self) -> Meter:
-        """Evaluate the network on the images it does not learn, of which each process takes its share."""
-        images, labels = distributed.share(self.evaluation.images), distributed.share(self.evaluation.labels)
-        steps, chunk = self.config.steps, self.config.chunk
-        meter = evaluate(self.network, images, labels, steps, chunk=chunk) if len(labels) else Meter()
+        """Evaluate the network on the samples it does not learn, of which each process takes its share."""
+        split = self.evaluation.part(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
+        meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
         return self.total(meter, len(self.evaluation))
 
-    def total(self, meter: Meter, images: int) -> Meter:
-        """Return the sum of the meters of all processes, that have seen so many images together."""
+    def total(self, meter: Meter, samples: int) -> Meter:
+        """Return the sum of the meters of all processes, that have seen so many samples together."""
         if distributed.size() == 1:
             return meter
         names = list(lif_layers(self.network))
         counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
         sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
         correct, reward, *rates = map(number, distributed.sum_over_all(sums))
-        return Meter(images, correct, reward, dict(zip(names, rates, strict=True)))
+        return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
 
     def remaining_batches(self) -> Iterator[Tensor]:
         """Yield the indices of the batches of this epoch that are still to come; the order is that of the epoch."""

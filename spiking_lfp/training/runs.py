@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spiking_lfp.data import ImageDataset, load_dataset
+from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.in_the_loop import run_in_integers
 from spiking_lfp.networks import build_network
@@ -32,6 +32,7 @@ def train(
     data_root: Path | None = None,
     device: str = "auto",
     watchers: tuple[Watcher, ...] = (),
+    progress: Progress | None = None,
 ) -> Path:
     """Train a network from the start, in all processes if torchrun started several.
 
@@ -44,6 +45,7 @@ def train(
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         watchers: are told how the run goes, in the process that writes.
+        progress: is told how many of how many recordings are ready, while those of a data set are first prepared.
 
     Returns:
         The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
@@ -59,17 +61,21 @@ def train(
         if out is not None and distributed.started_by_torchrun():
             begun = out
             if distributed.from_writer(lambda: _begun(begun, config)):
-                return resume(out, data_root, device, watchers)
-        dataset = distributed.first_here(lambda: load_dataset(config.data, data_root))
+                return resume(out, data_root, device, watchers, progress)
+        samples = distributed.first_here(lambda: samples_for(config, data_root, progress))
         torch.manual_seed(config.seed)
-        run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
+        run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
         run.folder = distributed.from_writer(lambda: _begin(run, out))
         run.finish()
         return run.folder
 
 
 def resume(
-    folder: Path, data_root: Path | None = None, device: str = "auto", watchers: tuple[Watcher, ...] = ()
+    folder: Path,
+    data_root: Path | None = None,
+    device: str = "auto",
+    watchers: tuple[Watcher, ...] = (),
+    progress: Progress | None = None,
 ) -> Path:
     """Go on with an interrupted run exactly where its checkpoint stands; on CPU the result is that of one go.
 
@@ -80,8 +86,8 @@ def resume(
     with distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
         state = distributed.from_writer(lambda: _checkpoint(folder, config, *parts))
-        dataset = distributed.first_here(lambda: load_dataset(config.data, data_root))
-        run = Run(config, dataset, network_for(config, dataset).to(target), target, watchers)
+        samples = distributed.first_here(lambda: samples_for(config, data_root, progress))
+        run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
         run.folder = folder
         run.restore(state)
         run.finish()
@@ -102,9 +108,14 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
     return network.to(pick_device(device)).eval(), config
 
 
-def network_for(config: TrainConfig, dataset: ImageDataset) -> nn.Sequential:
-    """Build the network that `config` names, for samples and classes of `dataset`, with fresh weights."""
-    return _network(config, list(dataset.train_images.shape[1:]), len(dataset.class_names))
+def samples_for(config: TrainConfig, data_root: Path | None = None, progress: Progress | None = None) -> Samples:
+    """Load the data set that `config` names, as it is shown to the network: see `spiking_lfp.data.load_samples`."""
+    return load_samples(config.data, config.recipe, config.encoding, data_root, progress=progress)
+
+
+def network_for(config: TrainConfig, samples: Samples) -> nn.Sequential:
+    """Build the network that `config` names, for the shape and classes of `samples`, with fresh weights."""
+    return _network(config, list(samples.sample_shape), len(samples.class_names))
 
 
 def _begin(run: Run, out: Path | None) -> Path:
@@ -128,17 +139,20 @@ def _begun(folder: Path, config: TrainConfig) -> bool:
 
 
 def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
-    arguments: dict[str, Any] = {"channels": config.channels} if config.network == "lenet" else {}
+    sizes: dict[str, dict[str, Any]] = {
+        "mlp": {"hidden": config.hidden},
+        "lenet": {"hidden": config.hidden, "channels": config.channels},
+        "stack": {"layers": config.layers, "gain": config.gain},
+    }
     network = build_network(
         config.network,
         in_shape=in_shape,
         classes=classes,
-        hidden=config.hidden,
         beta=config.beta,
         threshold=config.threshold,
         reset=config.reset,
         normalize_feedback=config.normalize_feedback,
-        **arguments,
+        **sizes[config.network],
     )
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale

@@ -1,6 +1,6 @@
 """One training step, and what is seen of the layers while it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,36 +10,38 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import number
 from spiking_lfp.chunks import run_in_chunks
-from spiking_lfp.encoders import constant
 from spiking_lfp.layers import LIF
 from spiking_lfp.optim import AdaptiveClip
 from spiking_lfp.rewards import propagate, spike_count_reward
 from spiking_lfp.training.distributed import sum_updates
 
+# from output spikes [T, B, C] and labels [B] to a reward for each spike
+Reward = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass
 class Meter:
-    """Sums over images, as plain numbers that a checkpoint can carry.
+    """Sums over samples, as plain numbers that a checkpoint can carry.
 
     On a GPU they are tensors until they are settled, so that counting does not make the host wait.
 
     Attributes:
-        images: how many were seen.
+        samples: how many were seen.
         correct: how many were classified right.
-        reward: the reward summed over steps and classes, divided by T, of all images.
-        rates: per layer, the spikes per neuron and step, summed over images.
+        reward: the reward summed over steps and classes, divided by T, of all samples.
+        rates: per layer, the spikes per neuron and step, summed over samples.
     """
 
-    images: int = 0
+    samples: int = 0
     correct: int = 0
     reward: float = 0.0
     rates: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        """Fraction of images classified right."""
+        """Fraction of samples classified right."""
         self.settle()
-        return self.correct / self.images
+        return self.correct / self.samples
 
     def settle(self) -> None:
         """Make plain numbers of what is on a GPU, and wait for it."""
@@ -48,20 +50,20 @@ class Meter:
 
     def add(self, other: "Meter") -> None:
         """Count what `other` has seen too."""
-        self.images += other.images
+        self.samples += other.samples
         self.correct += other.correct
         self.reward += other.reward
         for name, rate in other.rates.items():
             self.rates[name] = self.rates.get(name, 0.0) + rate
 
     def summary(self) -> dict[str, object]:
-        """Return the means per image, and of how many, for a line of metrics."""
+        """Return the means per sample, and of how many, for a line of metrics."""
         self.settle()
         return {
-            "images": self.images,
+            "samples": self.samples,
             "accuracy": self.accuracy,
-            "reward": self.reward / self.images,
-            "spike_rates": {name: rate / self.images for name, rate in self.rates.items()},
+            "reward": self.reward / self.samples,
+            "spike_rates": {name: rate / self.samples for name, rate in self.rates.items()},
         }
 
     def silent_layers(self) -> list[str]:
@@ -98,60 +100,58 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
 
 def training_step(
     network: nn.Module,
-    images: Float[Tensor, "batch *i"],
+    x: Float[Tensor, "steps batch *i"],
     labels: Int[Tensor, " batch"],
-    steps: int,
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
     meter: Meter,
     chunk: int = 0,
+    reward: Reward = spike_count_reward,
 ) -> None:
-    """Show `images` for `steps` steps, reward the spikes, and update `network` once; count the outcome in `meter`.
+    """Show the sequences `x`, reward the spikes, and update `network` once; count the outcome in `meter`.
 
     With a `chunk`, so many steps at a time: see `run_in_chunks`.
-    Several processes, each with images of its own, make one update of them all.
+    Several processes, each with samples of its own, make one update of them all.
     """
     optimizer.zero_grad()
-    spikes = _show(network, images, steps, chunk)
-    reward = spike_count_reward(spikes, labels) / steps
-    _learn(network, spikes, reward, optimizer, clip)
-    meter.images += len(labels)
+    spikes = _show(network, x, chunk)
+    earned = reward(spikes, labels) / len(spikes)
+    _learn(network, spikes, earned, optimizer, clip)
+    meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(reward.sum())
+    meter.reward += number(earned.sum())
 
 
 def idle_step(
     network: nn.Module,
-    images: Float[Tensor, "batch *i"],
-    steps: int,
+    x: Float[Tensor, "steps batch *i"],
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
     chunk: int = 0,
 ) -> None:
-    """Take part in the training step of other processes without an image to learn: these ones earn no reward."""
+    """Take part in the training step of other processes without a sample to learn: these ones earn no reward."""
     optimizer.zero_grad()
-    spikes = _show(network, images, steps, chunk)
+    spikes = _show(network, x, chunk)
     _learn(network, spikes, torch.zeros_like(spikes), optimizer, clip)
 
 
 @torch.no_grad()
 def evaluation_step(
     network: nn.Module,
-    images: Float[Tensor, "batch *i"],
+    x: Float[Tensor, "steps batch *i"],
     labels: Int[Tensor, " batch"],
-    steps: int,
     meter: Meter,
     chunk: int = 0,
+    reward: Reward = spike_count_reward,
 ) -> None:
-    """Show `images` for `steps` steps and count in `meter` how many are classified right."""
-    spikes = _show(network, images, steps, chunk)
-    meter.images += len(labels)
+    """Show the sequences `x` and count in `meter` how many are classified right."""
+    spikes = _show(network, x, chunk)
+    meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(spike_count_reward(spikes, labels).sum()) / steps
+    meter.reward += number(reward(spikes, labels).sum()) / len(spikes)
 
 
-def _show(network: nn.Module, images: Tensor, steps: int, chunk: int) -> Tensor:
-    x = constant(images, steps)
+def _show(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
     spikes: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
     return spikes
 

@@ -21,7 +21,7 @@ class ProgressBar:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.fields[doing]}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
@@ -42,6 +42,15 @@ class ProgressBar:
     ) -> None:
         self.progress.stop()
 
+    def preparing(self, done: int, total: int) -> None:
+        """Show how many recordings are ready, until all are."""
+        if self.task is None:
+            self.task = self.progress.add_task("", doing="preparing recordings", total=total)
+        self.progress.update(self.task, completed=done)
+        if done == total:
+            self.progress.remove_task(self.task)
+            self.task = None
+
     def start(self, folder: Path) -> None:
         """Say where the run is kept."""
         self.folder = folder
@@ -50,8 +59,8 @@ class ProgressBar:
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         """Move the bar."""
         if self.task is None:
-            self.task = self.progress.add_task("", epoch=epoch, total=batches)
-        self.progress.update(self.task, completed=batch, epoch=epoch)
+            self.task = self.progress.add_task("", doing="", total=batches)
+        self.progress.update(self.task, completed=batch, doing=f"epoch {epoch}")
         # reading the meter makes the host wait for a GPU
         if batch == batches or time.monotonic() - self.described >= DESCRIBE_EVERY:
             self.progress.update(self.task, description=_describe(meter.summary()))

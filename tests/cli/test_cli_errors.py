@@ -191,7 +191,7 @@ def test_evaluate_refuses_data_of_another_shape(
 
     images, labels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.arange(4)
     other = data.ImageDataset("photos", images, labels, images, labels, tuple("abcd"))
-    monkeypatch.setattr(data, "load_dataset", lambda *_: other)
+    monkeypatch.setattr(data.samples, "load_dataset", lambda *_: other)
     answer = call("evaluate", finished)
     assert answer.code == 2
     assert "layer 1: expected samples of" in answer.error

@@ -24,7 +24,7 @@ def epoch(number: int, accuracy: float, held_out: str = "test") -> dict[str, Any
 
 
 def batch(number: int, done: int, images: int, accuracy: float) -> dict[str, Any]:
-    return {"kind": "batch", "epoch": number, "batch": done, "batches": 8, "images": images, "accuracy": accuracy}
+    return {"kind": "batch", "epoch": number, "batch": done, "batches": 8, "samples": images, "accuracy": accuracy}
 
 
 @pytest.fixture

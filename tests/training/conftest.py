@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from small_runs import small_config, small_dataset
 
-from spiking_lfp.data import load_dataset
-from spiking_lfp.training import runs, train
+from spiking_lfp.data import load_dataset, samples
+from spiking_lfp.training import train
 
 
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        runs, "load_dataset", lambda name, root=None: small_dataset() if name == "small" else load_dataset(name, root)
+        samples, "load_dataset", lambda name, *rest: small_dataset() if name == "small" else load_dataset(name, *rest)
     )
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spiking_lfp import AdaptiveClip, cli, constant, kernels, mlp, propagate, spike_count_reward
-from spiking_lfp.training import Meter, TrainConfig, loop, processes, runs, train, training_step
+from spiking_lfp.data import samples
+from spiking_lfp.training import Meter, TrainConfig, loop, processes, train, training_step
 from spiking_lfp.training.distributed import is_writer, rank, share, sum_updates
 from spiking_lfp.training.step import idle_step
 
@@ -40,9 +41,9 @@ def updates(parallel: bool) -> list[Tensor]:
     for batch in torch.arange(10).split([4, 3, 1, 2]):
         mine = share(batch) if parallel else batch
         if len(mine):
-            training_step(network, images[mine], labels[mine], 4, optimizer, clip, Meter())
+            training_step(network, constant(images[mine], 4), labels[mine], optimizer, clip, Meter())
         else:
-            idle_step(network, images[batch], 4, optimizer, clip)
+            idle_step(network, constant(images[batch], 4), optimizer, clip)
         seen.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
     return seen
 
@@ -126,7 +127,7 @@ def settings(config: TrainConfig) -> list[tuple[str, str]]:
 if __name__ == "__main__":
     # each process would have to load the compiled ones, which takes longer than the whole run
     kernels.compiled = lambda _: False
-    runs.load_dataset = lambda *_: small_dataset()
+    samples.load_dataset = lambda *_: small_dataset()
     {"train": train_all, "die": die, "fail": fail}[sys.argv[1]](Path(sys.argv[2]))
     assert not dist.is_initialized()
     # threads that outlive the process group abort some processes at their end

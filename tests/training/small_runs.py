@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spiking_lfp.data import ImageDataset
+from spiking_lfp.data import ImageDataset, Samples
+from spiking_lfp.data.samples import image_samples
 from spiking_lfp.training import TrainConfig, read_metrics
 from spiking_lfp.training.files import METRICS, load_checkpoint
 
@@ -19,6 +20,11 @@ def small_dataset(size: int = 8, classes: int = 3) -> ImageDataset:
     labels = torch.arange(17) % classes
     names = tuple(f"kind {index}" for index in range(classes))
     return ImageDataset("small", images[:10], labels[:10], images[10:], labels[10:], names)
+
+
+def small_samples(size: int = 8, classes: int = 3) -> Samples:
+    """The same, shown for three steps."""
+    return image_samples(small_dataset(size, classes), "constant", 3)
 
 
 def small_config(**changes: Any) -> TrainConfig:

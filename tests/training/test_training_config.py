@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import small_dataset
+from small_runs import small_samples
 
-from spiking_lfp.data import load_dataset
 from spiking_lfp.errors import UsageError
-from spiking_lfp.training import TrainConfig, preset_config, preset_names
+from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
 from spiking_lfp.training.config import checked_config, to_toml
 from spiking_lfp.training.runs import network_for
 
@@ -55,20 +54,20 @@ configs = st.builds(
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_the_papers_networks(name: str) -> None:
     config = preset_config(name)
-    network = network_for(config, load_dataset(config.data))
+    network = network_for(config, samples_for(config))
     assert [tuple(parameter.shape) for parameter in network.parameters()] == PAPERS_NETWORKS[name]
     assert (config.preset, config.steps) == (name, 25)
 
 
 @pytest.mark.parametrize(("classes", "size"), [(3, 8), (5, 9)])
 def test_the_network_fits_the_data(classes: int, size: int) -> None:
-    network = network_for(preset_config("mnist-mlp", {"hidden": "7"}), small_dataset(size, classes))
+    network = network_for(preset_config("mnist-mlp", {"hidden": "7"}), small_samples(size, classes))
     assert [tuple(each.shape) for each in network.parameters()] == [(7, size * size), (7,), (classes, 7), (classes,)]
 
 
 def test_settings_reach_the_network() -> None:
     changes = {"beta": 0.5, "threshold": 2, "reset": "zero", "hidden": (4, 4), "normalize_feedback": True}
-    network = network_for(preset_config("mnist-mlp", changes), small_dataset())
+    network = network_for(preset_config("mnist-mlp", changes), small_samples())
     layers = [module for module in network if hasattr(module, "synapse")]
     assert {(float(layer.beta), float(layer.threshold), layer.reset) for layer in layers} == {(0.5, 2.0, "zero")}
     assert [type(module).__name__ for module in network].count("NormalizeFeedback") == 2

@@ -16,9 +16,18 @@ from several_processes import CONFIGS, gradients, updates
 from small_runs import outcome, small_config
 
 import spiking_lfp
-from spiking_lfp.data import load_dataset
 from spiking_lfp.errors import RunError, UsageError
-from spiking_lfp.training import distributed, evaluate, load_run, loop, processes, read_metrics, resume, train
+from spiking_lfp.training import (
+    distributed,
+    evaluate,
+    load_run,
+    loop,
+    processes,
+    read_metrics,
+    resume,
+    samples_for,
+    train,
+)
 from spiking_lfp.training.files import CHECKPOINT, CONFIG, METRICS, load_checkpoint
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch is built without torch.distributed")
@@ -156,8 +165,7 @@ def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path) -
     files = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files
     network, config = load_run(tmp_path / "run")
-    digits = load_dataset(config.data)
-    meter = evaluate(network, digits.test_images, digits.test_labels, config.steps)
+    meter = evaluate(network, samples_for(config).test)
     assert f"test accuracy {meter.accuracy:.2%} after epoch 1\n" in said[3]
     assert read_metrics(tmp_path / "run")[-1]["test"]["accuracy"] == meter.accuracy > 0.3
 

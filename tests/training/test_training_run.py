@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import outcome, small_config, small_dataset
+from small_runs import outcome, small_config, small_dataset, small_samples
 from torch import Tensor
 
+from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.training import (
     Meter,
@@ -23,7 +24,6 @@ from spiking_lfp.training import (
     read_config,
     read_metrics,
     resume,
-    runs,
     train,
 )
 from spiking_lfp.training.files import CHECKPOINT, METRICS, load_checkpoint, save_checkpoint
@@ -47,7 +47,7 @@ class Watch:
         self.told.append(folder.name)
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        self.told.append((epoch, batch, batches, meter.images))
+        self.told.append((epoch, batch, batches, meter.samples))
         if (epoch, batch) == self.stop_at:
             raise Stop
 
@@ -89,9 +89,7 @@ def test_the_seed_orders_the_images_anew_in_each_epoch(run: Run, monkeypatch: py
 def test_the_network_sees_pixels_as_values_from_0_to_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     step = loop.training_step
-    monkeypatch.setattr(
-        loop, "training_step", lambda net, images, *rest: (seen.append(images), step(net, images, *rest))
-    )
+    monkeypatch.setattr(loop, "training_step", lambda net, x, *rest: (seen.append(x[0]), step(net, x, *rest)))
     run(epochs=1)
     images = torch.cat(seen)
     order = (images[:, 0, 0, 0] * 255).round().long()
@@ -104,10 +102,9 @@ def test_a_run_folder_holds_settings_metrics_and_the_network(run: Run) -> None:
     assert read_config(folder) == small_config(log_every=2)
     told = [(line["kind"], line["epoch"], line.get("batch")) for line in read_metrics(folder)]
     assert told == [("batch", 1, 2), ("epoch", 1, None), ("batch", 2, 2), ("epoch", 2, None)]
-    assert [line["images"] for line in lines(folder, "batch")] == [8, 8]
+    assert [line["samples"] for line in lines(folder, "batch")] == [8, 8]
     network, config = load_run(folder)
-    data = small_dataset()
-    meter = evaluate(network, data.test_images, data.test_labels, config.steps)
+    meter = evaluate(network, samples_for(config).test)
     assert lines(folder, "epoch")[-1]["test"] == meter.summary()
     assert not network.training
 
@@ -128,7 +125,7 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     monkeypatch.setattr(loop, "training_step", spy)
     [line] = lines(run(epochs=1), "epoch")
-    assert line["train"]["images"] == 10
+    assert line["train"]["samples"] == 10
     assert line["train"]["accuracy"] == sum(meter.correct for meter in meters) / 10
     rates = {name: sum(meter.rates[name] for meter in meters) / 10 for name in ("1", "2")}
     assert line["train"]["spike_rates"] == pytest.approx(rates)
@@ -234,8 +231,8 @@ def test_validation_images_are_never_trained_on_and_depend_on_the_seed_alone(
 def test_lines_say_which_images_were_held_out(run: Run) -> None:
     [with_validation] = lines(run("a", epochs=1, validation=0.3), "epoch")
     [without] = lines(run("b", epochs=1), "epoch")
-    assert (with_validation["test"], with_validation["validation"]["images"]) == (None, 3)
-    assert (without["validation"], without["test"]["images"]) == (None, 7)
+    assert (with_validation["test"], with_validation["validation"]["samples"]) == (None, 3)
+    assert (without["validation"], without["test"]["samples"]) == (None, 7)
 
 
 @pytest.mark.parametrize("validation", [0.01, 0.99])
@@ -279,7 +276,7 @@ def test_every_optimizer_trains(optimizer: str, settings: dict[str, Any], run: R
     assert {key: group[key] for key in settings} == settings
     torch.manual_seed(0)
     for before, after in zip(
-        network_for(small_config(), small_dataset()).parameters(), load_run(folder)[0].parameters(), strict=True
+        network_for(small_config(), small_samples()).parameters(), load_run(folder)[0].parameters(), strict=True
     ):
         assert not torch.equal(before, after)
 
@@ -297,7 +294,7 @@ def test_updates_are_clipped_if_wanted(run: Run) -> None:
 
 def network_for_seed(seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return network_for(small_config(), small_dataset())
+    return network_for(small_config(), small_samples())
 
 
 def test_each_silent_layer_is_warned_of_once(run: Run) -> None:
@@ -347,7 +344,7 @@ def test_checkpoints_are_written_within_epochs(run: Run, tmp_path: Path) -> None
     with pytest.raises(Stop):
         run("run", (Watch(stop_at=(2, 3)),), checkpoint_every=2)
     progress = load_checkpoint(tmp_path / "run")["progress"]
-    assert (progress["epoch"], progress["batch"], progress["meter"]["images"]) == (1, 2, 8)
+    assert (progress["epoch"], progress["batch"], progress["meter"]["samples"]) == (1, 2, 8)
 
 
 def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) -> None:
@@ -417,7 +414,7 @@ def test_other_data_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     folder = run(epochs=1)
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     for size, classes in ((9, 3), (8, 4)):
-        monkeypatch.setattr(runs, "load_dataset", lambda *_, s=size, c=classes: small_dataset(s, c))
+        monkeypatch.setattr(samples, "load_dataset", lambda *_, s=size, c=classes: small_dataset(s, c))
         with pytest.raises(RunError, match=f"^{folder} was trained on .*'in_shape': .1, 8, 8., 'classes': 3"):
             resume(folder)
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before

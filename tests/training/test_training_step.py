@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from small_runs import small_config, small_dataset
+from small_runs import small_config, small_dataset, small_samples
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, AdaptiveClip, NonFiniteError, constant, mlp, propagate, spike_count_reward
@@ -38,14 +38,14 @@ class Fixed(nn.Module):
 @pytest.mark.parametrize("network", ["mlp", "lenet"])
 @pytest.mark.parametrize("ratio", [0.0, 0.01])
 def test_a_step_is_these_lines(network: str, ratio: float) -> None:
-    ours = network_for(small_config(network=network), small_dataset())
+    ours = network_for(small_config(network=network), small_samples())
     theirs = deepcopy(ours)
     meter, steps = Meter(), 3
     optimizers = [torch.optim.Adam(net.parameters(), 1e-2) for net in (ours, theirs)]
     clips = [AdaptiveClip(net.parameters(), ratio) if ratio else None for net in (ours, theirs)]
     images_seen, right, reward_sum = 0, 0, 0.0
     for images, labels in batches():
-        training_step(ours, images, labels, steps, optimizers[0], clips[0], meter)
+        training_step(ours, constant(images, steps), labels, optimizers[0], clips[0], meter)
 
         optimizers[1].zero_grad()
         spikes = theirs(constant(images, steps))
@@ -57,31 +57,31 @@ def test_a_step_is_these_lines(network: str, ratio: float) -> None:
         images_seen += len(labels)
         right += sum(int(spikes[:, i].sum(0).argmax()) == int(label) for i, label in enumerate(labels))
         reward_sum += float(reward.sum())
-    fresh = network_for(small_config(network=network), small_dataset())
+    fresh = network_for(small_config(network=network), small_samples())
     for mine, expected, start in zip(ours.parameters(), theirs.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(mine, expected)
         assert not torch.equal(mine, start)
-    assert (meter.images, meter.correct) == (images_seen, right) == (10, right)
+    assert (meter.samples, meter.correct) == (images_seen, right) == (10, right)
     assert meter.reward == pytest.approx(reward_sum)
 
 
 def test_updates_do_not_add_up_over_steps() -> None:
-    network = network_for(small_config(), small_dataset())
+    network = network_for(small_config(), small_samples())
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
     grads = []
     for _ in range(2):
-        training_step(network, *batches()[0], 3, optimizer, None, Meter())
+        training_step(network, *batches()[0], optimizer, None, Meter())
         grads.append([parameter.grad.clone() for parameter in network.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*grads, strict=True))
     assert any(grad.any() for grad in grads[0])
 
 
 def test_infinite_weights_stop_with_the_layers_name() -> None:
-    network = network_for(small_config(hidden=(6, 5)), small_dataset())
+    network = network_for(small_config(hidden=(6, 5)), small_samples())
     with torch.no_grad():
         network[2].synapse.weight[0, 0] = float("inf")
     with pytest.raises(NonFiniteError, match=r"^layer 2: "):
-        training_step(network, *batches()[0], 3, torch.optim.Adam(network.parameters()), None, Meter())
+        training_step(network, *batches()[0], torch.optim.Adam(network.parameters()), None, Meter())
 
 
 def test_the_class_that_spikes_most_counts_and_the_first_of_equals() -> None:
@@ -89,8 +89,8 @@ def test_the_class_that_spikes_most_counts_and_the_first_of_equals() -> None:
     spikes = [[[1, 0], [1, 0], [0, 0], [0, 0]], [[1, 0], [0, 1], [0, 1], [0, 0]]]
     for labels, correct in (([0, 0, 1, 0], 4), ([1, 1, 0, 1], 0), ([0, 1, 1, 1], 2)):
         meter = Meter()
-        evaluation_step(Fixed(spikes), torch.zeros(4, 1), torch.tensor(labels), 2, meter)
-        assert (meter.images, meter.correct) == (4, correct)
+        evaluation_step(Fixed(spikes), torch.zeros(2, 4, 1), torch.tensor(labels), meter)
+        assert (meter.samples, meter.correct) == (4, correct)
 
 
 def test_the_meter_sums_and_gives_means() -> None:
@@ -102,11 +102,11 @@ def test_the_meter_sums_and_gives_means() -> None:
         layer.register_forward_hook(lambda _, __, out, index=index: spikes[index].append(out))
     meter = Meter()
     with watch_spikes(network, meter):
-        evaluation_step(network, images[:4], labels[:4], 7, meter)
-        evaluation_step(network, images[4:], labels[4:], 7, meter)
+        evaluation_step(network, constant(images[:4], 7), labels[:4], meter)
+        evaluation_step(network, constant(images[4:], 7), labels[4:], meter)
     together = [torch.cat(each, dim=1) for each in spikes.values()]
     summary = meter.summary()
-    assert summary["images"] == 6
+    assert summary["samples"] == 6
     assert summary["accuracy"] == int((together[1].sum(0).argmax(-1) == labels).sum()) / 6
     assert summary["reward"] == pytest.approx(float(spike_count_reward(together[1], labels).sum()) / 7 / 6, rel=1e-5)
     assert summary["spike_rates"] == pytest.approx({"1": float(together[0].mean()), "2": float(together[1].mean())})
@@ -119,12 +119,11 @@ def test_only_layers_that_never_spike_are_silent() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_evaluation_leaves_the_network_as_it_was(training: bool) -> None:
-    network = network_for(small_config(), small_dataset()).train(training)
+    network = network_for(small_config(), small_samples()).train(training)
     before = deepcopy(network.state_dict())
     seen = []
     network[1].register_forward_hook(lambda layer, _, out: seen.append((layer.training, out.requires_grad)))
-    data = small_dataset()
-    evaluate(network, data.test_images, data.test_labels, 3)
+    evaluate(network, small_samples().test)
     assert seen == [(False, False)]
     assert {module.training for module in network.modules()} == {training}
     assert [len(module._forward_hooks) for module in network] == [0, 1, 0]
@@ -133,26 +132,24 @@ def test_evaluation_leaves_the_network_as_it_was(training: bool) -> None:
 
 
 def test_evaluation_leaves_parts_in_the_mode_they_were() -> None:
-    network = network_for(small_config(), small_dataset()).train()
+    network = network_for(small_config(), small_samples()).train()
     network[1].eval()
-    data = small_dataset()
-    evaluate(network, data.test_images, data.test_labels, 3)
+    evaluate(network, small_samples().test)
     assert [module.training for module in network] == [True, False, True]
 
 
 def test_hooks_go_where_evaluation_fails() -> None:
-    network = network_for(small_config(), small_dataset())
-    data = small_dataset(size=9)
+    network = network_for(small_config(), small_samples())
     with pytest.raises(ValueError, match="expected samples"):
-        evaluate(network, data.test_images, data.test_labels, 3)
+        evaluate(network, small_samples(size=9).test)
     assert not any(module._forward_hooks for module in network)
     assert network.training
 
 
 def test_evaluation_does_not_depend_on_the_batches() -> None:
-    network, data = network_for(small_config(), small_dataset()), small_dataset()
-    whole = evaluate(network, data.test_images, data.test_labels, 3)
-    parts = evaluate(network, data.test_images, data.test_labels, 3, batch_size=2)
+    network = network_for(small_config(), small_samples())
+    whole = evaluate(network, small_samples().test)
+    parts = evaluate(network, small_samples().test, batch_size=2)
     assert (whole.images, whole.correct) == (parts.images, parts.correct) == (7, parts.correct)
     assert parts.reward == pytest.approx(whole.reward)
     assert parts.rates == pytest.approx(whole.rates)

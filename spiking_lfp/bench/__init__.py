@@ -1,0 +1,1 @@
+"""LFP beside a surrogate-gradient baseline on data sets of recordings, under one protocol."""

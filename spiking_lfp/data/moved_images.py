@@ -1,0 +1,56 @@
+"""Images as recordings of an event sensor that moves in front of them, so that any image set becomes an event set."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from spiking_lfp.data.catalog import DATASET_NAMES, dataset_status
+from spiking_lfp.data.datasets import ImageDataset, load_dataset
+from spiking_lfp.data.recordings import Listing, Sample
+from spiking_lfp.errors import unknown_name
+from spiking_lfp.events.records import Recording
+from spiking_lfp.events.saccades import saccade_events
+
+SUFFIX = "@saccades"
+
+
+@dataclass(frozen=True)
+class ReadMoved:
+    """Records an image of a data set by three saccades: training images come first, then those to test."""
+
+    name: str
+    root: Path | None
+
+    def __call__(self, sample: Sample) -> Recording:
+        """Return the events of one image."""
+        dataset = _images(self.name, self.root)
+        trained = len(dataset.train_images)
+        image = (
+            dataset.train_images[sample.item] if sample.item < trained else dataset.test_images[sample.item - trained]
+        )
+        return saccade_events(image.numpy())
+
+
+def list_moved(title: str, root: Path | None, download: bool) -> Listing:
+    """List the images of `NAME@saccades` as samples.
+
+    Raises:
+        UsageError: if there is no data set of images called NAME.
+        DataError: if its files are missing or damaged.
+    """
+    name = title.removesuffix(SUFFIX)
+    if name not in DATASET_NAMES:
+        raise unknown_name("data set of images", name, DATASET_NAMES)
+    dataset = load_dataset(name, root, download)
+    location = next(status.location for status in dataset_status(root) if status.name == name)
+    labels = [*dataset.train_labels.tolist(), *dataset.test_labels.tolist()]
+    samples = tuple(Sample(location, label, item) for item, label in enumerate(labels))
+    trained = len(dataset.train_labels)
+    reader = ReadMoved(name, root)
+    sensor = reader(samples[0]).sensor
+    return Listing(dataset.class_names, sensor, reader, samples[:trained], samples[trained:])
+
+
+@lru_cache(maxsize=1)
+def _images(name: str, root: Path | None) -> ImageDataset:
+    return load_dataset(name, root, download=False)

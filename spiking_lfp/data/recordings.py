@@ -1,0 +1,191 @@
+"""Lists of labelled recordings: which files or parts of files make the training and test samples of a data set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from spiking_lfp.errors import DataError
+from spiking_lfp.events.files import SUFFIXES, read_events
+from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
+
+MILLISECOND = 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled sample.
+
+    Attributes:
+        path: the file it is in.
+        label: index of its class.
+        item: which recording of the file, where one file holds many.
+        start: where in the recording it starts, in microseconds after the first event, if it is a window of it.
+    """
+
+    path: Path
+    label: int
+    item: int = 0
+    start: int | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The samples of a data set.
+
+    Attributes:
+        sensor: polarities, height and width, the same for all.
+        read: from a sample to its whole recording; can be pickled.
+    """
+
+    class_names: tuple[str, ...]
+    sensor: Sensor
+    read: Callable[[Sample], Recording]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """Reads one recording a file, of a sensor that may be larger than the recording's own."""
+
+    sensor: Sensor | None
+
+    def __call__(self, sample: Sample) -> Recording:
+        """Return the recording."""
+        return read_events(sample.path, self.sensor)
+
+
+@dataclass(frozen=True)
+class ReadColumns:
+    """Reads `.npy` files of plain numbers `[N, 4]`, whose columns each data set has in an order of its own.
+
+    Attributes:
+        columns: their names, of x, y, t and p.
+        unit: of t, in microseconds.
+    """
+
+    sensor: Sensor
+    columns: tuple[str, str, str, str]
+    unit: int = 1
+
+    def __call__(self, sample: Sample) -> Recording:
+        """Return the recording."""
+        try:
+            numbers = np.load(sample.path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise _unreadable(sample.path, str(error)) from None
+        if numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf":
+            raise _unreadable(sample.path, f"it holds {numbers.dtype} {list(numbers.shape)}, expected numbers [N, 4]")
+        events = np.zeros(len(numbers), EVENT)
+        for index, name in enumerate(self.columns):
+            events[name] = numbers[:, index] * (self.unit if name == "t" else 1)
+        return _named(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+
+
+@dataclass(frozen=True)
+class ReadSpikeTrains:
+    """Reads HDF5 files of spike trains, `spikes/times` in seconds and `spikes/units`, as SHD and SSC have them."""
+
+    sensor: Sensor
+
+    def __call__(self, sample: Sample) -> Recording:
+        """Return the spikes of one utterance, with the unit as x."""
+        try:
+            with h5py.File(sample.path) as file:
+                times, units = file["spikes/times"][sample.item], file["spikes/units"][sample.item]
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise _unreadable(sample.path, f"recording {sample.item}: {error}") from None
+        if len(times) != len(units) or not np.isfinite(times).all():
+            raise _unreadable(sample.path, f"recording {sample.item} has {len(times)} times for {len(units)} units")
+        events = np.zeros(len(times), EVENT)
+        events["t"], events["x"], events["p"] = np.rint(times.astype(np.float64) * 1e6), units, True
+        return _named(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+
+
+@dataclass(frozen=True)
+class ReadShifted:
+    """Reads recordings whose addresses start anywhere: moves the first used row and column to 0."""
+
+    sensor: Sensor
+
+    def __call__(self, sample: Sample) -> Recording:
+        """Return the recording."""
+        events = read_events(sample.path).events.copy()
+        if len(events):
+            events["x"] -= events["x"].min()
+            events["y"] -= events["y"].min()
+        return _named(sample.path, lambda: Recording(events, self.sensor))
+
+
+def files_below(folder: Path, suffixes: Sequence[str] = tuple(SUFFIXES)) -> list[Path]:
+    """Return the recordings below `folder`, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def by_class(folder: Path, class_names: Sequence[str], suffixes: Sequence[str]) -> tuple[Sample, ...]:
+    """Return the recordings in the sub-folders of `folder` that are named like classes."""
+    return tuple(
+        Sample(path, label) for label, name in enumerate(class_names) for path in files_below(folder / name, suffixes)
+    )
+
+
+def every(samples: Sequence[Sample], nth: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split samples without a split of their own: the last of every `nth` of a class are for testing."""
+    train: list[Sample] = []
+    test: list[Sample] = []
+    counts: dict[int, int] = {}
+    for sample in samples:
+        counts[sample.label] = counts.get(sample.label, 0) + 1
+        (train if counts[sample.label] % nth else test).append(sample)
+    return tuple(train), tuple(test)
+
+
+def spike_trains(path: Path) -> tuple[Sample, ...]:
+    """Return the utterances of an HDF5 file of spike trains, with their `labels`."""
+    try:
+        with h5py.File(path) as file:
+            labels = file["labels"][()]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _unreadable(path, str(error)) from None
+    return tuple(Sample(path, int(label), item) for item, label in enumerate(labels))
+
+
+def in_windows(samples: Sequence[Sample], read: Callable[[Sample], Recording], window: int) -> Iterator[Sample]:
+    """Cut recordings into windows of `window` microseconds that do not overlap; what is left at the end is dropped."""
+    for sample in samples:
+        events = read(sample).events
+        lasts = int(events["t"][-1] - events["t"][0]) if len(events) else 0
+        yield from (replace(sample, start=number * window) for number in range(lasts // window))
+
+
+@lru_cache(maxsize=2)
+def whole(read: Callable[[Sample], Recording], sample: Sample) -> Recording:
+    """Return the recording of a sample, remembered: windows of one recording come one after the other."""
+    return read(sample)
+
+
+def window_of(sample: Sample, read: Callable[[Sample], Recording], window: int) -> Recording:
+    """Return the events of a sample: its whole recording, or `window` microseconds of it, from time 0 on."""
+    if sample.start is None:
+        return read(sample)
+    recording = whole(read, replace(sample, start=None))
+    times = recording.events["t"] - recording.events["t"][0] - sample.start
+    first, last = np.searchsorted(times, [0, window])
+    events: EventArray = recording.events[first:last].copy()
+    events["t"] = times[first:last]
+    return Recording(events, recording.sensor, recording.partial)
+
+
+def _named(path: Path, make: Callable[[], Recording]) -> Recording:
+    try:
+        return make()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    return DataError(f"{path} cannot be read as a recording: {found}; repair or remove it")

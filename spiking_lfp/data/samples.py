@@ -1,0 +1,172 @@
+"""The one door to samples for training: images shown for some steps, and recordings through a cache of sequences."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spiking_lfp import encoders
+from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
+from spiking_lfp.data.catalog import DATASET_NAMES, data_root
+from spiking_lfp.data.datasets import ImageDataset, load_dataset
+from spiking_lfp.data.event_sets import EVENT_SOURCES, is_folder, list_event_set, list_folder
+from spiking_lfp.data.moved_images import SUFFIX, list_moved
+from spiking_lfp.data.recipes import EventRecipe
+from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, in_windows, window_of
+from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
+from spiking_lfp.errors import DataError, unknown_name
+from spiking_lfp.events.frames import event_frames
+from spiking_lfp.events.records import EVENT, Recording, Sensor
+from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
+
+Encoding = Literal["constant", "rate", "latency"]
+Progress = Callable[[int, int], None]
+ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": encoders.latency}
+
+
+def load_samples(
+    name: str,
+    recipe: EventRecipe,
+    encoding: Encoding = "constant",
+    root: Path | None = None,
+    download: bool = True,
+    progress: Progress | None = None,
+) -> Samples:
+    """Return the training and test samples of a data set.
+
+    Args:
+        name: a data set of images or recordings, the path of a folder of recordings, see `list_folder`, or
+            `NAME@saccades`, images that an event sensor sees while it moves.
+        recipe: how recordings become sequences; of it images use `steps` only.
+        encoding: how images are shown.
+        root: data root, see `data_root`.
+        download: whether what is missing may be downloaded.
+        progress: is told how many of how many recordings are in the cache, while it is built.
+
+    Raises:
+        UsageError: there is no data set of that name, or the recipe does not fit it.
+        DataError: the files are missing and were not downloaded, or they are damaged.
+    """
+    if name not in EVENT_SOURCES and not is_folder(name) and not name.endswith(SUFFIX):
+        if name not in DATASET_NAMES:
+            raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
+        return image_samples(load_dataset(name, root, download), encoding, recipe.steps)
+    if is_folder(name):
+        folder = Path(name).expanduser()
+        title, listing = folder.name, list_folder(folder, recipe.test_session)
+    elif name.endswith(SUFFIX):
+        title, listing = name, list_moved(name, root, download)
+    else:
+        title, listing = name, list_event_set(name, data_root(root), download)
+    made = sequences(title, listing, recipe, progress)
+    source = f"{len(listing.train):,} training and {len(listing.test):,} test recordings of {title}"
+    return _of_cache(title, listing, made, recipe, source)
+
+
+def image_samples(dataset: ImageDataset, encoding: Encoding, steps: int) -> Samples:
+    """Return the images of a data set, shown for so many steps."""
+    encoder = partial(ENCODERS[encoding], steps=steps)
+    return Samples(
+        dataset.name,
+        tuple(dataset.train_images.shape[1:]),
+        dataset.class_names,
+        ImageSplit(dataset.train_images, dataset.train_labels, encoder),
+        ImageSplit(dataset.test_images, dataset.test_labels, encoder),
+        f"{len(dataset.train_images):,} training and {len(dataset.test_images):,} test images of {dataset.name}",
+    )
+
+
+def _of_cache(name: str, listing: Listing, made: SequenceCache, recipe: EventRecipe, source: str) -> Samples:
+    layout = made.layout
+    splits = []
+    for part, copies in (("train", recipe.copies), ("test", 1)):
+        samples, labels = made.load(part)
+        stored = len(samples) // copies
+        if not stored:
+            raise DataError(f"{source} give no {part} samples: lower window_ms or min_events")
+        rows = torch.arange(stored)
+        splits.append(SequenceSplit(samples, labels[:stored], rows, stored, layout.shape, layout.binary))
+    return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source)
+
+
+@dataclass(frozen=True)
+class MakeFrames:
+    """Makes the frames of a sample by a recipe; can be pickled."""
+
+    read: Callable[[Sample], Recording]
+    recipe: EventRecipe
+
+    def __call__(self, job: tuple[Sample, int, int]) -> NDArray[np.uint8]:
+        """Return `[T, P, H, W]` of a sample, its number and its copy: copy 0 is as recorded, others are augmented."""
+        sample, number, copy = job
+        recipe, window = self.recipe, _window(self.recipe)
+        recording = window_of(sample, self.read, window)
+        if recording.partial is not None:
+            raise DataError(f"{sample.path} is incomplete, {recording.partial}: repair or remove it")
+        recording = _prepared(recording, recipe)
+        if copy:
+            recording = augment(recording, recipe.augment, (number, copy))
+        recording = downsample(recording, recipe.downsample)
+        sensor = _sensor(recording.sensor, recipe)
+        when = {"start": 0, "duration": window} if window else {}
+        return event_frames(recording.events, sensor, recipe.steps, by=recipe.bin_by, values=recipe.values, **when)
+
+
+def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progress | None = None) -> SequenceCache:
+    """Return the cache of a data set of recordings, built if it is not there yet."""
+    empty = Recording(np.empty(0, EVENT), listing.sensor)
+    shape = _sensor(downsample(_prepared(empty, recipe), recipe.downsample).sensor, recipe)
+    paths = sorted({sample.path for sample in (*listing.train, *listing.test)})
+    stats = [path.stat() for path in paths]
+    key = {
+        "data": name,
+        "recipe": recipe.model_dump(mode="json"),
+        "read": repr(listing.read),
+        "samples": [[len(listing.train), len(listing.test)], list(listing.class_names)],
+        "files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)],
+    }
+    return cached(
+        name, key, Layout(recipe.steps, shape, recipe.values == "binary"), partial(_jobs, listing, recipe),
+        progress=progress,
+    )  # fmt: skip
+
+
+def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:
+    splits = {}
+    for part, samples, copies in (("train", listing.train, recipe.copies), ("test", listing.test, 1)):
+        cut = _cut(samples, listing, recipe)
+        jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(cut)]
+        splits[part] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
+    return splits
+
+
+def _cut(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe) -> list[Sample]:
+    window = _window(recipe)
+    if not window:
+        return list(samples)
+    if recipe.windows == "first":
+        return [replace(sample, start=0) for sample in samples]
+    cut = in_windows(samples, listing.read, window)
+    least = recipe.min_events
+    return [sample for sample in cut if not least or len(window_of(sample, listing.read, window).events) >= least]
+
+
+def _prepared(recording: Recording, recipe: EventRecipe) -> Recording:
+    if recipe.crop:
+        recording = crop(recording, recipe.crop)
+    if recipe.denoise_us:
+        recording = denoise(recording, recipe.denoise_us)
+    return centre(recording) if recipe.centre else recording
+
+
+def _sensor(sensor: Sensor, recipe: EventRecipe) -> Sensor:
+    return (min(sensor[0], recipe.polarities), *sensor[1:])
+
+
+def _window(recipe: EventRecipe) -> int:
+    return round(recipe.window_ms * MILLISECOND)

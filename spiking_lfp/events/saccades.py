@@ -1,0 +1,135 @@
+"""From images to recordings: what an event sensor sees of a still image while it moves in front of it.
+
+The protocol is that of N-MNIST (Orchard et al., *Converting Static Image Datasets to Spiking Neuromorphic Datasets
+Using Saccades*, Frontiers in Neuroscience 2015): three saccades along an isosceles triangle. The sensor is an ideal one
+without noise: each pixel emits an event whenever its log intensity has moved by a threshold since its last event.
+"""
+
+from itertools import pairwise
+from math import log
+from typing import Any, no_type_check
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+from numba import njit
+from numpy.typing import NDArray
+
+from spiking_lfp.errors import UsageError
+from spiking_lfp.events.records import EVENT, Recording
+
+Array = NDArray[Any]
+# corners of the triangle, its base and its height both 1; the last saccade goes back along the base
+CORNERS = ((-0.5, -0.5), (0.0, 0.5), (0.5, -0.5), (-0.5, -0.5))
+# moments per pixel of way at which intensities are computed; between them, log intensity changes evenly
+MOMENTS = 8
+
+
+def saccade_path(amplitude: float, moments: int) -> Float64[np.ndarray, "time xy"]:
+    """Return where the image is, in pixels off its place, at `3 * moments + 1` moments an equal time apart.
+
+    Saccades start and end at rest: the way made after a share s of a saccade's time is `(1 - cos(pi * s)) / 2`.
+
+    Args:
+        amplitude: base and height of the triangle, in pixels.
+        moments: of each saccade.
+    """
+    share = (1 - np.cos(np.pi * np.arange(moments) / moments)) / 2
+    corners = amplitude * np.array(CORNERS)
+    legs = [a + share[:, None] * (b - a) for a, b in pairwise(corners)]
+    return np.concatenate([*legs, corners[-1:]])
+
+
+def saccade_events(
+    image: UInt8[np.ndarray, "*channels height width"],
+    *,
+    duration_us: int = 300_000,
+    amplitude: float = 7.0,
+    threshold: float = 0.5,
+    black: float = 0.1,
+    refractory_us: int = 0,
+    border: int = 3,
+) -> Recording:
+    """Record an image by three saccades, as N-MNIST does; the same image always gives the same events.
+
+    A pixel's intensity is that of the moved image, interpolated linearly between its pixels; beyond its edges the image
+    goes on with the values at the edge. An event is on (`p`) if the log intensity rose by `threshold` above that of the
+    pixel's last event, or of its start, and off if it fell by as much; large changes make several events, each at
+    the microsecond, rounded down, at which its level is crossed.
+
+    Args:
+        image: uint8 `[H, W]`, or `[C, H, W]`, of which the mean over channels is seen.
+        duration_us: of all three saccades, in microseconds.
+        amplitude: base and height of the triangle that the image moves along, in pixels; 7 is that of N-MNIST.
+        threshold: change of the natural logarithm of the intensity that makes an event.
+        black: how bright 0 is where 255 is 1, between 0 and 1: what a dark monitor reflects.
+        refractory_us: events this soon after a pixel's last one are lost, though levels move on.
+        border: pixels that the sensor has more than the image on each side; 3 makes 28 x 28 pixels 34 x 34.
+
+    Returns:
+        events in order of time, 0 to `duration_us`, of a sensor `(2, H + 2 * border, W + 2 * border)`.
+
+    Raises:
+        UsageError: for an image without pixels or with other axes, and arguments out of range.
+    """
+    if image.ndim not in (2, 3) or not image.size:
+        raise UsageError(f"an image is [H, W] or [C, H, W], found {list(image.shape)}")
+    if not 0 < black < 1:
+        raise UsageError(f"black must be between 0 and 1, found {black}")
+    for name, value in (("duration_us", duration_us), ("threshold", threshold)):
+        if not 0 < value < np.inf:
+            raise UsageError(f"{name} must be greater than 0, found {value}")
+    for name, value in (("amplitude", amplitude), ("refractory_us", refractory_us), ("border", border)):
+        if not 0 <= value < np.inf:
+            raise UsageError(f"{name} must be at least 0, found {value}")
+    seen = image.reshape(-1, *image.shape[-2:]).mean(0)
+    light = black + (1 - black) * np.pad(seen, border, mode="edge") / 255
+    path = saccade_path(amplitude, max(1, round(MOMENTS * amplitude)))
+    times = np.linspace(0, duration_us, len(path))
+    events = np.zeros(8 * light.size, EVENT)
+    while (count := _emit(light, path, times, threshold, refractory_us, events)) > len(events):
+        events = np.zeros(count, EVENT)
+    events = events[:count]
+    return Recording(events[np.argsort(events["t"], kind="stable")], (2, *light.shape))
+
+
+@njit(cache=True, error_model="numpy")
+@no_type_check
+def _seen(light: Array, x: float, y: float) -> float:
+    """Return the intensity between pixels; where they are equal, exactly theirs."""
+    height, width = light.shape
+    x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+    left, top = int(x), int(y)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    above = light[top, left] + (x - left) * (light[top, right] - light[top, left])
+    below = light[bottom, left] + (x - left) * (light[bottom, right] - light[bottom, left])
+    return above + (y - top) * (below - above)
+
+
+@njit(cache=True, error_model="numpy")
+@no_type_check
+def _emit(light: Array, path: Array, times: Array, threshold: float, refractory: int, events: Array) -> int:
+    """Write events pixel by pixel, as many as there is room for, and return how many there are."""
+    count = 0
+    for y in range(light.shape[0]):
+        for x in range(light.shape[1]):
+            value = _seen(light, x - path[0, 0], y - path[0, 1])
+            start = now = log(value)
+            level, free = 0, -1.0
+            for s in range(1, len(path)):
+                last, value = value, _seen(light, x - path[s, 0], y - path[s, 1])
+                if value == last:
+                    continue
+                before, now = now, log(value)
+                while abs(now - start - level * threshold) >= threshold:
+                    rises = now - start > level * threshold
+                    level += 1 if rises else -1
+                    share = (start + level * threshold - before) / (now - before)
+                    t = times[s - 1] + share * (times[s] - times[s - 1])
+                    if t < free:
+                        continue
+                    free = t + refractory
+                    if count < len(events):
+                        event = events[count]
+                        event.x, event.y, event.t, event.p = x, y, int(t), rises
+                    count += 1
+    return count
