@@ -97,6 +97,11 @@ def test_rate_repeats_with_its_generator_only() -> None:
     assert torch.equal(default, rate(images, 9))
 
 
+def test_rate_of_0_never_spikes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))  # the least that is drawn
+    assert rate(torch.tensor([[0.0, 1e-30]]), 5).sum(0).tolist() == [[0, 5]]
+
+
 @given(seeds, st.integers(1, 20))
 def test_norse_draws_the_same_rates(seed: int, steps: int) -> None:
     encode = pytest.importorskip("norse.torch.functional.encode")

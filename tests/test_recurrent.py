@@ -12,6 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from spiking_lfp import (
     LIF,
@@ -332,10 +333,11 @@ def test_two_threads_give_what_one_gives() -> None:
 # ---------------------------------------------------------------- inputs and settings
 
 
+@pytest.mark.parametrize("rule", ["epsilon", "another rule"])
 @pytest.mark.parametrize("needs_input_feedback", [False, True])
 @pytest.mark.parametrize("reset", RESETS)
-def test_constant_input_equals_the_same_input_materialised(reset: Reset, needs_input_feedback: bool) -> None:
-    layer, reward = layer_of(reset), random(STEPS, BATCH, NEURONS)
+def test_constant_input_equals_the_same_input_materialised(reset: Reset, needs_input_feedback: bool, rule: str) -> None:
+    layer, reward = layer_of(reset, rule=RULES[rule][0]), random(STEPS, BATCH, NEURONS)
     images = torch.rand(BATCH, INPUTS, dtype=torch.float64)
 
     def run(materialise: bool) -> list[Tensor]:
@@ -349,6 +351,14 @@ def test_constant_input_equals_the_same_input_materialised(reset: Reset, needs_i
     for found, expected in zip(run(materialise=False), run(materialise=True), strict=True):
         assert found.any()
         assert_near(found, expected)
+
+
+def test_constant_input_is_multiplied_once_forward_and_once_back() -> None:
+    layer = layer_of()
+    layer.recurrent.requires_grad_(False)  # its products are not those of the input
+    with FlopCounterMode(display=False) as counter:
+        layer(constant(torch.rand(BATCH, INPUTS, dtype=torch.float64), STEPS)).sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * BATCH * INPUTS * NEURONS  # a product and a sum for each wire
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -502,6 +512,16 @@ def test_weights_that_are_not_finite_are_reported_with_the_layers_name(value: fl
         network[1].recurrent.weight[2] = value
     with pytest.raises(NonFiniteError, match="layer 1: its membrane holds NaN or infinity"):
         network(spikes_of(STEPS, BATCH, INPUTS))
+
+
+def test_infinite_weights_are_reported_even_where_a_reset_to_zero_forgets_them() -> None:
+    """The first neuron fires once and lifts the second to infinity, which is zero again when the sequence ends."""
+    layer = RecurrentLIF(nn.Linear(1, 2, bias=False), 0.5, 0.5, "zero")
+    with torch.no_grad():
+        layer.synapse.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        layer.recurrent.weight.copy_(torch.tensor([[0.0, 0.0], [torch.inf, 0.0]]))
+    with pytest.raises(NonFiniteError, match="its membrane holds NaN or infinity"):
+        layer(torch.tensor([1.0, 0.0, 0.0, 0.0]).view(4, 1, 1))
 
 
 def test_feedback_that_is_not_finite_is_reported_with_the_layers_name() -> None:

@@ -2,10 +2,15 @@
 
 A file is named after its data set and the SHA-256 of its recipe, all that its content depends on. Field by field:
 
-    attributes    format (this module's FORMAT), recipe (JSON, keys in order), steps, shape (of one step), binary
-    SPLIT/samples uint8 [N, T, bytes], a chunk for each sample, gzip 1, with Fletcher checksums. Where `binary`, a step
-                  takes ceil(prod(shape) / 8) bytes, its first value in the lowest bit of the first; else a byte a value
-    SPLIT/labels  int64 [N], with Fletcher checksums
+    attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
+                  binary, complete (written last)
+    SPLIT/samples uint8 [N, T, bytes], a chunk for each sample, or several for one of more than CHUNK_BYTES, gzip 1, with
+                  Fletcher checksums. Where `binary`, a step takes ceil(prod(shape) / 8) bytes, its first value in the
+                  lowest bit of the first; else a byte a value
+    SPLIT/labels  int64 [N], one chunk, gzip 1, with Fletcher checksums
+
+All else in the file has checksums since HDF5 1.10, so that damage is noticed before HDF5 stumbles over it; strings of
+variable length, whose heap has none, are avoided. Zeros have a right Fletcher checksum, but are no gzip.
 
 It is written under a temporary name and renamed when it is complete. A lock beside it makes a second process wait for
 the first; a process that dies gives up its lock, and what it left behind is removed by the next one that builds.
@@ -14,14 +19,17 @@ the first; a process that dies gives up its lock, and what it left behind is rem
 import hashlib
 import json
 import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import h5py
@@ -33,14 +41,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spiking_lfp.errors import DataError, RunError
-from spiking_lfp.events.frames import unpack_batch
+from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, unknown_name
+from spiking_lfp.events.frames import pack_frames, unpack_frames
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
 FORMAT = 1
 MOST_WORKERS = 8
-# tasks handed to a worker at a time: samples cut from one recording come one after the other
-CHUNK = 16
+# samples handed to a worker at a time: those cut from one recording come one after the other
+BATCH = 16
+CHUNK_BYTES = 2**24
 
 Frames = NDArray[np.uint8]
 
@@ -72,6 +81,10 @@ class Jobs:
     make: Callable[[Any], Frames]
     jobs: Sequence[Any]
     labels: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if len(self.jobs) != len(self.labels):
+            raise UsageError(f"there must be a label for each job, found {len(self.labels)} for {len(self.jobs)}")
 
 
 def cache_folder(explicit: Path | None = None) -> Path:
@@ -107,29 +120,20 @@ def cached(
         DataError: what making a sample raises; nothing is kept then.
         RunError: if the folder cannot be written, or a worker dies.
     """
-    where = cache_folder(folder)
-    text = json.dumps({**recipe, "format": FORMAT}, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    where, text = cache_folder(folder), json.dumps(recipe, sort_keys=True)
+    key = hashlib.sha256(f"{FORMAT} {text}".encode()).hexdigest()[:16]
     path = where / f"{name}-{key}.h5"
-    found = _opened(path, text, layout)
-    if found is not None:
-        return found
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            # another process may have made it meanwhile
-            found = _opened(path, text, layout)
-            if found is not None:
-                return found
-            _remove_orphans(where)
-            with _temporary(path) as temporary:
-                _build(temporary, text, layout, splits(), workers, progress)
-                temporary.replace(path)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space, or name another folder by "
-            f"{FOLDER_VARIABLE}"
-        ) from None
+    if _fits(path, text, layout):
+        return SequenceCache(path, layout, hit=True)
+    with ExitStack() as held:
+        with _writing(path):
+            where.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(_lock_of(path)))
+        # another process may have made it meanwhile
+        if _fits(path, text, layout):
+            return SequenceCache(path, layout, hit=True)
+        _remove_orphans(where, path)
+        _build(path, text, layout, splits(), workers, progress)
     return SequenceCache(path, layout, hit=False)
 
 
@@ -145,14 +149,20 @@ class SequenceCache:
     def __init__(self, path: Path, layout: Layout, hit: bool) -> None:
         self.path, self.layout, self.hit = path, layout, hit
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self.path.stat().st_size
+
     def load(self, split: str) -> tuple[Tensor, Tensor]:
         """Return samples uint8 `[N, T, bytes]` and labels int64 `[N]`, whole, as small as they are in the file.
 
         Raises:
+            UsageError: if there is no such split.
             DataError: if they are damaged.
         """
-        with _read(self.path) as file:
-            return torch.from_numpy(file[f"{split}/samples"][()]), torch.from_numpy(file[f"{split}/labels"][()])
+        with _read(self.path, split) as group:
+            return torch.from_numpy(group["samples"][()]), torch.from_numpy(group["labels"][()])
 
     def dataset(self, split: str) -> "CachedSequences":
         """Return the samples as a torch data set that reads them one by one, for a `DataLoader`."""
@@ -165,8 +175,8 @@ class CachedSequences(Dataset[tuple[Tensor, int]]):
     def __init__(self, path: Path, split: str, layout: Layout) -> None:
         self.path, self.split, self.layout = path, split, layout
         self._file: tuple[int, Any] | None = None
-        with _read(path) as file:
-            self.labels = file[f"{split}/labels"][()].tolist()
+        with _read(path, split) as group:
+            self.labels = group["labels"][()].tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -175,10 +185,14 @@ class CachedSequences(Dataset[tuple[Tensor, int]]):
         """Return one sample and its label."""
         label = self.labels[index]
         with _explained(self.path):
-            stored = torch.from_numpy(self._samples()[index % len(self)])
-        if self.layout.binary:
-            return unpack_batch(stored.unsqueeze(0), self.layout.shape).squeeze(1), label
-        return stored.float().unflatten(1, self.layout.shape), label
+            stored = self._samples()[index % len(self)]
+        # by numpy: the compiled kernel's threads do not survive the fork of a DataLoader
+        frames = unpack_frames(stored, self.layout.shape) if self.layout.binary else stored
+        return torch.from_numpy(frames).float().view(self.layout.steps, *self.layout.shape), label
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        """Return the samples of a batch and their labels."""
+        return [self[index] for index in indices]
 
     def _samples(self) -> Any:
         """Return the samples in the file, opened in each process for itself."""
@@ -205,29 +219,34 @@ def cache_status(folder: Path | None = None) -> list[CacheEntry]:
     """Return what the cache holds."""
     entries = []
     for path in sorted(cache_folder(folder).glob("*.h5")):
-        name, size = path.stem.rpartition("-")[0], path.stat().st_size
+        name, size = path.stem.rpartition("-")[0], 0
         try:
+            size = path.stat().st_size
             with h5py.File(path) as file:
-                samples = {split: len(file[f"{split}/labels"]) for split in file}
+                samples = {split: len(group["labels"]) for split, group in file.items()}
                 entries.append(CacheEntry(name, path, size, samples, json.loads(file.attrs["recipe"])))
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError):
+        except Exception:  # h5py raises what it happens to stumble over
             entries.append(CacheEntry(name, path, size, None, None))
     return entries
 
 
-def _opened(path: Path, recipe: str, layout: Layout) -> SequenceCache | None:
-    """Return the cache in `path` if it is a whole one of this recipe."""
-    expected = {"format": FORMAT, "recipe": recipe, "steps": layout.steps, "binary": layout.binary}
+def _fits(path: Path, recipe: str, layout: Layout) -> bool:
+    """Tell whether there is a whole cache of this recipe in `path`, as far as is seen without reading its samples."""
+    expected = {**_attributes(recipe, layout), "complete": True}
     try:
         with h5py.File(path) as file:
-            fits = all(file.attrs[key] == value for key, value in expected.items())
-            fits = fits and tuple(file.attrs["shape"]) == layout.shape
-            for split in file:
-                samples, labels = file[f"{split}/samples"], file[f"{split}/labels"]
-                fits = fits and samples.shape == (len(labels), layout.steps, layout.bytes)
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError):
-        return None
-    return SequenceCache(path, layout, hit=True) if fits else None
+            return all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
+                group["samples"].shape == (len(group["labels"]), layout.steps, layout.bytes) for group in file.values()
+            )
+    except Exception:  # h5py raises what it happens to stumble over
+        return False
+
+
+def _attributes(recipe: str, layout: Layout) -> dict[str, Any]:
+    stored = np.bytes_(recipe.encode())
+    return {
+        "format": FORMAT, "recipe": stored, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary
+    }  # fmt: skip
 
 
 def _build(
@@ -238,53 +257,98 @@ def _build(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    total, done = sum(len(each.jobs) for each in splits.values()), 0
-    with h5py.File(path, "x") as file:
-        attributes = {"format": FORMAT, "recipe": recipe, "steps": layout.steps, "binary": layout.binary}
-        file.attrs.update({**attributes, "shape": layout.shape})
-        for split, jobs in splits.items():
-            count = len(jobs.jobs)
-            shape = (count, layout.steps, layout.bytes)
-            group = file.create_group(split)
-            samples = group.create_dataset(
-                "samples", shape, np.uint8, chunks=(1, *shape[1:]) if count else None,
-                compression="gzip" if count else None, compression_opts=1 if count else None, fletcher32=count > 0,
-            )  # fmt: skip
-            labels = np.asarray(jobs.labels, np.int64)
-            group.create_dataset("labels", data=labels, chunks=labels.shape if count else None, fletcher32=count > 0)
-            for index, stored in enumerate(_made(jobs, layout, workers)):
-                samples[index] = stored
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-        file.flush()
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    temporary = path.with_name(f".{path.stem}.tmp")
+    try:
+        with _writing(path):
+            file = h5py.File(temporary, "w", libver="v110")
+        try:
+            with _writing(path):
+                file.attrs.update(_attributes(recipe, layout))
+                places = [place for split, jobs in splits.items() for place in _places(file, split, jobs, layout)]
+            with closing(_made(splits, layout, workers)) as made:
+                for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
+                    with _writing(path):
+                        samples[index] = stored
+                    if progress is not None:
+                        progress(done, len(places))
+            with _writing(path):
+                file.attrs["complete"] = True
+                file.close()
+        finally:
+            with suppress(OSError, RuntimeError):
+                file.close()
+        with _writing(path):
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def _made(jobs: Jobs, layout: Layout, workers: int | None) -> Iterator[Frames]:
-    """Yield the samples in order."""
-    make = Packed(jobs.make, layout)
+def _places(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple[Any, int]]:
+    """Yield where each sample of a split goes: a dataset in the file, and the index there."""
+    count = len(jobs.jobs)
+    shape = (count, layout.steps, layout.bytes)
+    chunk = (1, min(layout.steps, max(CHUNK_BYTES // layout.bytes, 1)), layout.bytes)
+    # HDF5 has no chunks of nothing
+    checked = {"compression": "gzip", "compression_opts": 1, "fletcher32": True} if count else {}
+    samples = file.create_dataset(f"{split}/samples", shape, np.uint8, chunks=chunk if count else None, **checked)
+    labels = np.asarray(jobs.labels, np.int64)
+    file.create_dataset(f"{split}/labels", data=labels, chunks=labels.shape if count else None, **checked)
+    return ((samples, index) for index in range(count))
+
+
+def _made(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Iterator[Frames]:
+    """Yield the samples of all splits in order, made not far ahead of what is asked for: they take memory."""
+    size = max(min(CHUNK_BYTES // (layout.steps * layout.bytes), BATCH), 1)
+    batches = [
+        (Packed(jobs.make, layout), jobs.jobs[start : start + size])
+        for jobs in splits.values()
+        for start in range(0, len(jobs.jobs), size)
+    ]
     if workers is None:
-        workers = min(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS
-        )
-    if workers <= 1 or len(jobs.jobs) <= CHUNK:
-        yield from map(make, jobs.jobs)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(cores, MOST_WORKERS)
+    if workers <= 1 or len(batches) <= 1:
+        for make, jobs in batches:
+            yield from map(make, jobs)
         return
     # spawned: threads of torch do not survive a fork
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    waiting: deque[Future[list[Frames]]] = deque()
     try:
-        yield from pool.map(make, jobs.jobs, chunksize=CHUNK)
+        for make, jobs in batches:
+            waiting.append(pool.submit(make.all, jobs))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     except BrokenProcessPool:
-        raise RunError("a process that prepares recordings died, maybe for want of memory: try again") from None
+        raise RunError(
+            "a process that prepares recordings died: try again with more memory, and in a script of your own put what "
+            "it does below if __name__ == '__main__'"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def _end_with_parent() -> None:
+    """Make a worker end when the process that builds does, by whatever signal, which the pool leaves undone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 @dataclass(frozen=True)
 class Packed:
-    """Makes a sample as it is stored."""
+    """Makes samples as they are stored."""
 
     make: Callable[[Any], Frames]
     layout: Layout
@@ -295,14 +359,19 @@ class Packed:
         expected = (self.layout.steps, *self.layout.shape)
         if frames.dtype != np.uint8 or frames.shape != expected:
             raise DataError(f"a sample is {frames.dtype} {list(frames.shape)}, expected uint8 {list(expected)}")
-        flat = frames.reshape(len(frames), -1)
-        return np.packbits(flat, axis=1, bitorder="little") if self.layout.binary else flat
+        return pack_frames(frames) if self.layout.binary else frames.reshape(len(frames), -1)
+
+    def all(self, jobs: Sequence[Any]) -> list[Frames]:
+        """Return a sample for each job."""
+        return [self(job) for job in jobs]
 
 
 @contextmanager
-def _read(path: Path) -> Iterator[Any]:
+def _read(path: Path, split: str) -> Iterator[Any]:
     with _explained(path), h5py.File(path) as file:
-        yield file
+        if split not in file:
+            raise unknown_name("split", split, file)
+        yield file[split]
 
 
 @contextmanager
@@ -310,38 +379,37 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what HDF5 says of damage into one sentence."""
     try:
         yield
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except SpikingLFPError:
+        raise
+    except Exception as error:  # h5py raises what it happens to stumble over
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({reason}): delete it to have it made again") from None
+        raise DataError(f"{path} cannot be read ({reason}): delete it to have it made again") from None
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with FileLock(path.with_suffix(".lock")):
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what a disk that is full or cannot be written leads to into one sentence."""
+    try:
         yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else " ".join(str(error).split())
+        raise RunError(
+            f"cannot write {path}: {reason}; free some space, or name another folder by {FOLDER_VARIABLE}"
+        ) from None
 
 
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which is gone afterwards, and locked meanwhile so that nobody else removes it."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp")
-    with FileLock(_lock_of(temporary)):
-        temporary.unlink(missing_ok=True)
-        try:
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
-            _lock_of(temporary).unlink(missing_ok=True)
-
-
-def _remove_orphans(folder: Path) -> None:
-    """Remove what processes that died were writing."""
+def _remove_orphans(folder: Path, path: Path) -> None:
+    """Remove what processes that died were writing: whoever writes holds the lock, and that of `path` is ours."""
     for temporary in folder.glob(".*.tmp"):
-        lock = FileLock(_lock_of(temporary), timeout=0)
-        with suppress(OSError, TimeoutError), lock:
-            temporary.unlink(missing_ok=True)
-            _lock_of(temporary).unlink(missing_ok=True)
+        lock = temporary.with_suffix(".lock")
+        with suppress(OSError):
+            if lock == _lock_of(path):
+                temporary.unlink()
+            else:
+                with FileLock(lock, timeout=0):
+                    temporary.unlink()
 
 
-def _lock_of(temporary: Path) -> Path:
-    return temporary.with_suffix(".tmplock")
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.lock")

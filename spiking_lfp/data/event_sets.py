@@ -139,7 +139,7 @@ def _braille(folder: Path) -> Listing:
 
 
 def _objects(folder: Path) -> Listing:
-    return list_folder(folder, "session2")
+    return list_folder(folder, "session2") if folder.is_dir() else Listing((), (2, 128, 128), ReadFile(None), (), ())
 
 
 _ORCHARD = "Orchard et al. 2015; CC BY-SA 4.0"

@@ -37,7 +37,7 @@ class EventRecipe(BaseModel):
     min_events: int = Field(0, ge=0, description="leave out windows with fewer events")
     bin_by: Literal["time", "count"] = Field("time", description="bins of equal time, or of equally many events")
     values: Literal["binary", "count"] = Field("binary", description="whether events came, or how many, up to 255")
-    polarities: Literal[1, 2] = Field(2, description="channels: on and off apart, or together")
+    polarities: int = Field(2, ge=1, le=2, description="channels: on and off apart, or together")
     crop: int = Field(0, ge=0, description="side of the middle of the sensor to keep, in pixels, 0 for all")
     centre: bool = Field(False, description="move the median of the events to the middle of the sensor")
     downsample: int = Field(1, ge=1, description="side of the squares of pixels that become one")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from spiking_lfp.events.frames import unpack_batch
 
 
+@runtime_checkable
 class Split(Protocol):
     """Labelled samples that learn or are tested together, on the device that trains."""
 
@@ -20,10 +21,10 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Return N."""
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Split":
         """Return the same samples on `device`."""
 
-    def part(self, indices: Tensor | slice) -> Self:
+    def part(self, indices: Tensor | slice) -> "Split":
         """Return some of the samples as a split of their own."""
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:

@@ -110,6 +110,8 @@ def _seen(light: Array, x: float, y: float) -> float:
 def _emit(light: Array, path: Array, times: Array, threshold: float, refractory: int, events: Array) -> int:
     """Write events pixel by pixel, as many as there is room for, and return how many there are."""
     count = 0
+    # pixels get back to exactly the level they started at, which rounding must not put off
+    enough = (1 - 1e-9) * threshold
     for y in range(light.shape[0]):
         for x in range(light.shape[1]):
             value = _seen(light, x - path[0, 0], y - path[0, 1])
@@ -120,10 +122,10 @@ def _emit(light: Array, path: Array, times: Array, threshold: float, refractory:
                 if value == last:
                     continue
                 before, now = now, log(value)
-                while abs(now - start - level * threshold) >= threshold:
+                while abs(now - start - level * threshold) >= enough:
                     rises = now - start > level * threshold
                     level += 1 if rises else -1
-                    share = (start + level * threshold - before) / (now - before)
+                    share = min((start + level * threshold - before) / (now - before), 1.0)
                     t = times[s - 1] + share * (times[s] - times[s - 1])
                     if t < free:
                         continue

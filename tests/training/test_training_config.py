@@ -4,10 +4,12 @@ import tomllib
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import small_samples
 
+from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
 from spiking_lfp.training.config import checked_config, to_toml
@@ -51,12 +53,25 @@ configs = st.builds(
 )
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", PAPERS_NETWORKS)
 def test_presets_are_the_papers_networks(name: str) -> None:
     config = preset_config(name)
     network = network_for(config, samples_for(config))
     assert [tuple(parameter.shape) for parameter in network.parameters()] == PAPERS_NETWORKS[name]
     assert (config.preset, config.steps) == (name, 25)
+
+
+@pytest.mark.parametrize("name", sorted(set(preset_names()) - set(PAPERS_NETWORKS)))
+def test_presets_of_event_data_build_a_network_for_them(name: str) -> None:
+    config = preset_config(name)
+    source = EVENT_SOURCES[config.data]
+    polarities, height, width = source.sensor
+    shape = (min(polarities, config.polarities), -(-height // config.downsample), -(-width // config.downsample))
+    split = SequenceSplit(torch.zeros(0), torch.zeros(0), torch.zeros(0), 0, shape, True)
+    classes = tuple(map(str, range(source.classes)))
+    network = network_for(config, Samples(config.data, shape, classes, split, split, ""))
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, *shape)).shape == (2, 3, source.classes)
 
 
 @pytest.mark.parametrize(("classes", "size"), [(3, 8), (5, 9)])

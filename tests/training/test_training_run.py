@@ -24,6 +24,7 @@ from spiking_lfp.training import (
     read_config,
     read_metrics,
     resume,
+    samples_for,
     train,
 )
 from spiking_lfp.training.files import CHECKPOINT, METRICS, load_checkpoint, save_checkpoint
@@ -74,9 +75,9 @@ def test_the_seed_orders_the_images_anew_in_each_epoch(run: Run, monkeypatch: py
     seen: list[int] = []
     step = loop.training_step
 
-    def spy(network: Any, images: Tensor, *rest: Any) -> None:
-        seen.extend((images[:, 0, 0, 0] * 255).round().int().tolist())
-        step(network, images, *rest)
+    def spy(network: Any, x: Tensor, *rest: Any) -> None:
+        seen.extend((x[0, :, 0, 0, 0] * 255).round().int().tolist())
+        step(network, x, *rest)
 
     monkeypatch.setattr(loop, "training_step", spy)
     run("a")
@@ -115,11 +116,11 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     def spy(network: Any, images: Tensor, labels: Tensor, *rest: Any) -> None:
         own = Meter()
-        *settings, whole, chunk = rest
+        *settings, whole, chunk, reward = rest
         with loop.watch_spikes(network, own):
-            step(network, images, labels, *settings, own, chunk)
-        whole.images, whole.correct, whole.reward = (
-            whole.images + own.images, whole.correct + own.correct, whole.reward + own.reward
+            step(network, images, labels, *settings, own, chunk, reward)
+        whole.samples, whole.correct, whole.reward = (
+            whole.samples + own.samples, whole.correct + own.correct, whole.reward + own.reward
         )  # fmt: skip
         meters.append(own)
 
@@ -158,7 +159,7 @@ def test_a_resumed_run_ends_like_one_in_one_go(stop_at: tuple[int, int], changes
 def scripted(monkeypatch: pytest.MonkeyPatch, *accuracies: int) -> None:
     """Let evaluations come to these percentages."""
     script = iter(accuracies)
-    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: Meter(images=100, correct=next(script)))
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **__: Meter(samples=100, correct=next(script)))
 
 
 @pytest.mark.parametrize(
@@ -202,15 +203,15 @@ def test_validation_images_are_never_trained_on_and_depend_on_the_seed_alone(
     held_out: list[int] = []
     step = loop.training_step
 
-    def spy(network: Any, images: Tensor, *rest: Any) -> None:
-        trained.update((images[:, 0, 0, 0] * 255).round().int().tolist())
-        step(network, images, *rest)
+    def spy(network: Any, x: Tensor, *rest: Any) -> None:
+        trained.update((x[0, :, 0, 0, 0] * 255).round().int().tolist())
+        step(network, x, *rest)
 
-    def look(network: Any, images: Tensor, labels: Tensor, steps: int, chunk: int) -> Meter:
-        indices = images[:, 0, 0, 0].tolist()
-        assert labels.tolist() == [index % 3 for index in indices]
+    def look(network: Any, split: Any, **_: Any) -> Meter:
+        indices = split.images[:, 0, 0, 0].tolist()
+        assert split.labels.tolist() == [index % 3 for index in indices]
         held_out.extend(indices)
-        return Meter(images=1)
+        return Meter(samples=1)
 
     monkeypatch.setattr(loop, "training_step", spy)
     monkeypatch.setattr(loop, "evaluate", look)
@@ -237,7 +238,7 @@ def test_lines_say_which_images_were_held_out(run: Run) -> None:
 
 @pytest.mark.parametrize("validation", [0.01, 0.99])
 def test_a_split_without_images_is_refused_and_leaves_nothing(validation: float, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"^validation = {validation} of 10 images leaves one part empty"):
+    with pytest.raises(UsageError, match=f"^validation = {validation} of 10 samples leaves one part empty"):
         run(validation=validation)
     assert list(tmp_path.iterdir()) == []
 

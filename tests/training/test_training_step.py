@@ -70,7 +70,8 @@ def test_updates_do_not_add_up_over_steps() -> None:
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
     grads = []
     for _ in range(2):
-        training_step(network, *batches()[0], optimizer, None, Meter())
+        images, labels = batches()[0]
+        training_step(network, constant(images, 3), labels, optimizer, None, Meter())
         grads.append([parameter.grad.clone() for parameter in network.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*grads, strict=True))
     assert any(grad.any() for grad in grads[0])
@@ -80,8 +81,9 @@ def test_infinite_weights_stop_with_the_layers_name() -> None:
     network = network_for(small_config(hidden=(6, 5)), small_samples())
     with torch.no_grad():
         network[2].synapse.weight[0, 0] = float("inf")
+    images, labels = batches()[0]
     with pytest.raises(NonFiniteError, match=r"^layer 2: "):
-        training_step(network, *batches()[0], torch.optim.Adam(network.parameters()), None, Meter())
+        training_step(network, constant(images, 3), labels, torch.optim.Adam(network.parameters()), None, Meter())
 
 
 def test_the_class_that_spikes_most_counts_and_the_first_of_equals() -> None:
