@@ -23,8 +23,8 @@ class Row:
     preset: str
     method: str
     seeds: int
-    lr: float
     epochs: int
+    settings: str
     train_samples: int
     test_samples: int
     accuracy: float
@@ -55,8 +55,8 @@ def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
                 preset=preset,
                 method=method,
                 seeds=len(group),
-                lr=case.lr,
                 epochs=case.epochs,
+                settings=case.settings,
                 train_samples=first.train_samples,
                 test_samples=first.test_samples,
                 accuracy=mean(accuracies),
@@ -94,7 +94,7 @@ def markdown(found: Sequence[Row]) -> str:
     )
     return head + "".join(
         f"| {row.preset} | {row.train_samples:,} + {row.test_samples:,} "
-        f"| {row.method}, lr {row.lr:g}, {row.epochs} epochs "
+        f"| {', '.join([row.method, f'{row.epochs} epochs', *row.settings.split()])} "
         f"| {row.accuracy:.2f} % ± {row.deviation:.2f}, {row.seeds} seeds | {row.spikes:,.0f} | {row.synops:,.0f} "
         f"| {_shown(row.neurobench_acs)} | {row.seconds:.0f} s | {_shown(row.memory_mb)} MB |\n"
         for row in found

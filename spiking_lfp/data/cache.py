@@ -4,9 +4,9 @@ A file is named after its data set and the SHA-256 of its recipe, all that its c
 
     attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
                   binary, complete (written last)
-    SPLIT/samples uint8 [N, T, bytes], a chunk for each sample, or several for one of more than CHUNK_BYTES, gzip 1, with
-                  Fletcher checksums. Where `binary`, a step takes ceil(prod(shape) / 8) bytes, its first value in the
-                  lowest bit of the first; else a byte a value
+    SPLIT/samples uint8 [N, T, bytes], a chunk for each sample, or several where it has more than CHUNK_BYTES, gzip 1,
+                  with Fletcher checksums. Where `binary`, a step takes ceil(prod(shape) / 8) bytes, its first value in
+                  the lowest bit of the first; else a byte a value
     SPLIT/labels  int64 [N], one chunk, gzip 1, with Fletcher checksums
 
 All else in the file has checksums since HDF5 1.10, so that damage is noticed before HDF5 stumbles over it; strings of
@@ -21,11 +21,12 @@ import json
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from math import prod
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -260,30 +261,75 @@ def _build(
     temporary = path.with_name(f".{path.stem}.tmp")
     try:
         with _writing(path):
-            file = h5py.File(temporary, "w", libver="v110")
-        try:
+            sink = _Sink(temporary, "w+")
+        with sink:
+            try:
+                with h5py.File(sink, "w", libver="v110") as file:
+                    _fill(file, path, sink, recipe, layout, splits, workers, progress)
+            finally:
+                # rather than what HDF5 says when it does not find what it wrote
+                with _writing(path):
+                    sink.check()
             with _writing(path):
-                file.attrs.update(_attributes(recipe, layout))
-                places = [place for split, jobs in splits.items() for place in _places(file, split, jobs, layout)]
-            with closing(_made(splits, layout, workers)) as made:
-                for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
-                    with _writing(path):
-                        samples[index] = stored
-                    if progress is not None:
-                        progress(done, len(places))
-            with _writing(path):
-                file.attrs["complete"] = True
-                file.close()
-        finally:
-            with suppress(OSError, RuntimeError):
-                file.close()
+                os.fsync(sink.fileno())
         with _writing(path):
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
             temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _fill(
+    file: Any,
+    path: Path,
+    sink: "_Sink",
+    recipe: str,
+    layout: Layout,
+    splits: Mapping[str, Jobs],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    file.attrs.update(_attributes(recipe, layout))
+    places = [place for split, jobs in splits.items() for place in _places(file, split, jobs, layout)]
+    with closing(_made(splits, layout, workers)) as made:
+        for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
+            samples[index] = stored
+            with _writing(path):
+                sink.check()
+            if progress is not None:
+                progress(done, len(places))
+    file.attrs["complete"] = True
+
+
+class _Sink(FileIO):
+    """A file that keeps to itself what goes wrong until it is asked: HDF5 crashes if it cannot write when it closes."""
+
+    failure: BaseException | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        with self._kept():
+            while rest and self.failure is None:
+                rest = rest[super().write(rest) :]
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._kept():
+            return super().truncate(size)
+        return 0
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self.failure is not None:
+            raise self.failure
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # Ctrl-C, too
+            self.failure = error
 
 
 def _places(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple[Any, int]]:
@@ -299,7 +345,7 @@ def _places(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple
     return ((samples, index) for index in range(count))
 
 
-def _made(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Iterator[Frames]:
+def _made(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Generator[Frames, None, None]:
     """Yield the samples of all splits in order, made not far ahead of what is asked for: they take memory."""
     size = max(min(CHUNK_BYTES // (layout.steps * layout.bytes), BATCH), 1)
     batches = [
@@ -391,11 +437,10 @@ def _writing(path: Path) -> Iterator[None]:
     """Turn what a disk that is full or cannot be written leads to into one sentence."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else " ".join(str(error).split())
+    except OSError as error:
         raise RunError(
-            f"cannot write {path}: {reason}; free some space, or name another folder by {FOLDER_VARIABLE}"
+            f"cannot write {path}: {error.strerror or error}; free some space, or name another folder by "
+            f"{FOLDER_VARIABLE}"
         ) from None
 
 

@@ -108,7 +108,7 @@ def _nmnist(path: Path, content: bytes) -> Found:
 def _aedat(path: Path, content: bytes) -> Found:
     """AEDAT 2 of a DVS128 or DAVIS: lines of text, then big-endian address and microseconds, 32 bits each.
 
-    As jAER lays them out. DVS128: bit 0 polarity, bits 1 to 7 x, bits 8 to 14 y; from bit 15 on are signals from outside.
+    As jAER lays them out. DVS128: bit 0 polarity, bits 1 to 7 x, 8 to 14 y; from bit 15 on are signals from outside.
     DAVIS: bit 11 polarity, bits 12 to 21 x, bits 22 to 30 y, both counted from the far corner; bit 31 marks pictures
     and bit 10 signals from outside. Both are left out. Times that wrap around at 32 bits go on.
     """
@@ -200,7 +200,7 @@ def _npy(path: Path, content: bytes) -> Found:
     try:
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # headers that are damaged also raise what Python's own parser raises
         raise DataError(f"NumPy says: {' '.join(str(error).split())[:120]}") from None
     return _columns(array), None, None
 

@@ -154,7 +154,9 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         "left and right with this probability", 1.0, _through_tonic(lambda t, p, size: t.RandomFlipLR(size, p))
     ),
     "flip_polarity": Augmentation(
-        "on and off of single events, with this probability", 1.0, _through_tonic(lambda t, p, _: t.RandomFlipPolarity(p))
+        "on and off of single events, with this probability",
+        1.0,
+        _through_tonic(lambda t, p, _: t.RandomFlipPolarity(p)),
     ),
     "drop": Augmentation("up to this share of the events", 0.99, _through_tonic(lambda t, p, _: t.DropEvent((0.0, p)))),
     "drop_area": Augmentation(

@@ -1,0 +1,290 @@
+"""The cache of sequences: what is stored is what was made, built once, and never served incomplete or damaged."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from spiking_lfp.data import cache
+from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cache_folder, cache_status, cached
+from spiking_lfp.errors import DataError, RunError
+from spiking_lfp.events.frames import unpack_batch
+
+LAYOUT = Layout(3, (2, 3, 5), True)
+RECIPE = {"data": "made up", "steps": 3}
+
+
+def made(job: int, layout: Layout = LAYOUT) -> np.ndarray:
+    """Frames that only depend on their number."""
+    most = 2 if layout.binary else 256
+    return np.random.default_rng(job).integers(0, most, (layout.steps, *layout.shape)).astype(np.uint8)
+
+
+def damaged(job: int) -> np.ndarray:
+    if job == 5:
+        raise DataError("recording 5 is damaged")
+    return made(job)
+
+
+def misshapen(job: int) -> np.ndarray:
+    return made(job)[:, :1]
+
+
+def splits(make: Any = made, train: int = 7, test: int = 3) -> dict[str, Jobs]:
+    return {
+        "train": Jobs(make, range(train), [job % 4 for job in range(train)]),
+        "test": Jobs(make, range(100, 100 + test), [job % 4 for job in range(test)]),
+    }
+
+
+def build(folder: Path, **changes: Any) -> SequenceCache:
+    recipe, workers = changes.pop("recipe", RECIPE), changes.pop("workers", 1)
+    return cached("small", recipe, LAYOUT, lambda: splits(**changes), folder=folder, workers=workers)
+
+
+def check(found: SequenceCache) -> None:
+    for name, jobs in splits().items():
+        samples, labels = found.load(name)
+        frames = unpack_batch(samples, LAYOUT.shape).transpose(0, 1).numpy()
+        assert np.array_equal(frames, np.stack([made(job) for job in jobs.jobs]))
+        assert labels.tolist() == list(jobs.labels)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith("lock"))
+
+
+@settings(max_examples=30)
+@given(steps=st.integers(1, 4), shape=st.lists(st.integers(1, 9), min_size=1, max_size=3), binary=st.booleans())
+def test_what_is_stored_is_what_was_made(
+    steps: int, shape: list[int], binary: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    layout = Layout(steps, tuple(shape), binary)
+    jobs = {"only": Jobs(lambda job: made(job, layout), [4, 9], [1, 0])}
+    found = cached("any", {}, layout, lambda: jobs, folder=tmp_path_factory.mktemp("cache"), workers=1)
+    samples, labels = found.load("only")
+    assert samples.dtype == torch.uint8
+    assert labels.tolist() == [1, 0]
+    dataset = found.dataset("only")
+    assert len(dataset) == 2
+    for index, job in enumerate((4, 9)):
+        expected = made(job, layout)
+        flat = expected.reshape(steps, -1)
+        stored = np.packbits(flat, axis=1, bitorder="little") if binary else flat
+        assert np.array_equal(samples[index].numpy(), stored)
+        sample, label = dataset[index]
+        assert sample.dtype == torch.float32
+        assert np.array_equal(sample.numpy(), expected)
+        assert label == labels[index]
+
+
+def test_the_second_time_nothing_is_made(tmp_path: Path) -> None:
+    first = build(tmp_path)
+    assert not first.hit
+
+    def never() -> Any:
+        raise AssertionError("asked for splits")
+
+    again = cached("small", RECIPE, LAYOUT, never, folder=tmp_path)
+    assert again.hit
+    assert again.path == first.path
+    check(again)
+
+
+@pytest.mark.parametrize("recipe", [{**RECIPE, "steps": 4}, {"data": "made up"}, {**RECIPE, "more": [1]}])
+def test_another_recipe_is_another_file(recipe: dict[str, Any], tmp_path: Path) -> None:
+    first, other = build(tmp_path), build(tmp_path, recipe=recipe)
+    assert not other.hit
+    assert other.path != first.path
+    assert build(tmp_path).hit
+
+
+def test_the_order_of_a_recipe_does_not_matter(tmp_path: Path) -> None:
+    build(tmp_path)
+    assert build(tmp_path, recipe=dict(reversed(RECIPE.items()))).hit
+
+
+def test_the_file_is_as_described(tmp_path: Path) -> None:
+    with h5py.File(build(tmp_path).path) as file:
+        assert set(file) == {"train", "test"}
+        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "complete"}
+        assert json.loads(file.attrs["recipe"]) == RECIPE
+        assert (file.attrs["format"], file.attrs["complete"]) == (cache.FORMAT, True)
+        assert (file.attrs["steps"], tuple(file.attrs["shape"]), file.attrs["binary"]) == (3, (2, 3, 5), True)
+        samples, labels = file["train/samples"], file["train/labels"]
+        # 30 bits take 4 bytes
+        assert (samples.dtype, samples.shape, samples.chunks) == (np.uint8, (7, 3, 4), (1, 3, 4))
+        assert (samples.compression, samples.compression_opts, samples.fletcher32) == ("gzip", 1, True)
+        assert (labels.dtype, labels.shape, labels.fletcher32) == (np.int64, (7,), True)
+        assert samples[2, 1, 0] == sum(int(bit) << place for place, bit in enumerate(made(2)[1].flatten()[:8]))
+
+
+def test_a_recipe_that_was_changed_in_the_file_is_not_served(tmp_path: Path) -> None:
+    path = build(tmp_path).path
+    with h5py.File(path, "a") as file:
+        file.attrs["recipe"] = np.bytes_(file.attrs["recipe"].replace(b"made up", b"made off"))
+    found = build(tmp_path)
+    assert not found.hit
+    check(found)
+
+
+def test_several_workers_make_the_same(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    jobs = {"train": Jobs(made, range(40), [0] * 40)}
+    both = [
+        cached("s", RECIPE, LAYOUT, lambda: jobs, folder=tmp_path / name, workers=workers, progress=progress)
+        for name, workers, progress in (("one", 1, None), ("two", 2, lambda done, total: told.append((done, total))))
+    ]
+    assert torch.equal(both[0].load("train")[0], both[1].load("train")[0])
+    assert told == [(done, 40) for done in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [(damaged, "recording 5"), (misshapen, r"a sample is uint8 \[3, 1, 3, 5\]")]
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_made_leaves_nothing(make: Any, message: str, workers: int, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        build(tmp_path, make=make, train=40, workers=workers)
+    assert files(tmp_path) == []
+    build(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot write .*free some space, or name another folder by SPIKING_LFP_CACHE"):
+        build(tmp_path / "file")
+
+
+@settings(max_examples=60)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_flipped_bits_are_never_served(place: float, bit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    path = build(folder).path
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        found = build(folder)
+        check(found)
+    except DataError as error:
+        said = str(error)
+    else:
+        return
+    assert "delete it to have it made again" in said
+    assert str(path) in said
+
+
+def test_cut_files_are_made_again(tmp_path: Path) -> None:
+    path = build(tmp_path).path
+    content = path.read_bytes()
+    for length in (*range(0, len(content), max(1, len(content) // 40)), len(content) - 1):
+        path.write_bytes(content[:length])
+        try:
+            check(build(tmp_path))
+        except DataError as error:
+            said = str(error)
+            assert "delete it to have it made again" in said
+            path.unlink()
+
+
+def test_loaders_read_in_several_processes(tmp_path: Path) -> None:
+    dataset = build(tmp_path).dataset("train")
+    assert dataset[0][0].shape == (3, 2, 3, 5)  # opened here before it goes to the workers
+    for context in ("fork", "spawn"):
+        loader = DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=context)
+        batches = list(loader)
+        samples, labels = (torch.cat([batch[part] for batch in batches]) for part in (0, 1))
+        assert np.array_equal(samples.numpy(), np.stack([made(job) for job in range(7)]))
+        assert labels.tolist() == [job % 4 for job in range(7)]
+
+
+BUILDER = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_data_cache as mine
+slow = lambda job: (print("making", job, flush=True), time.sleep({sleep}), mine.made(job))[-1]
+found = mine.build(Path({folder!r}), make=slow)
+mine.check(found)
+print("hit" if found.hit else "built", flush=True)
+"""
+
+
+def start(folder: Path, sleep: float) -> subprocess.Popen[str]:
+    code = BUILDER.format(tests=str(Path(__file__).parent), folder=str(folder), sleep=sleep)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    both = [start(tmp_path, 0.1) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(each.split()[-1] for each in said) == ["built", "hit"]
+    assert sum("making" in each for each in said) == 1
+
+
+def test_a_killed_builder_leaves_nothing_that_is_served(tmp_path: Path) -> None:
+    process = start(tmp_path, 0.3)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("making 2"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    process.stdout.close()
+    [left] = files(tmp_path)
+    assert left.endswith(".tmp")
+    assert cache_status(tmp_path) == []
+    found = build(tmp_path)
+    assert not found.hit
+    check(found)
+    assert files(tmp_path) == [found.path.name]
+
+
+def test_what_another_process_is_writing_is_not_removed(tmp_path: Path) -> None:
+    process = start(tmp_path, 0.5)
+    assert process.stdout is not None
+    next(iter(process.stdout))
+    # another recipe does not wait for the lock of this one
+    build(tmp_path, recipe={"data": "other"})
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    assert said.split()[-1] == "built"
+
+
+def test_the_listing_names_what_is_there(tmp_path: Path) -> None:
+    found = build(tmp_path)
+    (tmp_path / "broken-0123.h5").write_bytes(b"abc")
+    broken, small = cache_status(tmp_path)
+    assert (broken.name, broken.size, broken.samples, broken.recipe) == ("broken", 3, None, None)
+    assert (small.name, small.path, small.samples) == ("small", found.path, {"train": 7, "test": 3})
+    assert small.recipe is not None
+    assert small.recipe["data"] == "made up"
+    assert small.size == found.path.stat().st_size
+
+
+def test_the_folder_is_named_by_argument_variable_or_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPIKING_LFP_CACHE", raising=False)
+    assert cache_folder().parts[-2:] == ("spiking_lfp", "sequences")
+    monkeypatch.setenv("SPIKING_LFP_CACHE", "~/kept")
+    assert cache_folder() == Path.home() / "kept"
+    assert cache_folder(tmp_path) == tmp_path
+
+
+def test_progress_reaches_all(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    cached(
+        "small", RECIPE, LAYOUT, splits, folder=tmp_path, workers=1, progress=lambda done, total: told.append((done, total))
+    )  # fmt: skip
+    assert told == [(done, 10) for done in range(1, 11)]
