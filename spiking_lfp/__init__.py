@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spiking_lfp.checks import raise_deferred
     from spiking_lfp.chunks import run_in_chunks
-    from spiking_lfp.data import load_dataset
-    from spiking_lfp.encoders import constant
+    from spiking_lfp.data import EventRecipe, load_dataset, load_samples
+    from spiking_lfp.encoders import constant, delta, latency, population, rate
     from spiking_lfp.errors import DataError, ExportError, NonFiniteError, RunError, SpikingLFPError, UsageError
+    from spiking_lfp.events.files import read_events
+    from spiking_lfp.events.frames import event_frames
+    from spiking_lfp.events.saccades import saccade_events
+    from spiking_lfp.explain import input_feedback
     from spiking_lfp.in_the_loop import recorded, run_in_integers
     from spiking_lfp.kernels.memory import reuse_freed_memory
     from spiking_lfp.layers import (
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
         add,
         name_layers,
     )
-    from spiking_lfp.networks import lenet, mlp
+    from spiking_lfp.networks import lenet, mlp, stack
     from spiking_lfp.optim import AdaptiveClip
     from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward
     from spiking_lfp.rules import Epsilon, Rule
@@ -34,9 +38,13 @@ if TYPE_CHECKING:
 _HOME = {
     "checks": ["raise_deferred"],
     "chunks": ["run_in_chunks"],
-    "data": ["load_dataset"],
-    "encoders": ["constant"],
+    "data": ["EventRecipe", "load_dataset", "load_samples"],
+    "encoders": ["constant", "delta", "latency", "population", "rate"],
     "errors": ["DataError", "ExportError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
+    "events.files": ["read_events"],
+    "events.frames": ["event_frames"],
+    "events.saccades": ["saccade_events"],
+    "explain": ["input_feedback"],
     "in_the_loop": ["recorded", "run_in_integers"],
     "kernels.memory": ["reuse_freed_memory"],
     "layers": [
@@ -51,7 +59,7 @@ _HOME = {
         "add",
         "name_layers",
     ],
-    "networks": ["lenet", "mlp"],
+    "networks": ["lenet", "mlp", "stack"],
     "optim": ["AdaptiveClip"],
     "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward"],
     "rules": ["Epsilon", "Rule"],
@@ -67,6 +75,7 @@ __all__ = [
     "DataError",
     "Dropout",
     "Epsilon",
+    "EventRecipe",
     "ExportError",
     "Flatten",
     "MaxPool2d",
@@ -80,18 +89,28 @@ __all__ = [
     "add",
     "constant",
     "correctness_reward",
+    "delta",
+    "event_frames",
+    "input_feedback",
+    "latency",
     "lenet",
     "load_dataset",
+    "load_samples",
     "logit_reward",
     "mlp",
     "name_layers",
+    "population",
     "propagate",
     "raise_deferred",
+    "rate",
+    "read_events",
     "recorded",
     "reuse_freed_memory",
     "run_in_chunks",
     "run_in_integers",
+    "saccade_events",
     "spike_count_reward",
+    "stack",
 ]
 
 

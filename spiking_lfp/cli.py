@@ -182,37 +182,50 @@ def datasets(data_root: DataRoot = None) -> None:
     """List the data sets by name, and which are there."""
     from spiking_lfp.data import data_root as find_root
     from spiking_lfp.data import dataset_status, event_set_status
+    from spiking_lfp.data.cache import cache_folder, cache_status
 
-    table = Table(Column("name", no_wrap=True), "samples", "classes", "training", "test", "there")
+    cached = cache_status()
+    damaged = sum(entry.samples is None for entry in cached)
+    table = Table(Column("name", no_wrap=True), "samples", "classes", "train + test", "there", "cached")
     for status in [*dataset_status(data_root), *event_set_status(data_root)]:
-        shape = " x ".join(map(str, status.sample_shape))
+        shape = "x".join(map(str, status.sample_shape))
+        mine = [entry.size for entry in cached if entry.name == status.name]
         table.add_row(
             status.name,
             f"{status.description}, {shape} ({status.note})",
             str(status.classes),
-            f"{status.train_size:,}",
-            f"{status.test_size:,}",
+            f"{status.train_size:,} + {status.test_size:,}",
             _there(status),
+            f"{sum(mine) / 1e6:,.1f} MB" if mine else "",
         )
     out.print(table)
     out.print(
-        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used",
+        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used\n"
+        f"cache of recordings {cache_folder()}: {len(cached)} files, "
+        f"{sum(entry.size for entry in cached) / 1e6:,.1f} MB, {damaged} damaged",
         highlight=False,
         markup=False,
     )
 
 
 @app.command()
-def presets() -> None:
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+) -> None:
     """List the presets, and all settings with their meaning."""
-    from spiking_lfp.training import TrainConfig, preset_config, preset_names
+    from spiking_lfp.training import TrainConfig, preset_config, preset_names, preset_title
+    from spiking_lfp.training.config import checked_config
 
-    names = preset_names()
-    table = Table("setting", *names, "meaning", title="--set KEY=VALUE changes any of them")
-    values = [preset_config(name).model_dump() for name in names]
+    if name is None:
+        listed = Table(Column("preset", no_wrap=True), "what it trains")
+        for each in preset_names():
+            listed.add_row(each, preset_title(each))
+        out.print(listed)
+    values = (preset_config(name) if name else checked_config({})).model_dump()
+    table = Table("setting", name or "default", "meaning", title="--set KEY=VALUE changes any of them")
     for key, field in TrainConfig.model_fields.items():
         if key != "preset":
-            table.add_row(key, *(_show(value[key]) for value in values), field.description)
+            table.add_row(key, _show(values[key]), field.description)
     out.print(table)
 
 

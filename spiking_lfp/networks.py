@@ -94,9 +94,9 @@ def lenet(
 
 
 def stack(
-    in_shape: Sequence[int],
-    classes: int,
-    layers: str,
+    in_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    layers: str = "12C5-MP2-64C5-MP2-1024",
     beta: float = 0.9,
     threshold: float = 1.0,
     reset: Reset = "subtract",

@@ -11,37 +11,30 @@ Labels = Int[Tensor, " batch"]
 
 
 def spike_count_reward(
-    spikes: Float[Tensor, "steps batch classes"], labels: Labels, true: float = 0.5, other: float = 0.5
+    spikes: Float[Tensor, "steps batch classes"], labels: Labels
 ) -> Float[Tensor, "steps batch classes"]:
     """Reward the spikes of the true class and punish the others, less the surer they are (LFP eq. A.16).
 
-        r =  1     * (1 - sigmoid(sum_t o - true * T))          for the true class, silent steps too: that starts it
-        r = -o[t]  * (1 - sigmoid(other * T - sum_t o))         for every other class
-
-    With 0.5 for both this is the paper's reward. Over many steps it leaves other classes alone that spike in almost
-    half of them; a lower `other` and a higher `true` drive the counts apart.
+        r =  1     * (1 - sigmoid(sum_t o - T/2))        for the true class, silent steps too: that starts the learning
+        r = -o[t]  * (1 - sigmoid(sum_t |o - 1| - T/2))  for every other class
 
     Args:
         spikes: output spikes `o`, `[T, B, C]`.
         labels: class indices `[B]`.
-        true: share of the steps up to which the true class is rewarded.
-        other: share of the steps from which on other classes are punished.
 
     Returns:
         reward `[T, B, C]`; training divides it by T.
 
     Raises:
-        UsageError: if labels are no class indices, or not one per sample, or shares are not in 0..1.
+        UsageError: if labels are no class indices, or not one per sample.
     """
-    if not 0 <= true <= 1 or not 0 <= other <= 1:
-        raise UsageError(f"true and other must be shares of the steps, 0..1, found {true} and {other}")
-    is_true = _one_hot(labels, spikes.shape[1:])
+    true = _one_hot(labels, spikes.shape[1:])
     spikes = spikes.detach()
     steps = len(spikes)
     count = spikes.sum(0)
-    encourage = is_true * torch.sigmoid(true * steps - count)
+    encourage = true * torch.sigmoid(steps / 2 - count)
     # for exact spikes sum_t |o - 1| = T - sum_t o
-    discourage = (1 - is_true) * torch.sigmoid(count - other * steps)
+    discourage = (1 - true) * torch.sigmoid(count - steps / 2)
     return encourage - spikes * discourage
 
 

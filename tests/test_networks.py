@@ -6,9 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from spiking_lfp import LIF, Flatten, MaxPool2d, NormalizeFeedback, UsageError, constant, lenet, mlp, propagate
+from spiking_lfp import (
+    LIF,
+    AvgPool2d,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    NormalizeFeedback,
+    RecurrentLIF,
+    UsageError,
+    constant,
+    lenet,
+    mlp,
+    propagate,
+)
 from spiking_lfp.layers import SynapticLayer
-from spiking_lfp.networks import NETWORKS, build_network
+from spiking_lfp.networks import NETWORKS, build_network, stack
 
 
 def count(network: nn.Module) -> int:
@@ -149,3 +162,51 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
 def test_an_unknown_argument_gets_the_nearest_known_one() -> None:
     with pytest.raises(UsageError, match=r"hiden.*did you mean 'hidden'"):
         build_network("mlp", hiden=(100,))
+
+
+def test_a_stack_is_what_is_written() -> None:
+    network = stack(
+        (2, 34, 34), 10, "12C5-MP2-DP0.3-8C3s2p1-AP2-20R-30", beta=0.8, threshold=0.5, reset="zero", gain=2.0
+    )
+    expected = [LIF, MaxPool2d, Dropout, LIF, AvgPool2d, Flatten, RecurrentLIF, LIF, LIF]
+    assert kinds(network) == expected
+    # 34 -> 30 -> 15 -> 8 -> 4, 8 * 4 * 4 = 128
+    shapes = [tuple(layer.synapse.weight.shape) for layer in network if isinstance(layer, LIF)]
+    assert shapes == [(12, 2, 5, 5), (8, 12, 3, 3), (20, 128), (30, 20), (10, 30)]
+    assert (network[3].synapse.stride, network[3].synapse.padding, network[2].p) == ((2, 2), (1, 1), 0.3)
+    assert {(float(m.beta), float(m.threshold), m.reset) for m in network if isinstance(m, LIF)} == {(0.8, 0.5, "zero")}
+    assert network(torch.ones(3, 2, 2, 34, 34)).shape == (3, 2, 10)
+
+
+def test_gain_makes_first_weights_larger_and_nothing_else() -> None:
+    torch.manual_seed(1)
+    plain = stack((1, 4, 4), 3, "6")
+    torch.manual_seed(1)
+    larger = stack((1, 4, 4), 3, "6", gain=3.0)
+    for a, b in zip(plain.parameters(), larger.parameters(), strict=True):
+        assert torch.equal(b, 3 * a if a.dim() > 1 else a)
+
+
+def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
+    assert kinds(stack((1, 28, 28), 10, "")) == [Flatten, LIF]
+    written = stack((1, 28, 28), 10, "12C5-MP2-64C5-MP2-1024")
+    assert [tuple(p.shape) for p in written.parameters()] == [tuple(p.shape) for p in lenet().parameters()]
+    assert kinds(written) == kinds(lenet())
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("12C5-pool", "layer 'pool' is none of 12C5"),
+        ("12C", "layer '12C' is none of"),
+        ("128-MP2", "layer 'MP2' needs an image, but comes after a dense layer"),
+        ("4C40", "layer '4C40' is larger than its input of 28 x 28"),
+        ("MP29", "layer 'MP29' does not fit its input of 28 x 28"),
+        ("0C5", "the numbers of layer '0C5' must be at least 1"),
+        ("0", "the neurons of layer '0' must be at least 1"),
+        ("DP1", "layer 'DP1' is none of"),
+    ],
+)
+def test_layers_that_cannot_be_built(layers: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        stack((1, 28, 28), 10, layers)

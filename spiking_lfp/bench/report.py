@@ -95,7 +95,8 @@ def markdown(found: Sequence[Row]) -> str:
     return head + "".join(
         f"| {row.preset} | {row.train_samples:,} + {row.test_samples:,} "
         f"| {', '.join([row.method, f'{row.epochs} epochs', *row.settings.split()])} "
-        f"| {row.accuracy:.2f} % ± {row.deviation:.2f}, {row.seeds} seeds | {row.spikes:,.0f} | {row.synops:,.0f} "
+        f"| {row.accuracy:.2f} % ± {row.deviation:.2f}, {row.seeds} seed{'s' if row.seeds > 1 else ''} "
+        f"| {row.spikes:,.0f} | {row.synops:,.0f} "
         f"| {_shown(row.neurobench_acs)} | {row.seconds:.0f} s | {_shown(row.memory_mb)} MB |\n"
         for row in found
     )

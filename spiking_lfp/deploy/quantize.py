@@ -136,7 +136,8 @@ def quantize(
         for index, module in enumerate(chain):
             name = names[module]
             seen = module(seen)
-            if isinstance(module, LIF):
+            # recurrent ones, which are LIF layers too, have no integer form
+            if type(module) is LIF:
                 convert = _converter(module, name, shape, 1 if reports else LEVELS, settings)
                 layer, chosen = _chosen(convert, module, inputs, seen, steps, settings)
                 layers.append(layer)

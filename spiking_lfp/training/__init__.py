@@ -1,6 +1,6 @@
 """Training runs: settings, loop, checkpoints, metrics."""
 
-from spiking_lfp.training.config import TrainConfig, preset_config, preset_names
+from spiking_lfp.training.config import TrainConfig, preset_config, preset_names, preset_title
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.distributed import processes, sum_updates
 from spiking_lfp.training.files import read_metrics
@@ -17,6 +17,7 @@ __all__ = [
     "pick_device",
     "preset_config",
     "preset_names",
+    "preset_title",
     "processes",
     "read_config",
     "read_metrics",

@@ -26,7 +26,7 @@ class TrainConfig(EventRecipe):
     hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
     channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
     layers: str = Field(
-        "",
+        "12C5-MP2-64C5-MP2-1024",
         description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
         "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
     )
@@ -48,12 +48,6 @@ class TrainConfig(EventRecipe):
     normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
     precision: Precision = Field(
         "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
-    )
-    reward_true: float = Field(
-        0.5, gt=0, le=1, description="share of the steps up to which the true class is rewarded (0.5: LFP eq. A.16)"
-    )
-    reward_other: float = Field(
-        0.5, ge=0, le=1, description="share of the steps from which on other classes are punished (0.5: LFP eq. A.16)"
     )
     quantize: int = Field(
         0,
@@ -104,6 +98,12 @@ class TrainConfig(EventRecipe):
 def preset_names() -> list[str]:
     """Return the names of the presets in the package."""
     return sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
+
+
+def preset_title(name: str) -> str:
+    """Return what the preset called `name` says of itself, its first line."""
+    first: str = (_presets() / f"{name}.toml").read_text().partition("\n")[0]
+    return first.removeprefix("# ")
 
 
 def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConfig:

@@ -13,7 +13,7 @@ import torch
 from spiking_lfp.errors import RunError
 
 CONFIG, METRICS, CHECKPOINT = "config.toml", "metrics.jsonl", "checkpoint.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 def create_run_folder(wanted: Path | None, preset: str) -> Path:

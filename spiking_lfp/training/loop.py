@@ -4,7 +4,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,11 +16,10 @@ from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.layers import name_layers
 from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.rewards import spike_count_reward
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
-from spiking_lfp.training.step import Meter, Reward, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
+from spiking_lfp.training.step import Meter, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
 
 
 @runtime_checkable
@@ -56,9 +54,7 @@ class Progress:
         return cls(**{**state, "meter": Meter(**state["meter"])})
 
 
-def evaluate(
-    network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0, reward: Reward = spike_count_reward
-) -> Meter:
+def evaluate(network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0) -> Meter:
     """Classify samples by the output that spikes most.
 
     Args:
@@ -66,7 +62,6 @@ def evaluate(
         split: the samples, on the network's device.
         batch_size: samples at a time.
         chunk: steps at a time, 0 for all at once.
-        reward: what the mean reward is of.
 
     Returns:
         accuracy, mean reward and spike rate per layer.
@@ -77,7 +72,7 @@ def evaluate(
     try:
         with watch_spikes(network, meter):
             for indices in torch.arange(len(split), device=split.labels.device).split(batch_size):
-                evaluation_step(network, *split.batch(indices), meter, chunk, reward)
+                evaluation_step(network, *split.batch(indices), meter, chunk)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -119,7 +114,6 @@ class Run:
         self.batches = -(-len(self.training) // config.batch_size)
         self.optimizer = _optimizer(config, network)
         self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
-        self.reward = partial(spike_count_reward, true=config.reward_true, other=config.reward_other)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
         self.progress = Progress()
         self.metrics: Metrics | None = None
@@ -208,7 +202,7 @@ class Run:
         if len(share):
             x, labels = self.training.batch(share, self.progress.epoch)
             with watch_spikes(self.network, meter):
-                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
+                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk)
         else:
             x, _ = self.training.batch(indices[:1], self.progress.epoch)
             idle_step(self.network, x, self.optimizer, self.clip, config.chunk)
@@ -217,7 +211,7 @@ class Run:
     def evaluated(self) -> Meter:
         """Evaluate the network on the samples it does not learn, of which each process takes its share."""
         split = self.evaluation.part(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
-        meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
+        meter = evaluate(self.network, split, chunk=self.config.chunk) if len(split) else Meter()
         return self.total(meter, len(self.evaluation))
 
     def total(self, meter: Meter, samples: int) -> Meter:

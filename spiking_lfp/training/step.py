@@ -1,6 +1,6 @@
 """One training step, and what is seen of the layers while it runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,9 +14,6 @@ from spiking_lfp.layers import LIF
 from spiking_lfp.optim import AdaptiveClip
 from spiking_lfp.rewards import propagate, spike_count_reward
 from spiking_lfp.training.distributed import sum_updates
-
-# from output spikes [T, B, C] and labels [B] to a reward for each spike
-Reward = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -106,7 +103,6 @@ def training_step(
     clip: AdaptiveClip | None,
     meter: Meter,
     chunk: int = 0,
-    reward: Reward = spike_count_reward,
 ) -> None:
     """Show the sequences `x`, reward the spikes, and update `network` once; count the outcome in `meter`.
 
@@ -115,11 +111,11 @@ def training_step(
     """
     optimizer.zero_grad()
     spikes = _show(network, x, chunk)
-    earned = reward(spikes, labels) / len(spikes)
-    _learn(network, spikes, earned, optimizer, clip)
+    reward = spike_count_reward(spikes, labels) / len(spikes)
+    _learn(network, spikes, reward, optimizer, clip)
     meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(earned.sum())
+    meter.reward += number(reward.sum())
 
 
 def idle_step(
@@ -142,13 +138,12 @@ def evaluation_step(
     labels: Int[Tensor, " batch"],
     meter: Meter,
     chunk: int = 0,
-    reward: Reward = spike_count_reward,
 ) -> None:
     """Show the sequences `x` and count in `meter` how many are classified right."""
     spikes = _show(network, x, chunk)
     meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(reward(spikes, labels).sum()) / len(spikes)
+    meter.reward += number(spike_count_reward(spikes, labels).sum()) / len(spikes)
 
 
 def _show(network: nn.Module, x: Tensor, chunk: int) -> Tensor:

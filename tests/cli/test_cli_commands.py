@@ -11,8 +11,16 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from spiking_lfp.data import DATASET_NAMES
-from spiking_lfp.training import TrainConfig, load_run, preset_names, read_config, read_metrics
+from spiking_lfp.data import DATASET_NAMES, EVENT_SOURCES
+from spiking_lfp.training import (
+    TrainConfig,
+    load_run,
+    preset_config,
+    preset_names,
+    preset_title,
+    read_config,
+    read_metrics,
+)
 
 Call = Callable[..., Any]
 FILES = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
@@ -169,8 +177,8 @@ def test_datasets_says_which_are_there(folder: str, there: set[str], call: Call,
     answer = call("datasets", "--data-root", data_root / folder)
     assert (answer.code, answer.err) == (0, "")
     rows = [line.split("│") for line in answer.out.splitlines() if line.startswith("│")]
-    said = {row[1].strip(): row[-2].strip() for row in rows}
-    assert said == {name: "yes" if name in there else "no" for name in DATASET_NAMES}
+    said = {row[1].strip(): row[-3].strip() for row in rows if row[1].strip()}
+    assert said == {name: "yes" if name in there else "no" for name in (*DATASET_NAMES, *EVENT_SOURCES)}
     assert f"data root {data_root / folder};" in answer.out
 
 
@@ -178,10 +186,17 @@ def test_presets_shows_every_setting_of_every_preset(call: Call) -> None:
     answer = call("presets")
     assert (answer.code, answer.err) == (0, "")
     rows = {line.split("│")[1].strip(): line for line in answer.out.splitlines() if line.startswith("│")}
-    assert set(rows) == set(TrainConfig.model_fields) - {"preset"}
+    assert set(rows) == (set(TrainConfig.model_fields) - {"preset"}) | set(preset_names())
     assert all(str(field.description) in rows[key] for key, field in TrainConfig.model_fields.items() if key in rows)
-    assert all(name in answer.out for name in preset_names())
+    assert all(preset_title(name) in rows[name] for name in preset_names())
     assert "1000,1000" in rows["hidden"]
+    for name in preset_names():
+        shown = call("presets", name).out
+        rows = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.startswith("│")}
+        for key, value in preset_config(name).model_dump().items():
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            assert key == "preset" or text == rows[key].split("│")[2].strip()
+    assert call("presets", "mnist").code == 2
 
 
 def test_help_names_the_commands(call: Call) -> None:

@@ -1,5 +1,6 @@
-"""Pictures: whole PNG files, also of runs in which little happens."""
+"""Pictures: whole PNG and GIF files of every kind of sample, also where little happens."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,49 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
-from spiking_lfp import plots
+from spiking_lfp import constant, plots
 from spiking_lfp.errors import RunError
+from spiking_lfp.plots import curves, moving, parts, stills
+
+ON, OFF = (0, 114, 178), (213, 94, 0)
+NAMES = list("abcdefghij")
+
+
+def spikes(*shape: int, rate: float = 0.1) -> Tensor:
+    return (torch.rand(shape) < rate).float()
+
+
+def shown(*shape: int) -> Tensor:
+    """An image in each of 5 steps."""
+    return constant(torch.rand(1, *shape), 5)[:, 0]
+
+
+SAMPLES = {
+    "digit": lambda: shown(1, 28, 28),
+    "photograph": lambda: shown(3, 32, 32),
+    "camera": lambda: spikes(5, 2, 34, 34),
+    "counts": lambda: torch.randint(0, 4, (5, 2, 16, 24)).float(),
+    "one polarity": lambda: spikes(5, 1, 12, 12),
+    "ear": lambda: spikes(5, 1, 1, 700),
+    "ear on its side": lambda: spikes(5, 1, 70, 1),
+    "skin": lambda: spikes(5, 2, 128, 4),
+    "one step": lambda: spikes(1, 2, 8, 8, rate=0.3),
+    "nothing": lambda: torch.zeros(5, 2, 8, 8),
+    "no sound": lambda: torch.zeros(5, 1, 1, 40),
+}
+every_kind = pytest.mark.parametrize("kind", SAMPLES)
 
 
 def pixels(path: Path) -> np.ndarray:
     assert path.read_bytes().startswith(b"\x89PNG")
     return np.round(matplotlib.image.imread(path)[..., :3] * 255)
+
+
+def count(path: Path, colour: tuple[int, int, int]) -> int:
+    return int((pixels(path) == colour).all(-1).sum())
 
 
 def epoch(number: int, accuracy: float, held_out: str = "test") -> dict[str, Any]:
@@ -31,8 +67,8 @@ def batch(number: int, done: int, images: int, accuracy: float) -> dict[str, Any
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved."""
     figures: list[Figure] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    for module in (curves, stills):
+        monkeypatch.setattr(module, "save", lambda figure, path: (figures.append(figure), parts.save(figure, path)))
     return figures
 
 
@@ -58,7 +94,7 @@ def test_the_raster_has_a_mark_for_each_spike(tmp_path: Path, drawn: list[Figure
     first, second = torch.zeros(5, 3), torch.zeros(5, 100)
     first[0, 2] = first[4, 1] = 1
     second[3, [7, 99]] = 1
-    plots.spike_raster(torch.rand(1, 4, 4), {"1": first, "out": second}, "a digit", tmp_path / "raster.png")
+    plots.spike_raster(shown(1, 4, 4), {"1": first, "out": second}, "a digit", tmp_path / "raster.png")
     image, small, large = drawn[0].axes
     assert image.get_title() == "a digit"
     assert [small.get_title(), large.get_title()] == ["layer 1", "layer out"]
@@ -75,17 +111,245 @@ def test_rasters_of_silent_and_of_restless_layers(
     neurons: int, value: float, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     layers = {"1": torch.full((4, neurons), value), "2": torch.zeros(4, 10)}
-    plots.spike_raster(torch.full((1, 5, 6), value), layers, "nothing", tmp_path / "raster.png")
+    plots.spike_raster(torch.full((4, 1, 5, 6), value), layers, "nothing", tmp_path / "raster.png")
     assert pixels(tmp_path / "raster.png").std() > 1
     assert len(drawn[0].axes[1].collections[0].get_offsets()) == 4 * min(neurons, 60) * value
 
 
-def test_a_colour_image_is_the_mean_of_its_channels(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_inks_of_events_on_white() -> None:
+    off, on = torch.tensor([[0.0, 2, 0, 2, 0.5]]), torch.tensor([[0.0, 0, 2, 2, 1]])
+    found = parts.picture(torch.stack([off, on]), 2.0)[0]
+    mean = [round((a + b) / 2) for a, b in zip(ON, OFF, strict=True)]
+    assert found[:4].tolist() == [[255] * 3, [*OFF], [*ON], mean]
+    # a quarter and a half: three quarters as strong, four parts of on to one of off
+    mixed = [255 - 0.75 * (255 - (4 * a + b) / 5) for a, b in zip(ON, OFF, strict=True)]
+    assert np.abs(found[4] - mixed).max() <= 0.5
+    assert parts.picture(torch.tensor([[[0.0, 1, 0.5]]]), 1.0)[0].tolist() == [[255] * 3, [0] * 3, [128] * 3]
+
+
+def test_photographs_keep_their_colours() -> None:
     image = torch.rand(3, 4, 5)
-    plots.spike_raster(image, {"1": torch.ones(2, 3)}, "", tmp_path / "raster.png")
-    assert np.allclose(drawn[0].axes[0].images[0].get_array(), image.mean(0))
+    found = parts.picture(image, 1.0)
+    assert np.abs(found / 255 - image.permute(1, 2, 0).numpy()).max() < 0.002
+
+
+def test_an_image_is_shown_as_it_is_and_frames_are_added_up() -> None:
+    image = shown(1, 3, 3) / 2
+    frame, largest = parts.whole(image)
+    assert torch.equal(frame, image[0])
+    assert largest == 1
+    frames = torch.zeros(4, 2, 5, 5)
+    frames[:, 0] = 1
+    frames[2, 1, 3, 3] = 1
+    frames[0, 0, 0, 0] = 500  # a pixel that never rests
+    frame, largest = parts.whole(frames)
+    assert torch.equal(frame, frames.sum(0))
+    assert largest == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "flat"), [((1, 1), True), ((1, 4), True), ((700, 1), True), ((128, 4), True), ((34, 34), False),
+                        ((10, 80), False), ((180, 240), False)]
+)  # fmt: skip
+def test_which_frames_are_no_pictures(shape: tuple[int, int], flat: bool) -> None:
+    assert parts.is_flat(torch.zeros(2, 1, *shape)) is flat
+
+
+@every_kind
+def test_the_raster_shows_every_kind_of_sample(kind: str, tmp_path: Path, drawn: list[Figure]) -> None:
+    sequence = SAMPLES[kind]()
+    plots.spike_raster(sequence, {"1": spikes(len(sequence), 12)}, "it", tmp_path / "raster.png")
+    first = drawn[0].axes[0]
+    assert first.get_title() == "it"
+    if kind in ("ear", "ear on its side", "skin", "no sound"):
+        marks = [len(each.get_offsets()) for each in first.collections]
+        assert marks == [int(channel.sum()) for channel in sequence.unbind(1)]
+    else:
+        assert first.images[0].get_array().shape == (*sequence.shape[2:], 3)
+    assert len(drawn[0].legends) == (sequence.shape[1] == 2)
+    if kind == "camera":  # more than the legend's patches
+        assert min(count(tmp_path / "raster.png", ON), count(tmp_path / "raster.png", OFF)) > 150
+
+
+def test_taxels_keep_their_levels_together(tmp_path: Path, drawn: list[Figure]) -> None:
+    sequence = torch.zeros(6, 2, 128, 4)
+    sequence[2, 0, 5, 3] = sequence[4, 1, 100, 1] = 1
+    plots.spike_raster(sequence, {"1": spikes(6, 3)}, "", tmp_path / "raster.png")
+    off, on = drawn[0].axes[0].collections
+    assert off.get_offsets().tolist() == [[2, 3 * 128 + 5]]
+    assert on.get_offsets().tolist() == [[4, 1 * 128 + 100]]
+    assert np.allclose([off.get_facecolor()[0, :3] * 255, on.get_facecolor()[0, :3] * 255], [OFF, ON])
+
+
+@every_kind
+@pytest.mark.parametrize(("frames", "titles"), [(2, ["0 to 2", "3 to 4"]), (9, [f"step {t}" for t in range(5)])])
+def test_a_strip_shows_every_event_once(
+    kind: str, frames: int, titles: list[str], tmp_path: Path, drawn: list[Figure]
+) -> None:
+    sequence = SAMPLES[kind]()
+    plots.frame_strip(sequence, "it", tmp_path / "strip.png", frames)
+    places = drawn[0].axes
+    assert [each.get_title() for each in places] == (titles if len(sequence) == 5 else ["step 0"])
+    assert pixels(tmp_path / "strip.png").std() > 1
+    if kind == "ear":
+        assert sum(len(each.collections[0].get_offsets()) for each in places) == sequence.sum()
+    if kind == "camera":
+        drawn_frames = [each.images[0].get_array() for each in places]
+        inked = [int((each != 255).any(-1).sum()) for each in drawn_frames]
+        pieces = [sequence[:3], sequence[3:]] if frames == 2 else list(sequence.split(1))
+        assert inked == [int(piece.any(0).any(0).sum()) for piece in pieces]
+
+
+def gif(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as image:
+        pages = []
+        for page in range(image.n_frames):
+            image.seek(page)
+            pages.append(np.asarray(image.convert("RGB")).astype(int))
+    return pages
+
+
+@every_kind
+def test_an_animation_has_a_picture_for_each_step(kind: str, tmp_path: Path) -> None:
+    sequence = SAMPLES[kind]()
+    plots.animation(sequence, spikes(len(sequence), 10, rate=0.5), NAMES, 3, tmp_path / "a.gif", fps=4.0)
+    assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF89a")
+    pages = gif(tmp_path / "a.gif")
+    assert len(pages) == len(sequence)
+    assert all((before != after).any() for before, after in pairwise(pages))
+    assert all(page.std() > 10 for page in pages)
+
+
+def test_an_animation_of_a_silent_network_goes_on(tmp_path: Path) -> None:
+    plots.animation(shown(1, 8, 8), torch.zeros(5, 10), NAMES, 3, tmp_path / "a.gif")
+    assert len(gif(tmp_path / "a.gif")) == 5
+
+
+def test_an_animation_keeps_its_pace_and_ends_with_the_answer(tmp_path: Path) -> None:
+    plots.animation(spikes(4, 2, 8, 8), spikes(4, 10), NAMES, 3, tmp_path / "a.gif", fps=20.0)
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.info["loop"] == 0
+        lasts = []
+        for page in range(4):
+            image.seek(page)
+            lasts.append(image.info["duration"])
+    assert lasts == [50, 50, 50, 1500]
+
+
+def test_spikes_and_counts_grow_with_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = torch.zeros(4, 3)
+    outputs[[0, 1, 3], 2] = 1
+    outputs[2, 0] = 1
+    states: list[Any] = []
+    page = moving._page
+
+    def look(figure: Figure) -> np.ndarray:
+        top, raster, bars = figure.axes
+        widths = [bar.get_width() for bar in bars.patches[:3]]
+        greens = [bar.get_facecolor()[:3] == matplotlib.colors.to_rgb(moving.WINNER) for bar in bars.patches[:3]]
+        states.append((top.get_title(), len(raster.collections[0].get_offsets()), widths, greens))
+        bold = [each.get_text() for each in raster.get_yticklabels() if each.get_fontweight() == "bold"]
+        assert bold == ["owl"]
+        return page(figure)
+
+    monkeypatch.setattr(moving, "_page", look)
+    sequence = spikes(4, 2, 6, 6)
+    plots.animation(sequence, outputs, ["cat", "owl", "dog"], 1, tmp_path / "a.gif")
+    assert states == [
+        ("owl, step 0", 1, [0, 0, 1], [False, False, True]),
+        ("owl, step 1", 2, [0, 0, 2], [False, False, True]),
+        ("owl, step 2", 3, [1, 0, 2], [False, False, True]),
+        ("owl, step 3", 4, [1, 0, 3], [False, False, True]),
+    ]
+
+
+def test_of_many_classes_the_true_one_and_those_that_spike_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = torch.zeros(3, 100)
+    outputs[0, 30:50] = 1
+    outputs[:, 45] = 1
+    figures: list[Figure] = []
+    page = moving._page
+    monkeypatch.setattr(moving, "_page", lambda figure: (figures.append(figure), page(figure))[1])
+    plots.animation(spikes(3, 1, 6, 6), outputs, [f"c{index}" for index in range(100)], 7, tmp_path / "a.gif")
+    raster = figures[0].axes[1]
+    names = [each.get_text() for each in raster.get_yticklabels()]
+    assert names == ["c7", *(f"c{index}" for index in range(30, 40)), "c45"]
+    assert raster.get_ylabel() == "12 of 100 classes"
+
+
+def test_animations_are_small(tmp_path: Path) -> None:
+    plots.animation(spikes(25, 2, 34, 34, rate=0.5), spikes(25, 10, rate=0.5), NAMES, 3, tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size < 1_000_000
+
+
+@every_kind
+@pytest.mark.parametrize(("samples", "grid"), [(1, (1, 2)), (3, (2, 3)), (7, (2, 7)), (10, (4, 5))])
+def test_an_explanation_of_every_kind_of_sample(
+    kind: str, samples: int, grid: tuple[int, int], tmp_path: Path, drawn: list[Figure]
+) -> None:
+    sequences = torch.stack([SAMPLES[kind]() for _ in range(samples)], 1)
+    feedback = sequences * torch.randn(sequences.shape)
+    plots.explanation(sequences, feedback, NAMES[:samples], tmp_path / "explain.png", "a cat")
+    *places, bar = drawn[0].axes
+    assert len(places) == 2 * samples
+    assert places[0].get_gridspec().get_geometry() == grid
+    assert [each.get_title() for each in places if each.get_title()] == NAMES[:samples]
+    assert [each.get_text() for each in bar.get_xticklabels()] == ["against a cat", "for a cat"]
+    assert pixels(tmp_path / "explain.png").std() > 1
+
+
+def test_red_speaks_for_and_blue_against(tmp_path: Path, drawn: list[Figure]) -> None:
+    sequence, feedback = torch.ones(2, 1, 2, 4, 4), torch.zeros(2, 1, 2, 4, 4)
+    sequence[1] = 0
+    feedback[0, 0, :, 1, 2] = torch.tensor([0.3, 0.2])
+    feedback[0, 0, 1, 3, 0] = -0.5
+    feedback[0, 0, 0, 0, 0] = 0.001
+    plots.explanation(sequence, feedback, ["it"], tmp_path / "explain.png")
+    beneath = drawn[0].axes[1]
+    image, over = beneath.images
+    assert np.allclose(image.get_array(), 0.8)
+    assert np.allclose(over.get_array(), feedback[:, 0].sum((0, 1)))
+    assert over.get_clim()[0] == -over.get_clim()[1]
+    opacity = over.get_alpha()
+    assert opacity[1, 2] == opacity[3, 0] == 1
+    assert 0 < opacity[0, 0] < 0.01
+    assert opacity[2, 2] == 0
+    red, _, blue, _ = over.cmap(over.norm(0.5))
+    assert red > 0.3 > 0.2 > blue
+    assert count(tmp_path / "explain.png", (103, 0, 31)) > 100
+    assert count(tmp_path / "explain.png", (5, 48, 97)) > 100
+
+
+def test_feedback_of_flat_sensors_is_drawn_over_time(tmp_path: Path, drawn: list[Figure]) -> None:
+    sequence, feedback = torch.zeros(5, 1, 1, 1, 9), torch.zeros(5, 1, 1, 1, 9)
+    sequence[1, 0, 0, 0, [2, 3]] = sequence[4, 0, 0, 0, 8] = 1
+    feedback[1, 0, 0, 0, 2], feedback[4, 0, 0, 0, 8] = 0.5, -0.5
+    plots.explanation(sequence, feedback, ["it"], tmp_path / "explain.png")
+    faint, strong = drawn[0].axes[1].collections
+    assert faint.get_offsets().tolist() == [[1, 2], [1, 3], [4, 8]]
+    assert strong.get_offsets().tolist() == [[1, 2], [4, 8]]
+    assert strong.get_array().tolist() == [0.5, -0.5]
+    assert strong.get_clim() == (-0.5, 0.5)
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"^cannot write {tmp_path / 'nowhere' / 'curve.png'}"):
         plots.learning_curve([epoch(1, 1.0)], tmp_path / "nowhere" / "curve.png")
+
+
+def test_an_animation_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"old")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spiking_lfp.training.files.os.fsync", full)
+    with pytest.raises(RunError, match=f"^cannot write {path}: No space left"):
+        plots.animation(spikes(2, 1, 6, 6), spikes(2, 10), NAMES, 3, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

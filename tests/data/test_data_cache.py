@@ -280,11 +280,3 @@ def test_the_folder_is_named_by_argument_variable_or_user(tmp_path: Path, monkey
     monkeypatch.setenv("SPIKING_LFP_CACHE", "~/kept")
     assert cache_folder() == Path.home() / "kept"
     assert cache_folder(tmp_path) == tmp_path
-
-
-def test_progress_reaches_all(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    cached(
-        "small", RECIPE, LAYOUT, splits, folder=tmp_path, workers=1, progress=lambda done, total: told.append((done, total))
-    )  # fmt: skip
-    assert told == [(done, 10) for done in range(1, 11)]

@@ -1,6 +1,8 @@
 """Writes recordings in each format, byte by byte as the formats' descriptions say."""
 
 import io
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import numpy as np
 from spiking_lfp.events.records import EVENT, EventArray
 
 AEDAT_HEADER = b"#!AER-DAT2.0\r\n# Data format is int32 address, int32 timestamp\r\n# AEChip: retina.DVS128\r\n"
+AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
 DAT_HEADER = b"% Data file containing CD events.\n% Version 2\n% Height 42\n% Width 78\n"
 
 
-def made(seed: int = 0, count: int = 40, width: int = 34, height: int = 34, step: int = 900) -> EventArray:
+def made(seed: int = 0, count: int = 40, width: int = 10, height: int = 10, step: int = 900) -> EventArray:
     """Return random events in order of time."""
     random = np.random.default_rng(seed)
     events = np.zeros(count, EVENT)
@@ -32,16 +35,31 @@ def nmnist(events: EventArray) -> bytes:
     return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for x, y, t, p in rows(events))
 
 
-def aedat(events: EventArray, header: bytes = AEDAT_HEADER) -> bytes:
+def aedat(events: EventArray) -> bytes:
     """Eight bytes an event, big-endian, for a DVS128."""
-    return header + b"".join(
+    return AEDAT_HEADER + b"".join(
         (y << 8 | x << 1 | p).to_bytes(4, "big") + (t % 2**32).to_bytes(4, "big") for x, y, t, p in rows(events)
     )
 
 
-def dat(events: EventArray, header: bytes = DAT_HEADER) -> bytes:
+def packet(data: list[tuple[int, int]], kind: int = 1, overflows: int = 0) -> bytes:
+    """A packet of AEDAT 3.1, of 8 bytes an event."""
+    header = struct.pack("<hhiiiiii", kind, 1, 8, 4, overflows, len(data), len(data), len(data))
+    return header + b"".join(struct.pack("<Ii", *each) for each in data)
+
+
+def aedat3(events: EventArray) -> bytes:
+    """AEDAT 3.1, 16 events a packet, with a packet of special events in front."""
+    written = AEDAT3_HEADER + packet([(1, 0)], kind=0)
+    every = rows(events)
+    for start in range(0, len(every), 16):
+        written += packet([(x << 17 | y << 2 | p << 1 | 1, t) for x, y, t, p in every[start : start + 16]])
+    return written
+
+
+def dat(events: EventArray) -> bytes:
     """Eight bytes an event, little-endian."""
-    return header + b"\x0c\x08" + b"".join(
+    return DAT_HEADER + b"\x0c\x08" + b"".join(
         (t % 2**32).to_bytes(4, "little") + (p << 28 | y << 14 | x).to_bytes(4, "little") for x, y, t, p in rows(events)
     )  # fmt: skip
 
@@ -54,6 +72,18 @@ def es(events: EventArray, width: int = 34, height: int = 34) -> bytes:
         passed, last = t - last, t
         written += b"\xff" * (passed // 127)
         written += bytes([passed % 127 << 1 | p]) + x.to_bytes(2, "little") + y.to_bytes(2, "little")
+    return bytes(written)
+
+
+def es_atis(events: EventArray, width: int = 34, height: int = 34) -> bytes:
+    """Event Stream 2.0.0 of an ATIS, with a measurement of exposure behind every event."""
+    written, last = bytearray(b"Event Stream\x02\x00\x00\x02"), 0
+    written += width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    for x, y, t, p in rows(events):
+        passed, last = t - last, t
+        written += b"\xff" * (passed // 63 // 3) + (b"", b"\xfd", b"\xfe")[passed // 63 % 3]
+        address = x.to_bytes(2, "little") + y.to_bytes(2, "little")
+        written += bytes([passed % 63 << 2 | p << 1]) + address + b"\x01" + address
     return bytes(written)
 
 
@@ -82,12 +112,47 @@ def h5(events: EventArray) -> bytes:
     return content.getvalue()
 
 
-WRITERS = {".bin": nmnist, ".bs2": nmnist, ".aedat": aedat, ".dat": dat, ".es": es, ".npy": npy, ".h5": h5}
-# bytes an event, where it has a fixed size, and of the header
-SIZES = {".bin": (5, 0), ".bs2": (5, 0), ".aedat": (8, len(AEDAT_HEADER)), ".dat": (8, len(DAT_HEADER) + 2)}
+def h5_fields(events: EventArray) -> bytes:
+    """HDF5 with one data set."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["events"] = events
+    return content.getvalue()
+
+
+def mat(events: EventArray) -> bytes:
+    """ST-MNIST, a column for every event; half a microsecond more, since times are rounded down."""
+    from scipy.io import savemat
+
+    train = np.zeros((101, len(events)))
+    train[events["y"].astype(int) * 10 + events["x"], np.arange(len(events))] = np.where(events["p"], 1, -1)
+    train[100] = (events["t"] + 0.5) / 1e6
+    content = io.BytesIO()
+    savemat(content, {"spiketrain": train}, do_compression=True)
+    return content.getvalue()
+
+
+WRITERS: dict[str, Callable[[EventArray], bytes]] = {
+    "a.bin": nmnist,
+    "a.bs2": nmnist,
+    "2.aedat": aedat,
+    "3.aedat": aedat3,
+    "a.dat": dat,
+    "dvs.es": es,
+    "atis.es": es_atis,
+    "fields.npy": npy,
+    "columns.npy": npy_columns,
+    "columns.h5": h5,
+    "fields.hdf5": h5_fields,
+    "a.mat": mat,
+}
+# formats that do not know at their beginning how many events there are
+STREAMS = ("a.bin", "a.bs2", "2.aedat", "3.aedat", "a.dat", "dvs.es", "atis.es")
+# bytes of an event, where it has a fixed size, and of the header
+SIZES = {"a.bin": (5, 0), "a.bs2": (5, 0), "2.aedat": (8, len(AEDAT_HEADER)), "a.dat": (8, len(DAT_HEADER) + 2)}
 
 
 def write(path: Path, events: EventArray) -> Path:
-    """Write events in the format of the path's suffix."""
-    path.write_bytes(WRITERS[path.suffix](events))
+    """Write events in the format of `WRITERS` that has the path's name."""
+    path.write_bytes(WRITERS[path.name](events))
     return path

@@ -203,17 +203,17 @@ def test_flipped_bits_never_cause_another_error(zipped: bool, good: bytes, tmp_p
         saved(torch.ones(2)),
         saved({"state_dict": {}}),
         saved(torch.nn.Linear(1, 1)),
-        saved({"format": 2}),
+        saved({"format": 3}),
     ],
-    ids=["text", "byte", "stop", "zeros", "pickle 2", "pickle", "list", "tensor", "dict", "module", "format 2"],
+    ids=["text", "byte", "stop", "zeros", "pickle 2", "pickle", "list", "tensor", "dict", "module", "format 3"],
 )
 def test_foreign_files_are_refused(content: bytes, tmp_path: Path) -> None:
     assert refuses(tmp_path, content)
 
 
 def test_other_formats_are_named(tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT).write_bytes(saved({"format": 2}))
-    with pytest.raises(RunError, match="has format 2, this version reads format 1"):
+    (tmp_path / CHECKPOINT).write_bytes(saved({"format": 3}))
+    with pytest.raises(RunError, match="has format 3, this version reads format 2"):
         load_checkpoint(tmp_path)
 
 

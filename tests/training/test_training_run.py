@@ -116,9 +116,9 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     def spy(network: Any, images: Tensor, labels: Tensor, *rest: Any) -> None:
         own = Meter()
-        *settings, whole, chunk, reward = rest
+        *settings, whole, chunk = rest
         with loop.watch_spikes(network, own):
-            step(network, images, labels, *settings, own, chunk, reward)
+            step(network, images, labels, *settings, own, chunk)
         whole.samples, whole.correct, whole.reward = (
             whole.samples + own.samples, whole.correct + own.correct, whole.reward + own.reward
         )  # fmt: skip

@@ -1,0 +1,152 @@
+"""Samples and answers as they unfold over time."""
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from torch import Tensor
+
+from spiking_lfp.plots.parts import Sequence4, draw_inputs, draw_legend, draw_raster, is_flat, picture, strong, whole
+from spiking_lfp.training.files import write_atomically
+
+SHOWN_CLASSES = 12
+COLOURS = 128
+# the last picture, with the answer, stays for so many milliseconds
+HOLD_MS = 1500
+WINNER, OTHERS, TRUE_CLASS = "#009e73", "0.75", "#fff3c4"
+
+# shows a panel as it is after a step
+Show = Callable[[int], None]
+
+
+def animation(
+    sequence: Sequence4,
+    spikes: Float[Tensor, "steps classes"],
+    class_names: Sequence[str],
+    label: int,
+    path: Path,
+    fps: float = 8.0,
+) -> None:
+    """Animate a sample and, beneath it, the output spikes and how many each class has: the most are the answer.
+
+    Args:
+        sequence: the frames that the network saw.
+        spikes: of the outputs; of more than 12 classes the true one and those with the most spikes are shown.
+        class_names: of the outputs.
+        label: the true class, which is marked.
+        path: GIF file to write, of a picture for each step.
+        fps: steps per second.
+    """
+    shown = _shown_classes(spikes, label)
+    figure = Figure(figsize=(4.4, 4.7), dpi=90, layout="constrained")
+    top, raster, bars = figure.subplot_mosaic(
+        [["sample", "sample"], ["raster", "counts"]], height_ratios=[1.5, 1], width_ratios=[1.6, 1]
+    ).values()
+    panels = [_sample(top, sequence), _raster(raster, spikes[:, shown]), _bars(bars, spikes[:, shown])]
+    names = [class_names[index] for index in shown.tolist()]
+    raster.set_yticks(range(len(names)), names)
+    if len(names) < spikes.shape[1]:
+        raster.set_ylabel(f"{len(names)} of {spikes.shape[1]} classes")
+    bars.set(ylim=raster.get_ylim(), yticks=[])
+    true = shown.tolist().index(label)
+    raster.get_yticklabels()[true].set_fontweight("bold")
+    for axes in (raster, bars):
+        axes.axhspan(true - 0.5, true + 0.5, color=TRUE_CLASS, zorder=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for axes in (top, raster, bars):
+        axes.tick_params(labelsize=7)
+        axes.xaxis.label.set_fontsize(8)
+        axes.yaxis.label.set_fontsize(8)
+    draw_legend(figure, sequence.shape[1])
+    pages = []
+    for step in range(len(sequence)):
+        for show in panels:
+            show(step)
+        top.set_title(f"{class_names[label]}, step {step}", fontsize=10)
+        pages.append(_page(figure))
+        figure.set_layout_engine("none")  # nothing may move from here on
+    write_atomically(path, _gif(pages, fps))
+
+
+def _sample(axes: Axes, sequence: Sequence4) -> Show:
+    if is_flat(sequence):
+        return _growing(draw_inputs(axes, sequence))
+    frame, largest = whole(sequence)
+    if not bool((sequence == sequence[0]).all()):
+        largest = strong(sequence, 0.95)
+    image = axes.imshow(picture(frame, largest))
+    axes.set(xticks=[], yticks=[])
+    return lambda step: image.set_data(picture(sequence[step], largest))
+
+
+def _raster(axes: Axes, spikes: Float[Tensor, "steps classes"]) -> Show:
+    marks = _growing([draw_raster(axes, spikes)])
+    now = axes.axvline(0, color="0.6", linewidth=0.8, zorder=0.5)
+
+    def show(step: int) -> None:
+        marks(step)
+        now.set_xdata([step, step])
+
+    return show
+
+
+def _bars(axes: Axes, spikes: Float[Tensor, "steps classes"]) -> Show:
+    counts = spikes.cumsum(0).numpy()
+    bars = axes.barh(range(counts.shape[1]), counts[-1], height=0.7)
+    axes.set(xlim=(0, max(1, 1.05 * counts.max())), xlabel="spikes so far")
+
+    def show(step: int) -> None:
+        for bar, count in zip(bars, counts[step], strict=True):
+            bar.set_width(count)
+            bar.set_color(WINNER if count == counts[step].max() else OTHERS)
+
+    return show
+
+
+def _growing(marks: list[PathCollection]) -> Show:
+    """Return what shows of these marks those up to a step."""
+    everything = [np.asarray(each.get_offsets()) for each in marks]
+
+    def show(step: int) -> None:
+        for each, offsets in zip(marks, everything, strict=True):
+            each.set_offsets(offsets[offsets[:, 0] <= step])
+
+    return show
+
+
+def _shown_classes(spikes: Float[Tensor, "steps classes"], label: int) -> Int[Tensor, " shown"]:
+    counts = spikes.sum(0)
+    counts[label] = len(spikes) + 1
+    return counts.argsort(descending=True, stable=True)[:SHOWN_CLASSES].sort().values
+
+
+def _page(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _gif(pages: list[UInt8[np.ndarray, "height width 3"]], fps: float) -> bytes:
+    """Return an animated GIF, of one palette for all pages: it is smaller, and what rests does not flicker."""
+    palette = Image.fromarray(np.concatenate([pages[0], pages[len(pages) // 2], pages[-1]])).quantize(
+        COLOURS, Image.Quantize.FASTOCTREE
+    )
+    first, *others = (Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE) for page in pages)
+    buffer = BytesIO()
+    first.save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=others,
+        loop=0,
+        duration=[round(1000 / fps)] * len(others) + [HOLD_MS],
+    )
+    return buffer.getvalue()

@@ -1,0 +1,189 @@
+"""The baseline spikes as our network does and learns as snnTorch does; counts of costs; a small benchmark whole."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp import LIF, UsageError
+from spiking_lfp.bench import events
+from spiking_lfp.bench.costs import Costs, by_neurobench, counted
+from spiking_lfp.bench.events import Case, Outcome, cases_for, present_presets, read_cases, run_cases
+from spiking_lfp.bench.report import markdown, rows, write_report
+from spiking_lfp.bench.surrogate import SurrogateNetwork
+from spiking_lfp.errors import RunError
+from spiking_lfp.networks import stack
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import small_recordings as make
+
+snntorch = pytest.importorskip("snntorch")
+
+
+def network(layers: str = "4C3-MP2-DP0.3-12R-9", seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return stack((2, 10, 10), 5, layers, threshold=0.4)
+
+
+def inputs(seed: int = 1) -> Tensor:
+    torch.manual_seed(seed)
+    return (torch.rand(7, 3, 2, 10, 10) < 0.3).float()
+
+
+@pytest.mark.parametrize("layers", ["4C3-MP2-12R-9", "AP2-4C3-8", "20"])
+def test_the_baseline_spikes_as_our_network(layers: str) -> None:
+    ours = network(layers).eval()
+    theirs = SurrogateNetwork(ours).eval()
+    with torch.no_grad():
+        expected = ours(inputs())
+        assert torch.equal(theirs(inputs()), expected)
+    assert expected.any()
+
+
+def test_its_gradients_are_those_of_snntorch_written_out() -> None:
+    ours = network("12R-9")
+    x, labels = inputs().flatten(2), torch.tensor([0, 3, 2])
+    hidden, middle, last = (layer for layer in ours if isinstance(layer, LIF))
+    F.cross_entropy(SurrogateNetwork(ours)(x.view(7, 3, 2, 10, 10)).sum(0), labels).backward()
+    found = [parameter.grad.clone() for parameter in ours.parameters()]
+    ours.zero_grad()
+
+    spike = snntorch.surrogate.fast_sigmoid(slope=25)
+    membranes = [torch.zeros(3, 12), torch.zeros(3, 9), torch.zeros(3, 5)]
+    fired = [torch.zeros_like(membrane) for membrane in membranes]
+    counts = torch.zeros(3, 5)
+    for t in range(7):
+        seen = x[t]
+        for index, layer in enumerate((hidden, middle, last)):
+            current = layer.synapse(seen) + (layer.recurrent(fired[0]) if index == 0 else 0)
+            reset = spike(membranes[index] - 0.4).detach() * 0.4
+            membranes[index] = 0.9 * membranes[index] + current - reset
+            fired[index] = seen = spike(membranes[index] - 0.4)
+        counts = counts + seen
+    F.cross_entropy(counts, labels).backward()
+    for mine, parameter in zip(found, ours.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_it_learns_the_parameters_of_our_network() -> None:
+    ours = network()
+    baseline = SurrogateNetwork(ours)
+    F.cross_entropy(baseline(inputs()).sum(0), torch.tensor([0, 3, 2])).backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+    assert ours[4].recurrent.weight.grad.any()
+
+
+def test_what_has_no_counterpart_is_named() -> None:
+    with pytest.raises(UsageError, match="no counterpart of Sigmoid"):
+        SurrogateNetwork(nn.Sequential(nn.Sigmoid()))(inputs())
+
+
+def test_costs_are_counted_synapse_by_synapse() -> None:
+    net, x = network("3C3s2p1-6R").eval(), inputs()
+    costs, seen = Costs(), {}
+    for layer in net:
+        if isinstance(layer, LIF):
+            layer.register_forward_hook(lambda layer, x, out: seen.__setitem__(layer, (x[0], out)))
+    with torch.no_grad(), counted(net, costs):
+        net(x)
+    conv, hidden, last = seen
+    spikes = sum(float(out.sum()) for _, out in seen.values())
+    operations = 0
+    for t, b, _, row, column in seen[conv][0].nonzero().tolist():
+        del t, b
+        reached = sum(
+            0 <= 2 * i - 1 + dy - 0 == row and 2 * j - 1 + dx == column
+            for i in range(5) for j in range(5) for dy in range(3) for dx in range(3)
+        )  # fmt: skip
+        operations += 3 * reached
+    operations += int(seen[hidden][0].sum()) * 6 + int(seen[hidden][1][:-1].sum()) * 6 + int(seen[last][0].sum()) * 5
+    assert (costs.spikes, costs.synops) == (spikes, operations)
+    assert costs.updates == sum(out.numel() for _, out in seen.values())
+    assert not any(isinstance(layer, LIF) and len(layer._forward_hooks) > 1 for layer in net)
+
+
+def test_neurobench_counts_the_same() -> None:
+    pytest.importorskip("neurobench")
+    net, x = network("4C3-MP2-DP0.3-12").eval(), inputs()
+    costs = Costs()
+    with torch.no_grad(), counted(net, costs):
+        net(x)
+    found = by_neurobench(net, x)
+    assert found is not None
+    assert found["effective accumulates"] == pytest.approx(costs.synops / 3, rel=1e-6)
+    assert found["activation sparsity"] == pytest.approx(1 - costs.spikes / costs.updates, rel=1e-6)
+    assert by_neurobench(network("12R"), x) is None
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    make.write_nmnist(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_presets_of_data_that_are_there(data: Path, tmp_path: Path) -> None:
+    assert present_presets(data) == ["nmnist-conv", "nmnist-mlp"]
+    assert present_presets(tmp_path / "none") == []
+
+
+def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = cases_for(["nmnist-mlp"], ["lfp", "surrogate"], seeds=2, epochs=1)
+    assert [(case.method, case.seed) for case in cases] == [("lfp", 1), ("lfp", 2), ("surrogate", 1), ("surrogate", 2)]
+    told: list[Case] = []
+    out = tmp_path / "bench"
+    results = run_cases(cases[:1] + cases[2:3], out, data, lambda case, _: told.append(case))
+    assert told == [cases[0], cases[2]]
+    for case, outcome in results:
+        assert 0 <= outcome.accuracy <= 1
+        assert (outcome.train_samples, outcome.test_samples) == (20, 20)
+        assert outcome.synops > 0
+        assert (out / f"nmnist-mlp-{case.method}-1" / "metrics.jsonl").is_file()
+
+    def never(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(events, "run_case", never)
+    assert run_cases(cases[:1] + cases[2:3], out, data, never) == results
+    paths = write_report(results, out)
+    assert [path.name for path in paths] == ["events.md", "events.csv", "events.png"]
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def outcome(accuracy: float, neurobench: dict[str, float] | None) -> Outcome:
+    return Outcome(accuracy, 100.0, 2000.0, 0.9, 12.0, 300.0, 60, 40, neurobench)
+
+
+def test_tables_have_means_and_deviations(tmp_path: Path) -> None:
+    counts = {"activation sparsity": 0.8, "effective accumulates": 1900.0, "effective multiply-accumulates": 0.0}
+    results = [(Case("a", "lfp", seed, 3, ""), outcome(0.9 + seed / 100, counts)) for seed in (1, 2, 3)]
+    results += [(Case("a", "surrogate", 1, 3, "lr=0.001"), outcome(0.5, None))]
+    first, second = rows(results)
+    assert (first.accuracy, first.deviation, first.seeds) == (pytest.approx(92), pytest.approx(1), 3)
+    assert (second.accuracy, second.deviation, second.neurobench_acs) == (50, 0, None)
+    text = markdown([first, second])
+    assert "| a | 60 + 40 | lfp, 3 epochs | 92.00 % ± 1.00, 3 seeds | 100 | 2,000 | 1,900 | 12 s | 300 MB |" in text
+    assert "| surrogate, 3 epochs, lr=0.001 | 50.00 % ± 0.00, 1 seed | 100 | 2,000 | - |" in text
+    write_report(results, tmp_path)
+    with (tmp_path / "events.csv").open() as file:
+        [one, two] = csv.DictReader(file)
+    assert (one["method"], float(one["accuracy"]), two["settings"]) == ("lfp", pytest.approx(92), "lr=0.001")
+    assert np.isclose(float(one["deviation"]), 1)
+
+
+def test_what_cannot_be_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown method 'bptt'"):
+        cases_for(["nmnist-mlp"], ["bptt"], 1)
+    with pytest.raises(UsageError, match="unknown preset 'nmnist'"):
+        cases_for(["nmnist"], ["lfp"], 1)
+    with pytest.raises(UsageError, match="seeds must be at least 1"):
+        cases_for(["nmnist-mlp"], ["lfp"], 0)
+    (tmp_path / "cases.jsonl").write_text("{broken\n")
+    with pytest.raises(RunError, match=r"cannot read .*cases.jsonl"):
+        read_cases(tmp_path)

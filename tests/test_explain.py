@@ -1,0 +1,85 @@
+"""Feedback of inputs against the formula of one layer, and what must not change meanwhile."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spiking_lfp import LIF, Flatten, MaxPool2d, UsageError, constant, propagate
+from spiking_lfp.explain import input_feedback
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        LIF(nn.Conv2d(2, 3, 3)), MaxPool2d(2), Flatten(), LIF(nn.Linear(27, 8)), LIF(nn.Linear(8, 4))
+    ).double()  # fmt: skip
+
+
+def events(seed: int = 0, rate: float = 0.4) -> Tensor:
+    torch.manual_seed(seed + 100)
+    return (torch.rand(6, 3, 2, 8, 8) < rate).double()
+
+
+@given(seed=st.integers(0, 1000))
+def test_one_layer_is_its_formula(seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = LIF(nn.Linear(5, 3), threshold=0.4).double()
+    x = (torch.rand(4, 2, 5) < 0.6).double()
+    classes = torch.randint(0, 3, (2,))
+    found = input_feedback(layer, x, classes)
+    weight, bias = layer.synapse.weight.detach(), layer.synapse.bias.detach()
+    for sample, answer in enumerate(classes.tolist()):
+        before, membranes = torch.tensor(0.0).double(), []
+        for t in range(4):
+            total = 0.9 * before + weight[answer] @ x[t, sample] + bias[answer]
+            membranes.append((before, total))
+            before = total - 0.4 * float(before > 0.4)
+        carried = torch.tensor(0.0).double()
+        expected = torch.zeros(4, 5).double()
+        for t in reversed(range(4)):
+            before, total = membranes[t]
+            past = before if t else torch.tensor(0.0).double()
+            q = (1 / 4 + carried) / (past.abs() + (total - past).abs() + 1e-6)
+            carried = 0.9 * past * q
+            expected[t] = x[t, sample] * weight[answer] * q
+        torch.testing.assert_close(found[:, sample], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_it_is_what_propagate_hands_to_the_inputs() -> None:
+    net, x, classes = network(), events(), torch.tensor([2, 0, 3])
+    found = input_feedback(net, x, classes)
+    shown = x.clone().requires_grad_()
+    spikes = net(shown)
+    reward = torch.zeros_like(spikes)
+    for sample, answer in enumerate(classes):
+        reward[:, sample, answer] = 1 / 6
+    propagate(spikes, reward)
+    assert shown.grad is not None
+    torch.testing.assert_close(found, shown.grad, rtol=1e-12, atol=0)
+    assert found.any()
+
+
+def test_silent_inputs_get_nothing_and_the_network_stays_as_it_is() -> None:
+    net, x = network(), events()
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    found = input_feedback(net, x, torch.tensor([1, 1, 1]))
+    assert not found[x == 0].any()
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert all(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+    assert not x.requires_grad
+
+
+def test_an_image_shown_in_every_step_has_feedback_in_every_step() -> None:
+    net = nn.Sequential(Flatten(), LIF(nn.Linear(6, 3)))
+    images = torch.rand(2, 1, 2, 3)
+    found = input_feedback(net, constant(images, 5), torch.tensor([0, 2]))
+    assert found.shape == (5, 2, 1, 2, 3)
+    assert found.any()
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 4], [0, -1, 1], [0, 1]])
+def test_classes_must_be_the_networks(classes: list[int]) -> None:
+    with pytest.raises(UsageError, match=r"expected a class in 0..3 for each of 3 samples"):
+        input_feedback(network(), events(), torch.tensor(classes))
