@@ -12,6 +12,9 @@ from spiking_lfp.console import DataRoot, RunFolder, err, fail, out
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spiking_lfp.data import Split
     from spiking_lfp.deploy.costs import Costs
     from spiking_lfp.deploy.model import Array, IntegerNetwork
     from spiking_lfp.deploy.quantize import Report
@@ -59,7 +62,7 @@ def export(
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact nir netx c verilog -o out/
     """
     from spiking_lfp import training
-    from spiking_lfp.data import load_dataset
+    from spiking_lfp.data import SequenceSplit
     from spiking_lfp.deploy.model import INTEGER_RESETS
     from spiking_lfp.deploy.quantize import SCALES, quantize
     from spiking_lfp.deploy.simulator import with_golden_run
@@ -74,16 +77,20 @@ def export(
     if bits is not None and not 2 <= bits <= 8:
         raise UsageError(f"bits must be 2..8, found {bits}")
     network, config = training.load_run(run, "cpu")
-    dataset = load_dataset(config.data, data_root)
-    images, labels = dataset.train_images[:calibration], dataset.train_labels[:calibration]
+    samples = training.samples_for(config, data_root)
+    if isinstance(samples.train, SequenceSplit) and not samples.train.binary:
+        raise ExportError("integer hardware takes spikes, not counts: train with values=binary")
+    inputs, labels = _integer_inputs(samples.train, calibration)
     chosen: Any = {"scale": scale, "reset": reset}
+    steps = None if isinstance(samples.train, SequenceSplit) else config.steps
     integers, made = quantize(
-        network, images, labels, config.steps, dataset.class_names, bits, per_channel=per_channel, **chosen
+        network, inputs, labels, steps, samples.class_names, bits, per_channel=per_channel, **chosen
     )
     for table in _quantisation(made):
         out.print(table)
     integers.notes["name"] = f"{config.preset} on {config.data}"
-    integers = with_golden_run(integers, dataset.test_images[:GOLDEN_SAMPLES].numpy())
+    integers.notes["recipe"] = config.recipe.model_dump_json()
+    integers = with_golden_run(integers, _integer_inputs(samples.test, GOLDEN_SAMPLES)[0].numpy())
     refused = False
     for name in dict.fromkeys(formats):
         try:
@@ -149,7 +156,7 @@ def simulate(
     outcome = simulator.simulate(network, inputs)
     seconds = perf_counter() - started
     if labels is not None:
-        out.print(f"[bold]accuracy {(outcome.answers == labels).mean():.2%}[/bold] on {len(labels)} images of {data}")
+        out.print(f"[bold]accuracy {(outcome.answers == labels).mean():.2%}[/bold] on {len(labels)} samples of {data}")
     count = len(outcome.counts)
     out.print(f"{count} samples in {seconds:.1f} s, {count / seconds:.0f} a second", highlight=False)
     saturated = {name: line.saturated for name, line in outcome.counters.items()}
@@ -225,18 +232,32 @@ def conformance() -> None:
 def _inputs(
     network: "IntegerNetwork", data: str | None, samples: int | None, data_root: Path | None
 ) -> tuple["Array", "Array | None"]:
-    """Return test images of a data set with their labels, or the inputs of the golden run."""
-    from spiking_lfp.data import load_dataset
+    """Return test samples of a data set with their labels, or the inputs of the golden run."""
+    from spiking_lfp.data import EventRecipe, load_samples
 
     if samples is not None and samples < 1:
         raise UsageError(f"samples must be at least 1, found {samples}")
     if data is not None:
-        dataset = load_dataset(data, data_root)
-        return dataset.test_images[:samples].numpy(), dataset.test_labels[:samples].numpy()
+        recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
+        split = load_samples(data, recipe, root=data_root).test
+        shown, labels = _integer_inputs(split, len(split) if samples is None else samples)
+        return shown.numpy(), labels.numpy()
     if network.golden is None:
         raise UsageError("the file holds no golden run: name a data set with --data")
     inputs = network.golden.inputs
     return (inputs[:samples] if network.encoder == "constant" else inputs[:, :samples]), None
+
+
+def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
+    """Return the first samples as an integer network takes them, images or spikes, and their labels."""
+    import torch
+
+    from spiking_lfp.data import ImageSplit
+
+    if isinstance(split, ImageSplit):
+        return split.images[:count], split.labels[:count]
+    x, labels = split.batch(torch.arange(min(count, len(split))))
+    return x.byte(), labels
 
 
 def _backends(names: Sequence[str]) -> list[str]:

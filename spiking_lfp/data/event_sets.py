@@ -10,6 +10,7 @@ import h5py
 
 from spiking_lfp.data._files import quiet_network
 from spiking_lfp.data.catalog import DatasetStatus, data_root
+from spiking_lfp.data.moved_images import SUFFIX
 from spiking_lfp.data.recordings import (
     MILLISECOND,
     Listing,
@@ -207,6 +208,11 @@ def _status(name: str, source: EventSource, folder: Path) -> DatasetStatus:
         note=source.note,
         found=None if complete else found,
     )
+
+
+def is_event_set(name: str) -> bool:
+    """Tell whether a data set of this name has recordings."""
+    return name in EVENT_SOURCES or is_folder(name) or name.endswith(SUFFIX)
 
 
 def is_folder(name: str) -> bool:

@@ -14,7 +14,7 @@ from spiking_lfp import encoders
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, data_root
 from spiking_lfp.data.datasets import ImageDataset, load_dataset
-from spiking_lfp.data.event_sets import EVENT_SOURCES, is_folder, list_event_set, list_folder
+from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, is_folder, list_event_set, list_folder
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
 from spiking_lfp.data.recipes import EventRecipe
 from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, in_windows, window_of
@@ -52,7 +52,7 @@ def load_samples(
         UsageError: there is no data set of that name, or the recipe does not fit it.
         DataError: the files are missing and were not downloaded, or they are damaged.
     """
-    if name not in EVENT_SOURCES and not is_folder(name) and not name.endswith(SUFFIX):
+    if not is_event_set(name):
         if name not in DATASET_NAMES:
             raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
         return image_samples(load_dataset(name, root, download), encoding, recipe.steps)

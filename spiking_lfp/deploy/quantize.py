@@ -84,7 +84,7 @@ def quantize(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
-    steps: int,
+    steps: int | None,
     class_names: Sequence[str],
     bits: int | None = None,
     scale: Scale | None = None,
@@ -95,9 +95,10 @@ def quantize(
 
     Args:
         network: `LIF`, `MaxPool2d` and `Flatten` layers in a row; `Dropout` and `NormalizeFeedback` fall away.
-        images: to calibrate with, uint8 `[N, C, H, W]`.
+        images: to calibrate with, uint8 `[N, C, H, W]`; or, where the network sees recordings, their spikes, 0 or 1,
+            uint8 `[T, N, C, H, W]`.
         labels: `[N]`.
-        steps: T.
+        steps: T for which an image is shown; None for spikes, which bring their own.
         class_names: one for each output.
         bits: of a weight, 2..8; those it was trained in if None, else 8.
         scale: what one unit of a layer's weights is: "max", the largest weight becomes the largest integer;
@@ -123,9 +124,12 @@ def quantize(
     settings = _Settings(bits, scale, per_channel, reset)
     names = {module: name for name, module in real.named_modules()}
     chain = [module for module in _flat(real) if not isinstance(module, Dropout | NormalizeFeedback)]
-    seen = constant(images.float() / 255, steps)
+    if steps is None:
+        seen, steps, levels = images.float(), len(images), 1
+    else:
+        seen, levels = constant(images.float() / LEVELS, steps), LEVELS
     inputs: Array = images.numpy()  # of the integer network: images, then spikes
-    shape = tuple(images.shape[1:])
+    shape = tuple(seen.shape[2:])
     layers: list[Layer] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
@@ -138,7 +142,7 @@ def quantize(
             seen = module(seen)
             # recurrent ones, which are LIF layers too, have no integer form
             if type(module) is LIF:
-                convert = _converter(module, name, shape, 1 if reports else LEVELS, settings)
+                convert = _converter(module, name, shape, 1 if reports else levels, settings)
                 layer, chosen = _chosen(convert, module, inputs, seen, steps, settings)
                 layers.append(layer)
                 inputs, saturated = _simulated(layer, inputs, steps)
@@ -162,8 +166,10 @@ def quantize(
                     f"layer {name}: {type(module).__name__} has no integer form: use LIF, MaxPool2d and Flatten"
                 )
             shape = layers[-1].out_shape
-    report = Report(tuple(reports), tuple(accuracy), len(images))
-    whole = IntegerNetwork(tuple(layers), "constant", LEVELS, steps, tuple(class_names)).check()
+    report = Report(tuple(reports), tuple(accuracy), len(labels))
+    whole = IntegerNetwork(
+        tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names)
+    ).check()
     return replace(whole, notes={"quantisation": report.to_json()}), report
 
 

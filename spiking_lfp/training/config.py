@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from spiking_lfp.data.event_sets import is_event_set
 from spiking_lfp.data.recipes import LARGEST, EventRecipe
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
@@ -87,6 +88,11 @@ class TrainConfig(EventRecipe):
     def recipe(self) -> EventRecipe:
         """The settings by which recordings become sequences."""
         return EventRecipe(**{name: getattr(self, name) for name in EventRecipe.model_fields})
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the data are images, which have values between 0 and 1; recordings have events."""
+        return not is_event_set(self.data)
 
     @model_validator(mode="after")
     def _chunks_need_no_normalization(self) -> "TrainConfig":

@@ -10,7 +10,7 @@ from torch import nn
 
 from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
-from spiking_lfp.in_the_loop import run_in_integers
+from spiking_lfp.in_the_loop import LEVELS, run_in_integers
 from spiking_lfp.networks import build_network
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
@@ -156,7 +156,7 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
     )
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale
-        run_in_integers(network, config.quantize, scale=scale)
+        run_in_integers(network, config.quantize, LEVELS if config.sees_images else 1, scale=scale)
     return network
 
 

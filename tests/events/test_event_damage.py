@@ -234,6 +234,13 @@ def test_what_is_wrong_is_said(name: str, content: bytes, message: str, tmp_path
         read_events(tmp_path / name)
 
 
+def test_an_archive_of_arrays_is_no_recording(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", make.made())
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(DataError, match="NumPy says: the magic string is not correct"):
+        read_events(tmp_path / "a.npy")
+
+
 def test_hdf5_of_other_forms(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     for columns, message in (

@@ -189,6 +189,9 @@ def test_aedat_2_bytes(tmp_path: Path) -> None:
     found = read_events(written("b.aedat", davis, *words))
     assert found.sensor == (2, 180, 240)
     assert make.rows(found.events) == [(239 - 9, 179 - 5, 4, 1), (0, 0, 7, 0)]
+    # an event that is, byte for byte, a line of text
+    found = read_events(written("b.aedat", davis + b"#End Of ASCII Header\r\n", (0x23412020, 0x2020200A)))
+    assert make.rows(found.events) == [(239 - 18, 179 - 141, 0x2020200A, 0)]
 
 
 def test_aedat_3_bytes(tmp_path: Path) -> None:
