@@ -139,12 +139,13 @@ def test_each_epoch_sees_the_next_copy_and_tests_see_none(tmp_path: Path) -> Non
 
 
 def test_long_recordings_are_cut_into_windows(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
     made = make.events(5, 400, lasts=105_000)
     made["t"] += 1_000 - made["t"][0]
     for session in ("one", "two"):
-        make.write_bin(tmp_path / session / "cup.bin", made)
-        make.write_bin(tmp_path / session / "pen.bin", made[:150])
-    listing = list_folder(tmp_path, "two")
+        make.write_bin(folder / session / "cup.bin", made)
+        make.write_bin(folder / session / "pen.bin", made[:150])
+    listing = list_folder(folder, "two")
     assert listing.class_names == ("cup", "pen")
     times = made["t"] - 1_000
     cut = list(in_windows(listing.train, listing.read, 25_000))
@@ -158,11 +159,11 @@ def test_long_recordings_are_cut_into_windows(tmp_path: Path) -> None:
         assert np.array_equal(events["x"], whole["x"][inside])
         assert np.array_equal(events["t"], times[: len(whole)][inside] - sample.start)
     recipe = EventRecipe(steps=5, window_ms=25.0, windows="all", test_session="two")
-    samples = load_samples(f"{tmp_path}/", recipe)
+    samples = load_samples(str(folder), recipe)
     assert len(samples.train) == len(samples.test) == len(cut)
-    first = load_samples(f"{tmp_path}/", recipe.model_copy(update={"windows": "first"}))
+    first = load_samples(str(folder), recipe.model_copy(update={"windows": "first"}))
     assert len(first.train) == 2
-    fuller = load_samples(f"{tmp_path}/", recipe.model_copy(update={"min_events": 90}))
+    fuller = load_samples(str(folder), recipe.model_copy(update={"min_events": 90}))
     counts = [len(window_of(sample, listing.read, 25_000).events) for sample in cut]
     assert len(fuller.train) == sum(count >= 90 for count in counts)
     assert 0 < len(fuller.train) < len(cut)
