@@ -108,7 +108,7 @@ def test_checkpoints_come_back(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state)
     loaded = load_checkpoint(tmp_path)
     assert torch.equal(loaded.pop("a"), state["a"])
-    assert loaded == {"format": 1, "b": state["b"]}
+    assert loaded == {"format": 2, "b": state["b"]}
 
 
 class Evil:
