@@ -130,7 +130,7 @@ def saved(content: object, zipped: bool = True) -> bytes:
 @pytest.mark.parametrize("form", [saved, lambda content: saved(content, zipped=False), pickle.dumps])
 def test_checkpoints_execute_nothing(form: Callable[[object], bytes], tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    content = form({"format": 1, "network": Evil(trap)})
+    content = form({"format": 2, "network": Evil(trap)})
     pickle.loads(form(Evil(trap))) if form is pickle.dumps else torch.load(io.BytesIO(content), weights_only=False)
     trap.rmdir()  # it works, so that it can fail
     (tmp_path / CHECKPOINT).write_bytes(content)
@@ -180,7 +180,7 @@ def test_what_a_kill_left_of_a_write_is_overwritten(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_flipped_bits_never_cause_another_error(zipped: bool, good: bytes, tmp_path: Path) -> None:
-    content = good if zipped else saved({"format": 1, "weight": torch.ones(5)}, zipped=False)
+    content = good if zipped else saved({"format": 2, "weight": torch.ones(5)}, zipped=False)
     rng = random.Random(3)
     refused = 0
     for _ in range(400):
@@ -197,8 +197,8 @@ def test_flipped_bits_never_cause_another_error(zipped: bool, good: bytes, tmp_p
         b"\x80",
         b".",
         bytes(1000),
-        pickle.dumps({"format": 1}, protocol=2),
-        pickle.dumps({"format": 1}),
+        pickle.dumps({"format": 2}, protocol=2),
+        pickle.dumps({"format": 2}),
         saved([1, 2]),
         saved(torch.ones(2)),
         saved({"state_dict": {}}),
