@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from spiking_lfp.data._files import IDX_FILES
+from spiking_lfp.training import preset_names
 from spiking_lfp.training.files import load_checkpoint
 
 Call = Callable[..., Any]
@@ -18,8 +19,8 @@ Call = Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "name a preset, one of mnist-lenet, mnist-mlp, or a run with --resume"),
-        (["mnist-mpl"], "unknown preset 'mnist-mpl': did you mean 'mnist-mlp'? known are mnist-lenet, mnist-mlp"),
+        ([], f"name a preset, one of {', '.join(preset_names())}, or a run with --resume"),
+        (["mnist-mpl"], f"unknown preset 'mnist-mpl': did you mean 'mnist-mlp'? known are {', '.join(preset_names())}"),
         (["mnist-mlp", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'?"),
         (["mnist-mlp", "--set", "stepz=3"], "unknown setting 'stepz': did you mean 'steps'?"),
         (["mnist-mlp", "--set", "steps"], "--set expects KEY=VALUE, found 'steps'"),
