@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spiking_lfp.data import EVENT_SOURCES, EventRecipe, event_set_status, load_samples
+from spiking_lfp.data import cache as cache_module
 from spiking_lfp.data.event_sets import list_event_set, list_folder
 from spiking_lfp.data.recordings import in_windows, window_of
 from spiking_lfp.data.tactile import level_crossings
@@ -38,6 +39,8 @@ HEIDELBERG: dict[str, list[dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    # processes of their own take longer to start than these small sets take to make
+    monkeypatch.setattr(cache_module, "MOST_WORKERS", 1)
     return tmp_path / "cache"
 
 
