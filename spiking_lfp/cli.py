@@ -247,10 +247,10 @@ def _assignments(changes: list[str]) -> dict[str, Any]:
 
 def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
     from spiking_lfp import training
-    from spiking_lfp.training.watch import ProgressBar
+    from spiking_lfp.training.watch import preparation
 
-    with ProgressBar(out) as bar:
-        return training.samples_for(config, data_root, bar.preparing)
+    with preparation(out) as progress:
+        return training.samples_for(config, data_root, progress)
 
 
 def _draw(folder: Path, data_root: Path | None) -> None:

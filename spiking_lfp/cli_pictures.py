@@ -104,11 +104,11 @@ def animate(
 
 def _loaded(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
     from spiking_lfp import training
-    from spiking_lfp.training.watch import ProgressBar
+    from spiking_lfp.training.watch import preparation
 
     network, config = training.load_run(run, "cpu")
-    with ProgressBar(out) as bar:
-        return network, training.samples_for(config, data_root, bar.preparing)
+    with preparation(out) as progress:
+        return network, training.samples_for(config, data_root, progress)
 
 
 def _title(names: tuple[str, ...], label: int, answer: int, answered: bool, between: str = ", ") -> str:

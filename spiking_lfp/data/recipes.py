@@ -9,7 +9,6 @@ from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 
 # what torch can address; memory ends long before
 LARGEST = 10**15
-AUGMENTATION_HELP = "; ".join(f"{name}: {kind.help}" for name, kind in AUGMENTATIONS.items())
 
 
 def _known(text: str) -> str:
@@ -43,7 +42,7 @@ class EventRecipe(BaseModel):
     downsample: int = Field(1, ge=1, description="side of the squares of pixels that become one")
     denoise_us: int = Field(0, ge=0, description="drop events without a neighbour within so many us before, 0 for none")
     augment: tuple[Annotated[str, Field(pattern="^.+$")], ...] = Field(
-        (), description=f"random changes of training recordings, NAME=STRENGTH: {AUGMENTATION_HELP}"
+        (), description=f"random changes of training recordings, NAME=STRENGTH of {', '.join(AUGMENTATIONS)}"
     )
     copies: int = Field(
         1, ge=1, le=10_000, description="of each training recording, one an epoch, the first as it is, others augmented"

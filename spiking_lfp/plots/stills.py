@@ -105,7 +105,8 @@ def explanation(
     columns = -(-count // blocks)
     rows, width = (1, 2) if count == 1 else (2 * blocks, columns)
     height = 2.4 if count == 1 else 1.5 * rows + 0.2 * blocks
-    figure = Figure(figsize=(max(4.8, 1.5 * width), 0.8 + height), layout="constrained")
+    beside = 0.8 if sequences.shape[2] == 2 else 0.5  # for the scale, and the legend if there is one
+    figure = Figure(figsize=(max(4.8, 1.5 * width), height + beside), layout="constrained")
     places = figure.subplots(rows, width, squeeze=False).reshape(blocks, 2, columns)
     above, beneath = places[:, 0].flatten(), places[:, 1].flatten()
     for index, label in enumerate(labels):

@@ -1,6 +1,8 @@
 """Ways to follow a run: a progress bar for people, TensorBoard for those who have it."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -79,6 +81,22 @@ class ProgressBar:
             f"[bold]{held_out} {metrics[held_out]['accuracy']:.2%}[/bold]  {metrics['seconds']:.0f} s",
             highlight=False,
         )
+
+
+@contextmanager
+def preparation(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Give what shows how many recordings are ready, and nothing if none have to be prepared."""
+    bar = ProgressBar(console)
+
+    def told(done: int, total: int) -> None:
+        bar.progress.start()
+        bar.preparing(done, total)
+
+    try:
+        yield told
+    finally:
+        if bar.progress.live.is_started:
+            bar.progress.stop()
 
 
 class TensorBoard:

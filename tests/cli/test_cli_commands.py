@@ -138,7 +138,7 @@ def test_evaluate_repeats_the_accuracy(call: Call, finished_run: Path) -> None:
     answer = call("evaluate", finished_run)
     last = read_metrics(finished_run)[-1]["test"]
     assert (answer.code, answer.err) == (0, "")
-    assert f"test accuracy {last['accuracy']:.2%} on 30 images of mnist\n" in answer.out
+    assert f"test accuracy {last['accuracy']:.2%} on 30 samples of mnist\n" in answer.out
     table = [line.split("│")[1:3] for line in answer.out.splitlines() if line.startswith("│")]
     assert {name.strip(): rate.strip() for name, rate in table} == {
         name: f"{rate:.2%}" for name, rate in last["spike_rates"].items()
@@ -148,7 +148,7 @@ def test_evaluate_repeats_the_accuracy(call: Call, finished_run: Path) -> None:
 def test_evaluate_takes_other_data(call: Call, finished_run: Path) -> None:
     answer = call("evaluate", finished_run, "--data", "fashion-mnist")
     assert answer.code == 0
-    assert "30 images of fashion-mnist" in answer.out
+    assert "30 samples of fashion-mnist" in answer.out
 
 
 def test_info_shows_settings_network_and_progress(call: Call, finished_run: Path) -> None:

@@ -58,13 +58,13 @@ def test_bits_of_the_training_are_those_of_the_export(call: Call, settings: list
     assert {layer.bits for layer in network.spiking} == {6}
     accuracy = float(call("evaluate", "run").out.split("test accuracy ")[1].split("%")[0])
     answer = call("simulate", "out/net.h5", "--data", "mnist")
-    assert f"accuracy {accuracy:.2f}% on 30 images of mnist" in answer.out
+    assert f"accuracy {accuracy:.2f}% on 30 samples of mnist" in answer.out
 
 
 def test_simulate_counts_what_the_simulator_counts(call: Call, exported: Path) -> None:
     answer = call("simulate", exported, "--data", "mnist", "--samples", "7")
     assert (answer.code, answer.err) == (0, "")
-    assert "on 7 images of mnist" in answer.out
+    assert "on 7 samples of mnist" in answer.out
     assert "energies are estimates" in answer.out
     network = load_network(exported)
     assert network.golden is not None
