@@ -13,7 +13,11 @@ from spiking_lfp.explain import input_feedback
 def network(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(
-        LIF(nn.Conv2d(2, 3, 3)), MaxPool2d(2), Flatten(), LIF(nn.Linear(27, 8)), LIF(nn.Linear(8, 4))
+        LIF(nn.Conv2d(2, 3, 3), threshold=0.3),
+        MaxPool2d(2),
+        Flatten(),
+        LIF(nn.Linear(27, 8), threshold=0.3),
+        LIF(nn.Linear(8, 4), threshold=0.3),
     ).double()  # fmt: skip
 
 
@@ -79,6 +83,7 @@ def test_an_image_shown_in_every_step_has_feedback_in_every_step() -> None:
     assert found.any()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("classes", [[0, 1, 4], [0, -1, 1], [0, 1]])
 def test_classes_must_be_the_networks(classes: list[int]) -> None:
     with pytest.raises(UsageError, match=r"expected a class in 0..3 for each of 3 samples"):
