@@ -130,10 +130,11 @@ def _train(
     assert folder is not None
     if not distributed.is_writer():
         return
-    _draw(folder, data_root)
+    source = _draw(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"
     out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
+    out.print(f"data: {source}", highlight=False, markup=False)
     out.print(
         f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
         highlight=False,
@@ -253,8 +254,8 @@ def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
         return training.samples_for(config, data_root, progress)
 
 
-def _draw(folder: Path, data_root: Path | None) -> None:
-    """Draw the learning curve, and what the network's layers do on the first test image."""
+def _draw(folder: Path, data_root: Path | None) -> str:
+    """Draw the learning curve, and what the network's layers do on the first test sample; return what the data are."""
     import torch
 
     from spiking_lfp import plots, training
@@ -273,6 +274,7 @@ def _draw(folder: Path, data_root: Path | None) -> None:
     names = samples.class_names
     label = f"{names[int(labels[0])]}, taken for {names[answer]}"
     plots.spike_raster(x[:, 0], spikes, label, folder / "spike_raster.png")
+    return samples.source
 
 
 def _there(status: "DatasetStatus") -> str:
