@@ -61,12 +61,12 @@ def test_the_bar_reads_the_meter_now_and_then() -> None:
 
     class Counted(Meter):
         def summary(self) -> dict[str, object]:
-            read.append(self.images)
+            read.append(self.samples)
             return super().summary()
 
     with ProgressBar(Console(quiet=True)) as bar:
         for batch in range(1, 1001):
-            bar.batch(1, batch, 1000, Counted(images=batch))
+            bar.batch(1, batch, 1000, Counted(samples=batch))
     assert read[-1] == 1000
     assert len(read) < 100
 

@@ -146,7 +146,7 @@ def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path
     done = torchrun(tmp_path / "said", SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
     assert done.code == 1
     of_all, of_one = done.errors(0), done.errors(1)
-    assert sorted(of_all) == ["", "error: the images hold NaN or infinity: clean the data first\n"]
+    assert sorted(of_all) == ["", "error: layer 1: its membrane holds NaN or infinity; check inputs and weights\n"]
     full = f"error: cannot write {tmp_path / 'failed' / CHECKPOINT}: No space left on device; free some space or "
     assert of_one[0].startswith(full)
     assert (of_one[0].count("\n"), of_one[1]) == (1, "")

@@ -152,6 +152,6 @@ def test_evaluation_does_not_depend_on_the_batches() -> None:
     network = network_for(small_config(), small_samples())
     whole = evaluate(network, small_samples().test)
     parts = evaluate(network, small_samples().test, batch_size=2)
-    assert (whole.images, whole.correct) == (parts.images, parts.correct) == (7, parts.correct)
+    assert (whole.samples, whole.correct) == (parts.samples, parts.correct) == (7, parts.correct)
     assert parts.reward == pytest.approx(whole.reward)
     assert parts.rates == pytest.approx(whole.rates)
