@@ -45,6 +45,22 @@ def test_what_was_trained_in_integers_is_exported_to_the_bit(bits: int, per_chan
     assert all(layer.bits == bits for layer in integers.spiking)
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+def test_a_network_that_sees_recordings_takes_spikes(bits: int) -> None:
+    network = lenet()
+    spikes = (torch.rand(7, 12, 1, 12, 12) < 0.4).to(torch.uint8)
+    run_in_integers(network, bits, levels=1)
+    integers, report = quantize(network, spikes, torch.arange(12) % 4, None, CLASSES)
+    assert (integers.encoder, integers.levels, integers.steps, report.samples) == ("spikes", 1, 7, 12)
+    found = simulate(integers, spikes.numpy(), record=True).spikes
+    seen = spikes.float()
+    for name, module in network.named_children():
+        seen = module(seen)
+        if isinstance(module, lfp.LIF):
+            assert seen.any()
+            assert np.array_equal(found[name], seen.detach().byte().numpy())
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_eight_bits_are_close_to_real_weights(scale: Scale) -> None:
     network, (images, labels) = lenet(), digits()
@@ -123,6 +139,7 @@ def test_layers_that_only_matter_in_training_fall_away() -> None:
         ([lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)], "layer 1: currents or threshold reach"),
         ([lfp.LIF(nn.Conv2d(1, 1, 2, dilation=10)), lfp.Flatten(), lfp.LIF(nn.Linear(4, 4))], "layer 0: convolutions"),
         ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
+        ([lfp.Flatten(), lfp.RecurrentLIF(nn.Linear(144, 4))], "layer 1: RecurrentLIF has no integer form"),
     ],
 )
 def test_what_has_no_integer_form_is_refused(modules: list[nn.Module], message: str) -> None:
