@@ -1,6 +1,7 @@
 """From a finished run to integers, files, simulators and the page, by commands."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.backends import MODULES
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.simulator import simulate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from small_recordings import write_nmnist
 
 Call = Callable[..., Any]
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
@@ -150,3 +154,25 @@ def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
     answer = call("report", exported, "--data", "mnist", "-o", "blocked/page.html")
     assert answer.code == 1
     assert "blocked" in answer.error
+
+
+def test_a_network_of_recordings_is_exported_and_simulated_on_recordings(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    write_nmnist(tmp_path / "events")
+    changes = ("hidden=20", "augment=", "copies=1", "threshold=0.01")
+    settings = ["nmnist-mlp", "--epochs", 1, "--steps", 4, *(f"--set={change}" for change in changes)]
+    root = ("--data-root", tmp_path / "events")
+    trained = call("train", *settings, *root, "--out", tmp_path / "run")
+    assert trained.code == 0
+    assert "data: 20 training and 20 test recordings of n-mnist\n" in trained.out
+    assert call("export", tmp_path / "run", *root, "--out", tmp_path / "out").code == 0
+    found = call("simulate", tmp_path / "out" / "net.h5", "--data", "n-mnist", *root)
+    assert found.code == 0
+    assert "on 20 samples of n-mnist" in found.out
+    counted = call("train", *settings, "--set", "values=count", *root, "--out", tmp_path / "counted")
+    assert counted.code == 0
+    refused = call("export", tmp_path / "counted", *root, "--out", tmp_path / "none")
+    assert (refused.code, refused.error) == (1, "integer hardware takes spikes, not counts: train with values=binary")
+    assert not (tmp_path / "none").exists()
