@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spiking_lfp.checks import raise_deferred
     from spiking_lfp.chunks import run_in_chunks
+    from spiking_lfp.composites import Composite, composite, fold_batch_norm
     from spiking_lfp.data import EventRecipe, load_dataset, load_samples
     from spiking_lfp.encoders import constant, delta, latency, population, rate
     from spiking_lfp.errors import DataError, ExportError, NonFiniteError, RunError, SpikingLFPError, UsageError
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
     from spiking_lfp.networks import lenet, mlp, stack
     from spiking_lfp.optim import AdaptiveClip
     from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward
-    from spiking_lfp.rules import Epsilon, Rule
+    from spiking_lfp.rules import AlphaBeta, Contributions, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 _HOME = {
     "checks": ["raise_deferred"],
     "chunks": ["run_in_chunks"],
+    "composites": ["Composite", "composite", "fold_batch_norm"],
     "data": ["EventRecipe", "load_dataset", "load_samples"],
     "encoders": ["constant", "delta", "latency", "population", "rate"],
     "errors": ["DataError", "ExportError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
@@ -62,7 +64,7 @@ _HOME = {
     "networks": ["lenet", "mlp", "stack"],
     "optim": ["AdaptiveClip"],
     "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward"],
-    "rules": ["Epsilon", "Rule"],
+    "rules": ["AlphaBeta", "Contributions", "Epsilon", "Flat", "Gamma", "Rule", "Zero", "ZPlusZMinus"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -71,13 +73,18 @@ __all__ = [
     "LIF",
     "AdaptiveClip",
     "Affine",
+    "AlphaBeta",
     "AvgPool2d",
+    "Composite",
+    "Contributions",
     "DataError",
     "Dropout",
     "Epsilon",
     "EventRecipe",
     "ExportError",
+    "Flat",
     "Flatten",
+    "Gamma",
     "MaxPool2d",
     "NonFiniteError",
     "NormalizeFeedback",
@@ -86,11 +93,15 @@ __all__ = [
     "RunError",
     "SpikingLFPError",
     "UsageError",
+    "ZPlusZMinus",
+    "Zero",
     "add",
+    "composite",
     "constant",
     "correctness_reward",
     "delta",
     "event_frames",
+    "fold_batch_norm",
     "input_feedback",
     "latency",
     "lenet",

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp import cli_bench, cli_deploy, cli_pictures
+from spiking_lfp import cli_bench, cli_deploy, cli_experiment, cli_pictures
 from spiking_lfp.console import DataRoot, Device, RunFolder, err, fail, out
 from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
@@ -231,6 +231,7 @@ def presets(
 
 
 cli_bench.add_commands(app)
+cli_experiment.add_commands(app)
 cli_pictures.add_commands(app)
 cli_deploy.add_commands(app)
 

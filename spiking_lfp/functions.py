@@ -4,6 +4,7 @@ Autograd is only the tape that walks the graph: tensors receive feedback, parame
 optimisers descend and LFP ascends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from spiking_lfp import kernels
 from spiking_lfp.checks import require
+from spiking_lfp.distribution import Q, by_sign, distribute, parts, signed
 from spiking_lfp.encoders import is_constant
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.fixed_point import FixedPoint, IntegerLayer, trace_of
@@ -41,53 +42,13 @@ class Spec:
     recorded: Tensor | None = None
 
 
-def _distribute(
-    ctx: Any,
-    spec: Spec,
-    q: Tensor,
-    x: Tensor | Events,
-    weight: Tensor,
-    bias: Tensor | None,
-    acting: Tensor | None = None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of `weight` and `bias`.
-
-    LFP eq. 2-4: `r_x = x * (W^T q)`, `d_W = |W| * sum q x^T`, `d_b = |b| * sum q`. `time` is that of `x`. The weights
-    that acted may be other ones than those that learn: rounded ones.
-    """
-    need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
-    grad_input, outer = spec.synapse.adjoints(q, x, weight if acting is None else acting, need_input, need_weight)
-    # the one place where an update turns into a descent direction
-    finite = []
-    if outer is not None:
-        finite.append(kernels.descent_(outer, weight))
-    grad_bias = None
-    if need_bias and bias is not None:
-        grad_bias = q.sum([dim for dim in range(q.dim()) if dim != 2])
-        finite.append(kernels.descent_(grad_bias, bias))
-    if outer is None and grad_input is not None:
-        finite.append(grad_input.sum().isfinite())
-    for holds in finite:
-        _require_finite(holds, spec)
-    return grad_input, outer, grad_bias
-
-
-def _recurrent_descent(spec: Spec, trace: Trace, q: Tensor, recurrent: Tensor) -> Tensor:
+def _recurrent_descent(spec: Spec, trace: Trace, q: Q, recurrent: Tensor) -> Tensor:
     """Return minus the update of `V` for `q` `[T, B, n]`: its inputs are the spikes of the step before."""
     own = Dense(len(recurrent))
-    _, outer = own.adjoints(q, own.inputs(trace.spikes_before(), None), recurrent, False, True)
+    before = own.inputs(trace.spikes_before(), None)
+    _, outer, _ = distribute(spec.rule, own, q, before, (recurrent, None), (False, True, False), spec.name)
     assert outer is not None
-    _require_finite(kernels.descent_(outer, recurrent), spec)
     return outer
-
-
-def _require_finite(holds: Tensor, spec: Spec) -> None:
-    require(
-        holds,
-        NonFiniteError,
-        f"layer {spec.name}: its feedback holds NaN or infinity; lower the learning rate, clip the updates "
-        "(AdaptiveClip) or normalise the feedback (NormalizeFeedback)",
-    )
 
 
 def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
@@ -166,14 +127,17 @@ class LIFFunction(torch.autograd.Function):
         # a constant input meets the same weights in every step: sum q over time before the product
         summed = ctx.constant and not ctx.needs_input_grad[0]
         at_once = summed and unit is None and recurrent is None
-        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once)
+        x = first if ctx.events is None else Events(first, counts, ctx.events)
+        shown = first[:1] if ctx.constant else x
+        found = _parts(ctx.spec, shown, weight if acting is None else acting, bias, unit)
+        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once, found)
         if unit is not None:
             q = _in_real_units(q, trace, unit)
         grad_recurrent = _recurrent_descent(ctx.spec, trace, q, recurrent) if ctx.needs_input_grad[4] else None
-        q = q.sum(0, keepdim=True) if summed and not at_once else q
-        x = first[: len(q)] if ctx.events is None else Events(first, counts, ctx.events)
+        q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
+        x, needs = shown if summed else x, ctx.needs_input_grad[:3]
         return (
-            *_distribute(ctx, ctx.spec, q, x, weight, bias, acting),
+            *distribute(ctx.spec.rule, ctx.spec.synapse, q, x, (weight, bias), needs, ctx.spec.name, acting),
             carried if ctx.needs_input_grad[3] else None,
             grad_recurrent,
             None,
@@ -204,7 +168,18 @@ def _acting(spec: Spec, fixed: IntegerLayer | None) -> tuple[Tensor | None, Tens
     return fixed.weight * columns, spec.fixed.levels / fixed.scale * 2**fixed.neuron.frac_bits
 
 
-def _in_real_units(q: Tensor, trace: Trace, unit: Tensor) -> Tensor:
+def _parts(
+    spec: Spec, x: Tensor | Events, weight: Tensor, bias: Tensor | None, unit: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Return the parts of `W x + b` that a rule asks for, in the unit of the membrane."""
+    found = parts(spec.rule, spec.synapse, x, weight, bias)
+    if found is None or unit is None:
+        return found
+    positive, negative = (part * _per_neuron(unit, part) for part in found)
+    return positive, negative
+
+
+def _in_real_units(q: Q, trace: Trace, unit: Tensor) -> Q:
     """Turn `q` `[T, B, *n]` of integer membranes into that of real ones, which are `unit` `[O]` times smaller.
 
     Integer membranes are often exactly 0: then nothing contributed, and there is nothing to distribute.
@@ -214,7 +189,12 @@ def _in_real_units(q: Tensor, trace: Trace, unit: Tensor) -> Tensor:
     quiet[1:] &= membrane[:-1] == 0
     if trace.initial is not None:
         quiet[0] &= trace.initial == 0
-    return q.mul_(unit.view(-1, *[1] * (q.dim() - 3))).masked_fill_(quiet, 0)
+    return tuple(each.mul_(_per_neuron(unit, each)).masked_fill_(quiet, 0) for each in q)
+
+
+def _per_neuron(unit: Tensor, like: Tensor) -> Tensor:
+    """Shape a value of each output `[O]` like those of neurons `[time, B, O, ...]`."""
+    return unit.view(-1, *[1] * (like.dim() - 3))
 
 
 def _packed(x: Tensor) -> Events | None:
@@ -237,8 +217,11 @@ class AffineFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        q = _signed(ctx.spec.rule, z, feedback)
-        return *_distribute(ctx, ctx.spec, q, x, weight, bias), None
+        spec: Spec = ctx.spec
+        found = Contributions(z, None, _parts(spec, x, weight, bias, None))
+        q = signed(spec.rule, found, feedback)
+        needs = ctx.needs_input_grad[:3]
+        return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
 
 
 class MaxPool2dFunction(torch.autograd.Function):
@@ -262,24 +245,21 @@ class MaxPool2dFunction(torch.autograd.Function):
         return cpu.max_pool_feedback(feedback, winner, *ctx.window), None, None
 
 
-class AvgPool2dFunction(torch.autograd.Function):
-    """Mean over windows; the rule divides feedback as it does for any fixed weights."""
+class ActivationFunction(torch.autograd.Function):
+    """An activation, which hands its feedback on unchanged: that of a neuron's output is that of the neuron."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: int, stride: int, padding: int, rule: Rule) -> Tensor:
-        z = F.avg_pool2d(x, kernel, stride, padding)
-        ctx.window = [kernel, kernel], [stride, stride], [padding, padding]
-        ctx.rule = rule
-        ctx.save_for_backward(x, z)
-        return z.clone()
+    def forward(ctx: Any, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        out = run(x)
+        if out is x or (out.shape == x.shape and out.data_ptr() == x.data_ptr()):
+            ctx.mark_dirty(x)  # it works in place
+            return x
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None, None, None]:
-        x, z = ctx.saved_tensors
-        q = _signed(ctx.rule, z, feedback)
-        spread: Tensor = torch.ops.aten.avg_pool2d_backward(q, x, *ctx.window, False, True, None)
-        return spread * x, None, None, None, None
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None]:
+        return feedback, None
 
 
 class DropoutFunction(torch.autograd.Function):
@@ -310,8 +290,13 @@ class AddFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, Tensor, None]:
         a, b = ctx.saved_tensors
-        q = _signed(ctx.rule, a + b, feedback)
-        return a * q, b * q, None
+        total, shares = a + b, None
+        if ctx.rule.alike:
+            a, b = torch.ones_like(a), torch.ones_like(b)
+        if ctx.rule.needs_parts:
+            shares = a.clamp(min=0) + b.clamp(min=0), -a.clamp(max=0) - b.clamp(max=0)
+        q = signed(ctx.rule, Contributions(total, None, shares), feedback)
+        return a * by_sign(q, a), b * by_sign(q, b), None
 
 
 class NormalizeFeedbackFunction(torch.autograd.Function):
@@ -331,8 +316,3 @@ class NormalizeFeedbackFunction(torch.autograd.Function):
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(largest, dist.ReduceOp.MAX)
         return torch.where(largest > 0, feedback / largest, feedback)
-
-
-def _signed(rule: Rule, z: Tensor, feedback: Tensor) -> Tensor:
-    """Return `q` of ordinary neurons with pre-activation `z`: `sign(z) * r / N`."""
-    return z.sign() * feedback * rule.gain(Contributions(z))

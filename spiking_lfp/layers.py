@@ -21,7 +21,6 @@ from spiking_lfp.fixed_point import FixedPoint
 from spiking_lfp.functions import (
     AddFunction,
     AffineFunction,
-    AvgPool2dFunction,
     DropoutFunction,
     LIFFunction,
     MaxPool2dFunction,
@@ -30,7 +29,7 @@ from spiking_lfp.functions import (
 )
 from spiking_lfp.lif import RESETS, Neuron, Reset
 from spiking_lfp.rules import Epsilon, Rule
-from spiking_lfp.synapses import sequence, synapse_of
+from spiking_lfp.synapses import LinearMap, sequence, synapse_of
 
 Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
@@ -251,6 +250,8 @@ class RecurrentLIF(LIF):
     def _recurrent_weight(self) -> Tensor:
         if self.fixed is not None:
             raise UsageError(f"layer {self.name}: recurrent layers do not run in integers")
+        if self.rule.alike:
+            raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
         return self.recurrent.weight
 
 
@@ -322,8 +323,14 @@ class AvgPool2d(nn.Module):
 
     def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
         """Return the mean of each window."""
-        out: Tensor = AvgPool2dFunction.apply(_images(x, self), self.kernel_size, self.stride, self.padding, self.rule)
-        return sequence(out, x)
+
+        def pool(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            merged = F.avg_pool2d(images.flatten(0, 1), self.kernel_size, self.stride, self.padding)
+            return sequence(merged, images) * weight
+
+        _images(x, self)
+        out: Tensor = AffineFunction.apply(x, x.new_ones(()), None, Spec(LinearMap(pool), self.rule, None, str(self)))
+        return out
 
     def extra_repr(self) -> str:
         """Show the window."""

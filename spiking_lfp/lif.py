@@ -128,7 +128,8 @@ def feedback(
     final_feedback: Float[Tensor, "batch *n"] | None,
     rule: Rule,
     summed: bool,
-) -> tuple[Float[Tensor, "time batch *n"], Float[Tensor, "batch *n"]]:
+    parts: tuple[Float[Tensor, "_ batch *n"], Float[Tensor, "_ batch *n"]] | None = None,
+) -> tuple[tuple[Float[Tensor, "time batch *n"], ...], Float[Tensor, "batch *n"]]:
     """Carry feedback back through time (LFP eq. 2, 3 applied to eq. A.15).
 
         rho[t] = r_S[t] + m[t+1]        q[t] = rho[t] * gain[t]        m[t] = beta * U[t-1] * q[t]
@@ -144,16 +145,19 @@ def feedback(
         final_feedback: `m[T]`, feedback on the final membrane, or None for zero.
         rule: gives the gain.
         summed: return `q` summed over time, `[1, B, *n]`.
+        parts: for rules that need them, the sizes of the positive and of the negative parts of `W x[t] + b`, for every
+            step or one for all; the other contributions are known from the trace.
 
     Returns:
-        `q` for the synapse, and `m[0]`, the feedback on the initial membrane.
+        `q` for the synapse, alone or one for positive and one for negative contributions; and `m[0]`, the feedback on
+        the initial membrane.
     """
     neuron, steps = trace.neuron, trace.steps
     membrane = trace.membrane
     if membrane is None:
         membrane = _membrane(trace.record, steps, neuron, trace.initial)
     initial = torch.zeros_like(membrane[0]) if trace.initial is None else trace.initial
-    q = torch.zeros_like(membrane[:1]) if summed else torch.empty_like(membrane)
+    shares: list[list[Tensor]] = []
     carried = torch.zeros_like(membrane[0]) if final_feedback is None else final_feedback
     for t in reversed(range(steps)):
         before = membrane[t - 1] if t > 0 else initial
@@ -164,13 +168,39 @@ def feedback(
             total = total + fired * neuron.threshold
         elif neuron.reset == "zero":
             total = total + fired * neuron.beta * before
-        q_t = (spike_feedback[t] + carried) * rule.gain(Contributions(total, before))
+        found = Contributions(total, before, _all_parts(parts, t, neuron, before, fired))
+        gain = rule.gain(found)
+        rho = spike_feedback[t] + carried
+        q_t = [rho * each for each in (gain if isinstance(gain, tuple) else (gain,))]
         survived = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
-        carried = neuron.beta * survived * q_t
+        carried = neuron.beta * survived * (q_t[0] if len(q_t) == 1 else torch.where(before >= 0, q_t[0], q_t[1]))
         if neuron.recurrent is not None:
-            carried = carried + fired * (q_t @ neuron.recurrent)
-        if summed:
-            q[0] += q_t
+            carried = carried + fired * _owed(q_t, neuron.recurrent)
+        if summed and shares:
+            shares[0] = [one + other for one, other in zip(shares[0], q_t, strict=True)]
         else:
-            q[t] = q_t
-    return q, carried
+            shares.append(q_t)
+    return tuple(torch.stack(each[::-1]) for each in zip(*shares, strict=True)), carried
+
+
+def _all_parts(
+    parts: tuple[Tensor, Tensor] | None, t: int, neuron: Neuron, before: Tensor, fired: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Return the positive and the negative part of `V[t]`: what came, and what was there."""
+    if parts is None:
+        return None
+    positive, negative = (part[t % len(part)] for part in parts)
+    kept = neuron.beta * before
+    positive, negative = positive + kept.clamp(min=0), negative - kept.clamp(max=0)
+    if neuron.recurrent is not None:
+        spikes = fired.to(before.dtype)
+        positive = positive + spikes @ neuron.recurrent.clamp(min=0).T
+        negative = negative - spikes @ neuron.recurrent.clamp(max=0).T
+    return positive, negative
+
+
+def _owed(q: list[Tensor], recurrent: Tensor) -> Tensor:
+    """Return `V^T q`, where positive and negative weights may have a `q` of their own."""
+    if len(q) == 1:
+        return q[0] @ recurrent
+    return q[0] @ recurrent.clamp(min=0) + q[1] @ recurrent.clamp(max=0)

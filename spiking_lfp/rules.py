@@ -6,11 +6,16 @@ A rule is nothing but the arithmetic of that gain, one over the rule's normalise
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
+
+Gain = Float[Tensor, "..."]
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -20,36 +25,153 @@ class Contributions:
     Attributes:
         total: `z`, the sum of all contributions; for a LIF neuron the membrane before the reset, `V[t]`.
         previous: what the membrane was one step earlier, `U[t-1]`; None for a neuron without memory.
+        parts: `z+` and `|z-|`, the sizes of the sums of positive and of negative contributions, of which the decayed
+            membrane is one; for rules with `needs_parts`.
     """
 
     total: Tensor
     previous: Tensor | None = None
+    parts: tuple[Tensor, Tensor] | None = None
+
+    def size(self) -> Tensor:
+        """Return `|z|`, where a neuron has a memory that of its two parts: what was there and what came."""
+        if self.previous is None:
+            return self.total.abs()
+        return self.previous.abs() + (self.total - self.previous).abs()
+
+    def positive_and_negative(self) -> tuple[Tensor, Tensor]:
+        """Return `z+` and `|z-|`."""
+        assert self.parts is not None, "only rules with needs_parts may ask"
+        return self.parts
 
 
 class Rule(ABC):
-    """One way to normalise feedback; subclasses are small frozen dataclasses."""
+    """One way to normalise feedback; subclasses are small frozen dataclasses.
+
+    Attributes:
+        needs_parts: whether the gain depends on the sums of positive and of negative contributions, which cost two
+            more products.
+        alike: whether all connections count alike, as if inputs and weights were 1.
+    """
+
+    needs_parts: ClassVar[bool] = False
+    alike: ClassVar[bool] = False
 
     @abstractmethod
-    def gain(self, contributions: Contributions) -> Float[Tensor, "..."]:
-        """Return `1 / N`, elementwise, in the shape of `contributions.total`."""
+    def gain(self, contributions: Contributions) -> Gain | tuple[Gain, Gain]:
+        """Return `1 / N`, elementwise, in the shape of `contributions.total`.
+
+        Or a pair of them, the first for the contributions that are positive, the second for the others.
+        """
 
 
 @dataclass(frozen=True)
-class Epsilon(Rule):
+class Zero(Rule):
+    """LFP-0 (LFP eq. 2-4): `N = |z|`, and no feedback for anything where `z = 0`. For theory; it may explode."""
+
+    def gain(self, contributions: Contributions) -> Gain:
+        """Return `1 / |z|`."""
+        size = contributions.size()
+        return torch.where(size > 0, size.reciprocal(), 0.0)
+
+
+@dataclass(frozen=True)
+class _Stabilised(Rule):
+    """Base of the rules whose normaliser is kept from 0 by `epsilon`."""
+
+    epsilon: float = EPSILON
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise UsageError(f"epsilon must be greater than 0, found {self.epsilon}")
+
+
+@dataclass(frozen=True)
+class Epsilon(_Stabilised):
     """LFP-epsilon (LFP eq. 8, 9): `N = |z| + epsilon`, the rule of the paper's spiking networks.
 
     The parts of a LIF neuron are what its membrane was and what came: `N = |U[t-1]| + |V[t] - U[t-1]| + epsilon`,
     as in the authors' package.
     """
 
-    epsilon: float = 1e-6
+    def gain(self, contributions: Contributions) -> Gain:
+        """Return `1 / (|z| + epsilon)`, with `|z|` split into old and new where the neuron has a memory."""
+        return (contributions.size() + self.epsilon).reciprocal()
+
+
+@dataclass(frozen=True)
+class ZPlusZMinus(_Stabilised):
+    """LFP-z+z- (LFP eq. 12, 13, A.13): `N = z+ + |z-| + epsilon`, so that feedback never grows from layer to layer."""
+
+    needs_parts: ClassVar[bool] = True
+
+    def gain(self, contributions: Contributions) -> Gain:
+        """Return `1 / (z+ + |z-| + epsilon)`."""
+        positive, negative = contributions.positive_and_negative()
+        return (positive + negative + self.epsilon).reciprocal()
+
+
+@dataclass(frozen=True)
+class AlphaBeta(_Stabilised):
+    """LFP-alpha-beta (LFP eq. 10, 11): positive and negative contributions share feedback by themselves.
+
+    `alpha` times the feedback goes to the positive ones, `beta` times to the negative ones; as `alpha - beta = 1`, the
+    sum is kept where all contributions agree with `z`. In a layer feedback grows by at most `max(alpha, beta)`.
+
+    Raises:
+        UsageError: unless `alpha - beta = 1` and `beta >= 0`.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    needs_parts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise UsageError(f"epsilon must be greater than 0, found {self.epsilon}")
+        super().__post_init__()
+        if not (self.beta >= 0 and abs(self.alpha - self.beta - 1) < 1e-9):
+            raise UsageError(f"alpha - beta must be 1 and beta at least 0, found {self.alpha} and {self.beta}")
 
-    def gain(self, contributions: Contributions) -> Float[Tensor, "..."]:
-        """Return `1 / (|z| + epsilon)`, with `|z|` split into old and new where the neuron has a memory."""
-        total, previous = contributions.total, contributions.previous
-        size = total.abs() if previous is None else previous.abs() + (total - previous).abs()
-        return (size + self.epsilon).reciprocal()
+    def gain(self, contributions: Contributions) -> tuple[Gain, Gain]:
+        """Return `alpha / (z+ + epsilon)` and `beta / (|z-| + epsilon)`."""
+        positive, negative = contributions.positive_and_negative()
+        return self.alpha / (positive + self.epsilon), self.beta / (negative + self.epsilon)
+
+
+@dataclass(frozen=True)
+class Gamma(_Stabilised):
+    """LFP-gamma: contributions with the sign of `z` count `1 + gamma` times; 0 is LFP-epsilon, infinity alpha 1 beta 0.
+
+    LRP-gamma (Montavon et al. 2019) in its form for both signs (Andeol et al. 2021); not in the LFP paper. It keeps
+    the sum of feedback but for epsilon.
+    """
+
+    gamma: float = 0.25
+    needs_parts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.gamma >= 0:
+            raise UsageError(f"gamma must be at least 0, found {self.gamma}")
+
+    def gain(self, contributions: Contributions) -> tuple[Gain, Gain]:
+        """Return the gains of both signs; their normaliser is `|z + gamma * (z+ or z-)| + epsilon`."""
+        positive, negative = contributions.positive_and_negative()
+        rises = positive >= negative
+        agreeing = torch.where(rises, positive, negative)
+        gain = ((positive - negative).abs() + self.gamma * agreeing + self.epsilon).reciprocal()
+        more = gain * (1 + self.gamma)
+        return torch.where(rises, more, gain), torch.where(rises, gain, more)
+
+
+@dataclass(frozen=True)
+class Flat(_Stabilised):
+    """LFP-flat: all connections get the same, whatever they contributed (LRP-flat, Bach et al. 2016; not in LFP)."""
+
+    needs_parts: ClassVar[bool] = True
+    alike: ClassVar[bool] = True
+
+    def gain(self, contributions: Contributions) -> Gain:
+        """Return one over how many there are."""
+        positive, negative = contributions.positive_and_negative()
+        return (positive + negative + self.epsilon).reciprocal()
+

@@ -3,8 +3,9 @@
 Shapes: T steps, B batch, `*i` and `*o` are the input and output shapes of one sample.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,13 @@ CORRELATED_ROWS = 1024
 
 @runtime_checkable
 class Synapse(Protocol):
-    """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside."""
+    """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside.
+
+    Attributes:
+        axis: that of the neurons with a bias of their own, among those of the output.
+    """
+
+    axis: ClassVar[int]
 
     def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
         """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as events, if products with those pay.
@@ -43,8 +50,9 @@ class Synapse(Protocol):
 
 @dataclass(frozen=True)
 class Dense:
-    """The map of an `nn.Linear`."""
+    """The map of an `nn.Linear`; there may be any axes before the features."""
 
+    axis: ClassVar[int] = -1
     in_features: int
 
     def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
@@ -57,14 +65,14 @@ class Dense:
             from spiking_lfp.kernels import events
 
             return events.dense_current(x, weight, bias)
-        rows = x.flatten(0, 1)
+        rows = x.reshape(-1, self.in_features)
         if self._worth_listing(rows, weight):
             from spiking_lfp.kernels import sparse
 
             listed = sparse.sparse_rows(rows)
             if listed is not None:
-                return sequence(sparse.product(listed, weight, bias), x)
-        return sequence(product(rows, weight, bias), x)
+                return self._like(sparse.product(listed, weight, bias), x)
+        return self._like(product(rows, weight, bias), x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
@@ -74,10 +82,10 @@ class Dense:
             from spiking_lfp.kernels import events
 
             return events.dense_adjoints(x, q, weight, need_input, need_weight)
-        merged, rows = q.flatten(0, 1), x.flatten(0, 1)
+        merged, rows = q.reshape(-1, len(weight)), x.reshape(-1, self.in_features)
         # first, while the larger result does not exist yet
         outer = self._outer(merged, rows, weight) if need_weight else None
-        return sequence(product(merged, weight.T), x).mul_(x) if need_input else None, outer
+        return self._like(product(merged, weight.T), x).mul_(x) if need_input else None, outer
 
     def _outer(self, q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return `sum_N q x^T`."""
@@ -88,6 +96,11 @@ class Dense:
             if columns is not None:
                 return sparse.correlate(q, columns)
         return _correlate(q, x)
+
+    @staticmethod
+    def _like(rows: Tensor, x: Tensor) -> Tensor:
+        """Give `rows` `[N, features]` the axes that `x` has before its features."""
+        return rows.view(*x.shape[:-1], rows.shape[1])
 
     @staticmethod
     def _worth_listing(x: Tensor, weight: Tensor) -> bool:
@@ -101,8 +114,9 @@ class Dense:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The map of an `nn.Conv2d` with zero padding."""
+    """The map of an `nn.Conv2d` with zero padding; there may be any axes before the channels."""
 
+    axis: ClassVar[int] = -3
     in_channels: int
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -120,9 +134,9 @@ class Convolution:
             from spiking_lfp.kernels import events
 
             return events.conv_current(x, weight, bias, self._window(x))
-        images, weight = _channels_last(x.flatten(0, 1)), _channels_last(weight)
+        images, weight = _channels_last(x.flatten(0, -4)), _channels_last(weight)
         out = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        return sequence(out, x)
+        return self._like(out, x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
@@ -132,11 +146,16 @@ class Convolution:
             from spiking_lfp.kernels import events
 
             return events.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
-        images = [_channels_last(tensor) for tensor in (q.flatten(0, 1), x.flatten(0, 1), weight)]
+        images = [_channels_last(tensor) for tensor in (q.flatten(0, -4), x.flatten(0, -4), weight)]
         window = [self.stride, self.padding, self.dilation, False, [0, 0], self.groups]
         wanted = [need_input, need_weight, False]
         down, outer, _ = torch.ops.aten.convolution_backward(*images, None, *window, wanted)
-        return sequence(down, x).mul_(x) if need_input else None, outer
+        return self._like(down, x).mul_(x) if need_input else None, outer
+
+    @staticmethod
+    def _like(images: Tensor, x: Tensor) -> Tensor:
+        """Give `images` `[N, channels, height, width]` the axes that `x` has before its channels."""
+        return images.view(*x.shape[:-3], *images.shape[1:])
 
     def _window(self, x: Events) -> Window:
         image = x.shape[3], x.shape[4]
@@ -149,6 +168,42 @@ class Convolution:
         if fits and all(size >= need for size, need in zip(sample_shape[1:], reach, strict=True)):
             return None
         return f"[{self.in_channels}, height >= {max(reach[0], 1)}, width >= {max(reach[1], 1)}]"
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """Any map that is linear in its inputs and in its weights; torch's own derivative leads back through it.
+
+    Attributes:
+        run: from inputs, weight and bias to the neurons, their channels on the second axis. What has no weights of its
+            own, such as a mean, is given a weight of 1 to multiply with.
+    """
+
+    axis: ClassVar[int] = 1
+    run: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+    def inputs(self, x: Tensor, known: Events | None) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what `run` does."""
+        assert isinstance(x, Tensor)
+        return self.run(x, weight, bias)
+
+    def adjoints(
+        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return `x` times the derivative of the map in its inputs, and its derivative in the weights."""
+        assert isinstance(x, Tensor)
+        with torch.enable_grad():
+            x, weight = x.detach().requires_grad_(need_input), weight.detach().requires_grad_(need_weight)
+            out = self.run(x, weight, None)
+        found = iter(torch.autograd.grad(out, [each for each in (x, weight) if each.requires_grad], q))
+        return next(found).mul(x.detach()) if need_input else None, next(found) if need_weight else None
+
+    def check(self, sample_shape: torch.Size) -> None:
+        """Accept everything; `run` knows."""
 
 
 def sequence(merged: Tensor, like: Tensor) -> Tensor:

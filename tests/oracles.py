@@ -290,3 +290,9 @@ def spike_count_reward(spikes: Tensor, labels: Tensor) -> Tensor:
         else:
             reward[t, b, c] = -o[t] * (1 - sigmoid(sum(abs(value - 1) for value in o) - steps / 2))
     return reward
+
+
+def one_q(found: tuple[tuple[Tensor, ...], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return `q` and feedback of `lif.feedback` with a rule that treats all contributions alike."""
+    (q,), carried = found
+    return q, carried

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from oracles import one_q
 from torch import Tensor, nn
 
 from spiking_lfp import (
@@ -86,7 +87,7 @@ def assert_kernels_agree(
     assert (found_trace.membrane is None) == (trace.membrane is None) == (len(current) < steps)
 
     reward = torch.randn(spikes.shape, dtype=torch.float64).to(spikes.dtype)
-    expected = lif.feedback(trace, reward, on_final, Epsilon(epsilon), summed)
+    expected = one_q(lif.feedback(trace, reward, on_final, Epsilon(epsilon), summed))
     found = cuda.feedback_epsilon(found_trace, on_device(reward), on_device(on_final), epsilon, summed)
     assert found[0].shape == expected[0].shape == ((1 if summed else steps), *final.shape)
     if spikes.dtype != torch.bfloat16:
@@ -100,13 +101,9 @@ def assert_kernels_agree(
         if trace.membrane is not None
         else lif.forward(current.expand(steps, *final.shape), steps, neuron, initial)[2]
     ).record
-    exact = lif.feedback(
-        Trace(wide, steps, None if initial is None else initial.double(), membrane.double()),
-        reward.double(),
-        None if on_final is None else on_final.double(),
-        Epsilon(epsilon),
-        summed,
-    )
+    wide_trace = Trace(wide, steps, None if initial is None else initial.double(), membrane.double())
+    wide_final = None if on_final is None else on_final.double()
+    exact = one_q(lif.feedback(wide_trace, reward.double(), wide_final, Epsilon(epsilon), summed))
     for one, truth in zip(found, exact, strict=True):
         scale = truth.abs().amax() if not summed else None
         torch.testing.assert_close(
@@ -164,7 +161,7 @@ def test_tensors_may_lie_in_memory_as_they_like_and_arguments_are_left_alone() -
     )
     neuron = Neuron(beta, torch.tensor(0.5), "subtract")
     _, _, trace = lif.forward(current, 6, neuron, initial)
-    expected = lif.feedback(trace, reward, on_final, Epsilon(), False)
+    expected = one_q(lif.feedback(trace, reward, on_final, Epsilon(), False))
     kept = [on_device(tensor) for tensor in (reward, initial, on_final, beta)]
     copies = [tensor.clone() for tensor in kept]
     _, _, found_trace = cuda.forward(on_device(current), 6, on_device(neuron), kept[1])

@@ -8,6 +8,7 @@ import snntorch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import one_q
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, Epsilon, constant, lif
@@ -196,11 +197,11 @@ def assert_kernels_agree(
     generator = torch.Generator().manual_seed(steps)
     reward = torch.randn(spikes.shape, generator=generator, dtype=spikes.dtype)
     on_final = torch.randn(final.shape, generator=generator, dtype=spikes.dtype) if final_feedback else None
-    q, on_initial = lif.feedback(trace, reward, on_final, Epsilon(epsilon), summed)
+    (q,), on_initial = lif.feedback(trace, reward, on_final, Epsilon(epsilon), summed)
     found_q, found_on_initial = cpu.feedback_epsilon(trace, reward, on_final, epsilon, summed)
     assert found_q.shape == q.shape == ((1 if summed else steps), *final.shape)
     # relative to what the neuron's q is made of, since reward and carried feedback may cancel
-    sizes = lif.feedback(trace, reward, on_final, Epsilon(epsilon), False)[0].abs()
+    sizes = lif.feedback(trace, reward, on_final, Epsilon(epsilon), False)[0][0].abs()
     scale = sizes.sum(0) if summed else sizes.amax(0)
     tolerance = 1e-6 if spikes.dtype == torch.float32 else 1e-12
     for found, expected in ((found_q, q), (found_on_initial, on_initial)):
@@ -233,7 +234,7 @@ def test_a_replayed_trace_gives_the_feedback_of_the_recorded_one(reset: Reset) -
     constants = neuron(0.9, 1.0, reset, torch.float64)
     reward = torch.randn(12, 3, 9, dtype=torch.float64)
     for run, feedback in (
-        (lif.forward, lambda trace: lif.feedback(trace, reward, None, Epsilon(), False)),
+        (lif.forward, lambda trace: one_q(lif.feedback(trace, reward, None, Epsilon(), False))),
         (cpu.forward, lambda trace: cpu.feedback_epsilon(trace, reward, None, 1e-6, False)),
     ):
         _, _, replayed = run(current.clone(), 12, constants, None)
@@ -250,7 +251,7 @@ def test_summed_is_the_sum_over_time() -> None:
     )
     reward = torch.randn(9, 2, 5, dtype=torch.float64)
     for feedback in (
-        lambda summed: lif.feedback(trace, reward, None, Epsilon(), summed)[0],
+        lambda summed: one_q(lif.feedback(trace, reward, None, Epsilon(), summed))[0],
         lambda summed: cpu.feedback_epsilon(trace, reward, None, 1e-6, summed)[0],
     ):
         torch.testing.assert_close(feedback(True)[0], feedback(False).sum(0), rtol=1e-12, atol=1e-12)
@@ -304,7 +305,7 @@ def test_kernels_do_not_depend_on_the_layout_of_tensors_in_memory(
         seen = current[: 6 if steps == 6 else 1]
         on_spikes = torch.cat([reward, reward])[:steps]
         spikes, final, trace = lif.forward(seen.clone(), steps, Neuron(beta, threshold, reset), initial)
-        q, on_initial = lif.feedback(trace, on_spikes, on_final, Epsilon(), False)
+        (q,), on_initial = lif.feedback(trace, on_spikes, on_final, Epsilon(), False)
 
         found_spikes, found_final, found_trace = cpu.forward(
             in_memory(seen, layout), steps, other_neuron, in_memory(initial, layout)

@@ -281,12 +281,12 @@ def test_compiled_equals_reference(
 
     reward = (rand(steps, batch, neurons) * 2 - 1).to(dtype)
     on_final = (rand(batch, neurons) * 2 - 1).to(dtype) if started else None
-    q, on_initial = lif.feedback(trace, reward, on_final, Epsilon(epsilon), False)
+    (q,), on_initial = lif.feedback(trace, reward, on_final, Epsilon(epsilon), False)
     found_q, found_on_initial = kernel.feedback_epsilon(trace, reward, on_final, epsilon)
     # relative to what the feedback is made of: the parts of one neuron may cancel
     sizes = replace(trace, neuron=replace(neuron, recurrent=weight.abs()))
     ends = None if on_final is None else on_final.abs()
-    sizes_q, _ = lif.feedback(sizes, reward.abs(), ends, Epsilon(epsilon), False)
+    (sizes_q,), _ = lif.feedback(sizes, reward.abs(), ends, Epsilon(epsilon), False)
     tolerance = (1e-5 if dtype == torch.float32 else 1e-12) * sizes_q.abs().max()
     assert (found_q - q).abs().max() <= tolerance
     assert (found_on_initial - on_initial).abs().max() <= tolerance * max(1, weight.abs().sum(0).max().item())

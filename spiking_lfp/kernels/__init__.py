@@ -107,17 +107,33 @@ def integer_forward(
 
 
 def lif_feedback(
-    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, rule: Rule, summed: bool
-) -> tuple[Tensor, Tensor]:
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: Tensor | None,
+    rule: Rule,
+    summed: bool,
+    parts: tuple[Tensor, Tensor] | None,
+) -> tuple[tuple[Tensor, ...], Tensor]:
     """Carry feedback back through time: see `lif.feedback`."""
-    if compiled(trace.record) and type(rule) is Epsilon:
+    if type(rule) is Epsilon:
+        found = _epsilon_feedback(trace, spike_feedback, final_feedback, rule.epsilon, summed)
+        if found is not None:
+            return (found[0],), found[1]
+    return lif.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
+
+
+def _epsilon_feedback(
+    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Return the feedback by LFP-epsilon if a kernel takes the trace."""
+    if compiled(trace.record):
         from spiking_lfp.kernels import cpu, recurrent
 
         if trace.neuron.recurrent is not None:
-            return recurrent.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon)
-        return cpu.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon, summed)
-    if on_gpu(trace.record) and type(rule) is Epsilon and trace.neuron.recurrent is None:
+            return recurrent.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon)
+        return cpu.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
+    if on_gpu(trace.record) and trace.neuron.recurrent is None:
         from spiking_lfp.kernels import cuda
 
-        return cuda.feedback_epsilon(trace, spike_feedback, final_feedback, rule.epsilon, summed)
-    return lif.feedback(trace, spike_feedback, final_feedback, rule, summed)
+        return cuda.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
+    return None

@@ -39,6 +39,9 @@ class TrainConfig(EventRecipe):
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
     reset: Reset = Field("subtract", description="reset after a spike")
+    rule: Literal[
+        "zero", "epsilon", "zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus", "epsilon-alpha2-beta1"
+    ] = Field("epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers")
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")

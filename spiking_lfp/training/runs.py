@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spiking_lfp.composites import composite
 from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.in_the_loop import LEVELS, run_in_integers
@@ -154,6 +155,7 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
         normalize_feedback=config.normalize_feedback,
         **sizes[config.network],
     )
+    composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale
         run_in_integers(network, config.quantize, LEVELS if config.sees_images else 1, scale=scale)
