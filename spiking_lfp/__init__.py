@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from spiking_lfp.networks import lenet, mlp, stack
     from spiking_lfp.optim import AdaptiveClip
-    from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward
+    from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward, spike_rate_reward
     from spiking_lfp.rules import AlphaBeta, Contributions, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 _HOME = {
@@ -63,7 +63,7 @@ _HOME = {
     ],
     "networks": ["lenet", "mlp", "stack"],
     "optim": ["AdaptiveClip"],
-    "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward"],
+    "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward", "spike_rate_reward"],
     "rules": ["AlphaBeta", "Contributions", "Epsilon", "Flat", "Gamma", "Rule", "Zero", "ZPlusZMinus"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -121,6 +121,7 @@ __all__ = [
     "run_in_integers",
     "saccade_events",
     "spike_count_reward",
+    "spike_rate_reward",
     "stack",
 ]
 

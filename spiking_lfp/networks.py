@@ -23,6 +23,7 @@ def mlp(
     threshold: float = 1.0,
     reset: Reset = "subtract",
     normalize_feedback: bool = False,
+    gain: float = 1.0,
 ) -> nn.Sequential:
     """Build the LFP paper's MLP, 784-1000-1000-10 (app. A.6.3).
 
@@ -34,13 +35,15 @@ def mlp(
         threshold: firing threshold of all layers.
         reset: reset of all layers.
         normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
     """
     sizes = [math.prod(in_shape), *hidden, classes]
     _positive("layer sizes", sizes)
-    stack = _Stack(beta, threshold, reset, normalize_feedback)
+    stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
     stack.modules.append(Flatten())
     for inputs, outputs in pairwise(sizes):
         stack.lif(nn.Linear(inputs, outputs))
@@ -57,6 +60,7 @@ def lenet(
     threshold: float = 1.0,
     reset: Reset = "subtract",
     normalize_feedback: bool = False,
+    gain: float = 1.0,
 ) -> nn.Sequential:
     """Build the LFP paper's LeNet, 12C5-MP2-64C5-MP2-1024-10 (app. A.6.3).
 
@@ -70,6 +74,8 @@ def lenet(
         threshold: firing threshold of all layers.
         reset: reset of all layers.
         normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
@@ -77,7 +83,7 @@ def lenet(
     if len(in_shape) != 3:
         raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
     _positive("layer sizes", [*in_shape, *channels, *hidden, classes, kernel])
-    stack = _Stack(beta, threshold, reset, normalize_feedback)
+    stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
     planes, height, width = in_shape
     for outputs in channels:
         height, width = (height - kernel + 1) // 2, (width - kernel + 1) // 2
@@ -117,7 +123,8 @@ def stack(
         threshold: firing threshold of all layers.
         reset: reset of all layers.
         normalize_feedback: put a `NormalizeFeedback` between layers.
-        gain: how many times larger than torch's the first weights are; sparse inputs need more to make layers spike.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
@@ -128,7 +135,7 @@ def stack(
     if len(in_shape) != 3:
         raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
     _positive("layer sizes", [*in_shape, classes])
-    made = _Stack(beta, threshold, reset, normalize_feedback)
+    made = _Stack(beta, threshold, reset, normalize_feedback, gain)
     shape: tuple[int, ...] = tuple(in_shape)
     for text in [part.strip() for part in layers.split("-") if part.strip()] + [str(classes)]:
         found = _LAYER.fullmatch(text)
@@ -143,11 +150,6 @@ def stack(
             made.modules.append(Dropout(float(written["p"])))
         else:
             shape = made.dense(text, shape, int(written["neurons"]), bool(written["recurrent"]))
-    if gain != 1:
-        for module in made.modules:
-            if isinstance(module, LIF):
-                with torch.no_grad():
-                    module.synapse.weight.mul_(gain)  # type: ignore[operator]
     return made.network()
 
 
@@ -178,14 +180,18 @@ def build_network(name: str, **arguments: Any) -> nn.Sequential:
 class _Stack:
     """Collects the modules of a feed-forward network whose LIF layers share their constants."""
 
-    def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool) -> None:
+    def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool, gain: float) -> None:
+        self.gain = gain
         self.constants = (beta, threshold, reset)
         self.normalize_feedback = normalize_feedback
         self.modules: list[nn.Module] = []
 
-    def lif(self, synapse: nn.Module, kind: type[LIF] = LIF) -> None:
+    def lif(self, synapse: nn.Linear | nn.Conv2d, kind: type[LIF] = LIF) -> None:
         if self.normalize_feedback and any(isinstance(module, LIF) for module in self.modules):
             self.modules.append(NormalizeFeedback())
+        if self.gain != 1:
+            with torch.no_grad():
+                synapse.weight.mul_(self.gain)
         self.modules.append(kind(synapse, *self.constants))
 
     def convolution(

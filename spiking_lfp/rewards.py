@@ -1,5 +1,7 @@
 """Rewards at the output, and the one door through which they enter a network."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,6 +10,8 @@ from spiking_lfp.checks import all_finite, deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 Labels = Int[Tensor, " batch"]
+# from outputs and labels to a value for each output
+Reward = Callable[[Tensor, Tensor], Tensor]
 
 
 def spike_count_reward(
@@ -38,6 +42,33 @@ def spike_count_reward(
     return encourage - spikes * discourage
 
 
+def spike_rate_reward(
+    spikes: Float[Tensor, "steps batch classes"], labels: Labels
+) -> Float[Tensor, "steps batch classes"]:
+    """Reward the true class for what is missing to a spike in every step, punish the others for what they fire.
+
+        r =  1 - n/T          for the true class, silent steps too, with n = sum_t o
+        r = -o[t] * n/T       for every other class
+
+    The same shape for every T, where that of eq. A.16 falls within a few spikes around T/2: for few steps it is flat,
+    so that learning does not end, and for many it ends once counts are a few spikes from T/2. Not in the LFP paper.
+
+    Args:
+        spikes: output spikes `o`, `[T, B, C]`.
+        labels: class indices `[B]`.
+
+    Returns:
+        reward `[T, B, C]`; training divides it by T.
+
+    Raises:
+        UsageError: if labels are no class indices, or not one per sample.
+    """
+    true = _one_hot(labels, spikes.shape[1:])
+    spikes = spikes.detach()
+    rate = spikes.mean(0)
+    return true * (1 - rate) - spikes * ((1 - true) * rate)
+
+
 def logit_reward(
     logits: Float[Tensor, "*steps batch classes"], labels: Labels
 ) -> Float[Tensor, "*steps batch classes"]:
@@ -64,6 +95,10 @@ def correctness_reward(
     true = _one_hot(labels, logits.shape[-2:])
     right = (logits.detach().argmax(-1) == labels).unsqueeze(-1)
     return torch.where(right, true, -true).to(logits.dtype)
+
+
+# what a spiking network can be trained by
+REWARDS: dict[str, Reward] = {"spike-count": spike_count_reward, "spike-rate": spike_rate_reward}
 
 
 def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"]) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from spiking_lfp.cases import Case, Outcome, run_cases
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.experiments import figure4
 from spiking_lfp.experiments.experiment import SCALES, Experiment, Report, Scale, write_report
 
-EXPERIMENTS: dict[str, Experiment] = {}
+EXPERIMENTS: dict[str, Experiment] = {
+    "snn-grid": figure4.EXPERIMENT,
+}
 
 
 def run_experiment(

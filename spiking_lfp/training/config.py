@@ -31,7 +31,7 @@ class TrainConfig(EventRecipe):
         description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
         "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
     )
-    gain: float = Field(1.0, gt=0, le=1e6, description="of the stack's first weights, against torch's")
+    gain: float = Field(1.0, gt=0, le=1e6, description="how many times larger than torch's the first weights are")
     data: str = Field("mnist-subset", description="data set by name, or a folder of recordings")
     encoding: Literal["constant", "rate", "latency"] = Field(
         "constant", description="how images are shown: the same in every step, as random or as single spikes"
@@ -39,9 +39,12 @@ class TrainConfig(EventRecipe):
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
     reset: Reset = Field("subtract", description="reset after a spike")
-    rule: Literal[
-        "zero", "epsilon", "zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus", "epsilon-alpha2-beta1"
-    ] = Field("epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers")
+    rule: Literal["zero", "epsilon", "zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus", "epsilon-alpha2-beta1"] = (
+        Field("epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers")
+    )
+    reward: Literal["spike-count", "spike-rate"] = Field(
+        "spike-count", description="of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate fits any T"
+    )
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")

@@ -16,6 +16,7 @@ from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.layers import name_layers
 from spiking_lfp.optim import AdaptiveClip
+from spiking_lfp.rewards import REWARDS, Reward, spike_count_reward
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
@@ -54,7 +55,9 @@ class Progress:
         return cls(**{**state, "meter": Meter(**state["meter"])})
 
 
-def evaluate(network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0) -> Meter:
+def evaluate(
+    network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0, reward: Reward = spike_count_reward
+) -> Meter:
     """Classify samples by the output that spikes most.
 
     Args:
@@ -62,6 +65,7 @@ def evaluate(network: nn.Module, split: Split, batch_size: int = 500, chunk: int
         split: the samples, on the network's device.
         batch_size: samples at a time.
         chunk: steps at a time, 0 for all at once.
+        reward: whose mean is measured.
 
     Returns:
         accuracy, mean reward and spike rate per layer.
@@ -72,7 +76,7 @@ def evaluate(network: nn.Module, split: Split, batch_size: int = 500, chunk: int
     try:
         with watch_spikes(network, meter):
             for indices in torch.arange(len(split), device=split.labels.device).split(batch_size):
-                evaluation_step(network, *split.batch(indices), meter, chunk)
+                evaluation_step(network, *split.batch(indices), meter, chunk, reward)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -115,6 +119,7 @@ class Run:
         self.optimizer = _optimizer(config, network)
         self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
+        self.reward = REWARDS[config.reward]
         self.progress = Progress()
         self.metrics: Metrics | None = None
         self.warned: set[str] = set()
@@ -202,7 +207,7 @@ class Run:
         if len(share):
             x, labels = self.training.batch(share, self.progress.epoch)
             with watch_spikes(self.network, meter):
-                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk)
+                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
         else:
             x, _ = self.training.batch(indices[:1], self.progress.epoch)
             idle_step(self.network, x, self.optimizer, self.clip, config.chunk)
@@ -211,7 +216,7 @@ class Run:
     def evaluated(self) -> Meter:
         """Evaluate the network on the samples it does not learn, of which each process takes its share."""
         split = self.evaluation.part(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
-        meter = evaluate(self.network, split, chunk=self.config.chunk) if len(split) else Meter()
+        meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
         return self.total(meter, len(self.evaluation))
 
     def total(self, meter: Meter, samples: int) -> Meter:

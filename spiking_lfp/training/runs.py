@@ -143,7 +143,7 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
     sizes: dict[str, dict[str, Any]] = {
         "mlp": {"hidden": config.hidden},
         "lenet": {"hidden": config.hidden, "channels": config.channels},
-        "stack": {"layers": config.layers, "gain": config.gain},
+        "stack": {"layers": config.layers},
     }
     network = build_network(
         config.network,
@@ -153,6 +153,7 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
         threshold=config.threshold,
         reset=config.reset,
         normalize_feedback=config.normalize_feedback,
+        gain=config.gain,
         **sizes[config.network],
     )
     composite(config.rule).assign(network)

@@ -12,7 +12,7 @@ from spiking_lfp.checks import number
 from spiking_lfp.chunks import run_in_chunks
 from spiking_lfp.layers import LIF
 from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.rewards import propagate, spike_count_reward
+from spiking_lfp.rewards import Reward, propagate, spike_count_reward
 from spiking_lfp.training.distributed import sum_updates
 
 
@@ -103,6 +103,7 @@ def training_step(
     clip: AdaptiveClip | None,
     meter: Meter,
     chunk: int = 0,
+    reward: Reward = spike_count_reward,
 ) -> None:
     """Show the sequences `x`, reward the spikes, and update `network` once; count the outcome in `meter`.
 
@@ -111,11 +112,11 @@ def training_step(
     """
     optimizer.zero_grad()
     spikes = _show(network, x, chunk)
-    reward = spike_count_reward(spikes, labels) / len(spikes)
-    _learn(network, spikes, reward, optimizer, clip)
+    earned = reward(spikes, labels) / len(spikes)
+    _learn(network, spikes, earned, optimizer, clip)
     meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(reward.sum())
+    meter.reward += number(earned.sum())
 
 
 def idle_step(
@@ -138,12 +139,13 @@ def evaluation_step(
     labels: Int[Tensor, " batch"],
     meter: Meter,
     chunk: int = 0,
+    reward: Reward = spike_count_reward,
 ) -> None:
     """Show the sequences `x` and count in `meter` how many are classified right."""
     spikes = _show(network, x, chunk)
     meter.samples += len(labels)
     meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(spike_count_reward(spikes, labels).sum()) / len(spikes)
+    meter.reward += number(reward(spikes, labels).sum()) / len(spikes)
 
 
 def _show(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
