@@ -1,7 +1,7 @@
 """Data sets of images and of recordings, whole in memory, and as sequences for training."""
 
 from spiking_lfp.data.catalog import DATASET_NAMES, DatasetStatus, data_root, dataset_status
-from spiking_lfp.data.datasets import ImageDataset, load_dataset
+from spiking_lfp.data.datasets import ImageDataset, load_dataset, subset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, event_set_status
 from spiking_lfp.data.recipes import EventRecipe
 from spiking_lfp.data.samples import Progress, load_samples
@@ -23,4 +23,5 @@ __all__ = [
     "event_set_status",
     "load_dataset",
     "load_samples",
+    "subset",
 ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import platformdirs
 
 from spiking_lfp.data._files import IDX_FILES, missing_files
+from spiking_lfp.data.photographs import LEAST_CLASSES, PHOTOGRAPHS, Photographs
+from spiking_lfp.errors import DataError
 
 ROOT_VARIABLE = "SPIKING_LFP_DATA"
 SUBSET_NAME = "mnist-subset"
@@ -36,8 +38,9 @@ class DatasetStatus:
     """What is known of a data set, and whether it is there.
 
     `sample_shape` is [channels, height, width], `note` names makers and licence, `location` is the file or
-    folder the data are read from; images are `present` if no file is missing there (nothing is read), recordings if
-    there are some to train and some to test. `found` counts these, where there are fewer than there should be.
+    folder the data are read from; images are `present` if no file is missing there (none is read), classes of
+    photographs if there are two or more, recordings if there are some to train and some to test. `found` counts these
+    two, where there are fewer than there should be.
     """
 
     name: str
@@ -75,7 +78,7 @@ SOURCES = {
     ),
     "cifar100": _cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta"), 100),
 }
-DATASET_NAMES = (SUBSET_NAME, *SOURCES)
+DATASET_NAMES = (SUBSET_NAME, *SOURCES, *PHOTOGRAPHS)
 
 
 def data_root(explicit: Path | None = None) -> Path:
@@ -91,7 +94,7 @@ def data_root(explicit: Path | None = None) -> Path:
 
 
 def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
-    """Return the state of every data set of images, those of torchvision as looked for in `data_root(root)`."""
+    """Return the state of every data set of images, all but the packaged one as looked for in `data_root(root)`."""
     folder = data_root(root)
     packaged = DatasetStatus(
         name=SUBSET_NAME,
@@ -104,7 +107,7 @@ def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
         present=SUBSET_FILE.is_file(),
         note=_MNIST_NOTE,
     )
-    return [packaged] + [
+    downloaded = [
         DatasetStatus(
             name=name,
             description=source.description,
@@ -118,3 +121,25 @@ def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
         )
         for name, source in SOURCES.items()
     ]
+    photographs = [_status(name, source, folder / source.folder) for name, source in PHOTOGRAPHS.items()]
+    return [packaged, *downloaded, *photographs]
+
+
+def _status(name: str, source: Photographs, folder: Path) -> DatasetStatus:
+    try:
+        classes = len(source.list(folder))
+    except DataError:
+        # A damaged list of one data set must not hide the others; who loads it is told.
+        classes = 0
+    return DatasetStatus(
+        name=name,
+        description=source.description,
+        sample_shape=source.image_shape,
+        classes=source.classes,
+        train_size=source.classes * source.train_each,
+        test_size=source.classes * source.test_each,
+        location=folder,
+        present=classes >= LEAST_CLASSES,
+        note=source.note,
+        found=None if classes == source.classes else (classes * source.train_each, classes * source.test_each),
+    )

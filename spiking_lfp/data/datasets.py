@@ -1,8 +1,9 @@
-"""Image data sets as whole tensors in memory: the packaged digits, and those torchvision knows."""
+"""Image data sets as whole tensors in memory: the packaged digits, those torchvision knows, and photographs."""
 
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -24,7 +25,8 @@ from spiking_lfp.data.catalog import (
     Source,
     data_root,
 )
-from spiking_lfp.errors import DataError, unknown_name
+from spiking_lfp.data.photographs import LEAST_CLASSES, PHOTOGRAPHS, Photographs
+from spiking_lfp.errors import DataError, UsageError, unknown_name
 
 _DIGITS = tuple(str(digit) for digit in range(10))
 
@@ -77,7 +79,7 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     """Return the data set `name`, one of `DATASET_NAMES`, whole.
 
     `mnist-subset` comes with the package. The others are read from `data_root(root)`; only if files are
-    missing there, and `download` is true, are they fetched and written there.
+    missing there, and `download` is true, are they fetched and written there. Photographs cannot be fetched.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -85,10 +87,12 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     """
     if name == SUBSET_NAME:
         return _load_subset()
+    top = data_root(root)
+    if name in PHOTOGRAPHS:
+        return _load_photographs(name, PHOTOGRAPHS[name], top)
     if name not in SOURCES:
         raise unknown_name("data set", name, DATASET_NAMES)
     source = SOURCES[name]
-    top = data_root(root)
     folder = top / source.folder
     dataset_class = getattr(torchvision_datasets(), source.torchvision_class)
     missing = missing_files(folder, source.files)
@@ -104,7 +108,7 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     return _load_torchvision(name, source, dataset_class, top)
 
 
-def _missing(name: str, source: Source, root: Path, files: list[str], why: str) -> DataError:
+def _missing(name: str, source: Source | Photographs, root: Path, files: list[str], why: str) -> DataError:
     lacking = "" if len(files) == len(source.files) else f" (no {', '.join(files)})"
     return DataError(
         f"data set {name!r} is not in {root / source.folder}{lacking} and {why}: name a folder that holds "
@@ -152,8 +156,88 @@ def _load_torchvision(name: str, source: Source, dataset_class: Any, root: Path)
     )
 
 
+def _load_photographs(name: str, source: Photographs, root: Path) -> ImageDataset:
+    folder = root / source.folder
+    class_names = source.list(folder)
+    missing = [] if class_names else missing_files(folder, source.files)
+    if missing:
+        raise _missing(name, source, root, missing, "cannot be downloaded by a program")
+    if len(class_names) < LEAST_CLASSES:
+        found = f"{len(class_names)} of the classes"
+        raise DataError(f"data set {name!r} in {folder} has {found}, expected {LEAST_CLASSES} or more: add some")
+    train, test = source.read(folder, source)
+    labels = torch.arange(len(class_names))
+    return ImageDataset(
+        name=name,
+        train_images=torch.from_numpy(train).flatten(0, 1),
+        train_labels=labels.repeat_interleave(train.shape[1]),
+        test_images=torch.from_numpy(test).flatten(0, 1),
+        test_labels=labels.repeat_interleave(test.shape[1]),
+        class_names=class_names,
+    )
+
+
 def _channels_first(images: Tensor | np.ndarray) -> Tensor:
     """Return [N, C, H, W] of torchvision's [N, H, W] tensors and [N, H, W, C] arrays."""
     if isinstance(images, Tensor):
         return images.unsqueeze(1)
     return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def subset(
+    dataset: ImageDataset,
+    classes: Sequence[int] | None = None,
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """Return some classes of a data set, and at most so many of their images, in the order of the data set.
+
+    Images are drawn without replacement, from all classes alike: as many of each, or one more, unless a class has no
+    more. A larger draw of the same seed holds the smaller one, and what is drawn to test does not depend on `train`.
+
+    Args:
+        dataset: where the images are from.
+        classes: those to keep, which are labelled 0, 1, ... in the order given here; all if None.
+        train: training images to keep, all if None.
+        test: test images to keep, all if None.
+        seed: of the draw.
+
+    Raises:
+        UsageError: a class that the data set does not have or that is named twice, none, fewer images than classes, or
+            a negative seed.
+        DataError: the data set has no image of these classes to train or to test.
+    """
+    known = range(len(dataset.class_names))
+    kept = list(known if classes is None else classes)
+    if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(known):
+        raise UsageError(f"classes are {kept}, expected some of 0..{known[-1]} of {dataset.name}, each once")
+    for what, count in (("train", train), ("test", test)):
+        if count is not None and count < len(kept):
+            raise UsageError(f"{what} is {count}, expected {len(kept)} or more, one image of each class")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}, expected 0 or more")
+    train_rows, train_labels = _drawn(dataset.train_labels, kept, train, (seed, 0))
+    test_rows, test_labels = _drawn(dataset.test_labels, kept, test, (seed, 1))
+    which = "all classes" if classes is None else f"classes {', '.join(map(str, kept))}"
+    return ImageDataset(
+        name=f"{dataset.name} ({which}; {len(train_rows)} + {len(test_rows)} images, seed {seed})",
+        train_images=dataset.train_images[train_rows],
+        train_labels=train_labels,
+        test_images=dataset.test_images[test_rows],
+        test_labels=test_labels,
+        class_names=tuple(dataset.class_names[label] for label in kept),
+    )
+
+
+def _drawn(labels: Tensor, kept: list[int], count: int | None, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return which images of a split are kept, in rising order, and their new labels."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    places = [shuffled[labels.numpy()[shuffled] == label] for label in kept]
+    turns = np.concatenate([np.arange(len(place)) for place in places])
+    new_labels = np.repeat(np.arange(len(kept)), [len(place) for place in places])
+    # The first image of every class, then the second of every class, and so on.
+    first = np.lexsort((new_labels, turns))[:count]
+    rows = np.concatenate(places)[first]
+    order = np.argsort(rows)
+    return torch.from_numpy(rows[order]), torch.from_numpy(new_labels[first][order])

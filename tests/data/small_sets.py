@@ -1,13 +1,15 @@
-"""Small well-formed files of torchvision's data sets."""
+"""Small well-formed files of torchvision's data sets, and of photographs."""
 
 import io
 import pickle
 import struct
+import tarfile
 from hashlib import md5
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spiking_lfp.data._torchvision import torchvision_datasets
 from spiking_lfp.data.catalog import SOURCES
@@ -61,3 +63,44 @@ class SmallCifar:
             self.monkeypatch.setattr(self.dataset_class, listed, changed)
         if file == self.dataset_class.meta["filename"]:
             self.monkeypatch.setattr(self.dataset_class, "meta", {**self.dataset_class.meta, "md5": checksum})
+
+
+def write_atlas(path: Path, seed: int) -> np.ndarray:
+    """Write the 600 images of a class of CIFAR-100 as one WebP, and return them, [600, 3, 32, 32]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (600, 3, 4, 4)).astype(np.uint8)
+    images = coarse.repeat(8, axis=2).repeat(8, axis=3)
+    atlas = Image.new("RGB", (800, 768))
+    for index, image in enumerate(images):
+        atlas.paste(Image.fromarray(image.transpose(1, 2, 0)), (index % 25 * 32, index // 25 * 32))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atlas.save(path, lossless=True, method=0)
+    return images
+
+
+def jpeg_bytes(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def tiny_imagenet_files(folders: list[str]) -> dict[str, bytes]:
+    """Return the JPEG files of some classes of Tiny ImageNet by name, every fifth in greys."""
+    rng = np.random.default_rng(5)
+    files = {}
+    for part, count in (("train", 500), ("val", 50)):
+        for folder in folders:
+            for index in range(count):
+                shape = (4, 4) if index % 5 == 0 else (4, 4, 3)
+                pixels = rng.integers(0, 256, shape).astype(np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+                files[f"{part}/{folder}/{folder}_{index}.JPEG"] = jpeg_bytes(pixels)
+    return files
+
+
+def tar_bytes(files: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()

@@ -111,7 +111,9 @@ def test_status_tells_what_is_there(mnist_root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mnits", "", "MNIST", "../mnist"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown data set .*cifar10, cifar100, fashion-mnist, kmnist, mnist"):
+    with pytest.raises(
+        UsageError, match=r"unknown data set .*cifar10, cifar100, cifar100-classes, fashion-mnist, kmnist, mnist"
+    ):
         load_dataset(name)
 
 

@@ -35,15 +35,19 @@ def write_torchvision(folder: Path, code: str) -> Path:
     package.mkdir()
     (package / "__init__.py").write_text(code)
     (package / "extension.py").write_text("broken = False")
-    (package / "datasets.py").write_text("")
+    for module in ("datasets", "models"):
+        (package / f"{module}.py").write_text("")
     return folder
 
 
-LOAD = """
+LOAD = {
+    module: f"""
 import torch
-from spiking_lfp.data._torchvision import torchvision_datasets
-datasets = torchvision_datasets()
+from spiking_lfp.data._torchvision import torchvision_{module} as door
+module = door()
 """
+    for module in ("datasets", "models")
+}
 
 
 def test_the_package_imports_without_torchvision() -> None:
@@ -51,26 +55,42 @@ def test_the_package_imports_without_torchvision() -> None:
     assert run(f"{code}; print('torchvision' in sys.modules)") == "False"
 
 
-def test_the_installed_torchvision_can_be_used() -> None:
-    code = f"{LOAD}import gc; gc.collect(); print(datasets.MNIST.__name__, datasets is torchvision_datasets())"
-    assert run(code) == "MNIST True"
+@pytest.mark.parametrize(("module", "name"), [("datasets", "MNIST"), ("models", "VGG")])
+def test_the_installed_torchvision_can_be_used(module: str, name: str) -> None:
+    code = f"{LOAD[module]}import gc; gc.collect(); print(module.{name}.__name__, module is door())"
+    assert run(code) == f"{name} True"
 
 
-def test_operators_are_declared_where_the_import_fails_for_want_of_them(tmp_path: Path) -> None:
+def test_models_of_the_installed_torchvision_compute() -> None:
+    code = f"{LOAD['models']}print(*module.resnet18(num_classes=3).eval()(torch.zeros(2, 3, 32, 32)).shape)"
+    assert run(code) == "2 3"
+
+
+@pytest.mark.parametrize("doors", ["datasets models", "models datasets"])
+def test_both_doors_open_one_torchvision(doors: str) -> None:
+    first, second = doors.split()
+    found = f"import torchvision; print(torchvision.{first} is first, torchvision.{second} is module)"
+    assert run(f"{LOAD[first]}first = module{LOAD[second]}{found}") == "True True"
+
+
+@pytest.mark.parametrize("module", LOAD)
+def test_operators_are_declared_where_the_import_fails_for_want_of_them(module: str, tmp_path: Path) -> None:
     write_torchvision(tmp_path, IMPORTS_BADLY)
-    code = f"{LOAD}import torchvision.extension as e; print(hasattr(torch.ops.torchvision, 'qnms'), e.broken)"
+    code = f"{LOAD[module]}import torchvision.extension as e; print(hasattr(torch.ops.torchvision, 'qnms'), e.broken)"
     assert run(code, tmp_path) == "True False"
 
 
-def test_operators_are_not_declared_where_the_import_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", LOAD)
+def test_operators_are_not_declared_where_the_import_works(module: str, tmp_path: Path) -> None:
     write_torchvision(tmp_path, "")
-    assert run(f"{LOAD}print(hasattr(torch.ops.torchvision, 'nms'))", tmp_path) == "False"
+    assert run(f"{LOAD[module]}print(hasattr(torch.ops.torchvision, 'nms'))", tmp_path) == "False"
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('of another kind')", "ImportError('libcudart.so')"])
-def test_other_failures_are_not_hidden(tmp_path: Path, error: str) -> None:
+@pytest.mark.parametrize("module", LOAD)
+def test_other_failures_are_not_hidden(tmp_path: Path, module: str, error: str) -> None:
     write_torchvision(tmp_path, f"raise {error}")
     code = "import atexit, torch\natexit.register(lambda: print(hasattr(torch.ops.torchvision, 'nms')))"
-    printed = run(f"{code}{LOAD}", tmp_path).splitlines()
+    printed = run(f"{code}{LOAD[module]}", tmp_path).splitlines()
     assert printed[0] == "False"
     assert printed[-1] == error.replace("('", ": ").replace("')", "")

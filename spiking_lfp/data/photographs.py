@@ -1,0 +1,182 @@
+"""Data sets of photographs that no program downloads: some classes of CIFAR-100, and of Tiny ImageNet."""
+
+import io
+import tarfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from spiking_lfp.data._files import missing_files
+from spiking_lfp.errors import DataError
+
+Pixels = NDArray[np.uint8]
+LEAST_CLASSES = 2
+_ATLAS_ROWS, _ATLAS_COLUMNS = 24, 25
+_TAR, _CLASSES = "tiny_imagenet20.tar", "classes.tsv"
+_FOLDERS = {"training": "train", "test": "val"}
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A data set of photographs in `folder` below a root; copies of a part of its classes are used as they are.
+
+    Attributes:
+        files: without which there is nothing; `CLASS` stands for the name of any class.
+        image_shape: [channels, height, width].
+        classes: of the complete data set.
+        train_each: training images of a class.
+        test_each: test images of a class.
+        note: makers and licence.
+        list: from its folder to the names of the classes; none if files are missing.
+        read: from its folder, and what is said here, to the images to train and to test, each
+            [classes, images, channels, height, width].
+    """
+
+    folder: str
+    files: tuple[str, ...]
+    description: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    train_each: int
+    test_each: int
+    note: str
+    list: Callable[[Path], tuple[str, ...]]
+    read: Callable[[Path, "Photographs"], tuple[Pixels, Pixels]]
+
+
+def _atlases(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.webp")))
+
+
+def _read_atlases(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
+    channels, height, width = source.image_shape
+    tiles = []
+    for name in _atlases(folder):
+        path = folder / f"{name}.webp"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _damaged(path, f"it cannot be read ({error})") from error
+        atlas = _decoded(path, "it", content, "WEBP", (_ATLAS_COLUMNS * width, _ATLAS_ROWS * height))
+        cut = atlas.reshape(_ATLAS_ROWS, height, _ATLAS_COLUMNS, width, channels).transpose(0, 2, 4, 1, 3)
+        tiles.append(cut.reshape(-1, *source.image_shape))
+    images = np.stack(tiles)
+    return images[:, : source.train_each], images[:, source.train_each :]
+
+
+def _listed(folder: Path) -> tuple[str, ...]:
+    return () if missing_files(folder, (_CLASSES, _TAR)) else tuple(_class_table(folder / _CLASSES).values())
+
+
+def _class_table(path: Path) -> dict[str, str]:
+    """Return the first names of the classes by their WordNet number, in the order of the file."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"it cannot be read ({error})") from error
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        folder, _, names = line.partition("\t")
+        name = names.partition(",")[0].strip()
+        if not folder or not name:
+            raise _damaged(path, f"its line {number} is {line!r}, expected FOLDER, a tab and NAMES")
+        if folder in table:
+            raise _damaged(path, f"its line {number} lists {folder} once more, expected every class once")
+        table[folder] = name
+    return table
+
+
+def _read_tar(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
+    path, classes = folder / _TAR, list(_class_table(folder / _CLASSES))
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members: dict[str, list[tarfile.TarInfo]] = {}
+            for member in tar:
+                if member.isfile():
+                    members.setdefault(str(PurePosixPath(member.name).parent), []).append(member)
+            # Where a tar is cut off, tarfile sees its end: only the numbers of images tell.
+            _check_counts(path, source, classes, {inside: len(found) for inside, found in members.items()})
+            train, test = (
+                np.stack(
+                    [[_read_member(path, source, tar, each) for each in members[f"{part}/{name}"]] for name in classes]
+                )
+                for part in _FOLDERS.values()
+            )
+    except (OSError, ValueError, tarfile.TarError) as error:
+        raise _damaged(path, f"it cannot be read as a tar ({error})") from error
+    return train, test
+
+
+def _check_counts(path: Path, source: Photographs, classes: list[str], counts: dict[str, int]) -> None:
+    known = {f"{part}/{name}" for part in _FOLDERS.values() for name in classes}
+    for inside in counts:
+        if inside not in known:
+            raise _damaged(path, f"it has files in {inside}, expected train or val and a class of {_CLASSES}")
+    for (kind, part), expected in zip(_FOLDERS.items(), (source.train_each, source.test_each), strict=True):
+        for name in classes:
+            found = counts.get(f"{part}/{name}", 0)
+            if found != expected:
+                raise _damaged(path, f"it has {found} {kind} images in {part}/{name}, expected {expected}")
+
+
+def _read_member(path: Path, source: Photographs, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Pixels:
+    file = tar.extractfile(member)
+    assert file is not None  # it is one of the regular files
+    _, height, width = source.image_shape
+    return _decoded(path, f"its {member.name}", file.read(), "JPEG", (width, height)).transpose(2, 0, 1)
+
+
+def _decoded(path: Path, what: str, content: bytes, form: str, size: tuple[int, int]) -> Pixels:
+    """Return [height, width, 3] of an image of `path`, greyscale or in colours."""
+    expected = "x".join(map(str, size))
+    try:
+        with warnings.catch_warnings():
+            # Of large images, of which no pixel is decoded: their size is refused.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=[form])
+        if image.size != size:
+            raise _damaged(path, f"{what} is an image of {image.width}x{image.height}, expected {expected}")
+        return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise _damaged(
+            path, f"{what} has {len(content)} bytes that are no {form} image, expected one of {expected}"
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _damaged(path, f"{what} is no whole {form} image of {expected} ({error})") from error
+
+
+def _damaged(path: Path, found: str) -> DataError:
+    return DataError(f"{path} is damaged: {found}; replace it")
+
+
+PHOTOGRAPHS = {
+    "cifar100-classes": Photographs(
+        folder="cifar100",
+        files=("CLASS.webp",),
+        description="photographs of things, some classes of CIFAR-100",
+        image_shape=(3, 32, 32),
+        classes=100,
+        train_each=500,
+        test_each=100,
+        note="Krizhevsky 2009; no licence stated",
+        list=_atlases,
+        read=_read_atlases,
+    ),
+    "tiny-imagenet-20": Photographs(
+        folder="tiny_imagenet20",
+        files=(_CLASSES, _TAR),
+        description="photographs of things, 20 classes of Tiny ImageNet",
+        image_shape=(3, 64, 64),
+        classes=20,
+        train_each=500,
+        test_each=50,
+        note="Stanford CS231n, of ImageNet; for research",
+        list=_listed,
+        read=_read_tar,
+    ),
+}
