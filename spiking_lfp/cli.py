@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp import cli_bench, cli_deploy, cli_experiment, cli_pictures
-from spiking_lfp.console import DataRoot, Device, RunFolder, err, fail, out
+from spiking_lfp import cli_bench, cli_deploy, cli_experiment, cli_pictures, cli_tune
+from spiking_lfp.console import DataRoot, Device, RunFolder, assignments, err, fail, out
 from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def train(
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
         "quantize": quantize,
     }  # fmt: skip
-    wanted = {key: value for key, value in flags.items() if value is not None} | _assignments(changes or [])
+    wanted = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
     with distributed.processes(device):
         out.quiet = not distributed.is_writer()
         _train(preset, wanted, run_folder, resume, tensorboard, data_root, device)
@@ -232,19 +232,9 @@ def presets(
 
 cli_bench.add_commands(app)
 cli_experiment.add_commands(app)
+cli_tune.add_commands(app)
 cli_pictures.add_commands(app)
 cli_deploy.add_commands(app)
-
-
-def _assignments(changes: list[str]) -> dict[str, Any]:
-    """Read KEY=VALUE words."""
-    settings: dict[str, Any] = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set expects KEY=VALUE, found {change!r}")
-        settings[key.strip()] = value.strip()
-    return settings
 
 
 def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":

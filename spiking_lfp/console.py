@@ -2,10 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+from spiking_lfp.errors import UsageError
 
 out = Console()
 err = Console(stderr=True)
@@ -21,3 +23,14 @@ def fail(message: str, code: int) -> NoReturn:
     """Print an error of one sentence and end."""
     err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+def assignments(changes: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE words."""
+    settings: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set expects KEY=VALUE, found {change!r}")
+        settings[key.strip()] = value.strip()
+    return settings

@@ -4,23 +4,20 @@ A case, one method on one data set from one seed, is trained in a process of its
 Cases that are done are kept and not repeated, so that an interrupted benchmark goes on.
 """
 
-import json
-import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from spiking_lfp import cases as grids
 from spiking_lfp.bench.costs import Costs, by_neurobench, counted
 from spiking_lfp.bench.surrogate import SurrogateRun
 from spiking_lfp.data import Split, event_set_status
 from spiking_lfp.errors import RunError, UsageError, unknown_name
-from spiking_lfp.kernels.memory import reuse_freed_memory
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, read_metrics
 from spiking_lfp.training.config import to_toml
 from spiking_lfp.training.devices import pick_device
@@ -29,7 +26,6 @@ from spiking_lfp.training.loop import Run, evaluate
 from spiking_lfp.training.runs import network_for, samples_for
 
 METHODS: dict[str, type[Run]] = {"lfp": Run, "surrogate": SurrogateRun}
-CASES = "cases.jsonl"
 # what the baseline learns best with, where it is something else than the preset, which is tuned for LFP
 BASELINE = {
     "braille": "threshold=1 beta=0.9",
@@ -117,43 +113,30 @@ def run_cases(
         told: is called after each case that is run.
 
     Raises:
-        RunError: if a case's process dies, or the folder cannot be written.
+        RunError: if a case's process dies, or the folder cannot be used.
     """
-    done = read_cases(folder)
-    for case in cases:
-        if case in done:
-            continue
-        # spawned, so that memory is counted from nothing, and one at a time, so that time is not shared
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                outcome = pool.submit(run_case, case, folder, data_root).result()
-            except BrokenProcessPool:
-                raise RunError(f"the process of {case} died, maybe for want of memory: run the command again") from None
-        done[case] = outcome
-        lines = [json.dumps({"case": asdict(each), "outcome": asdict(found)}) for each, found in done.items()]
-        write_atomically(folder / CASES, ("\n".join(lines) + "\n").encode())
-        told(case, outcome)
-    return [(case, done[case]) for case in cases]
+
+    def read(case: grids.Case, outcome: grids.Outcome) -> tuple[Case, Outcome]:
+        try:
+            return Case(**case), Outcome(**outcome)
+        except TypeError as error:
+            raise RunError(f"{folder / grids.KEPT} keeps something else ({error}): choose another --out") from None
+
+    done = grids.run_cases(
+        [asdict(case) for case in cases],
+        partial(_run_kept, folder=folder, data_root=data_root),
+        folder,
+        lambda case, outcome: told(*read(case, outcome)),
+    )
+    return [read(case, outcome) for case, outcome in done]
 
 
-def read_cases(folder: Path) -> dict[Case, Outcome]:
-    """Return the cases kept in `folder`; it is made if there is none.
-
-    Raises:
-        RunError: if they cannot be read.
-    """
-    path = folder / CASES
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        return {Case(**line["case"]): Outcome(**line["outcome"]) for line in lines}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"cannot read {path}: {error}; choose another --out") from None
+def _run_kept(case: grids.Case, folder: Path, data_root: Path | None) -> grids.Outcome:
+    return asdict(run_case(Case(**case), folder, data_root))
 
 
 def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
     """Train a case, keep its run in a folder of its own, and measure it on the test samples."""
-    reuse_freed_memory()
     changes = dict(each.split("=") for each in case.settings.split())
     config = preset_config(case.preset, {**changes, "seed": case.seed, "epochs": case.epochs})
     samples = samples_for(config, data_root)

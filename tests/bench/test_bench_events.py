@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from spiking_lfp import LIF, UsageError
 from spiking_lfp.bench import events
 from spiking_lfp.bench.costs import Costs, by_neurobench, counted
-from spiking_lfp.bench.events import Case, Outcome, cases_for, present_presets, read_cases, run_cases
+from spiking_lfp.bench.events import Case, Outcome, cases_for, present_presets, run_cases
 from spiking_lfp.bench.report import markdown, rows, write_report
 from spiking_lfp.bench.surrogate import SurrogateNetwork
+from spiking_lfp.cases import read_cases
 from spiking_lfp.errors import RunError
 from spiking_lfp.networks import stack
 
