@@ -1,6 +1,7 @@
 """The search for better settings of a training run, by Optuna, on samples held out from training."""
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +186,8 @@ def _train(config: TrainConfig, trial: "optuna.Trial", data_root: Path | None, d
     torch.manual_seed(config.seed)
     target = pick_device(device)
     run = Run(config, samples, network_for(config, samples).to(target), target, (_Judge(trial),))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a silent layer tells by its accuracy
         run.folder = Path(folder)
         run.finish()
     return run.progress.best_accuracy

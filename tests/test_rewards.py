@@ -20,10 +20,11 @@ from spiking_lfp import (
     logit_reward,
     propagate,
     spike_count_reward,
+    spike_rate_reward,
 )
 
 Reward = Callable[[Tensor, Tensor], Tensor]
-REWARDS: list[Reward] = [spike_count_reward, logit_reward, correctness_reward]
+REWARDS: list[Reward] = [spike_count_reward, spike_rate_reward, logit_reward, correctness_reward]
 
 
 @given(
@@ -53,6 +54,27 @@ def test_spike_count_reward_of_a_silent_network_wakes_the_true_class_only() -> N
 def test_half_a_step_counts_where_the_number_of_steps_is_odd() -> None:
     reward = spike_count_reward(torch.zeros(5, 1, 1, dtype=torch.float64), torch.tensor([0]))
     assert reward[0].item() == pytest.approx(1 - oracles.sigmoid(-2.5), rel=1e-12)
+
+
+@given(steps=st.integers(1, 9), batch=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 2**31))
+def test_spike_rate_reward_equals_the_triple_loop(steps: int, batch: int, classes: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    spikes = (torch.rand(steps, batch, classes, generator=generator) < 0.4).double()
+    labels = torch.randint(0, classes, (batch,), generator=generator)
+    reward = spike_rate_reward(spikes, labels)
+    for t in range(steps):
+        for b in range(batch):
+            for c in range(classes):
+                rate = sum(spikes[:, b, c].tolist()) / steps
+                expected = 1 - rate if c == labels[b] else -spikes[t, b, c].item() * rate
+                assert reward[t, b, c].item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_spike_rate_reward_ends_with_a_spike_in_every_step_of_the_true_class_alone() -> None:
+    spikes = torch.zeros(6, 1, 3)
+    assert spike_rate_reward(spikes, torch.tensor([1])).sum() == 6
+    spikes[:, :, 1] = 1
+    assert not spike_rate_reward(spikes, torch.tensor([1])).any()
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 4, 3)])

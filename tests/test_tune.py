@@ -1,0 +1,125 @@
+"""The search for settings: what is searched, what is held out, how it goes on, and what it turns away."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spiking_lfp import tune as module
+from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.training import TrainConfig
+from spiking_lfp.training.config import checked_config
+from spiking_lfp.training.loop import Run
+from spiking_lfp.tune import JOURNAL, TRIALS, Trial, read_search, tune
+
+SMALL = {"hidden": "8", "steps": 2, "epochs": 2, "batch_size": 500, "threshold": 0.3, "lr": 0.01}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """Settings of a training on 1,000 of the packaged digits."""
+    whole = module.samples_for
+
+    def few(*arguments: Any) -> Any:
+        samples = whole(*arguments)
+        return type(samples)(
+            samples.name, samples.sample_shape, samples.class_names, samples.train.part(torch.arange(1000)),
+            samples.test.part(torch.arange(10)), samples.source,
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "samples_for", few)
+    return checked_config({"data": "mnist-subset", **SMALL})
+
+
+def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Path) -> None:
+    told: list[Trial] = []
+    search = ["lr=0.001..0.1", "hidden=5,7", "batch_size=100..300", "threshold=0.2..0.4"]
+    trials = tune(small, tmp_path, 6, search, told.append)
+    assert [trial.number for trial in told] == list(range(6))
+    assert sorted(trial.number for trial in trials) == list(range(6))
+    accuracies = [trial.accuracy for trial in trials if trial.accuracy is not None]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
+    for trial in trials:
+        assert set(trial.values) == {"lr", "hidden", "batch_size", "threshold"}
+        assert 0.001 <= trial.values["lr"] <= 0.1
+        assert trial.values["hidden"] in ("5", "7")
+        assert isinstance(trial.values["batch_size"], int)
+        assert 100 <= trial.values["batch_size"] <= 300
+    assert len({trial.values["lr"] for trial in trials}) == 6
+    with (tmp_path / TRIALS).open() as file:
+        lines = list(csv.DictReader(file))
+    kept = {trial.number: trial for trial in trials}
+    assert [float(line["lr"]) for line in lines] == [kept[number].values["lr"] for number in range(6)]
+
+
+def test_the_search_sees_held_out_training_samples_only(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    finish = Run.finish
+
+    def watched(run: Run) -> None:
+        seen.append((len(run.training), len(run.evaluation)))
+        finish(run)
+
+    monkeypatch.setattr(Run, "finish", watched)
+    tune(small, tmp_path / "a", 1, ["lr=0.001..0.1"])
+    tune(small.model_copy(update={"validation": 0.3}), tmp_path / "b", 1, ["lr=0.001..0.1"])
+    assert seen == [(900, 100), (700, 300)]
+
+
+def test_a_search_goes_on_and_does_not_repeat_itself(small: TrainConfig, tmp_path: Path) -> None:
+    first = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
+    told: list[Trial] = []
+    both = tune(small, tmp_path, 4, ["lr=0.001..0.1"], told.append)
+    assert [trial.number for trial in told] == [2, 3]
+    assert {trial.values["lr"] for trial in first} < {trial.values["lr"] for trial in both}
+    assert len({trial.values["lr"] for trial in both}) == 4
+    assert tune(small, tmp_path, 3, ["lr=0.001..0.1"], told.append) == both
+    with pytest.raises(UsageError, match="keeps trials of other settings or another search"):
+        tune(small, tmp_path, 5, ["lr=0.001..0.2"])
+    with pytest.raises(UsageError, match="keeps trials of other settings or another search"):
+        tune(small.model_copy(update={"beta": 0.5}), tmp_path, 5, ["lr=0.001..0.1"])
+
+
+def test_a_training_that_breaks_counts_as_failed(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(run: Run) -> None:
+        raise NonFiniteError("layer 1: its feedback holds NaN")
+
+    monkeypatch.setattr(Run, "finish", breaks)
+    [trial] = tune(small, tmp_path, 1, ["lr=0.001..0.1"])
+    assert trial.accuracy is None
+    assert trial.given_up
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("lr", r"--search expects KEY=LOW..HIGH or KEY=A,B,..., found 'lr'"),
+        ("lr=", r"--search expects"),
+        ("lr=3..1", "the range is empty"),
+        ("lr=0..1", "setting lr = 0.0: Input should be greater than 0"),
+        ("lr=-..1", "- is no|no range of numbers"),
+        ("speed=1..2", "unknown setting 'speed'"),
+        ("reward=spike-count,praise", "setting reward = 'praise'"),
+    ],
+)
+def test_what_cannot_be_searched(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_search([word], checked_config({}))
+
+
+def test_what_cannot_be_used(small: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="trials must be at least 1"):
+        tune(small, tmp_path, 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot use .*file"):
+        tune(small, tmp_path / "file", 1)
+    (tmp_path / JOURNAL).write_text("{broken\n")
+    with pytest.raises(RunError, match=f"cannot use {tmp_path}"):
+        tune(small, tmp_path, 1)
