@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from matplotlib.figure import Figure
 
@@ -44,13 +44,6 @@ class Report:
     findings: list[Finding]
 
 
-class Training(Protocol):
-    """A function that trains a case."""
-
-    def __call__(self, case: Case, data_root: Path | None) -> Outcome:
-        """Return what the case comes to."""
-
-
 @dataclass(frozen=True)
 class Experiment:
     """One experiment of a paper.
@@ -66,7 +59,7 @@ class Experiment:
     title: str
     seeds: dict[Scale, int]
     cases: Callable[[Scale, int], list[Case]]
-    run: Training
+    run: Callable[[Case, Path | None], Outcome]
     report: Callable[[Results], Report]
 
 

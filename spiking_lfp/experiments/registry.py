@@ -47,6 +47,10 @@ def run_experiment(
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     experiment = EXPERIMENTS[name]
     cases = experiment.cases(scale, seeds or experiment.seeds[scale])
-    results = run_cases(cases, partial(experiment.run, data_root=data_root), folder, told, processes)
+    results = run_cases(cases, partial(_trained, experiment.run, data_root), folder, told, processes)
     report = experiment.report(results)
     return report, write_report(report, folder)
+
+
+def _trained(run: Callable[[Case, Path | None], Outcome], data_root: Path | None, case: Case) -> Outcome:
+    return run(case, data_root)

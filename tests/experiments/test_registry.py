@@ -1,0 +1,95 @@
+"""Experiments by name: what is run, kept and written, and the command around it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from spiking_lfp.cases import Case, Outcome
+from spiking_lfp.cli import app
+from spiking_lfp.errors import UsageError
+from spiking_lfp.experiments import registry
+from spiking_lfp.experiments.experiment import SCALES, Experiment, Finding, Groups, Report, Results, Scale, deviation
+from spiking_lfp.experiments.registry import EXPERIMENTS, run_experiment
+
+
+def trained(case: Case, data_root: Path | None) -> Outcome:
+    return {"accuracy": [0.5, case["seed"] / 10], "root": str(data_root)}
+
+
+def cases(scale: Scale, seeds: int) -> list[Case]:
+    return [{"size": SCALES.index(scale), "seed": seed} for seed in range(1, seeds + 1)]
+
+
+def report(results: Results) -> Report:
+    mean = Groups(results, ("size",)).mean(lambda outcome: outcome["accuracy"][-1])
+    rows: list[dict[str, Any]] = [{"size": size, "accuracy": value} for (size,), value in mean.items()]
+    return Report(rows, Figure(), [Finding("It learns.", "it did.", True), Finding("It flies.", "no.", None)])
+
+
+FAKE = Experiment("one that takes no time", {"smoke": 1, "small": 2, "paper": 3}, cases, trained, report)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "fake", FAKE)
+
+
+def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> None:
+    told: list[Case] = []
+    found, paths = run_experiment("fake", "small", tmp_path, lambda case, _: told.append(case), data_root=tmp_path)
+    assert told == [{"size": 1, "seed": 1}, {"size": 1, "seed": 2}]
+    assert found.rows == [{"size": 1, "accuracy": pytest.approx(0.15)}]
+    assert [path.name for path in paths] == ["numbers.csv", "numbers.json", "figure.png"]
+    with paths[0].open() as file:
+        assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [pytest.approx(0.15)]
+    kept = json.loads(paths[1].read_text())
+    assert kept["findings"][0] == {"paper": "It learns.", "found": "it did.", "holds": True}
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    # more seeds: those that are there already are not trained again
+    run_experiment("fake", "small", tmp_path, lambda case, _: told.append(case), seeds=3, data_root=tmp_path)
+    assert told[2:] == [{"size": 1, "seed": 3}]
+
+
+def test_what_cannot_be_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown experiment 'fig7'"):
+        run_experiment("fig7", "small", tmp_path, print)
+    with pytest.raises(UsageError, match="seeds must be at least 1"):
+        run_experiment("fake", "small", tmp_path, print, seeds=0)
+
+
+def test_the_command_lists_and_runs(tmp_path: Path) -> None:
+    listed = CliRunner().invoke(app, ["experiment"]).output
+    for name in EXPERIMENTS:
+        assert name in listed
+    shown = CliRunner().invoke(app, ["experiment", "fake", "--scale", "smoke", "-o", str(tmp_path / "out")])
+    assert shown.exit_code == 0
+    text = " ".join(shown.output.split())
+    assert "size 0 seed 1 accuracy 10.00%" in text
+    assert "holds: It learns. Found: it did." in text
+    assert "cannot be told: It flies. Found: no." in text
+    assert (tmp_path / "out" / "numbers.csv").is_file()
+
+
+def test_the_command_knows_its_scales() -> None:
+    result = CliRunner().invoke(app, ["experiment", "fake", "--scale", "large"])
+    assert isinstance(result.exception, UsageError)
+    assert "unknown scale 'large'" in str(result.exception)
+
+
+def test_every_experiment_has_other_cases_at_every_scale() -> None:
+    for name, experiment in registry.EXPERIMENTS.items():
+        for scale in SCALES:
+            made = experiment.cases(scale, experiment.seeds[scale])
+            texts = [json.dumps(case, sort_keys=True) for case in made]
+            assert len(set(texts)) == len(texts) > 0, name
+            assert len(experiment.cases(scale, experiment.seeds[scale] + 1)) > len(made), name
+
+
+def test_a_single_value_does_not_deviate() -> None:
+    assert deviation([3.0]) == 0
+    assert deviation([1.0, 3.0]) == pytest.approx(2**0.5)
