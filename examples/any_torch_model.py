@@ -19,7 +19,8 @@ class Residual(nn.Module):
         """Return logits `[B, 10]`."""
         x = torch.relu(self.first(images))
         x = torch.relu(x + self.again(x))
-        return self.last(nn.functional.max_pool2d(x, 2).flatten(1))
+        logits: Tensor = self.last(nn.functional.max_pool2d(x, 2).flatten(1))
+        return logits
 
 
 torch.manual_seed(1)

@@ -153,25 +153,15 @@ def feedback(
         the initial membrane.
     """
     neuron, steps = trace.neuron, trace.steps
-    membrane = trace.membrane
-    if membrane is None:
-        membrane = _membrane(trace.record, steps, neuron, trace.initial)
-    initial = torch.zeros_like(membrane[0]) if trace.initial is None else trace.initial
+    membrane = whole_membrane(trace)
+    gains = all_gains(trace, membrane, rule, parts)
     shares: list[list[Tensor]] = []
     carried = torch.zeros_like(membrane[0]) if final_feedback is None else final_feedback
     for t in reversed(range(steps)):
-        before = membrane[t - 1] if t > 0 else initial
+        before = membrane[t - 1] if t > 0 else initial_membrane(trace)
         fired = before > neuron.threshold
-        # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
-        total = membrane[t]
-        if neuron.reset == "subtract":
-            total = total + fired * neuron.threshold
-        elif neuron.reset == "zero":
-            total = total + fired * neuron.beta * before
-        found = Contributions(total, before, _all_parts(parts, t, neuron, before, fired))
-        gain = rule.gain(found)
         rho = spike_feedback[t] + carried
-        q_t = [rho * each for each in (gain if isinstance(gain, tuple) else (gain,))]
+        q_t = [rho * gain[t] for gain in gains]
         survived = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
         carried = neuron.beta * survived * (q_t[0] if len(q_t) == 1 else torch.where(before >= 0, q_t[0], q_t[1]))
         if neuron.recurrent is not None:
@@ -183,20 +173,40 @@ def feedback(
     return tuple(torch.stack(each[::-1]) for each in zip(*shares, strict=True)), carried
 
 
-def _all_parts(
-    parts: tuple[Tensor, Tensor] | None, t: int, neuron: Neuron, before: Tensor, fired: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """Return the positive and the negative part of `V[t]`: what came, and what was there."""
-    if parts is None:
-        return None
-    positive, negative = (part[t % len(part)] for part in parts)
-    kept = neuron.beta * before
-    positive, negative = positive + kept.clamp(min=0), negative - kept.clamp(max=0)
-    if neuron.recurrent is not None:
-        spikes = fired.to(before.dtype)
-        positive = positive + spikes @ neuron.recurrent.clamp(min=0).T
-        negative = negative - spikes @ neuron.recurrent.clamp(max=0).T
-    return positive, negative
+def whole_membrane(trace: Trace) -> Float[Tensor, "steps batch *n"]:
+    """Return the membrane of every step, replayed where only the current was kept."""
+    if trace.membrane is not None:
+        return trace.membrane
+    return _membrane(trace.record, trace.steps, trace.neuron, trace.initial)
+
+
+def initial_membrane(trace: Trace) -> Float[Tensor, "batch *n"]:
+    """Return `U[-1]`."""
+    return torch.zeros_like(trace.record[0]) if trace.initial is None else trace.initial
+
+
+def all_gains(
+    trace: Trace, membrane: Tensor, rule: Rule, parts: tuple[Tensor, Tensor] | None
+) -> tuple[Float[Tensor, "steps batch *n"], ...]:
+    """Return the gain of every step by the rule: contributions, and so gains, do not depend on feedback."""
+    neuron = trace.neuron
+    previous = torch.cat([initial_membrane(trace)[None], membrane[:-1]])
+    # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
+    total = membrane
+    if neuron.reset != "none":
+        fired = previous > neuron.threshold
+        total = membrane + fired * (neuron.threshold if neuron.reset == "subtract" else neuron.beta * previous)
+    if parts is not None:
+        positive, negative = parts
+        kept = neuron.beta * previous
+        positive, negative = positive + kept.clamp(min=0), negative - kept.clamp(max=0)
+        if neuron.recurrent is not None:
+            spikes = (previous > neuron.threshold).to(membrane.dtype)
+            positive = positive + spikes @ neuron.recurrent.clamp(min=0).T
+            negative = negative - spikes @ neuron.recurrent.clamp(max=0).T
+        parts = positive, negative
+    gain = rule.gain(Contributions(total, previous, parts))
+    return gain if isinstance(gain, tuple) else (gain,)
 
 
 def _owed(q: list[Tensor], recurrent: Tensor) -> Tensor:

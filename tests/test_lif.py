@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracles import one_q
 from torch import Tensor, nn
 
-from spiking_lfp import LIF, Epsilon, constant, lif
+from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant, lif
 from spiking_lfp.kernels import cpu
 from spiking_lfp.lif import RESETS, Neuron, Reset, Trace
 
@@ -225,6 +225,25 @@ def test_compiled_equals_reference_across_tiles(steps: int, neurons: int, reset:
     constants = Neuron(beta, threshold, reset)
     assert_kernels_agree(current, steps, constants, torch.randn(2, neurons).double(), True, summed=False)
     assert_kernels_agree(current, steps, constants, None, False, summed=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("rule", [Zero(), Epsilon(), ZPlusZMinus(), AlphaBeta(), Gamma(), Flat()], ids=repr)
+def test_compiled_equals_reference_with_any_rule(rule: Rule, reset: Reset, dtype: torch.dtype) -> None:
+    for current in (torch.randn(7, 3, 70), torch.randn(1, 2, 3, 4, 5)):
+        current = current.to(dtype)
+        initial, on_final = torch.randn_like(current[0]), torch.randn_like(current[0])
+        _, _, trace = lif.forward(current, 7, neuron(0.9, 0.5, reset, dtype), initial)
+        parts = torch.rand_like(current), torch.rand_like(current)
+        reward = torch.randn(7, *current.shape[1:], dtype=dtype)
+        for summed in (False, True):
+            expected, expected_on_initial = lif.feedback(trace, reward, on_final, rule, summed, parts)
+            found, on_initial = cpu.feedback(trace, reward, on_final, rule, summed, parts)
+            assert len(found) == len(expected) == (2 if isinstance(rule, AlphaBeta | Gamma) else 1)
+            for one, other in zip((*found, on_initial), (*expected, expected_on_initial), strict=True):
+                scale = float(other.abs().max())
+                torch.testing.assert_close(one, other, rtol=0, atol=scale * (1e-13 if dtype == torch.float64 else 1e-5))
 
 
 @pytest.mark.parametrize("reset", RESETS)

@@ -119,6 +119,10 @@ def lif_feedback(
         found = _epsilon_feedback(trace, spike_feedback, final_feedback, rule.epsilon, summed)
         if found is not None:
             return (found[0],), found[1]
+    if compiled(trace.record) and trace.neuron.recurrent is None:
+        from spiking_lfp.kernels import cpu
+
+        return cpu.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
     return lif.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
 
 

@@ -18,7 +18,8 @@ from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
 from spiking_lfp.kernels.packing import room_for
 from spiking_lfp.kernels.simd import count_bits, lowest_bit, nonzeros, prefetch
 from spiking_lfp.kernels.threads import follow_torch_threads
-from spiking_lfp.lif import Neuron, Trace
+from spiking_lfp.lif import Neuron, Trace, all_gains, initial_membrane, whole_membrane
+from spiking_lfp.rules import Rule
 
 Array = NDArray[Any]
 # membranes of one tile of neurons over all steps: half a second-level cache
@@ -136,6 +137,33 @@ def _replayed_feedback_epsilon(
                         lanes(n, neurons), membrane, low + width + n, membrane, low + n, spike_feedback, at, carried,
                         b * neurons + n, q, share, beta, threshold, drop, n, zero, summed, epsilon,
                     )  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+@no_type_check
+def _feedback(
+    membrane: Array, initial: Array, beta: Array, threshold: Array, zero: bool, gain: Array, other_gain: Array,
+    spike_feedback: Array, carried: Array, q: Array, other_q: Array,
+) -> None:  # fmt: skip
+    """Write `q`, and `other_q` unless it is empty, by the gains of every step; `carried` is m[T], then m[0]."""
+    steps, batch, neurons = spike_feedback.shape
+    summed, apart = q.shape[0] < steps, other_q.size > 0
+    for sample in prange(batch):
+        b = np.intp(sample)  # numba counts such loops unsigned
+        for t in range(steps - 1, -1, -1):
+            before = membrane[t - 1, b] if t > 0 else initial[b]
+            share = 0 if summed else t
+            for n in range(neurons):
+                rho = spike_feedback[t, b, n] + carried[b, n]
+                part = rho * gain[t, b, n]
+                mine = part
+                if apart:
+                    other = rho * other_gain[t, b, n]
+                    mine = part if before[n] >= 0 else other
+                    other_q[share, b, n] = other_q[share, b, n] + other if summed else other
+                q[share, b, n] = q[share, b, n] + part if summed else part
+                kept = before[n] if not zero or before[n] <= threshold[n] else before.dtype.type(0)
+                carried[b, n] = beta[n] * kept * mine
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -260,6 +288,39 @@ def feedback_epsilon(
         flat_array(q, 2),
     )
     return q, carried
+
+
+def feedback(
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: Tensor | None,
+    rule: Rule,
+    summed: bool,
+    parts: tuple[Tensor, Tensor] | None,
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """`lif.feedback` for any rule, for float32 and float64."""
+    follow_torch_threads()
+    membrane = packed(whole_membrane(trace), 2)
+    gains = [flat_array(gain, 2) for gain in all_gains(trace, membrane, rule, parts)]
+    like = membrane[0]
+    carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
+    q = [torch.zeros_like(membrane[:1]) if summed else empty(spike_feedback.shape, membrane) for _ in gains]
+    arrays = [flat_array(each, 2) for each in q]
+    beta, threshold, _, zero = constants(trace.neuron, like)
+    _feedback(
+        flat_array(membrane, 2),
+        flat_array(initial_membrane(trace), 1),
+        beta,
+        threshold,
+        zero,
+        gains[0],
+        gains[-1],
+        flat_array(spike_feedback, 2),
+        flat_array(carried, 1),
+        arrays[0],
+        arrays[1] if len(arrays) > 1 else np.empty((0, 0, 0), arrays[0].dtype),
+    )
+    return tuple(q), carried
 
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
