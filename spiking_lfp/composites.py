@@ -8,6 +8,7 @@ functional calls and additions of skip connections are met too, whatever module 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.fx import symbolic_trace
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
@@ -23,10 +26,10 @@ from spiking_lfp.functions import (
     ActivationFunction,
     AddFunction,
     AffineFunction,
-    DropoutFunction,
     LIFFunction,
     MaxPool2dFunction,
     NormalizeFeedbackFunction,
+    ScaleFunction,
     Spec,
 )
 from spiking_lfp.layers import AvgPool2d, SynapticLayer
@@ -34,6 +37,7 @@ from spiking_lfp.rules import AlphaBeta, Epsilon, Rule, Zero, ZPlusZMinus
 from spiking_lfp.synapses import Convolution, Dense, LinearMap, Synapse
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Composite:
     """A rule for each layer with weights: by its name if there is one, else by its place, else by its type.
 
     Attributes:
-        default: for layers that nothing else names, and for sums and means, which have no weights.
+        default: for layers that nothing else names, and for torch's sums and means, which have no weights
+            (`spiking_lfp.add` has a rule of its own).
         types: by the module's class, `nn.Linear` or `nn.Conv2d`; the first that fits counts.
         positions: by the place among the layers with weights in the order of `named_modules`, -1 for the last.
         names: by path in the model, `*` for any part of it; the first that fits counts.
@@ -83,7 +88,7 @@ class Composite:
         rules = self.rules(network)
         for name, module in network.named_modules():
             if isinstance(module, SynapticLayer):
-                module.rule = rules[name]
+                module.rule = rules[name or module.name]
             elif isinstance(module, AvgPool2d):
                 module.rule = self.default
 
@@ -103,29 +108,20 @@ class Composite:
                 which `fold_batch_norm` removes.
         """
         rules = self.rules(model)
-        owners = {id(module.weight): name for name, module in _layers(model).items()}
-        kept = {
-            module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)
-        }  # fmt: skip
-        original = model.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            run = _LFPMode(self, rules, owners)
-            with run:
-                outputs = original(*args, **kwargs)
-            _check_path(outputs, run.called)
-            return outputs
-
-        own = "forward" in vars(model)
+        layers = _layers(model)
+        if isinstance(model.forward, _Forward):
+            raise UsageError("a composite is applied to this model already: leave that context first")
+        kept = {module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)}
+        replaced = vars(model).get("forward")
+        model.forward = _Forward(self, rules, layers, model.forward)
         try:
             self.assign(model)
-            model.forward = forward
             yield
         finally:
-            if own:
-                model.forward = original
-            else:
+            if replaced is None:
                 del model.forward
+            else:
+                model.forward = replaced
             for module, rule in kept.items():
                 module.rule = rule
 
@@ -157,16 +153,28 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Raises:
         UsageError: if the model cannot be traced, or some batch normalisation follows no linear layer or convolution.
     """
-    from torch.fx.experimental.optimization import fuse
-
     try:
-        folded: nn.Module = fuse(model.eval())
-    except Exception as error:  # fx raises whatever the model's code does with its proxies
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        folded = symbolic_trace(deepcopy(model).eval())
+    except Exception as error:  # the tracer raises whatever the model's code does with its stand-ins for tensors
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(f"the batch normalisation of {type(model).__name__} cannot be folded: {reason}") from None
-    left = [name for name, module in folded.named_modules() if "BatchNorm" in type(module).__name__]
-    if left:
-        raise UsageError(f"{', '.join(left)} does not follow a linear layer or convolution: it cannot be folded")
+    modules: dict[Any, nn.Module] = dict(folded.named_modules())
+    for node in folded.graph.nodes:
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        if not isinstance(norm, NORMS):
+            continue
+        (before,) = node.all_input_nodes
+        layer = modules.get(before.target) if before.op == "call_module" and len(before.users) == 1 else None
+        if isinstance(layer, CONVOLUTIONS):
+            whole: nn.Module = fuse_conv_bn_eval(layer, norm, "Transpose" in type(layer).__name__)
+        elif isinstance(layer, nn.Linear):
+            whole = fuse_linear_bn_eval(layer, norm)
+        else:
+            raise UsageError(f"{node.target} does not follow a linear layer or convolution: it cannot be folded")
+        for parameter in whole.parameters():
+            parameter.requires_grad_()
+        folded.set_submodule(before.target, whole)
+        folded.set_submodule(node.target, nn.Identity())
     return folded
 
 
@@ -186,7 +194,7 @@ def _layers(model: nn.Module) -> dict[str, Any]:
 # elementwise, one input each
 ACTIVATIONS = (
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish hardsigmoid softplus softsign "
-    "logsigmoid threshold clamp clip heaviside sign sgn"
+    "logsigmoid threshold _threshold clamp clip heaviside sign sgn"
 )
 MEANS = "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum"
 # how torch names, in its tape, what only moves, repeats, picks or joins values: there feedback follows its path
@@ -202,11 +210,28 @@ OURS = (
     ActivationFunction,
     AddFunction,
     AffineFunction,
-    DropoutFunction,
     LIFFunction,
     MaxPool2dFunction,
     NormalizeFeedbackFunction,
+    ScaleFunction,
 )
+
+
+class _Forward:
+    """The forward pass of a model, carried out so that feedback goes back by a composite's rules."""
+
+    def __init__(
+        self, composite: Composite, rules: dict[str, Rule], layers: dict[str, Any], forward: Callable[..., Any]
+    ) -> None:
+        self.composite, self.rules, self.forward = composite, rules, forward
+        self.owners = {id(layer.weight): name for name, layer in layers.items()}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        with _LFPMode(self.composite, self.rules, self.owners) as run:
+            outputs = self.forward(*args, **kwargs)
+        _check_path(outputs, run.called)
+        return outputs
 
 
 class _LFPMode(TorchFunctionMode):
@@ -241,13 +266,14 @@ class _LFPMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Carry out `func`, with feedback in place of its gradient where LFP means something else."""
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         given = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
             # torch ends the names of operations that work in place with an underscore
-            name = func.__name__ if func.__name__.startswith("__") else func.__name__.removesuffix("_")
-            handler = self.handlers.get(name)
+            handler = self.handlers.get(func.__name__.removesuffix("_"))
             if handler is not None:
+                if "input" in kwargs:
+                    args = (kwargs.pop("input"), *args)
                 return handler(func, *args, **kwargs)
         return func(*args, **kwargs)
 
@@ -276,7 +302,13 @@ class _LFPMode(TorchFunctionMode):
         return self.affine(x, weight, bias, synapse, "convolution")
 
     def convolution(
-        self, func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any
+        self,
+        func: Callable[..., Tensor],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *rest: Any,
+        **more: Any,
     ) -> Tensor:
         """Follow a rule through a convolution of any kind."""
         self.check_batch(x, weight)
@@ -291,11 +323,6 @@ class _LFPMode(TorchFunctionMode):
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None, synapse: Synapse, kind: str) -> Tensor:
         """Follow the rule of the layer that owns `weight`, if a layer of the model does."""
         name = self.owners.get(id(weight))
-        if name is None and weight.requires_grad and not weight.is_leaf:
-            raise UsageError(
-                f"a {kind} layer computes its weight from other parameters, which LFP does not update: remove the "
-                "parametrization"
-            )
         if self.composite.normalize and x.requires_grad:
             x = NormalizeFeedbackFunction.apply(x)
         if name is not None:
@@ -309,11 +336,16 @@ class _LFPMode(TorchFunctionMode):
         out: Tensor = ActivationFunction.apply(x, lambda z: func(z, *rest, **more))
         return out
 
-    def scale(self, func: Callable[..., Tensor], x: Any, by: Any) -> Tensor:
-        """Hand feedback on unchanged through a product with a number, which has nothing to learn."""
-        if not isinstance(x, Tensor):
+    def scale(self, func: Callable[..., Tensor], x: Any, by: Any, **more: Any) -> Tensor:
+        """Hand feedback on through a product with constants, which have nothing to learn."""
+        if not isinstance(x, Tensor) or (isinstance(by, Tensor) and by.requires_grad and not x.requires_grad):
             x, by = by, x
-        return func(x, by) if isinstance(by, Tensor) else self.activation(func, x, by)
+        constant = not (isinstance(by, Tensor) and by.requires_grad) and not more
+        if not constant or (isinstance(by, Tensor) and torch.broadcast_shapes(x.shape, by.shape) != x.shape):
+            return func(x, by, **more)
+        factor = torch.as_tensor(by, dtype=x.dtype, device=x.device)
+        out: Tensor = ScaleFunction.apply(x, 1 / factor if "div" in func.__name__ else factor, _in_place(func))
+        return out
 
     def mean(self, func: Callable[..., Tensor], x: Tensor, *rest: Any, **more: Any) -> Tensor:
         """Divide feedback by the rule for sums among what a mean or sum is of."""
@@ -323,11 +355,17 @@ class _LFPMode(TorchFunctionMode):
         )
         return out
 
-    def add(self, func: Callable[..., Tensor], a: Any, b: Any, **more: Any) -> Tensor:
-        """Divide feedback by the rule for sums among two tensors of one shape."""
-        if more or not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape != b.shape:
-            return func(a, b, **more)
-        out: Tensor = AddFunction.apply(a, b, self.composite.default)
+    def add(self, func: Callable[..., Tensor], a: Any, other: Any, **more: Any) -> Tensor:
+        """Divide feedback by the rule for sums between two tensors of one shape, or a tensor and constants."""
+        if not isinstance(a, Tensor):
+            a, other = other, a
+        if not isinstance(other, Tensor):
+            other = torch.full_like(a, other, requires_grad=False)
+        elif not other.requires_grad and torch.broadcast_shapes(a.shape, other.shape) == a.shape:
+            other = other.to(a.dtype).expand_as(a)
+        if more or a.shape != other.shape:
+            return func(a, other, **more)
+        out: Tensor = AddFunction.apply(a, other, self.composite.default, _in_place(func))
         return out
 
     def dropout(
@@ -336,8 +374,8 @@ class _LFPMode(TorchFunctionMode):
         """Hand feedback on to what is kept, which is drawn as torch draws it."""
         if not training or p == 0:
             return x
-        kept = func(torch.ones_like(x, requires_grad=False), p, True) != 0
-        out: Tensor = DropoutFunction.apply(x, kept, 1 / (1 - p) if p < 1 else 0.0)
+        scale = func(torch.ones(x.shape, dtype=x.dtype, device=x.device), p, True)
+        out: Tensor = ScaleFunction.apply(x, scale, inplace)
         return out
 
     def batch_norm(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -359,6 +397,11 @@ def _operation(node: str) -> str:
     return node.rpartition(":")[2].rstrip("0123456789").removesuffix("Backward")
 
 
+def _in_place(func: Callable[..., Any]) -> bool:
+    """Tell whether an operation writes to its first argument: torch ends the names of those with an underscore."""
+    return func.__name__.endswith("_")
+
+
 def _check_path(outputs: Any, called: set[str]) -> None:
     """Check that everything between outputs and layers hands feedback on, and that all layers that ran are reached."""
     tensors, _ = tree_flatten(outputs)
@@ -369,16 +412,10 @@ def _check_path(outputs: Any, called: set[str]) -> None:
     reached: set[str] = set()
     while stack:
         node = stack.pop()
-        name = node.name()
-        if isinstance(node, BackwardCFunction):
-            if not issubclass(type(node)._forward_cls, OURS):
-                raise UsageError(f"the model runs {name.removesuffix('Backward')}, which LFP does not know")
-            if isinstance(node, AffineFunction._backward_cls):
-                reached.add(node.spec.name)
-        elif not PATHS.fullmatch(name):
-            raise UsageError(
-                f"LFP says nothing about an operation of the model, in torch's words {_operation(name)}: replace it"
-            )
+        _check_node(node)
+        if isinstance(node, AffineFunction._backward_cls):
+            made: Any = node
+            reached.add(made.spec.name)
         for before, _ in node.next_functions:
             if before is not None and before not in seen:
                 seen.add(before)
@@ -388,3 +425,30 @@ def _check_path(outputs: Any, called: set[str]) -> None:
             f"no feedback would reach {', '.join(sorted(called - reached))}: what comes after ends it, such as a "
             "comparison or detach; use torch.heaviside for a step"
         )
+
+
+def _check_node(node: Any) -> None:
+    """Check that an operation on torch's tape hands feedback on, and parameters to layers only."""
+    made: Any = node
+    own = isinstance(node, BackwardCFunction)
+    if own and not issubclass(type(node)._forward_cls, OURS):
+        raise UsageError(f"the model runs {node.name().removesuffix('Backward')}, which LFP does not know")
+    if not own and not PATHS.fullmatch(node.name()):
+        raise UsageError(
+            f"LFP says nothing about an operation of the model, in torch's words {_operation(node.name())}: replace it"
+        )
+    affine, spiking = (isinstance(node, kind._backward_cls) for kind in (AffineFunction, LIFFunction))
+    for place, (before, _) in enumerate(node.next_functions):
+        leaf = getattr(before, "variable", None)
+        # inputs come first; what follows belongs to the layer
+        learns = (affine or spiking) and place > 0
+        if affine and learns and before is not None and leaf is None:
+            raise UsageError(
+                f"layer {made.spec.name} computes its weight or bias from other parameters, which LFP does not update: "
+                "remove the parametrization"
+            )
+        if isinstance(leaf, nn.Parameter) and not learns:
+            raise UsageError(
+                f"a parameter of shape {list(leaf.shape)} takes part outside of linear layers and convolutions, where "
+                "LFP has no update for it: make it a buffer, or leave it out"
+            )

@@ -262,13 +262,16 @@ class ActivationFunction(torch.autograd.Function):
         return feedback, None
 
 
-class DropoutFunction(torch.autograd.Function):
-    """Silence what is not kept; feedback goes back unscaled to what is."""
+class ScaleFunction(torch.autograd.Function):
+    """Multiply by constants; feedback goes on unscaled where they are not 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
-        return x * kept * scale
+    def forward(ctx: Any, x: Tensor, by: Tensor, inplace: bool) -> Tensor:
+        ctx.save_for_backward(by != 0)
+        if not inplace:
+            return x * by
+        ctx.mark_dirty(x)
+        return x.mul_(by)
 
     @staticmethod
     @once_differentiable
@@ -281,14 +284,17 @@ class AddFunction(torch.autograd.Function):
     """A sum of two tensors, which divides its feedback between them by the rule."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, rule: Rule) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, rule: Rule, inplace: bool) -> Tensor:
         ctx.rule = rule
-        ctx.save_for_backward(a, b)
-        return a + b
+        ctx.save_for_backward(a.clone() if inplace else a, b)
+        if not inplace:
+            return a + b
+        ctx.mark_dirty(a)
+        return a.add_(b)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         a, b = ctx.saved_tensors
         total, shares = a + b, None
         if ctx.rule.alike:
@@ -296,7 +302,10 @@ class AddFunction(torch.autograd.Function):
         if ctx.rule.needs_parts:
             shares = a.clamp(min=0) + b.clamp(min=0), -a.clamp(max=0) - b.clamp(max=0)
         q = signed(ctx.rule, Contributions(total, None, shares), feedback)
-        return a * by_sign(q, a), b * by_sign(q, b), None
+        on_a, on_b = (
+            each * by_sign(q, each) if need else None for each, need in zip((a, b), ctx.needs_input_grad, strict=False)
+        )
+        return on_a, on_b, None, None
 
 
 class NormalizeFeedbackFunction(torch.autograd.Function):

@@ -21,10 +21,10 @@ from spiking_lfp.fixed_point import FixedPoint
 from spiking_lfp.functions import (
     AddFunction,
     AffineFunction,
-    DropoutFunction,
     LIFFunction,
     MaxPool2dFunction,
     NormalizeFeedbackFunction,
+    ScaleFunction,
     Spec,
 )
 from spiking_lfp.lif import RESETS, Neuron, Reset
@@ -367,7 +367,7 @@ class Dropout(nn.Module):
             kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p
         if self.carry is not None:
             self.carry.give(kept)
-        out: Tensor = DropoutFunction.apply(x, kept, 1 / (1 - self.p))
+        out: Tensor = ScaleFunction.apply(x, kept / (1 - self.p), False)
         return out
 
     def extra_repr(self) -> str:
@@ -388,7 +388,7 @@ def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
     """Add two tensors of one shape, as a skip connection does; the rule divides the feedback between them."""
     if a.shape != b.shape:
         raise UsageError(f"add needs two tensors of one shape, found {list(a.shape)} and {list(b.shape)}")
-    out: Tensor = AddFunction.apply(a, b, Epsilon() if rule is None else rule)
+    out: Tensor = AddFunction.apply(a, b, Epsilon() if rule is None else rule, False)
     return out
 
 

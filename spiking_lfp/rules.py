@@ -5,7 +5,7 @@ A rule is nothing but the arithmetic of that gain, one over the rule's normalise
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -79,7 +79,7 @@ class Zero(Rule):
 class _Stabilised(Rule):
     """Base of the rules whose normaliser is kept from 0 by `epsilon`."""
 
-    epsilon: float = EPSILON
+    epsilon: float = field(default=EPSILON, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -93,6 +93,8 @@ class Epsilon(_Stabilised):
     The parts of a LIF neuron are what its membrane was and what came: `N = |U[t-1]| + |V[t] - U[t-1]| + epsilon`,
     as in the authors' package.
     """
+
+    epsilon: float = EPSILON
 
     def gain(self, contributions: Contributions) -> Gain:
         """Return `1 / (|z| + epsilon)`, with `|z|` split into old and new where the neuron has a memory."""
@@ -115,8 +117,8 @@ class ZPlusZMinus(_Stabilised):
 class AlphaBeta(_Stabilised):
     """LFP-alpha-beta (LFP eq. 10, 11): positive and negative contributions share feedback by themselves.
 
-    `alpha` times the feedback goes to the positive ones, `beta` times to the negative ones; as `alpha - beta = 1`, the
-    sum is kept where all contributions agree with `z`. In a layer feedback grows by at most `max(alpha, beta)`.
+    At most `alpha` times the feedback goes to the positive ones and `beta` times to the negative ones, with opposite
+    signs: as `alpha - beta = 1`, the sum is kept where `z > 0` and there are both.
 
     Raises:
         UsageError: unless `alpha - beta = 1` and `beta >= 0`.
@@ -139,7 +141,7 @@ class AlphaBeta(_Stabilised):
 
 @dataclass(frozen=True)
 class Gamma(_Stabilised):
-    """LFP-gamma: contributions with the sign of `z` count `1 + gamma` times; 0 is LFP-epsilon, infinity alpha 1 beta 0.
+    """LFP-gamma: contributions with the sign of `z` count `1 + gamma` times; with 0 it is LFP-epsilon without a memory.
 
     LRP-gamma (Montavon et al. 2019) in its form for both signs (Andeol et al. 2021); not in the LFP paper. It keeps
     the sum of feedback but for epsilon.
@@ -165,7 +167,10 @@ class Gamma(_Stabilised):
 
 @dataclass(frozen=True)
 class Flat(_Stabilised):
-    """LFP-flat: all connections get the same, whatever they contributed (LRP-flat, Bach et al. 2016; not in LFP)."""
+    """LFP-flat: all connections get the same, whatever they contributed (LRP-flat, Bach et al. 2016; not in LFP).
+
+    Meant for the first layer. The past of a LIF neuron counts as what it is.
+    """
 
     needs_parts: ClassVar[bool] = True
     alike: ClassVar[bool] = True
@@ -174,4 +179,3 @@ class Flat(_Stabilised):
         """Return one over how many there are."""
         positive, negative = contributions.positive_and_negative()
         return (positive + negative + self.epsilon).reciprocal()
-
