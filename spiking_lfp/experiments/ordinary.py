@@ -1,22 +1,44 @@
 """Training of ordinary networks, by LFP or by gradients, with what the paper measures of it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.checks import raise_deferred
 from spiking_lfp.composites import COMPOSITES, Composite, composite
 from spiking_lfp.data import ImageDataset
-from spiking_lfp.errors import unknown_name
+from spiking_lfp.errors import NonFiniteError, unknown_name
+from spiking_lfp.experiments.experiment import deviation
 from spiking_lfp.rewards import logit_reward, propagate
 
 GRADIENT = "gradient"
 METHODS = (GRADIENT, *COMPOSITES)
+# as figures call and colour them, by Okabe and Ito's palette for all kinds of sight
+NAMES = {
+    GRADIENT: "gradient",
+    "epsilon": r"LFP-$\epsilon$",
+    "zplus-zminus": "LFP-$z^+z^-$",
+    "alpha2-beta1": r"LFP-$\alpha 2\beta 1$",
+    "epsilon-zplus-zminus": r"LFP-$\epsilon$-$z^+z^-$",
+    "epsilon-alpha2-beta1": r"LFP-$\epsilon$-$\alpha 2\beta 1$",
+}
+COLOURS = {
+    GRADIENT: "black",
+    "epsilon": "#0072b2",
+    "zplus-zminus": "#d55e00",
+    "alpha2-beta1": "#009e73",
+    "epsilon-zplus-zminus": "#e69f00",
+    "epsilon-alpha2-beta1": "#cc79a7",
+}
 
 
 @dataclass(frozen=True)
@@ -70,14 +92,6 @@ class Learner:
                 logits = self.model(x)
             propagate(logits, logit_reward(logits, labels) / len(labels))
         self.optimizer.step()
-
-    def epoch(self, data: Data, batch_size: int, generator: torch.Generator, stop: int | None = None) -> None:
-        """Learn all training samples once in a new order, or the first batches of it up to `stop`."""
-        self.model.train()
-        order = torch.randperm(len(data.train_y), generator=generator)
-        for batch in order.split(batch_size)[:stop]:
-            self.update(data.train_x[batch], data.train_y[batch])
-        raise_deferred()
 
 
 @torch.no_grad()
@@ -144,20 +158,36 @@ def train(
     epochs: int,
     batch_size: int,
     seed: int,
-    after: Callable[[int], Learner | None] = lambda epoch: None,
+    changes: Mapping[int, Learner] | None = None,
 ) -> dict[str, list[float]]:
     """Train for some epochs, and return the curves of what is measured after each: accuracy, changes, seconds.
 
+    Once feedback is no longer finite, the network stays as it is.
+
     Args:
-        after: is told how many epochs are done, and may return another learner to go on with.
+        learner: updates the network.
+        data: learned whole in every epoch, in a new order.
+        epochs: how many.
+        batch_size: samples of an update.
+        seed: of the order.
+        changes: who updates the same network after so many updates.
     """
     generator = torch.Generator().manual_seed(seed)
     watch = ParameterWatch(learner.model)
     curves: dict[str, list[float]] = {}
-    for epoch in range(epochs):
+    updates, lost = 0, False
+    for _ in range(epochs):
         started = time.perf_counter()
-        learner.epoch(data, batch_size, generator)
-        learner = after(epoch + 1) or learner
+        learner.model.train()
+        order = torch.randperm(len(data.train_y), generator=generator)
+        try:
+            for batch in () if lost else order.split(batch_size):
+                learner = (changes or {}).get(updates, learner)
+                learner.update(data.train_x[batch], data.train_y[batch])
+                updates += 1
+            raise_deferred()
+        except NonFiniteError:
+            lost = True  # too large a learning rate is a result too
         measured = {
             "seconds": time.perf_counter() - started,
             "accuracy": accuracy(learner.model, data.test_x, data.test_y),
@@ -201,3 +231,31 @@ def lenet(in_shape: Sequence[int], classes: int) -> nn.Sequential:
         nn.Dropout(0.5),
         nn.Linear(84, classes),
     )
+
+
+def draw_curves(axes: Axes, curves: Sequence[Sequence[float]], x: Sequence[float] | None = None, **style: Any) -> None:
+    """Draw the mean of curves over seeds, with a band of their standard deviation.
+
+    Args:
+        axes: where.
+        curves: of one length.
+        x: of their points; 1, 2, ... if None, the number of epochs done.
+        style: of the line.
+    """
+    points = list(zip(*curves, strict=True))
+    middle, spread = zip(*map(mean_and_deviation, points), strict=True)
+    places = list(x or range(1, len(points) + 1))
+    (line,) = axes.plot(places, middle, **style)
+    low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
+    axes.fill_between(places, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def count_epochs(axes: Axes) -> None:
+    """Let the horizontal axis count epochs."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard deviation over seeds."""
+    return fmean(values), deviation(values)

@@ -6,11 +6,17 @@ from pathlib import Path
 
 from spiking_lfp.cases import Case, Outcome, run_cases
 from spiking_lfp.errors import UsageError, unknown_name
-from spiking_lfp.experiments import figure4
+from spiking_lfp.experiments import depth, figure2, figure3, figure4, figure5, toy
 from spiking_lfp.experiments.experiment import SCALES, Experiment, Report, Scale, write_report
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "cifar": figure2.EXPERIMENT,
+    "vgg": figure3.EXPERIMENT,
     "snn-grid": figure4.EXPERIMENT,
+    "fine-tuning": figure5.EXPERIMENT,
+    "simple-reward": toy.SIMPLE_REWARD,
+    "shattering": depth.SHATTERING,
+    "depth": depth.DEPTH,
 }
 
 
