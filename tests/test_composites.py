@@ -844,7 +844,7 @@ def test_a_parametrised_weight_is_refused_in_one_sentence() -> None:
     with pytest.raises(UsageError, match=r"^layer linear computes its weight or bias from .* remove the parametrization$"):
         run(model, torch.rand(3, 4), Composite())
     convolution = nn.Sequential(parametrizations.spectral_norm(nn.Conv2d(1, 2, 2)))
-    with pytest.raises(UsageError, match=r"^a convolution layer computes its weight from .*$"):
+    with pytest.raises(UsageError, match=r"^layer convolution computes its weight or bias from .*$"):
         run(convolution, torch.rand(3, 1, 4, 4), Composite())
 
 

@@ -28,8 +28,7 @@ from spiking_lfp.rewards import logit_reward, propagate
 
 METHODS = (GRADIENT, "epsilon", "zplus-zminus", "alpha2-beta1")
 STEP, NEURONS = 0.02, 200
-# hidden layers from which the paper speaks of very deep models
-DEEP = 200
+DEEP = 200  # hidden layers that are very many
 # a mean size of values, as a share of the largest, below which they are said to vanish
 VANISHED = 0.1
 # correlations between neighbours that are called stable, and a loss of it that is called shattering
@@ -163,7 +162,6 @@ def _shattering_findings(rows: list[dict[str, Any]]) -> list[Finding]:
 
 
 def _shattering_figure(outcome: Outcome) -> Figure:
-    """Draw the signals of the first seed."""
     depths = sorted({found["hidden"] for found in outcome["signals"]})
     inputs = toy_inputs(STEP)[:, 0].tolist()
     figure = Figure(figsize=(2.2 * len(depths), 6), layout="constrained")
@@ -184,7 +182,7 @@ def _shattering_figure(outcome: Outcome) -> Figure:
 def depth_cases(scale: Scale, seeds: int) -> list[Case]:
     """Return one for each seed and number of neurons."""
     neurons, hidden, batch_size, epochs = {
-        "smoke": ([8], [1, 20], 1024, 1),
+        "smoke": ([8], [1, 20], 4096, 1),
         "small": ([8, 32], [1, 2, 3, 6, 20], 128, 1),
         "paper": ([8, 16, 32, 64], [1, 2, 3, 4, 5, 6, 20], 128, 5),
     }[scale]

@@ -46,7 +46,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def cases(scale: Scale, seeds: int) -> list[Case]:
     """Return each method from both starts."""
-    smoke: Case = {"data": "mnist-subset", "classes": 3, "train": 48, "test": 30, "epochs": 1}
+    smoke: Case = {"data": "mnist-subset", "classes": 3, "train": 32, "test": 30, "epochs": 1}
     sizes: dict[str, Case] = {
         "smoke": {**smoke, "width": 1 / 32, "side": 32},
         "small": {
@@ -59,7 +59,7 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
         },
     }
     before: dict[str, Case] = {
-        "smoke": {"before": "mnist-subset", "before_train": 64, "before_epochs": 1},
+        "smoke": {"before": "mnist-subset", "before_train": 32, "before_epochs": 1},
         "small": {"before": "cifar100-classes", "before_train": 3000, "before_epochs": 8},
         "paper": {"before": "cifar100-classes", "before_train": None, "before_epochs": 30},
     }

@@ -56,10 +56,10 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
         return [{**case, "data": "mnist-subset", "train": 500, "test": 200, "epochs": 1} for case in grid]
     if scale == "small":
         mlp = _grid(["mlp"], every, [0.3, 0.6, 0.9], [5, 25], [1e-2, 1e-3], numbers)
-        lenet = _grid(["lenet"], every, [0.3, 0.6, 0.9], [5, 25], [1e-3], numbers)
+        lenet = _grid(["lenet"], every, [0.3, 0.6, 0.9], [5, 15], [1e-3], numbers)
         return [
             {**case, "data": "mnist-subset", "train": train, "test": 2000, "epochs": 3}
-            for grid, train in ((mlp, 5000), (lenet, 3000))
+            for grid, train in ((mlp, 5000), (lenet, 2000))
             for case in grid
         ]
     grid = _grid(["mlp", "lenet"], every, [0.3, 0.6, 0.9], [5, 15, 25], [1e-2, 1e-3, 1e-4], numbers)

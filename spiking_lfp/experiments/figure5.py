@@ -3,7 +3,7 @@
 The paper divides what goes back by its largest magnitude after each layer (app. A.6.4); then updates of the lower
 layers stay large however small the feedback is. With torch's SGD, whose momentum of 0.9 makes steps ten times longer,
 LFP-epsilon stays at chance; with that of eq. 5, which weighs the new update by 1 - momentum (torch's `dampening`), it
-learns. Gradients are trained by torch's SGD, not normalised: eq. 5 is said of LFP, and they are stable as they are.
+learns. Gradients are not normalised here, and follow torch's SGD: normalised, they stay at chance with either.
 """
 
 from collections.abc import Callable
