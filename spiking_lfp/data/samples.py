@@ -36,6 +36,7 @@ def load_samples(
     root: Path | None = None,
     download: bool = True,
     progress: Progress | None = None,
+    shift: int = 0,
 ) -> Samples:
     """Return the training and test samples of a data set.
 
@@ -47,6 +48,7 @@ def load_samples(
         root: data root, see `data_root`.
         download: whether what is missing may be downloaded.
         progress: is told how many of how many recordings are in the cache, while it is built.
+        shift: by how many pixels at most training images are moved.
 
     Raises:
         UsageError: there is no data set of that name, or the recipe does not fit it.
@@ -55,7 +57,7 @@ def load_samples(
     if not is_event_set(name):
         if name not in DATASET_NAMES:
             raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
-        return image_samples(load_dataset(name, root, download), encoding, recipe.steps)
+        return image_samples(load_dataset(name, root, download), encoding, recipe.steps, shift)
     if is_folder(name):
         folder = Path(name).expanduser()
         title, listing = folder.name, list_folder(folder, recipe.test_session)
@@ -68,14 +70,14 @@ def load_samples(
     return _of_cache(title, listing, made, recipe, source)
 
 
-def image_samples(dataset: ImageDataset, encoding: Encoding, steps: int) -> Samples:
+def image_samples(dataset: ImageDataset, encoding: Encoding, steps: int, shift: int = 0) -> Samples:
     """Return the images of a data set, shown for so many steps."""
     encoder = partial(ENCODERS[encoding], steps=steps)
     return Samples(
         dataset.name,
         tuple(dataset.train_images.shape[1:]),
         dataset.class_names,
-        ImageSplit(dataset.train_images, dataset.train_labels, encoder),
+        ImageSplit(dataset.train_images, dataset.train_labels, encoder, shift),
         ImageSplit(dataset.test_images, dataset.test_labels, encoder),
         f"{len(dataset.train_images):,} training and {len(dataset.test_images):,} test images of {dataset.name}",
     )

@@ -1,11 +1,12 @@
 """What training sees of a data set, images and recordings alike: batches of sequences `[T, B, ...]` and labels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spiking_lfp.events.frames import unpack_batch
 
@@ -33,26 +34,46 @@ class Split(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Images uint8 `[N, C, H, W]`, shown as `encoder` does: from values `[B, C, H, W]` in [0, 1] to a sequence."""
+    """Images uint8 `[N, C, H, W]`, shown as `encoder` does: from values `[B, C, H, W]` in [0, 1] to a sequence.
+
+    Attributes:
+        shift: by how many pixels at most images are moved, each time anew, from the second epoch on; black comes after.
+    """
 
     images: Tensor
     labels: Tensor
     encoder: Callable[[Tensor], Tensor]
+    shift: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "ImageSplit":
         """Return the same images on `device`."""
-        return ImageSplit(self.images.to(device), self.labels.to(device), self.encoder)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def part(self, indices: Tensor | slice) -> "ImageSplit":
         """Return some of the images."""
-        return ImageSplit(self.images[indices], self.labels[indices], self.encoder)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return sequences and labels; all epochs see the same images."""
-        return self.encoder(self.images[indices].float().div_(255)), self.labels[indices]
+        """Return sequences and labels; the first epoch sees the images as they are."""
+        images = self.images[indices]
+        if self.shift and epoch:
+            images = self._moved(images, indices, epoch)
+        return self.encoder(images.float().div_(255)), self.labels[indices]
+
+    def _moved(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """Move images as this epoch moves those at `indices`, whatever batch they are in."""
+        # drawn on the host, so that every device sees the same
+        generator = torch.Generator().manual_seed(epoch)
+        drawn = torch.randint(2 * self.shift + 1, (len(self), 2), generator=generator).to(images.device)
+        above, left = drawn[indices].view(-1, 2, 1, 1).unbind(1)
+        height, width = (torch.arange(size, device=images.device) for size in images.shape[2:])
+        padded = F.pad(images, [self.shift] * 4)
+        which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+        # indices on both sides of the channels put these last
+        return padded[which, :, above + height.view(-1, 1), left + width].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)

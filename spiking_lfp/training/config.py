@@ -36,6 +36,12 @@ class TrainConfig(EventRecipe):
     encoding: Literal["constant", "rate", "latency"] = Field(
         "constant", description="how images are shown: the same in every step, as random or as single spikes"
     )
+    shift: int = Field(
+        0,
+        ge=0,
+        le=LARGEST,
+        description="pixels by which training images move at most, at random from the second epoch on",
+    )
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
     reset: Reset = Field("subtract", description="reset after a spike")

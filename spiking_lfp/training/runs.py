@@ -111,7 +111,7 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
 
 def samples_for(config: TrainConfig, data_root: Path | None = None, progress: Progress | None = None) -> Samples:
     """Load the data set that `config` names, as it is shown to the network: see `spiking_lfp.data.load_samples`."""
-    return load_samples(config.data, config.recipe, config.encoding, data_root, progress=progress)
+    return load_samples(config.data, config.recipe, config.encoding, data_root, progress=progress, shift=config.shift)
 
 
 def network_for(config: TrainConfig, samples: Samples) -> nn.Sequential:

@@ -1,0 +1,51 @@
+"""Images that move: where each pixel goes, when, and that nothing but epoch and sample decides it."""
+
+import pytest
+import torch
+
+from spiking_lfp.data.splits import ImageSplit
+from spiking_lfp.training.config import checked_config, preset_config
+from spiking_lfp.training.runs import samples_for
+
+
+def split(shift: int) -> ImageSplit:
+    images = torch.randint(0, 256, (9, 2, 5, 6), dtype=torch.uint8)
+    return ImageSplit(images, torch.arange(9), lambda values: values[None], shift)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 7])
+def test_every_pixel_moves_as_its_image_does_and_black_comes_after(shift: int) -> None:
+    images, indices = split(shift), torch.tensor([7, 0, 3])
+    found, labels = images.batch(indices, 3)
+    assert labels.tolist() == [7, 0, 3]
+    drawn = torch.randint(2 * shift + 1, (9, 2), generator=torch.Generator().manual_seed(3)) - shift
+    for place, index in enumerate(indices.tolist()):
+        down, right = drawn[index].tolist()
+        for c, y, x in torch.cartesian_prod(torch.arange(2), torch.arange(5), torch.arange(6)).tolist():
+            inside = 0 <= y + down < 5 and 0 <= x + right < 6
+            expected = int(images.images[index, c, y + down, x + right]) if inside else 0
+            assert round(255 * found[0, place, c, y, x].item()) == expected
+
+
+def test_moves_depend_on_epoch_and_sample_only() -> None:
+    images = split(2)
+    whole, _ = images.batch(torch.arange(9), 1)
+    for part in (torch.tensor([4]), torch.tensor([8, 2, 4])):
+        assert torch.equal(images.batch(part, 1)[0], whole[:, part])
+    assert not torch.equal(images.batch(torch.arange(9), 2)[0], whole)
+    # the first epoch, and all that is only tested, sees them as they are
+    assert torch.equal(images.batch(torch.arange(9))[0][0], images.images.float() / 255)
+
+
+def test_parts_move_too_and_images_that_do_not_are_left_alone() -> None:
+    images = split(2).part(torch.tensor([1, 5, 6]))
+    assert images.shift == 2
+    assert not torch.equal(images.batch(torch.arange(3), 1)[0][0], images.images.float() / 255)
+    still = split(0)
+    assert torch.equal(still.batch(torch.arange(9), 5)[0][0], still.images.float() / 255)
+
+
+def test_training_images_move_and_test_images_do_not() -> None:
+    samples = samples_for(preset_config("mnist-mlp", {"shift": "1"}))
+    assert (samples.train.shift, samples.test.shift) == (1, 0)  # type: ignore[attr-defined]
+    assert checked_config({}).shift == 0
