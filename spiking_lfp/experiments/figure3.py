@@ -40,6 +40,8 @@ RULES = tuple(name for name in COMPOSITES if name != "zero")
 STARTS = {"pretrained": "pretrained", "random": "from random weights"}
 # points of accuracy within which two methods are called equal, as with the few test images of small scales
 EQUAL = 0.03
+# of Adam, at full width
+RATE = 1e-4
 # of the photographs that torchvision's weights were trained on
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,7 +91,7 @@ def run(case: Case, data_root: Path | None) -> Outcome:
         # the classes are others, so that the last layer starts anew
         kept = {name: value for name, value in weights.items() if not name.startswith(last)}
         model.load_state_dict({**model.state_dict(), **kept})
-    return train(_learner(model, case["method"], case["width"]), data, case["epochs"], 32, case["seed"])
+    return train(_learner(model, case["method"], RATE / case["width"]), data, case["epochs"], 32, case["seed"])
 
 
 def vgg16(classes: int, width: float, side: int) -> Any:
@@ -121,8 +123,8 @@ def vgg16(classes: int, width: float, side: int) -> Any:
     return model
 
 
-def _learner(model: nn.Module, method: str, width: float) -> Learner:
-    return Learner(model, method, torch.optim.Adam(model.parameters(), 1e-4 / width))
+def _learner(model: nn.Module, method: str, rate: float) -> Learner:
+    return Learner(model, method, torch.optim.Adam(model.parameters(), rate))
 
 
 def _scaled(images: ImageDataset, side: int) -> Data:
@@ -154,7 +156,9 @@ def _pretrained(case: Case, data_root: Path | None) -> dict[str, Tensor]:
             data = _scaled(images, case["side"])
             torch.manual_seed(case["seed"])
             model = vgg16(data.classes, case["width"], case["side"])
-            train(_learner(model, GRADIENT, case["width"]), data, case["before_epochs"], 32, case["seed"])
+            # at the full rate some networks die, whose later layers only see zeros
+            learner = _learner(model, GRADIENT, RATE / case["width"] / 2)
+            train(learner, data, case["before_epochs"], 32, case["seed"])
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ def _figure(results: Results) -> Figure:
     for name, title in SCHEDULES.items():
         curves = [[100 * value for value in outcome[name]] for _, outcome in results]
         draw_curves(axes, curves, color=COLOURS[name], label=title)
-    axes.set(xlabel="step", ylabel="test accuracy [%]", title="LFP-ε, reward 1 or -1 for the true class")
+    axes.set(xlabel="step", ylabel="test accuracy [%]", title="LFP-ε, reward 1 or -1 for the true class", ylim=(0, 102))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
     return figure
