@@ -19,6 +19,7 @@ from spiking_lfp.data import ImageDataset
 from spiking_lfp.errors import NonFiniteError, unknown_name
 from spiking_lfp.experiments.experiment import deviation
 from spiking_lfp.rewards import logit_reward, propagate
+from spiking_lfp.training.devices import pick_device
 
 GRADIENT = "gradient"
 METHODS = (GRADIENT, *COMPOSITES)
@@ -56,6 +57,11 @@ class Data:
         """Return images with values in 0..1."""
         train, test = (part.float().div(255) for part in (images.train_images, images.test_images))
         return cls(train, images.train_labels, test, images.test_labels, len(images.class_names))
+
+    def to(self, device: torch.device) -> "Data":
+        """Return the same samples on `device`."""
+        moved = (each.to(device) for each in (self.train_x, self.train_y, self.test_x, self.test_y))
+        return Data(*moved, self.classes)
 
 
 class Learner:
@@ -98,8 +104,9 @@ class Learner:
 def accuracy(model: nn.Module, x: Tensor, labels: Tensor, batch_size: int = 500) -> float:
     """Return the fraction of samples classified right, in evaluation mode."""
     model.eval()
+    device = next(model.parameters()).device
     right = sum(
-        int((model(some).argmax(1) == wanted).sum())
+        int((model(some.to(device)).argmax(1) == wanted.to(device)).sum())
         for some, wanted in zip(x.split(batch_size), labels.split(batch_size), strict=True)
     )
     return right / len(labels)
@@ -126,7 +133,7 @@ class ParameterWatch:
         sizes = torch.cat([each.detach().flatten() for each in self.model.parameters() if each.dim() > 1]).abs()
         if len(sizes) > 1_000_000:  # quantile takes 16 million at most, and a sample tells it as well
             sizes = sizes[:: len(sizes) // 1_000_000]
-        median, upper = (float(part) for part in sizes.quantile(torch.tensor([0.5, 0.75])))
+        median, upper = (float(part) for part in sizes.quantile(sizes.new_tensor([0.5, 0.75])))
         return {"sign_changes": changed, "change": difference, "median": median / upper if upper else 0.0}
 
     def _parameters(self) -> Tensor:
@@ -162,7 +169,7 @@ def train(
 ) -> dict[str, list[float]]:
     """Train for some epochs, and return the curves of what is measured after each: accuracy, changes, seconds.
 
-    Once feedback is no longer finite, the network stays as it is.
+    On a GPU if there is one. Once feedback is no longer finite, the network stays as it is.
 
     Args:
         learner: updates the network.
@@ -173,6 +180,9 @@ def train(
         changes: who updates the same network after so many updates.
     """
     generator = torch.Generator().manual_seed(seed)
+    device = pick_device("auto")
+    learner.model.to(device)
+    data = data.to(device)
     watch = ParameterWatch(learner.model)
     curves: dict[str, list[float]] = {}
     updates, lost = 0, False
