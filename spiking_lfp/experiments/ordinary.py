@@ -60,8 +60,8 @@ class Data:
 
     def to(self, device: torch.device) -> "Data":
         """Return the same samples on `device`."""
-        moved = (each.to(device) for each in (self.train_x, self.train_y, self.test_x, self.test_y))
-        return Data(*moved, self.classes)
+        train = self.train_x.to(device), self.train_y.to(device)
+        return Data(*train, self.test_x.to(device), self.test_y.to(device), self.classes)
 
 
 class Learner:
