@@ -96,12 +96,12 @@ def test_a_gradient_is_divided_by_its_largest_value_before_and_after_each_layer(
 
 
 def test_a_reward_of_one_teaches_and_the_schedule_calms() -> None:
-    # LFP fig. A.1, for a seed that learns before the rate first falls
-    constant, decayed = (accuracies(10, name, 1, 150) for name in ("constant", "decayed"))
+    # LFP fig. A.1, for a seed that learns in spite of a rate that falls
+    constant, decayed = (accuracies(5, name, 1, 150) for name in ("constant", "decayed"))
     assert constant[:40] == decayed[:40]
     assert max(decayed) > 0.9
-    assert sum(decayed[100:]) >= sum(constant[100:])
-    assert unrest(decayed) <= unrest(constant)
+    assert sum(decayed[100:]) > sum(constant[100:])
+    assert unrest(decayed) < unrest(constant) / 2
 
 
 def test_feedback_by_zplus_zminus_never_grows_through_50_layers() -> None:
