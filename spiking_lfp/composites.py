@@ -338,10 +338,11 @@ class _LFPMode(TorchFunctionMode):
 
     def scale(self, func: Callable[..., Tensor], x: Any, by: Any, **more: Any) -> Tensor:
         """Hand feedback on through a product with constants, which have nothing to learn."""
-        if not isinstance(x, Tensor) or (isinstance(by, Tensor) and by.requires_grad and not x.requires_grad):
-            x, by = by, x
-        constant = not (isinstance(by, Tensor) and by.requires_grad) and not more
-        if not constant or (isinstance(by, Tensor) and torch.broadcast_shapes(x.shape, by.shape) != x.shape):
+        learns = [isinstance(each, Tensor) and each.requires_grad for each in (x, by)]
+        if func.__name__ == "mul" and learns == [False, True]:
+            x, by, learns = by, x, [True, False]
+        fits = not isinstance(by, Tensor) or torch.broadcast_shapes(x.shape, by.shape) == x.shape
+        if learns != [True, False] or more or not fits:
             return func(x, by, **more)
         factor = torch.as_tensor(by, dtype=x.dtype, device=x.device)
         out: Tensor = ScaleFunction.apply(x, 1 / factor if "div" in func.__name__ else factor, _in_place(func))

@@ -792,6 +792,7 @@ REFUSED: dict[str, tuple[Callable[[Model, Tensor], Tensor], str]] = {
     "gate": (lambda m, x: m.b(torch.sigmoid(m.a(x)) * m.a(x)), "Mul"),
     "scale that learns": (lambda m, x: m.b(m.a(x) * m.scale), "Mul"),
     "difference": (lambda m, x: m.a(x) - m.b(x), "Sub"),
+    "quotient of a constant": (lambda m, x: m.b(torch.div(torch.ones(4), 3 + m.a(x).relu())), "Div"),
     "sum of two shapes": (lambda m, x: m.a(x) + m.scale, "Add"),
     "softmax": (lambda m, x: m.b(m.a(x).softmax(1)), "Softmax"),
     "power": (lambda m, x: m.b(m.a(x) ** 2), "Pow"),
