@@ -61,7 +61,18 @@ def test_presets_are_the_papers_networks(name: str) -> None:
     assert (config.preset, config.steps) == (name, 25)
 
 
-@pytest.mark.parametrize("name", sorted(set(preset_names()) - set(PAPERS_NETWORKS)))
+def test_the_preset_of_few_steps_has_weights_that_wake_its_neurons() -> None:
+    config = preset_config("mnist-5-steps")
+    assert (config.steps, config.beta, config.gain, config.reward) == (5, 0.3, 3.0, "spike-rate")
+    torch.manual_seed(1)
+    awake = network_for(config, samples_for(config))
+    torch.manual_seed(1)
+    plain = network_for(config.model_copy(update={"gain": 1.0}), samples_for(config))
+    for one, other in zip(awake.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, 3 * other if one.dim() > 1 else other)
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if preset_config(name).data in EVENT_SOURCES])
 def test_presets_of_event_data_build_a_network_for_them(name: str) -> None:
     config = preset_config(name)
     source = EVENT_SOURCES[config.data]

@@ -12,8 +12,11 @@ import torch
 from small_runs import outcome, small_config, small_dataset, small_samples
 from torch import Tensor
 
+from spiking_lfp.composites import composite
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.layers import SynapticLayer
+from spiking_lfp.rewards import spike_rate_reward
 from spiking_lfp.training import (
     Meter,
     evaluate,
@@ -116,9 +119,9 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     def spy(network: Any, images: Tensor, labels: Tensor, *rest: Any) -> None:
         own = Meter()
-        *settings, whole, chunk = rest
+        *settings, whole, chunk, reward = rest
         with loop.watch_spikes(network, own):
-            step(network, images, labels, *settings, own, chunk)
+            step(network, images, labels, *settings, own, chunk, reward)
         whole.samples, whole.correct, whole.reward = (
             whole.samples + own.samples, whole.correct + own.correct, whole.reward + own.reward
         )  # fmt: skip
@@ -323,6 +326,26 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, value: float) -> None:
                 network[1].synapse.weight[0, 0] = value
 
     monkeypatch.setattr(loop, "training_step", training_step)
+
+
+def test_the_reward_is_that_of_the_settings(run: Run) -> None:
+    """Training and evaluation count the reward by which the network learns."""
+    folders = {name: run(name, epochs=1, reward=name) for name in ("spike-count", "spike-rate")}
+    by_count, by_rate = (lines(folder, "epoch")[0] for folder in folders.values())
+    for part in ("train", "test"):
+        assert by_count[part]["reward"] != by_rate[part]["reward"]
+    network, config = load_run(folders["spike-rate"])
+    meter = evaluate(network, samples_for(config).test, reward=spike_rate_reward)
+    assert by_rate["test"] == meter.summary()
+
+
+@pytest.mark.parametrize("rule", ["zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus"])
+def test_the_rules_are_those_of_the_settings(run: Run, rule: str) -> None:
+    network, config = load_run(run(epochs=1, rule=rule))
+    expected = composite(rule).rules(network)
+    found = {name: module.rule for name, module in network.named_modules() if isinstance(module, SynapticLayer)}
+    assert found == expected
+    assert config.rule == rule
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
