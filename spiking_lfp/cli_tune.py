@@ -48,7 +48,7 @@ def tune(
     config = preset_config(preset, assignments(changes or []))
 
     def told(trial: "Trial") -> None:
-        accuracy = "failed" if trial.accuracy is None else f"{trial.accuracy:.2%}"
+        accuracy = "no accuracy" if trial.accuracy is None else f"{trial.accuracy:.2%}"
         out.print(
             f"trial {trial.number}  {accuracy}{', given up' if trial.given_up else ''}  {_settings(trial)}",
             highlight=False, markup=False,

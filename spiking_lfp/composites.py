@@ -27,7 +27,6 @@ from spiking_lfp.functions import (
     AddFunction,
     AffineFunction,
     LIFFunction,
-    MaxPool2dFunction,
     NormalizeFeedbackFunction,
     ScaleFunction,
     Spec,
@@ -203,17 +202,6 @@ PATHS = re.compile(
     r"|Chunk|Slice|Select|Index|IndexSelect|Gather|Narrow|Unbind|Flip|Roll|Clone|Alias|ToCopy|ConstantPadNd"
     r"|ReflectionPad[123]D|ReplicationPad[123]D|PixelShuffle|PixelUnshuffle|UpsampleNearest[123]D|AsStrided"
     r"|MaxPool[23]DWithIndices|AdaptiveMaxPool[23]D|Maximum|Amax|Max)Backward\d+|torch::autograd::AccumulateGrad"
-)
-
-
-OURS = (
-    ActivationFunction,
-    AddFunction,
-    AffineFunction,
-    LIFFunction,
-    MaxPool2dFunction,
-    NormalizeFeedbackFunction,
-    ScaleFunction,
 )
 
 
@@ -432,7 +420,7 @@ def _check_node(node: Any) -> None:
     """Check that an operation on torch's tape hands feedback on, and parameters to layers only."""
     made: Any = node
     own = isinstance(node, BackwardCFunction)
-    if own and not issubclass(type(node)._forward_cls, OURS):
+    if own and type(node)._forward_cls.__module__ != AffineFunction.__module__:
         raise UsageError(f"the model runs {node.name().removesuffix('Backward')}, which LFP does not know")
     if not own and not PATHS.fullmatch(node.name()):
         raise UsageError(

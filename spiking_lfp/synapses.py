@@ -196,6 +196,8 @@ class LinearMap:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x` times the derivative of the map in its inputs, and its derivative in the weights."""
         assert isinstance(x, Tensor)
+        if not (need_input or need_weight):
+            return None, None
         with torch.enable_grad():
             x, weight = x.detach().requires_grad_(need_input), weight.detach().requires_grad_(need_weight)
             out = self.run(x, weight, None)

@@ -53,7 +53,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried: values by setting, the best validation accuracy, and whether it was given up early."""
+    """What was tried: values by setting, the validation accuracy, and whether it was given up early.
+
+    There is no accuracy if feedback was no longer finite before the end of an epoch.
+    """
 
     number: int
     values: dict[str, Any]
@@ -128,7 +131,7 @@ def tune(
     axes = read_search(search, config)
     if trials < 1:
         raise UsageError(f"trials must be at least 1, found {trials}")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it shows where Ctrl-C met it
     try:
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / JOURNAL))
@@ -148,14 +151,17 @@ def tune(
     def attempt(trial: optuna.Trial) -> float:
         values = {axis.setting: axis.suggest(trial) for axis in axes}
         tried = checked_config({**config.model_dump(), **values, "validation": held_out})
-        return _train(tried, trial, data_root, device)
+        try:
+            return _train(tried, trial, data_root, device)
+        except NonFiniteError:
+            raise optuna.TrialPruned from None
 
     def finished(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         _write(folder, study)
         told(_trial(trial))
 
-    study.optimize(attempt, max(0, trials - len(study.trials)), catch=(NonFiniteError,), callbacks=[finished])
-    return sorted(map(_trial, study.trials), key=lambda trial: -1.0 if trial.accuracy is None else -trial.accuracy)
+    study.optimize(attempt, max(0, trials - len(_tried(study))), callbacks=[finished])
+    return sorted(_tried(study), key=lambda trial: 0.0 if trial.accuracy is None else -trial.accuracy)
 
 
 class _Judge:
@@ -193,15 +199,19 @@ def _train(config: TrainConfig, trial: "optuna.Trial", data_root: Path | None, d
     return run.progress.best_accuracy
 
 
+def _tried(study: "optuna.Study") -> list[Trial]:
+    """Return all trials but those that were interrupted."""
+    return [_trial(trial) for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
 def _trial(trial: "optuna.trial.FrozenTrial") -> Trial:
-    seen = trial.intermediate_values
-    accuracy = trial.value if trial.value is not None else max(seen.values(), default=None)
-    return Trial(trial.number, trial.params, accuracy, trial.value is None)
+    """Return what came of a trial; Optuna's value of one that was given up is its last accuracy."""
+    return Trial(trial.number, trial.params, trial.value, trial.state.name == "PRUNED")
 
 
 def _write(folder: Path, study: "optuna.Study") -> None:
     """Write the table of all trials."""
-    trials = [_trial(trial) for trial in study.trials]
+    trials = _tried(study)
     settings = list(dict.fromkeys(name for trial in trials for name in trial.values))
     lines = [["trial", "accuracy", "given_up", *settings]]
     for trial in trials:

@@ -802,6 +802,24 @@ REFUSED: dict[str, tuple[Callable[[Model, Tensor], Tensor], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.Conv1d(2, 3, 2), nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(2, 3, 2), nn.Linear(4, 3)]
+)
+def test_a_bias_learns_beside_frozen_weights_under_what_receives_nothing(layer: nn.Module) -> None:
+    """The first layer of a model whose inputs need no feedback, with only its bias to learn."""
+    model = layer.double()
+    model.weight.requires_grad_(False)
+    axes = {nn.Conv1d: 1, nn.Linear: 0}.get(type(layer), 2)
+    x = random(3, 2, *[4] * axes) if axes else random(3, 4)
+    with Composite(ZPlusZMinus()).applied(model):
+        out = model(x)
+    reward = random(*out.shape)
+    propagate(out, reward)
+    assert model.weight.grad is None
+    assert model.bias.grad is not None
+    assert model.bias.grad.abs().min() > 0
+
+
 def test_constants_take_their_share_of_a_sum_and_none_of_a_product() -> None:
     """A product with constants has one contribution, all of the feedback, or none where the constant is 0."""
     x, reward, offset = random(3, 4), random(3, 4), random(4)

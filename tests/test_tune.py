@@ -85,7 +85,7 @@ def test_a_search_goes_on_and_does_not_repeat_itself(small: TrainConfig, tmp_pat
         tune(small.model_copy(update={"beta": 0.5}), tmp_path, 5, ["lr=0.001..0.1"])
 
 
-def test_a_training_that_breaks_counts_as_failed(
+def test_a_training_that_breaks_is_given_up(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(run: Run) -> None:
@@ -93,8 +93,44 @@ def test_a_training_that_breaks_counts_as_failed(
 
     monkeypatch.setattr(Run, "finish", breaks)
     [trial] = tune(small, tmp_path, 1, ["lr=0.001..0.1"])
-    assert trial.accuracy is None
-    assert trial.given_up
+    assert (trial.accuracy, trial.given_up) == (None, True)
+    assert [trial.number for trial in tune(small, tmp_path, 1, ["lr=0.001..0.1"])] == [0]
+
+
+def test_a_trial_behind_the_others_is_given_up(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After four trials, one that is worse than the median after its first epoch ends there."""
+    done: list[int] = []
+
+    def finish(run: Run) -> None:
+        for epoch in (1, 2):
+            done.append(epoch)
+            accuracy = 0.9 if len(done) < 9 else 0.1
+            run.watchers[0].line({"kind": "epoch", "epoch": epoch, "validation": {"accuracy": accuracy}})
+        run.progress.best_accuracy = 0.9
+
+    monkeypatch.setattr(Run, "finish", finish)
+    trials = tune(small, tmp_path, 5, ["lr=0.001..0.1"])
+    assert done == [1, 2] * 4 + [1]
+    assert [(trial.accuracy, trial.given_up) for trial in trials] == [(0.9, False)] * 4 + [(0.1, True)]
+    assert "4,0.1,True," in (tmp_path / TRIALS).read_text()
+
+
+def test_a_trial_that_is_interrupted_does_not_count(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupted(run: Run) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Run, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(small, tmp_path, 2, ["lr=0.001..0.1"])
+    trials = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
+    assert sorted(trial.number for trial in trials) == [1, 2]
+    assert all(trial.accuracy is not None for trial in trials)
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,6 @@ class Groups:
         return {key: fmean(map(value, outcomes)) for key, outcomes in self.groups.items()}
 
 
-def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of curves of one length, point by point."""
-    return [fmean(points) for points in zip(*curves, strict=True)]
-
-
 def deviation(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample, 0 for one value."""
     return stdev(values) if len(values) > 1 else 0.0

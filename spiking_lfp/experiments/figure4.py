@@ -17,7 +17,8 @@ from spiking_lfp.bench.surrogate import SurrogateRun
 from spiking_lfp.cases import Case, Outcome
 from spiking_lfp.data import load_dataset, subset
 from spiking_lfp.data.samples import image_samples
-from spiking_lfp.experiments.experiment import Experiment, Finding, Groups, Report, Results, Scale, deviation
+from spiking_lfp.experiments.experiment import Experiment, Finding, Groups, Report, Results, Scale
+from spiking_lfp.experiments.ordinary import count_epochs, draw_curves, mean_and_deviation
 from spiking_lfp.layers import SynapticLayer, name_layers
 from spiking_lfp.training import Meter, read_metrics
 from spiking_lfp.training.config import checked_config
@@ -138,15 +139,15 @@ def report(results: Results) -> Report:
     groups = Groups(results, SETTING)
     rows = []
     for key, outcomes in groups.groups.items():
-        last = [outcome["accuracy"][-1] for outcome in outcomes]
+        accuracy, spread = mean_and_deviation([outcome["accuracy"][-1] for outcome in outcomes])
         hidden = [list(outcome["spike_rates"].values())[:-1] for outcome in outcomes]
         rows.append(
             {
                 **dict(zip(SETTING, key, strict=True)),
-                "accuracy": fmean(last),
-                "deviation": deviation(last),
+                "accuracy": accuracy,
+                "deviation": spread,
                 "hidden spike rate": fmean(fmean(rates) for rates in hidden),
-                "seeds": len(last),
+                "seeds": len(outcomes),
             }
         )
     return Report(rows, _figure(groups, rows), _findings(groups, rows))
@@ -186,7 +187,7 @@ def _findings(groups: Groups, rows: list[dict[str, Any]]) -> list[Finding]:
                     gain["epsilon"] > max(0.0, gain["surrogate"]) if low < high else None,
                 )
             )
-        found.append(_growth(groups, network))
+        found += _growth(groups, network)
         found.append(_rescue(mine, network))
     return found
 
@@ -205,52 +206,58 @@ def _rescue(rows: list[dict[str, Any]], network: str) -> Finding:
     )
 
 
-def _growth(groups: Groups, network: str) -> Finding:
-    """Compare how much the weights of hidden layers grew at the lowest and the next beta (fig. A.5)."""
-    keys = [key for key in groups.groups if key[0] == network and key[1] == "epsilon"]
-    betas = sorted({key[2] for key in keys})
-    statement = f"{network}: with beta 0.3 most weights hardly change, with 0.6 they do (fig. A.5)."
-    if not {0.3, 0.6} <= set(betas):
-        return Finding(statement, "these decays were not tried.", None)
+def _growth(groups: Groups, network: str) -> list[Finding]:
+    """Compare how much parameters change with few steps, at the two lower decays (fig. A.5)."""
+    still = f"{network}: with beta 0.3 hardly any parameter changes but the biases of the last layer (fig. A.5)."
+    moving = f"{network}: with beta 0.6 parameters of all layers change more (fig. A.5)."
+    keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
+    if not {0.3, 0.6} <= {key[2] for key in keys}:
+        return [Finding(statement, "these decays were not tried.", None) for statement in (still, moving)]
     shortest, rate = min(key[3] for key in keys), 1e-3
-    change = {}
+    weights, last = {}, {}
     for beta in (0.3, 0.6):
         outcomes = groups.groups[network, "epsilon", beta, shortest, rate]
-        change[beta] = fmean(
-            fmean(abs(curve[-1] / curve[0] - 1) for curve in list(outcome["weights"].values())[:-1])
-            for outcome in outcomes
-        )
-    return Finding(
-        statement,
-        f"at T = {shortest}, learning rate {rate:g}, the mean magnitude of hidden weights changes by "
-        f"{100 * change[0.3]:.2f} % and {100 * change[0.6]:.2f} %.",
-        change[0.6] > 2 * change[0.3],
+        weights[beta] = fmean(fmean(map(_change, outcome["weights"].values())) for outcome in outcomes)
+        last[beta] = fmean(_change(list(outcome["biases"].values())[-1]) for outcome in outcomes)
+    told = (
+        f"at T = {shortest}, learning rate {rate:g}, from beta 0.3 to 0.6: the mean magnitude of weights changes by "
+        f"{weights[0.3]:.2%} and {weights[0.6]:.2%}, that of the last biases by {last[0.3]:.2%} and {last[0.6]:.2%}."
     )
+    return [
+        Finding(still, told, weights[0.3] < 0.01 and last[0.3] > 10 * weights[0.3]),
+        Finding(moving, told, weights[0.6] > 2 * weights[0.3]),
+    ]
+
+
+def _change(curve: Sequence[float]) -> float:
+    """Return by what part a magnitude changed from first to last."""
+    return abs(curve[-1] / curve[0] - 1)
 
 
 def _figure(groups: Groups, rows: list[dict[str, Any]]) -> Figure:
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(17, 3.4 * len(networks)), layout="constrained")
-    places = figure.subplots(len(networks), 2 + len(METHODS), squeeze=False)
-    for network, line in zip(networks, places, strict=True):
+    figure = Figure(figsize=(20, 3.4 * len(networks)), layout="constrained")
+    places = figure.subplots(len(networks), 3 + len(METHODS), squeeze=False)
+    for network, (best, *maps, weights, biases) in zip(networks, places, strict=True):
         mine = [row for row in rows if row["network"] == network]
-        _draw_best(line[0], groups, mine, network)
+        _draw_best(best, groups, mine, network)
         low = min(row["accuracy"] for row in mine)
-        for axes, method in zip(line[1:-1], METHODS, strict=True):
+        for axes, method in zip(maps, METHODS, strict=True):
             _draw_map(axes, [row for row in mine if row["method"] == method], f"{network}, {METHODS[method]}", low)
-        _draw_magnitudes(line[-1], groups, network)
+        _draw_magnitudes(weights, groups, network, "weights")
+        _draw_magnitudes(biases, groups, network, "biases")
     return figure
 
 
 def _draw_best(axes: Axes, groups: Groups, rows: list[dict[str, Any]], network: str) -> None:
     for method, label in METHODS.items():
         best = max((row for row in rows if row["method"] == method), key=lambda row: row["accuracy"])
-        curves = [outcome["accuracy"] for outcome in groups.groups[tuple(best[name] for name in SETTING)]]
-        means = [100 * fmean(points) for points in zip(*curves, strict=True)]
+        found = groups.groups[tuple(best[name] for name in SETTING)]
         settings = f"{label}: β {best['beta']:g}, T {best['steps']}, lr {best['lr']:g}"
-        axes.plot(range(1, len(means) + 1), means, "o-", color=COLOURS[method], label=settings)
-    axes.set(title=f"{network}, best settings", xlabel="epoch", ylabel="test accuracy [%]")
-    axes.set_xticks(range(1, len(means) + 1))
+        curves = [[100 * accuracy for accuracy in outcome["accuracy"]] for outcome in found]
+        draw_curves(axes, curves, marker="o", color=COLOURS[method], label=settings)
+    count_epochs(axes)
+    axes.set(title=f"{network}, best settings", ylabel="test accuracy [%]")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
 
@@ -272,17 +279,18 @@ def _draw_map(axes: Axes, rows: list[dict[str, Any]], title: str, low: float) ->
     axes.set_yticks(range(len(steps)), [str(length) for length in steps])
 
 
-def _draw_magnitudes(axes: Axes, groups: Groups, network: str) -> None:
-    """Draw the mean magnitudes of the weights of each layer with few steps, against those at the start."""
-    keys = [key for key in groups.groups if key[0] == network and key[1] == "epsilon"]
+def _draw_magnitudes(axes: Axes, groups: Groups, network: str, parameters: str) -> None:
+    """Draw mean magnitudes of each layer's weights or biases with few steps, against those at the start."""
+    keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
     shortest, rate = min(key[3] for key in keys), min(key[4] for key in keys)
-    styles = ("-", "--", ":")
-    for style, key in zip(styles, sorted(key for key in keys if key[3:] == (shortest, rate)), strict=False):
-        weights = groups.groups[key][0]["weights"]
-        for index, (name, curve) in enumerate(weights.items()):
+    for style, key in zip(("-", "--", ":"), sorted(key for key in keys if key[3:] == (shortest, rate)), strict=False):
+        for index, (name, curve) in enumerate(groups.groups[key][0][parameters].items()):
             grown = [value / curve[0] for value in curve]
             axes.plot(grown, style, color=f"C{index}", label=f"layer {name}, β {key[2]:g}")
-    axes.set(title=f"{network}, LFP-ε, T {shortest}, lr {rate:g}", xlabel="epoch", ylabel="mean |w| against the start")
+    count_epochs(axes)
+    axes.set(
+        title=f"{network}, LFP-ε, T {shortest}, lr {rate:g}", ylabel=f"mean size of {parameters} against the start"
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=6)
 

@@ -39,7 +39,7 @@ class TrainConfig(EventRecipe):
     shift: int = Field(
         0,
         ge=0,
-        le=LARGEST,
+        le=100,
         description="pixels by which training images move at most, at random from the second epoch on",
     )
     beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")

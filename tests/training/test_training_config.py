@@ -1,7 +1,7 @@
 """Settings: presets, texts, bounds, and the way to a file and back."""
 
 import tomllib
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import small_samples
 
+from spiking_lfp.composites import COMPOSITES
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.errors import UsageError
+from spiking_lfp.rewards import REWARDS
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
 from spiking_lfp.training.config import checked_config, to_toml
 from spiking_lfp.training.runs import network_for
@@ -59,6 +61,12 @@ def test_presets_are_the_papers_networks(name: str) -> None:
     network = network_for(config, samples_for(config))
     assert [tuple(parameter.shape) for parameter in network.parameters()] == PAPERS_NETWORKS[name]
     assert (config.preset, config.steps) == (name, 25)
+
+
+def test_rules_and_rewards_by_name_are_all_there_are() -> None:
+    fields = TrainConfig.model_fields
+    assert set(get_args(fields["rule"].annotation)) == set(COMPOSITES)
+    assert set(get_args(fields["reward"].annotation)) == set(REWARDS)
 
 
 def test_the_preset_of_few_steps_has_weights_that_wake_its_neurons() -> None:
