@@ -31,9 +31,17 @@ if TYPE_CHECKING:
         add,
         name_layers,
     )
+    from spiking_lfp.mono import FeedbackAlignment, FeedforwardNet, MonoReadout
     from spiking_lfp.networks import lenet, mlp, stack
-    from spiking_lfp.optim import AdaptiveClip
-    from spiking_lfp.rewards import correctness_reward, logit_reward, propagate, spike_count_reward, spike_rate_reward
+    from spiking_lfp.optim import AdaptiveClip, SignSGD
+    from spiking_lfp.rewards import (
+        correctness_reward,
+        cross_entropy_reward,
+        logit_reward,
+        propagate,
+        spike_count_reward,
+        spike_rate_reward,
+    )
     from spiking_lfp.rules import AlphaBeta, Contributions, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 _HOME = {
@@ -61,9 +69,17 @@ _HOME = {
         "add",
         "name_layers",
     ],
+    "mono": ["FeedbackAlignment", "FeedforwardNet", "MonoReadout"],
     "networks": ["lenet", "mlp", "stack"],
-    "optim": ["AdaptiveClip"],
-    "rewards": ["correctness_reward", "logit_reward", "propagate", "spike_count_reward", "spike_rate_reward"],
+    "optim": ["AdaptiveClip", "SignSGD"],
+    "rewards": [
+        "correctness_reward",
+        "cross_entropy_reward",
+        "logit_reward",
+        "propagate",
+        "spike_count_reward",
+        "spike_rate_reward",
+    ],
     "rules": ["AlphaBeta", "Contributions", "Epsilon", "Flat", "Gamma", "Rule", "Zero", "ZPlusZMinus"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -82,15 +98,19 @@ __all__ = [
     "Epsilon",
     "EventRecipe",
     "ExportError",
+    "FeedbackAlignment",
+    "FeedforwardNet",
     "Flat",
     "Flatten",
     "Gamma",
     "MaxPool2d",
+    "MonoReadout",
     "NonFiniteError",
     "NormalizeFeedback",
     "RecurrentLIF",
     "Rule",
     "RunError",
+    "SignSGD",
     "SpikingLFPError",
     "UsageError",
     "ZPlusZMinus",
@@ -99,6 +119,7 @@ __all__ = [
     "composite",
     "constant",
     "correctness_reward",
+    "cross_entropy_reward",
     "delta",
     "event_frames",
     "fold_batch_norm",

@@ -1,6 +1,7 @@
-"""Keeps updates in bounds; works with every `torch.optim` optimiser."""
+"""Keeps updates in bounds, for every `torch.optim` optimiser; and an optimiser that torch has not."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,3 +35,29 @@ class AdaptiveClip:
         for parameter in self.parameters:
             if parameter.grad is not None:
                 clip_units_(parameter.grad, parameter, self.clip, self.minimum)
+
+
+class SignSGD(torch.optim.Optimizer):
+    """Steps of `lr` against the sign of each coordinate of `.grad` (Bernstein et al. 2018).
+
+    Raises:
+        UsageError: unless `lr` is greater than 0.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3) -> None:
+        if not lr > 0:
+            raise UsageError(f"lr must be greater than 0, found {lr}")
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update all parameters once, after `closure` has computed their `.grad` if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad.sign(), alpha=group["lr"])
+        return loss

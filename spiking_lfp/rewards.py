@@ -83,6 +83,18 @@ def logit_reward(
     return logits * (true - torch.sigmoid(logits))
 
 
+def cross_entropy_reward(
+    scores: Float[Tensor, "*steps batch classes"], labels: Labels
+) -> Float[Tensor, "*steps batch classes"]:
+    """Return minus the gradient of the cross entropy of `scores`, `y - softmax(scores)`; for a `MonoReadout`.
+
+    Args:
+        scores: `[B, C]` or `[T, B, C]`, where each step is judged by itself.
+        labels: class indices `[B]`.
+    """
+    return _one_hot(labels, scores.shape[-2:]) - scores.detach().softmax(-1)
+
+
 def correctness_reward(
     logits: Float[Tensor, "*steps batch classes"], labels: Labels
 ) -> Float[Tensor, "*steps batch classes"]:

@@ -1,0 +1,29 @@
+"""Networks that are monotone from their second layer on, and learning without back-propagation through them (mDFA).
+
+Source: Lechner, Learning representations for binary classification without backpropagation, ICLR 2020.
+"""
+
+from spiking_lfp.mono.alignment import METHODS, FeedbackAlignment
+from spiking_lfp.mono.networks import (
+    ACTIVATIONS,
+    INITIALS,
+    FeedforwardNet,
+    convolutional,
+    from_sigmoid,
+    fully_connected,
+    loss_gradient,
+)
+from spiking_lfp.mono.readout import MonoReadout
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITIALS",
+    "METHODS",
+    "FeedbackAlignment",
+    "FeedforwardNet",
+    "MonoReadout",
+    "convolutional",
+    "from_sigmoid",
+    "fully_connected",
+    "loss_gradient",
+]

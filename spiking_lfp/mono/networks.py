@@ -1,0 +1,274 @@
+"""Feed-forward networks whose activations are kept, so that learning needs no tape; mono-nets are some of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.synapses import Synapse, synapse_of
+
+Monotone = Literal["no", "later", "all"]
+Initial = Literal["zeros", "uniform", "normal"]
+INITIALS: tuple[Initial, ...] = get_args(Initial)
+# the least first weight of a non-negative layer (mDFA sec. 4)
+LEAST = 1e-3
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A monotone function, and its derivative as a function of its value."""
+
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh, lambda h: 1 - h * h),
+    "hard-tanh": Activation(lambda z: z.clamp(-1, 1), lambda h: (h.abs() < 1).to(h.dtype)),
+    "relu": Activation(torch.relu, lambda h: (h > 0).to(h.dtype)),
+}
+
+
+class FeedforwardNet(nn.Module):
+    """Layers `h_l = f(W_l h_{l-1} + b_l)`, the last without `f` (mDFA eq. 1).
+
+    With `monotone` "later" it is a mono-net (mDFA def. 1): all weights from the second layer on are at least 0, so that
+    the outputs grow with every hidden unit. With "all" those of the first layer are too, and the outputs grow with
+    every input. `keep_monotone` sees to it while an optimiser changes the weights; loaded weights must fit.
+
+    Args:
+        synapses: one `nn.Linear` or `nn.Conv2d` for each layer; what is not flat is flattened for an `nn.Linear`.
+        activation: `f`, "tanh", "hard-tanh" or "relu".
+        monotone: which weights are kept at 0 or above.
+        initial: first weights "zeros", "uniform" in +-1/sqrt(inputs) or "normal" of deviation 1/sqrt(inputs); where
+            they may not be negative, uniform from 0.001 on, and of normal ones the magnitude. Biases start at 0.
+
+    Raises:
+        UsageError: for no synapse, one of another kind, and unknown names.
+    """
+
+    def __init__(
+        self,
+        synapses: Sequence[nn.Module],
+        activation: str = "tanh",
+        monotone: Monotone = "no",
+        initial: Initial = "uniform",
+    ) -> None:
+        super().__init__()
+        if not synapses:
+            raise UsageError("a network needs at least one layer, found none")
+        for kind, name, known in (
+            ("activation", activation, ACTIVATIONS),
+            ("monotone", monotone, get_args(Monotone)),
+            ("initial", initial, INITIALS),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        self.synapses = nn.ModuleList(synapses)
+        self.maps: list[Synapse] = [synapse_of(synapse) for synapse in synapses]
+        self.activation = activation
+        self.monotone: Monotone = monotone
+        for name, synapse in self._named():
+            _initialize(synapse, initial, name in self.bounded())
+        self.register_load_state_dict_post_hook(_check_loaded)
+
+    def forward(self, x: Float[Tensor, "batch *i"]) -> Float[Tensor, "batch *o"]:
+        """Return the outputs for the samples `x`."""
+        return self.activations(x)[-1]
+
+    def activations(self, x: Float[Tensor, "batch *i"]) -> list[Tensor]:
+        """Return the samples, what every hidden layer gives, and the outputs: `[h_0, ..., h_L]`.
+
+        Raises:
+            UsageError: for samples of another shape, and where a weight that must not be is negative.
+        """
+        self.check_monotone()
+        function = ACTIVATIONS[self.activation].value
+        known = [x]
+        for index, synapse in enumerate(self.maps):
+            taken = self.taken(index, known[-1])
+            expected = synapse.check(taken.shape[1:])
+            if expected is not None:
+                raise UsageError(f"layer {index}: expected samples of {expected}, found {list(taken.shape[1:])}")
+            z = synapse.current(taken, *self.parameters_of(index))
+            known.append(z if index == len(self.maps) - 1 else function(z))
+        return known
+
+    def parameters_of(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias of a layer, counted from 0."""
+        synapse: Any = self.synapses[index]
+        return synapse.weight, synapse.bias
+
+    def taken(self, index: int, h: Tensor) -> Tensor:
+        """Return `h` as a layer takes it: flat, if it is dense."""
+        return h.flatten(1) if isinstance(self.synapses[index], nn.Linear) else h
+
+    def bounded(self) -> list[str]:
+        """Return the names of the layers whose weights are kept at 0 or above."""
+        names = [name for name, _ in self._named()]
+        return {"no": [], "later": names[1:], "all": names}[self.monotone]
+
+    def keep_monotone(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+        """Set weights that may not be negative back to 0 after every step of any `torch.optim` optimiser."""
+        return optimizer.register_step_post_hook(lambda *_: self.project())
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set weights that may not be negative back to 0."""
+        for name in self.bounded():
+            self._weight(name).clamp_(min=0)
+
+    def check_monotone(self) -> None:
+        """Raise a UsageError if a weight that must not be is negative."""
+        for name in self.bounded():
+            weight = self._weight(name).detach()
+            if weight.numel() and float(weight.min()) < 0:
+                raise UsageError(
+                    f"layer {name} of a monotone network has negative weights, down to {float(weight.min()):g}: call "
+                    "keep_monotone with the optimiser, or project() after changing or loading them"
+                )
+
+    def extra_repr(self) -> str:
+        """Show what the layers do not."""
+        return f"activation={self.activation!r}, monotone={self.monotone!r}"
+
+    def _named(self) -> list[tuple[str, nn.Module]]:
+        return list(self.synapses.named_children())
+
+    def _weight(self, name: str) -> Tensor:
+        return self.synapses.get_parameter(f"{name}.weight")
+
+
+def _check_loaded(net: nn.Module, _: object) -> None:
+    assert isinstance(net, FeedforwardNet)
+    net.check_monotone()
+
+
+@torch.no_grad()
+def _initialize(synapse: Any, initial: Initial, bounded: bool) -> None:
+    weight: Tensor = synapse.weight
+    reach = 1 / math.sqrt(weight[0].numel())
+    if initial == "zeros":
+        weight.zero_()
+    elif initial == "uniform":
+        weight.uniform_(min(LEAST, reach) if bounded else -reach, reach)
+    else:
+        weight.normal_(std=reach)
+        if bounded:
+            weight.abs_()
+    if synapse.bias is not None:
+        synapse.bias.zero_()
+
+
+def fully_connected(
+    inputs: int,
+    hidden: Sequence[int] = (1024, 1024),
+    outputs: int = 1,
+    activation: str = "tanh",
+    monotone: Monotone = "no",
+    initial: Initial = "uniform",
+) -> FeedforwardNet:
+    """Build a network of dense layers; the default is that of mDFA app. B.1 for CIFAR-100.
+
+    Args:
+        inputs: features of a sample, once it is flattened.
+        hidden: units of each hidden layer.
+        outputs: how many; one for two classes.
+        activation: as for `FeedforwardNet`, and so are monotone and initial.
+    """
+    sizes = [inputs, *hidden, outputs]
+    if min(sizes) < 1:
+        raise UsageError(f"layer sizes must be at least 1, found {sizes}")
+    return FeedforwardNet([nn.Linear(*pair) for pair in pairwise(sizes)], activation, monotone, initial)
+
+
+def convolutional(
+    in_shape: Sequence[int],
+    layers: Sequence[tuple[int, int, int]] = ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
+    outputs: int = 1,
+    activation: str = "tanh",
+    monotone: Monotone = "no",
+    initial: Initial = "uniform",
+) -> FeedforwardNet:
+    """Build a network of convolutions with strides instead of pooling; the default is mDFA app. B.1's for CIFAR-100.
+
+    The paper names neither padding nor what is at the end: here half a kernel, and one dense layer.
+
+    Args:
+        in_shape: channels, height and width of a sample.
+        layers: (channels, kernel, stride) of each convolution.
+        outputs: how many; one for two classes.
+        activation: as for `FeedforwardNet`, and so are monotone and initial.
+    """
+    channels, height, width = in_shape
+    synapses: list[nn.Module] = []
+    for planes, kernel, stride in layers:
+        synapses.append(nn.Conv2d(channels, planes, kernel, stride, kernel // 2))
+        height, width = ((side + 2 * (kernel // 2) - kernel) // stride + 1 for side in (height, width))
+        channels = planes
+    synapses.append(nn.Linear(channels * height * width, outputs))
+    return FeedforwardNet(synapses, activation, monotone, initial)
+
+
+@torch.no_grad()
+def from_sigmoid(hidden: nn.Linear, output: nn.Linear) -> FeedforwardNet:
+    """Return the mono-net of twice the units that equals `output(sigmoid(hidden(x)))` (mDFA thm. 1, app. A.1).
+
+    `v sigmoid(z) = |v|/2 tanh(sign(v) z/2) + v/2`: each unit is there twice, as `z/2` and as `-z/2`, and an output
+    weighs the one that has the sign it needs.
+
+    Args:
+        hidden: first layer of the network with sigmoid units.
+        output: its second layer.
+
+    Raises:
+        UsageError: if the layers do not follow each other.
+    """
+    if hidden.out_features != output.in_features:
+        raise UsageError(f"hidden has {hidden.out_features} units, but output takes {output.in_features}")
+    kind: dict[str, Any] = {"dtype": hidden.weight.dtype, "device": hidden.weight.device}
+    first = nn.Linear(hidden.in_features, 2 * hidden.out_features, **kind)
+    second = nn.Linear(2 * hidden.out_features, output.out_features, **kind)
+    net = FeedforwardNet([first, second], "tanh", "later")
+    half = hidden.weight / 2
+    first.weight.copy_(torch.cat([half, -half]))
+    if hidden.bias is not None:
+        first.bias.copy_(torch.cat([hidden.bias / 2, -hidden.bias / 2]))
+    second.weight.copy_(torch.cat([output.weight.clamp(min=0), (-output.weight).clamp(min=0)], 1) / 2)
+    second.bias.copy_(output.weight.sum(1) / 2)
+    if output.bias is not None:
+        second.bias.add_(output.bias)
+    return net
+
+
+def loss_gradient(
+    outputs: Float[Tensor, "batch outputs"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch outputs"]:
+    """Return `dL/dh_L` of the mean cross entropy, `(p - y) / B`.
+
+    Args:
+        outputs: one logit of class 1 for two classes, or a logit for each class.
+        labels: class indices.
+
+    Raises:
+        UsageError: if labels are no class indices, one per sample.
+    """
+    count = outputs.shape[1]
+    classes = max(count, 2)
+    if labels.is_floating_point() or len(labels) != len(outputs):
+        raise UsageError(f"expected {len(outputs)} class indices, found {list(labels.shape)} of {labels.dtype}")
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise UsageError(f"labels must lie in 0..{classes - 1}, found {int(labels.min())}..{int(labels.max())}")
+    outputs = outputs.detach()
+    if count == 1:
+        return (torch.sigmoid(outputs) - labels.unsqueeze(1).to(outputs.dtype)) / len(outputs)
+    chances = torch.softmax(outputs, 1)
+    chances[torch.arange(len(labels), device=labels.device), labels] -= 1
+    return chances / len(outputs)

@@ -1,0 +1,163 @@
+"""Every method's deltas against autograd or a replica, in float64, for dense and convolutional networks."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mono_replicas import dense_net, descents_from, gradients, grads, image_net, loss, slope, taped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp import NonFiniteError, UsageError
+from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, loss_gradient
+
+NETS = ["dense", "images"]
+
+
+def case(kind: str, activation: str, outputs: int, monotone: str = "later") -> tuple[FeedforwardNet, Tensor, Tensor]:
+    if kind == "dense":
+        net, x = dense_net([6, 5, 4, 3, outputs], activation, monotone), torch.randn(7, 6, dtype=torch.float64)
+    else:
+        net, x = image_net(outputs, activation, monotone), torch.randn(7, 2, 9, 8, dtype=torch.float64)
+    return net, x, torch.randint(max(outputs, 2), (7,))
+
+
+def assigned(net: FeedforwardNet, method: str, x: Tensor, labels: Tensor, seed: int = 0) -> list[Tensor]:
+    net.zero_grad()
+    alignment = FeedbackAlignment(net, method, x, seed)
+    activations = net.activations(x)
+    alignment.assign(activations, loss_gradient(activations[-1], labels))
+    return grads(net)
+
+
+def close(found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", NETS)
+def test_backpropagation_is_autograds(kind: str, activation: str, outputs: int) -> None:
+    net, x, labels = case(kind, activation, outputs, "no")
+    torch.testing.assert_close(net(x), taped(net, x)[0], rtol=1e-13, atol=1e-13)
+    close(assigned(net, "bp", x, labels), gradients(net, x, labels))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("method", ["fa", "sign-symmetry"])
+@pytest.mark.parametrize("kind", NETS)
+def test_feedback_alignment_is_autograd_with_other_weights(kind: str, method: str, outputs: int) -> None:
+    net, x, labels = case(kind, "tanh", outputs)
+    found = assigned(net, method, x, labels, seed=3)
+    alignment = FeedbackAlignment(net, method, x, seed=3)
+    out, sums = taped(net, x)
+    deltas = [torch.autograd.grad(loss(out, labels), out)[0]]
+    for index in range(len(net.synapses) - 1, 0, -1):
+        random = alignment.get_buffer(f"feedback{index}")
+        weight = net.parameters_of(index)[0]
+        assert random.shape == weight.shape
+        # the same layer with other weights, from the sum before
+        z = sums[index - 1].detach().requires_grad_()
+        h = torch.tanh(z)
+        other = copy.deepcopy(net.synapses[index])
+        assert isinstance(other, nn.Linear | nn.Conv2d)
+        with torch.no_grad():
+            other.weight.copy_(weight.sign() * random.abs() if method == "sign-symmetry" else random)
+        above = other(h.flatten(1) if isinstance(other, nn.Linear) else h)
+        deltas.insert(0, torch.autograd.grad(above, z, deltas[0])[0])
+    close(found, descents_from(net, x, deltas))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("method", ["dfa", "mdfa", "drtp"])
+@pytest.mark.parametrize("kind", NETS)
+def test_direct_feedback_neuron_by_neuron(kind: str, method: str, activation: str, outputs: int) -> None:
+    net, x, labels = case(kind, activation, outputs)
+    alignment = FeedbackAlignment(net, method, x, seed=1)
+    out, sums = taped(net, x)
+    error = torch.autograd.grad(loss(out, labels), out)[0]
+    sent = error
+    if method == "drtp":
+        sent = ((1 - 2 * labels[:, None]) if outputs == 1 else -F.one_hot(labels, outputs)).double() / 7
+    deltas = []
+    for index, z in enumerate(sums[:-1], 1):
+        random = alignment.get_buffer(f"feedback{index}").flatten(1)
+        back = torch.zeros_like(z).flatten(1)
+        for sample in range(len(x)):
+            for unit in range(back.shape[1]):
+                back[sample, unit] = sum(sent[sample, k] * random[k, unit] for k in range(outputs))
+        deltas.append(back.view_as(z) * slope(net, z))
+    close(assigned(net, method, x, labels, seed=1), descents_from(net, x, [*deltas, error]))
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_the_gradient_of_the_loss_is_autograds(outputs: int, batch: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    out = torch.randn(batch, outputs, dtype=torch.float64).requires_grad_()
+    labels = torch.randint(max(outputs, 2), (batch,))
+    torch.testing.assert_close(loss_gradient(out, labels), torch.autograd.grad(loss(out, labels), out)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_feedback_weights_follow_the_seed_and_the_state(method: str) -> None:
+    net, x, _ = case("images", "tanh", 2)
+    one, same, other = (FeedbackAlignment(net, method, x, seed) for seed in (4, 4, 5))
+    state = one.state_dict()
+    assert all(torch.equal(state[name], same.state_dict()[name]) for name in state)
+    assert len(state) == (0 if method == "bp" else 3)
+    if state:
+        assert not any(torch.equal(state[name], other.state_dict()[name]) for name in state)
+        other.load_state_dict(state)
+        assert all(torch.equal(state[name], other.state_dict()[name]) for name in state)
+    if method == "mdfa":
+        assert all(float(random.min()) >= 0 for random in state.values())
+
+
+def test_uniform_feedback_lies_within_its_bounds() -> None:
+    net, x, _ = case("dense", "tanh", 4)
+    found = FeedbackAlignment(net, "dfa", x, feedback="uniform").state_dict().values()
+    assert all(0.3 < float(random.abs().max()) <= 0.5 for random in found)
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_the_error_at_the_inputs(kind: str) -> None:
+    net, x, labels = case(kind, "tanh", 1, "all")
+    alignment = FeedbackAlignment(net, "mdfa", x, to_inputs=True)
+    activations = net.activations(x)
+    first = alignment.deltas(activations, loss_gradient(activations[-1], labels))[0]
+    layer = copy.deepcopy(net.synapses[0])
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    with torch.no_grad():
+        layer.weight.copy_(alignment.get_buffer("feedback0"))
+    shown = x.clone().requires_grad_()
+    expected = torch.autograd.grad(layer(shown), shown, first)[0]
+    torch.testing.assert_close(alignment.input_feedback(first, x), expected)
+
+
+def test_what_cannot_be() -> None:
+    net, x, _ = case("dense", "tanh", 1, "no")
+    with pytest.raises(UsageError, match="unknown method 'mdafa': did you mean 'mdfa'"):
+        FeedbackAlignment(net, "mdafa", x)
+    with pytest.raises(UsageError, match="mdfa needs a network with monotone='later' or 'all'"):
+        FeedbackAlignment(net, "mdfa", x)
+    alignment = FeedbackAlignment(net, "dfa", x)
+    activations = net.activations(x)
+    with pytest.raises(UsageError, match=r"error is \[7, 2\], but outputs are \[7, 1\]"):
+        alignment.assign(activations, torch.zeros(7, 2, dtype=torch.float64))
+    with pytest.raises(NonFiniteError, match="layer 0: its feedback holds NaN or infinity"):
+        alignment.assign(activations, torch.full((7, 1), torch.nan, dtype=torch.float64))
+    with pytest.raises(UsageError, match=r"labels must lie in 0\.\.1, found 0\.\.2"):
+        loss_gradient(activations[-1], torch.tensor([0, 1, 2, 0, 0, 0, 0]))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_labels_of_another_number_or_kind() -> None:
+    out = torch.zeros(7, 1)
+    with pytest.raises(UsageError, match=r"expected 7 class indices, found \[6\] of torch.int64"):
+        loss_gradient(out, torch.zeros(6, dtype=torch.long))
+    with pytest.raises(UsageError, match=r"expected 7 class indices, found \[7\] of torch.float32"):
+        loss_gradient(out, torch.zeros(7))

@@ -1,0 +1,165 @@
+"""The readout against a taped copy: signs of rewards, scores, updates; and with LFP beneath it."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spiking_lfp import LIF, MonoReadout, NonFiniteError, UsageError, propagate
+from spiking_lfp.mono.readout import SCHEMES
+from spiking_lfp.rewards import cross_entropy_reward
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def spikes_of(steps: int, batch: int, features: int) -> Tensor:
+    return (torch.rand(steps, batch, features) < 0.4).double().requires_grad_()
+
+
+def taped(readout: MonoReadout, spikes: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and scores, counted step by step with torch's own functions."""
+    windows, groups = [], []
+    for part in torch.arange(len(spikes)).tensor_split(readout.windows):
+        total, most = torch.zeros_like(spikes[0]), 0.0
+        for t in part:
+            total, most = readout.decay * total + spikes[t], readout.decay * most + 1
+        windows.append(total / most)
+    rates, start = torch.stack(windows, 1), 0
+    for net, size in zip(readout.nets, readout.groups, strict=True):
+        h = torch.stack(
+            [rates[:, :, n] * (1 if n - start < size // 2 else -1) for n in range(start, start + size)], 2
+        ).flatten(1)
+        for index, synapse in enumerate(net.synapses):  # type: ignore[arg-type]
+            z = synapse(h)
+            h = z if index == len(net.synapses) - 1 else torch.tanh(z)  # type: ignore[arg-type]
+        groups.append(h)
+        start += size
+    logits = torch.cat(groups, 1)
+    classes = len(readout.code)
+    scores = [torch.zeros_like(logits[:, 0]) for _ in range(classes)]
+    if logits.shape[1] == classes and classes > 2 and torch.equal(readout.code, torch.eye(classes).double()):
+        return logits, logits
+    column = 0
+    for first in range(classes):
+        for second in range(first + 1, classes):
+            scores[first] = scores[first] - logits[:, column] / 2
+            scores[second] = scores[second] + logits[:, column] / 2
+            column += 1
+    return logits, torch.stack(scores, 1)
+
+
+@given(
+    SEEDS,
+    st.sampled_from(SCHEMES),
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.sampled_from([1.0, 0.7]),
+    st.sampled_from([(), (5,), (5, 4)]),
+)
+def test_scores_updates_and_signs(
+    seed: int, scheme: str, classes: int, windows: int, beta: float, hidden: tuple[int, ...]
+) -> None:
+    torch.manual_seed(seed)
+    if scheme == "one-vs-rest" and classes == 2:
+        classes = 3
+    readout = MonoReadout(15, classes, hidden, scheme, windows, beta, seed=seed % 1000).double()  # type: ignore[arg-type]
+    spikes = spikes_of(7, 1, 15)
+    labels = torch.randint(classes, (1,))
+    out = readout(spikes)
+    _, scores = taped(readout, spikes)
+    torch.testing.assert_close(out, scores[None], rtol=1e-12, atol=1e-12)
+    propagate(out, cross_entropy_reward(out, labels))
+    assert spikes.grad is not None
+    found = spikes.grad
+    # each decision's own logit, whose error is known: feedback has minus the sign of the loss's gradient
+    loss = nn.functional.cross_entropy(scores, labels)
+    exact = torch.autograd.grad(loss, [spikes, *readout.nets.parameters()], allow_unused=True)
+    assert exact[0] is not None
+    if beta == 1:  # where a neuron is neither always nor never on in a window, and only there
+        for part, own, gradient in zip(
+            *(each.tensor_split(windows) for each in (spikes, found, exact[0])), strict=True
+        ):
+            rate = part.detach().mean(0)
+            turns = ((rate > 0) & (rate < 1)).expand_as(own)
+            assert torch.equal(own.sign()[turns], -gradient.sign()[turns])
+            assert bool((own[~turns].abs() < 1e-15).all())
+    assert bool((found * exact[0] <= 0).all())
+    for parameter, gradient in zip(readout.nets.parameters(), exact[1:], strict=True):
+        assert parameter.grad is not None
+        assert gradient is not None
+        assert bool((parameter.grad * gradient >= 0).all())
+        assert torch.equal(parameter.grad.sign()[gradient != 0], gradient.sign()[gradient != 0])
+
+
+def test_two_classes_are_one_decision_whose_sigmoid_is_the_softmax() -> None:
+    readout = MonoReadout(8, 2, (4,)).double()
+    spikes = spikes_of(5, 3, 8)
+    scores = readout(spikes)[0]
+    logits, _ = taped(readout, spikes)
+    assert logits.shape == (3, 1)
+    torch.testing.assert_close(torch.sigmoid(logits[:, 0]), scores.softmax(1)[:, 1])
+
+
+def test_half_of_the_neurons_of_each_decision_speak_against_it() -> None:
+    readout = MonoReadout(13, 3, (4,), "one-vs-rest")
+    assert readout.groups == [5, 4, 4]
+    assert readout.polarity.tolist() == [1, 1, -1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1]
+
+
+def test_neurons_below_are_rewarded_and_the_readout_learns() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(LIF(nn.Linear(6, 20)), MonoReadout(20, 2, (8,)))
+    readout = net[1]
+    assert isinstance(readout, MonoReadout)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-2)
+    readout.keep_monotone(optimizer)
+    x = torch.rand(60, 6)
+    labels = (x[:, 0] > x[:, 1]).long()
+    shown = x.expand(12, -1, -1)
+    right = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        out = net(shown)
+        right.append(float((out.sum(0).argmax(1) == labels).float().mean()))
+        propagate(out, cross_entropy_reward(out, labels))
+        optimizer.step()
+    assert net[0].synapse.weight.grad.abs().sum() > 0
+    assert right[-1] > 0.9
+    assert right[-1] > right[0]
+
+
+def test_features_that_learn_nothing_get_nothing() -> None:
+    readout = MonoReadout(8, 2, (4,))
+    features = torch.rand(3, 2, 8)
+    out = readout(features)
+    propagate(out, cross_entropy_reward(out, torch.tensor([0, 1])))
+    assert features.grad is None
+    assert all(parameter.grad is not None for parameter in readout.parameters())
+
+
+def test_feedback_weights_are_kept_with_the_state() -> None:
+    one, other = MonoReadout(8, 2, (4,), seed=1), MonoReadout(8, 2, (4,), seed=2)
+    names = [name for name in one.state_dict() if "feedback" in name]
+    assert len(names) == 2
+    assert not any(torch.equal(one.state_dict()[name], other.state_dict()[name]) for name in names)
+    other.load_state_dict(one.state_dict())
+    assert all(torch.equal(one.state_dict()[name], other.state_dict()[name]) for name in names)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be() -> None:
+    with pytest.raises(UsageError, match="at least 2 classes, at least 1 window, and 0 < beta <= 1, found 1 classes"):
+        MonoReadout(8, 1)
+    with pytest.raises(UsageError, match="45 pairwise decisions need at least 90 neurons below, found 89"):
+        MonoReadout(89, 10)
+    with pytest.raises(UsageError, match="unknown scheme 'one-vs-all'"):
+        MonoReadout(8, 2, scheme="one-vs-all")  # type: ignore[arg-type]
+    readout = MonoReadout(8, 2, (4,), windows=3)
+    with pytest.raises(UsageError, match=r"expects \[T, B, 8\] with T >= 3, found \[2, 1, 8\]"):
+        readout(torch.zeros(2, 1, 8))
+    with pytest.raises(UsageError, match=r"expects \[T, B, 8\]"):
+        readout(torch.zeros(3, 8))
+    out = readout(torch.rand(3, 1, 8, requires_grad=True))
+    with pytest.raises(NonFiniteError):
+        propagate(out, torch.full_like(out, torch.nan))
