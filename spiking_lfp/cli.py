@@ -57,6 +57,9 @@ def train(
     quantize: Annotated[
         int | None, typer.Option(help="Bits of the weights, 2..8: the forward pass is that of integer hardware.")
     ] = None,
+    readout: Annotated[
+        str | None, typer.Option(help="Who answers: spikes of output neurons, or mono-nets on rates: mono.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
@@ -81,7 +84,7 @@ def train(
     reuse_freed_memory()
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
-        "quantize": quantize,
+        "quantize": quantize, "readout": readout,
     }  # fmt: skip
     wanted = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
     with distributed.processes(device):

@@ -13,6 +13,7 @@ from torch import nn
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.layers import LIF, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, RecurrentLIF, name_layers
 from spiking_lfp.lif import Reset
+from spiking_lfp.mono.readout import MonoReadout, Scheme
 
 
 def mlp(
@@ -175,6 +176,25 @@ def build_network(name: str, **arguments: Any) -> nn.Sequential:
         if argument not in known:
             raise unknown_name(f"argument of network {name!r}", argument, known)
     return NETWORKS[name](**arguments)
+
+
+def with_mono_readout(
+    network: nn.Sequential, hidden: Sequence[int] = (256,), scheme: Scheme = "one-vs-rest", seed: int = 0
+) -> nn.Sequential:
+    """Return `network` with a `MonoReadout` in the place of its last layer of neurons, for as many classes.
+
+    Args:
+        network: ends in a dense layer of spiking neurons.
+        hidden: as for `MonoReadout`, and so are scheme and seed.
+
+    Raises:
+        UsageError: for a network that ends otherwise, and too few neurons for the decisions.
+    """
+    *below, last = network
+    if not isinstance(last, LIF) or not isinstance(last.synapse, nn.Linear):
+        raise UsageError(f"a mono readout takes the place of a dense LIF layer at the end, found {last}")
+    features, classes = last.synapse.in_features, last.synapse.out_features
+    return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, seed=seed))
 
 
 class _Stack:

@@ -35,8 +35,8 @@ class MonoReadout(nn.Module):
         features: neurons of the layer below.
         classes: how many.
         hidden: units of each hidden layer of a mono-net.
-        scheme: "pairwise", a decision for every pair of classes, whose scores are sums over their decisions; or
-            "one-vs-rest", one for each class.
+        scheme: "one-vs-rest", a decision for each class; or "pairwise", one for every pair of classes, whose scores are
+            sums over their decisions.
         windows: in how many equal parts of the sequence spikes are counted.
         beta: decay per step of what a spike counts, up to the end of its window, as in the membrane of a neuron that
             never fires; 1 for plain rates.
@@ -55,7 +55,7 @@ class MonoReadout(nn.Module):
         features: int,
         classes: int = 2,
         hidden: Sequence[int] = (256,),
-        scheme: Scheme = "pairwise",
+        scheme: Scheme = "one-vs-rest",
         windows: int = 1,
         beta: float = 1.0,
         activation: str = "tanh",
@@ -128,7 +128,7 @@ class MonoReadout(nn.Module):
 
 def code_of(classes: int, scheme: Scheme) -> Float[Tensor, "classes decisions"]:
     """Return what each decision's logit adds to the score of each class."""
-    if scheme == "one-vs-rest":
+    if scheme == "one-vs-rest" and classes > 2:
         return torch.eye(classes)
     pairs = list(combinations(range(classes), 2))
     code = torch.zeros(classes, len(pairs))

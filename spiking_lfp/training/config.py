@@ -51,6 +51,14 @@ class TrainConfig(EventRecipe):
     reward: Literal["spike-count", "spike-rate"] = Field(
         "spike-count", description="of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate fits any T"
     )
+    readout: Literal["spikes", "mono"] = Field(
+        "spikes",
+        description="who answers: a layer of spiking neurons, or mono-nets on the rates of the last hidden one (mDFA)",
+    )
+    readout_hidden: Neurons = Field((256,), description="units of each hidden layer of a mono-net")
+    readout_scheme: Literal["one-vs-rest", "pairwise"] = Field(
+        "one-vs-rest", description="a mono-net for each class, or for every pair of classes"
+    )
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
@@ -107,9 +115,11 @@ class TrainConfig(EventRecipe):
         return not is_event_set(self.data)
 
     @model_validator(mode="after")
-    def _chunks_need_no_normalization(self) -> "TrainConfig":
+    def _chunks_see_some_steps_only(self) -> "TrainConfig":
         if self.chunk and self.normalize_feedback:
             raise ValueError("chunk does not go with normalize_feedback, which has to see the feedback of all steps")
+        if self.chunk and self.readout == "mono":
+            raise ValueError("chunk does not go with readout mono, which has to see the spikes of all steps")
         return self
 
 
@@ -147,7 +157,7 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
     for key, value in settings.items():
         if key not in TrainConfig.model_fields:
             raise unknown_name("setting", key, TrainConfig.model_fields)
-        if key in ("hidden", "channels", "augment") and isinstance(value, str):
+        if key in ("hidden", "channels", "augment", "readout_hidden") and isinstance(value, str):
             settings = {**settings, key: [part.strip() for part in value.split(",") if part.strip()]}
     try:
         return TrainConfig(**settings)

@@ -15,8 +15,9 @@ from spiking_lfp.data import Samples, Split
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.layers import name_layers
+from spiking_lfp.mono import MonoReadout
 from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.rewards import REWARDS, Reward, spike_count_reward
+from spiking_lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
@@ -119,7 +120,10 @@ class Run:
         self.optimizer = _optimizer(config, network)
         self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
-        self.reward = REWARDS[config.reward]
+        self.reward = cross_entropy_reward if config.readout == "mono" else REWARDS[config.reward]
+        for module in network.modules():
+            if isinstance(module, MonoReadout):
+                module.keep_monotone(self.optimizer)
         self.progress = Progress()
         self.metrics: Metrics | None = None
         self.warned: set[str] = set()

@@ -12,7 +12,7 @@ from spiking_lfp.composites import composite
 from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.in_the_loop import LEVELS, run_in_integers
-from spiking_lfp.networks import build_network
+from spiking_lfp.networks import build_network, with_mono_readout
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
 from spiking_lfp.training.devices import pick_device
@@ -156,6 +156,8 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
         gain=config.gain,
         **sizes[config.network],
     )
+    if config.readout == "mono":
+        network = with_mono_readout(network, config.readout_hidden, config.readout_scheme, config.seed)
     composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale

@@ -61,8 +61,6 @@ def test_scores_updates_and_signs(
     seed: int, scheme: str, classes: int, windows: int, beta: float, hidden: tuple[int, ...]
 ) -> None:
     torch.manual_seed(seed)
-    if scheme == "one-vs-rest" and classes == 2:
-        classes = 3
     readout = MonoReadout(15, classes, hidden, scheme, windows, beta, seed=seed % 1000).double()  # type: ignore[arg-type]
     spikes = spikes_of(7, 1, 15)
     labels = torch.randint(classes, (1,))
@@ -152,7 +150,7 @@ def test_what_cannot_be() -> None:
     with pytest.raises(UsageError, match="at least 2 classes, at least 1 window, and 0 < beta <= 1, found 1 classes"):
         MonoReadout(8, 1)
     with pytest.raises(UsageError, match="45 pairwise decisions need at least 90 neurons below, found 89"):
-        MonoReadout(89, 10)
+        MonoReadout(89, 10, scheme="pairwise")
     with pytest.raises(UsageError, match="unknown scheme 'one-vs-all'"):
         MonoReadout(8, 2, scheme="one-vs-all")  # type: ignore[arg-type]
     readout = MonoReadout(8, 2, (4,), windows=3)
