@@ -1,9 +1,8 @@
 """Branch predictors in integers, each one branch at a time: bimodal, gshare, perceptron and a mono-net with mDFA."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import Any, Protocol
+from typing import Any, Protocol, no_type_check
 
 import numpy as np
 from numba import njit
@@ -11,9 +10,12 @@ from numpy.typing import NDArray
 
 Addresses = NDArray[np.uint64]
 Outcomes = NDArray[np.bool_]
-State = tuple[NDArray[Any], ...]
+Array = NDArray[Any]
+State = tuple[Array, ...]
 # bits of the register of recent addresses, two a branch
 PATH = 16
+# an output weight of 1: seven fractional bits, and one before them
+ONE = 128
 
 
 class Predictor(Protocol):
@@ -59,7 +61,8 @@ class Gshare:
 
     def run(self, addresses: Addresses, taken: Outcomes, state: State) -> Outcomes:
         """As `Predictor.run`."""
-        return _run_gshare(addresses, taken, *state, self.width, self.history)
+        predictions: Outcomes = _run_gshare(addresses, taken, *state, self.width, self.history)
+        return predictions
 
     def bits(self) -> int:
         """As `Predictor.bits`."""
@@ -88,7 +91,8 @@ class Perceptron:
 
     def run(self, addresses: Addresses, taken: Outcomes, state: State) -> Outcomes:
         """As `Predictor.run`."""
-        return _run_perceptron(addresses, taken, *state, self.threshold())
+        predictions: Outcomes = _run_perceptron(addresses, taken, *state, self.threshold())
+        return predictions
 
     def threshold(self) -> int:
         """Return theta, up to which a right prediction still learns: the best one by Jimenez and Lin."""
@@ -107,22 +111,22 @@ class Perceptron:
 class MonoNet:
     """A mono-net of one hidden layer that learns by mDFA (Lechner 2020), in integers.
 
-        z_j = sum of one weight from each table of unit j          its inputs are one-hot: hashes of the address and
-                                                                   of the latest outcomes and addresses, a length each
-        h_j = clip(z_j, -clip, clip)                               hard-tanh
-        y   = sum_j v_j h_j,   v_j >= 0                            taken if y > 0; the address chooses the row of v
+        z_j = sum of one weight of each table of unit j     the inputs are one-hot: hashes of the address and of the
+                                                            latest outcomes and addresses, a length for each table
+        h_j = clip(z_j, -clip, clip)                        hard-tanh
+        y   = sum_j v_j h_j,   v_j >= 0                     taken if y > 0; the address chooses the row of v
 
     It descends the hinge loss `max(0, theta + 1/2 - t y)`, `t` = +-1 the outcome: where `t y <= theta`,
 
-        weights of unit j read  += t  where |z_j| < clip           mDFA, feedback weights 1
-        v_j                     += t |h_j| >> rate, with h_j's sign   the gradient, cut off toward 0
+        the weights that unit j read += t                   where |z_j| < clip: mDFA with feedback weights of 1
+        v_j += t h_j / 2^rate                               cut off toward 0: the gradient
 
     with saturation, `v_j` at 0 below. The two do not wait for each other. As `v_j >= 0`, no coordinate moves against
     its gradient (mDFA thm. 2).
 
     Args:
         width: bits of a table's index.
-        lengths: latest outcomes in the hash of each table.
+        lengths: latest outcomes in the hash of each table, at most 64.
         per_unit: tables of a hidden unit, neighbours in `lengths`.
         rows: bits of the index into the output weights.
         clip: where a hidden unit saturates.
@@ -133,7 +137,7 @@ class MonoNet:
 
     width: int
     rows: int
-    lengths: tuple[int, ...] = (0, 1, 1, 2, 2, 3, 4, 6, 8, 10, 13, 18, 24, 32)
+    lengths: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 22, 27, 32)
     per_unit: int = 2
     clip: int = 12
     theta: int = 10
@@ -153,7 +157,8 @@ class MonoNet:
         lengths = np.array(self.lengths, np.uint64)
         limit = (1 << self.weight_bits - 1) - 1
         sizes = self.width, self.rows, self.per_unit, self.clip, self.theta * ONE, limit, self.rate
-        return _run_mono(addresses, taken, *state, lengths, *sizes)
+        predictions: Outcomes = _run_mono(addresses, taken, *state, lengths, *sizes)
+        return predictions
 
     def units(self) -> int:
         """Return the number of hidden units."""
@@ -183,17 +188,9 @@ class MonoNet:
         return self.steps()[1] + 1 + (hidden - 1) * (1 + tree(self.units()) + 1)
 
 
-# an output weight of 1: seven fractional bits, and one before them
-ONE = 128
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = njit(cache=True)(function)
-    return compiled
-
-
-@_compiled
-def _fold(value: Any, length: Any, width: Any) -> Any:
+@njit(cache=True)
+@no_type_check
+def _fold(value: int, length: int, width: int) -> int:
     """XOR the `width`-bit pieces of the lowest `length` bits."""
     one = np.uint64(1)
     if length < 64:
@@ -205,14 +202,19 @@ def _fold(value: Any, length: Any, width: Any) -> Any:
     return folded
 
 
-@_compiled
-def _own(address: Any, width: Any) -> Any:
+@njit(cache=True)
+@no_type_check
+def _own(address: int, width: int) -> int:
     """Return an index from an address alone."""
-    return (address ^ (address >> np.uint64(width))) & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    return (address ^ (address >> np.uint64(width))) & mask
 
 
-@_compiled
-def _run_gshare(addresses: Any, taken: Any, counters: Any, register: Any, width: Any, history: Any) -> Any:
+@njit(cache=True)
+@no_type_check
+def _run_gshare(
+    addresses: Addresses, taken: Outcomes, counters: Array, register: Array, width: int, history: int
+) -> Outcomes:
     predictions = np.empty(len(addresses), np.bool_)
     for i in range(len(addresses)):
         index = _own(addresses[i], width) ^ _fold(register[0], history, width)
@@ -225,8 +227,9 @@ def _run_gshare(addresses: Any, taken: Any, counters: Any, register: Any, width:
     return predictions
 
 
-@_compiled
-def _run_perceptron(addresses: Any, taken: Any, weights: Any, register: Any, theta: Any) -> Any:
+@njit(cache=True)
+@no_type_check
+def _run_perceptron(addresses: Addresses, taken: Outcomes, weights: Array, register: Array, theta: int) -> Outcomes:
     predictions = np.empty(len(addresses), np.bool_)
     rows, inputs = weights.shape
     for i in range(len(addresses)):
@@ -246,11 +249,12 @@ def _run_perceptron(addresses: Any, taken: Any, weights: Any, register: Any, the
     return predictions
 
 
-@_compiled
+@njit(cache=True)
+@no_type_check
 def _run_mono(
-    addresses: Any, taken: Any, weights: Any, outputs: Any, registers: Any, lengths: Any,
-    width: Any, rows: Any, per_unit: Any, clip: Any, theta: Any, limit: Any, rate: Any,
-) -> Any:  # fmt: skip
+    addresses: Addresses, taken: Outcomes, weights: Array, outputs: Array, registers: Array, lengths: Array,
+    width: int, rows: int, per_unit: int, clip: int, theta: int, limit: int, rate: int,
+) -> Outcomes:  # fmt: skip
     predictions = np.empty(len(addresses), np.bool_)
     units = outputs.shape[1]
     index = np.zeros(len(lengths), np.uint64)

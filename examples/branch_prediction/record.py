@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,28 +44,26 @@ SWAP_WORDS = "while (<>) { s/(\\w+) (\\w+)/$2 $1/g; for (split /\\W+/) { $n{lc $
 
 
 class Recipe(NamedTuple):
-    """What is run, what it reads, and the system calls before its own work begins."""
+    """What is run, the system calls before its own work begins, and what it reads."""
 
     command: list[str]
-    skip: int
+    skip: int = 0
     text: str = ""
 
 
-def recipes() -> dict[str, Recipe]:
-    """Return how the traces of this folder are made; `words` and `source.c` lie in the folder where they run."""
-    compiler = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True).stdout.strip()
-    return {
-        "awk": Recipe(["mawk", COUNT_WORDS, TEXT], 5),
-        "bc": Recipe(["bc", "-l"], 4, "scale=300; 4*a(1)\n"),
-        "cc1": Recipe([compiler, "-quiet", "-O2", "source.c", "-o", "/dev/null"], 130),
-        "grep": Recipe(["grep", "-rcE", "(free|soft)[a-z]*.*(copy|right)", str(Path(TEXT).parent)], 15),
-        "gzip": Recipe(["gzip", "-9", "-c", TEXT], 14),
-        "perl": Recipe(["perl", "-e", SWAP_WORDS, TEXT], 52),
-        "python": Recipe(["/usr/bin/python3", "-ISc", QUEENS], 178),
-        "sort": Recipe(["sort", "words"], 42),
-        "sqlite": Recipe(["sqlite3"], 28, TABLES),
-        "xz": Recipe(["xz", "-c", TEXT], 42),
-    }
+# `words`, `source.c` and `cc1` are what `write_inputs` makes
+RECIPES = {
+    "awk": Recipe(["mawk", COUNT_WORDS, TEXT], 5),
+    "bc": Recipe(["bc", "-l"], 4, "scale=300; 4*a(1)\n"),
+    "cc1": Recipe(["./cc1", "-quiet", "-O2", "source.c", "-o", "/dev/null"], 130),
+    "grep": Recipe(["grep", "-rcE", "(free|soft)[a-z]*.*(copy|right)", str(Path(TEXT).parent)], 15),
+    "gzip": Recipe(["gzip", "-9", "-c", TEXT], 14),
+    "perl": Recipe(["perl", "-e", SWAP_WORDS, TEXT], 52),
+    "python": Recipe(["/usr/bin/python3", "-ISc", QUEENS], 178),
+    "sort": Recipe(["sort", "words"], 42),
+    "sqlite": Recipe(["sqlite3"], 28, TABLES),
+    "xz": Recipe(["xz", "-c", TEXT], 42),
+}
 
 
 def build(folder: Path) -> Path:
@@ -107,45 +104,52 @@ def record(stepper: Path, recipe: Recipe, count: int = COUNT, folder: Path | Non
     if len(addresses) > 1 << 16:
         raise TraceError(f"{program} has {len(addresses)} different branches, a trace can hold {1 << 16}")
     taken = (words[:-1] & np.uint64(1)).astype(np.bool_)
-    return Trace(addresses, ids.astype(np.uint16), taken, int(words[-1]), " ".join(recipe.command), _version(program))
+    return Trace(addresses, ids.astype(np.uint16), taken, int(words[-1]), " ".join(recipe.command))
 
 
-def _version(program: str) -> str:
-    try:
-        run = subprocess.run([program, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError:
-        return ""
-    return next((line for line in (run.stdout + run.stderr).splitlines() if line.strip()), "")
+def write_inputs(folder: Path) -> None:
+    """Make what `RECIPES` need: the words of the text shuffled, a source of forty functions, a link to the compiler."""
+    words = Path(TEXT).read_text().split()
+    random.Random(0).shuffle(words)
+    (folder / "words").write_text("\n".join(words))
+    lines = [
+        f"int f{i}(int *a, int n) {{ int s = {i}; for (int j = 0; j < n; j++) if (a[j] % {i + 2} == 0) s += a[j] * j; "
+        f"else s ^= f{max(i - 1, 0)}(a, j); return s; }}\n"
+        for i in range(40)
+    ]
+    (folder / "source.c").write_text("".join(lines))
+    # gcc itself only starts other programs
+    compiler = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True).stdout.strip()
+    (folder / "cc1").symlink_to(compiler)
 
 
 def main() -> None:
     """Record what the command line asks for."""
     parser = argparse.ArgumentParser(description="Record the conditional branches of programs.")
-    parser.add_argument("--name", help="of the trace, for a program of your own; without it, one of this folder's")
-    parser.add_argument("--only", nargs="*", help="those of this folder's traces to record (default all)")
-    parser.add_argument("--skip", type=int, default=0, help="system calls that pass before recording starts (default 0)")
+    parser.add_argument("--name", help="of a trace of your own; without it this folder's traces are made anew")
+    parser.add_argument("--skip", type=int, default=0, help="system calls to pass before recording starts (default 0)")
     parser.add_argument("--count", type=int, default=COUNT, help=f"branches to record (default {COUNT})")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where traces are written (default traces/)")
+    parser.add_argument("--only", nargs="+", choices=RECIPES, help="which of this folder's traces (default all)")
     parser.add_argument("command", nargs="*", help="program and arguments, after --")
     given = parser.parse_args()
     if bool(given.name) != bool(given.command):
-        parser.error("a program of your own needs both --name NAME and -- PROGRAM ARGUMENTS")
+        parser.error("a trace of your own needs both --name NAME and -- PROGRAM ARGUMENTS")
     with tempfile.TemporaryDirectory() as spare:
-        folder = Path(spare)
-        (folder / "source.c").write_text("".join(f"int f{i}(int *a, int n) {{ int s = {i}; for (int j = 0; j < n; j++) "
-            f"if (a[j] % {i + 2} == 0) s += a[j] * j; else s ^= f{i - 1 if i else 0}(a, j); return s; }}\n" for i in range(40)))
-        stepper = build(folder)
-        words = Path(TEXT).read_text().split() if not given.name else []
-        random.Random(0).shuffle(words)
-        (folder / "words").write_text("\n".join(words))
-        wanted = {given.name: Recipe(given.command, given.skip)} if given.name else recipes()
+        stepper, inputs = build(Path(spare)), None
+        wanted = {given.name: Recipe(given.command, given.skip)}
+        if not given.name:
+            inputs = Path(spare)
+            write_inputs(inputs)
+            wanted = {name: RECIPES[name] for name in given.only or RECIPES}
         for name, recipe in wanted.items():
-            if given.only and name not in given.only:
-                continue
-            trace = record(stepper, recipe, given.count, None if given.name else folder)
+            trace = record(stepper, recipe, given.count, inputs)
             save(given.folder / f"{name}.npz", trace)
-            print(f"{name}: {len(trace.ids)} branches of {len(trace.addresses)} addresses, "
-                  f"{trace.instructions} instructions, {trace.taken.mean():.0%} taken", flush=True)
+            print(
+                f"{name}: {len(trace.ids)} branches of {len(trace.addresses)} addresses in {trace.instructions} "
+                f"instructions, {trace.taken.mean():.0%} taken",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
  */
 #include <elf.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static int resume(pid_t child, int request) {
         if (!WIFSTOPPED(status))
             return 0;
         signal = WSTOPSIG(status);
-        if (signal == 5) /* SIGTRAP */
+        if (signal == SIGTRAP)
             return 1;
     }
 }

@@ -23,7 +23,6 @@ class Trace:
         taken: its outcome, `[N]`.
         instructions: executed while these branches were recorded, themselves included.
         command: the program and its arguments.
-        version: of the program, its first line of `--version`.
     """
 
     addresses: NDArray[np.uint64]
@@ -31,7 +30,6 @@ class Trace:
     taken: NDArray[np.bool_]
     instructions: int
     command: str
-    version: str
 
 
 def save(path: Path, trace: Trace) -> None:
@@ -44,7 +42,6 @@ def save(path: Path, trace: Trace) -> None:
         taken=np.packbits(trace.taken),
         instructions=np.int64(trace.instructions),
         command=np.array(trace.command),
-        version=np.array(trace.version),
     )
 
 
@@ -58,12 +55,12 @@ def load(path: Path) -> Trace:
         with np.load(path) as held:
             addresses, ids, bits = held["addresses"], held["ids"], held["taken"]
             taken = np.unpackbits(bits, count=len(ids)).astype(np.bool_)
-            numbers = int(held["instructions"]), str(held["command"]), str(held["version"])
+            instructions, command = int(held["instructions"]), str(held["command"])
     except (OSError, ValueError, KeyError) as error:
         raise TraceError(f"{path} is no trace of record.py: {error}") from error
-    if len(bits) != -(-len(ids) // 8) or (len(ids) and int(ids.max()) >= len(addresses)) or numbers[0] < len(ids):
+    if len(bits) != -(-len(ids) // 8) or (len(ids) and int(ids.max()) >= len(addresses)) or instructions < len(ids):
         raise TraceError(f"{path} is damaged: branches, addresses and instructions do not fit together")
-    return Trace(addresses, ids, taken, *numbers)
+    return Trace(addresses, ids, taken, instructions, command)
 
 
 def stored(folder: Path = FOLDER) -> dict[str, Trace]:

@@ -18,5 +18,5 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _dense(matrix: Tensor) -> Tensor:
-    """Copy a transposed view into a wider matrix: oneDNN has no kernel for it, and falls back to one 500 times slower."""
+    """Copy a transposed view of a wider matrix: oneDNN has no kernel for it, and takes one 500 times slower."""
     return matrix if matrix.stride(1) == 1 or matrix.T.is_contiguous() else matrix.contiguous()

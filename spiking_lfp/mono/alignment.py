@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.checks import all_finite, require
+from spiking_lfp.checks import deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
 from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
 
@@ -136,15 +136,23 @@ class FeedbackAlignment(nn.Module):
     @torch.no_grad()
     def descents(self, activations: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return minus the updates of weight and bias of every layer, which do not wait for each other."""
-        net, found = self._net[0], []
-        for index, delta in enumerate(deltas):
-            require(
-                all_finite(delta),
-                NonFiniteError,
-                f"layer {index}: its feedback holds NaN or infinity; lower the learning rate",
-            )
-            synapse, h = net.maps[index], net.taken(index, activations[index])
-            _, outer = synapse.adjoints(delta, h, net.parameters_of(index)[0], False, True)
+        finite = torch.stack([delta.sum() for delta in deltas]).isfinite()
+        if deferred(finite.device) or not bool(finite.all()):
+            for index, fine in enumerate(finite):
+                lost = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
+                require(fine, NonFiniteError, lost)
+        net = self._net[0]
+        found: list[tuple[Tensor, Tensor]] = []
+        for run in net.runs():
+            index = run[0]
+            synapse, weight = net.maps[index], net.parameters_of(index)[0]
+            if len(run) > 1:
+                sums = torch.stack([deltas[at] for at in run])
+                inputs = torch.stack([net.taken(at, activations[at]) for at in run])
+                found += zip(torch.bmm(sums.transpose(1, 2), inputs), sums.sum(1), strict=True)
+                continue
+            delta = deltas[index]
+            _, outer = synapse.adjoints(delta, net.taken(index, activations[index]), weight, False, True)
             assert outer is not None
             others = [axis for axis in range(delta.dim()) if axis != delta.dim() + synapse.axis]
             found.append((outer, delta.sum(others)))

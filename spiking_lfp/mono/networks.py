@@ -19,6 +19,8 @@ Initial = Literal["zeros", "uniform", "normal"]
 INITIALS: tuple[Initial, ...] = get_args(Initial)
 # the least first weight of a non-negative layer (mDFA sec. 4)
 LEAST = 1e-3
+# weights of a layer up to which the updates of several are one product
+SMALL = 2**16
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class FeedforwardNet(nn.Module):
         self.monotone: Monotone = monotone
         for name, synapse in self._named():
             _initialize(synapse, initial, name in self.bounded())
+        # which weights, as they are, are known to be at least 0
+        self._known: dict[str, tuple[int, int]] = {}
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def forward(self, x: Float[Tensor, "batch *i"]) -> Float[Tensor, "batch *o"]:
@@ -110,6 +114,21 @@ class FeedforwardNet(nn.Module):
         """Return `h` as a layer takes it: flat, if it is dense."""
         return h.flatten(1) if isinstance(self.synapses[index], nn.Linear) else h
 
+    def runs(self) -> list[list[int]]:
+        """Return the layers in order, neighbours together whose updates are best computed by one product.
+
+        Those are dense layers of one small size, whose products take less time than the calls.
+        """
+        found: list[list[int]] = []
+        for index, synapse in enumerate(self.synapses):
+            weight = self.parameters_of(index)[0]
+            small = isinstance(synapse, nn.Linear) and weight.numel() <= SMALL
+            if small and found and weight.shape == self.parameters_of(found[-1][0])[0].shape:
+                found[-1].append(index)
+            else:
+                found.append([index])
+        return found
+
     def bounded(self) -> list[str]:
         """Return the names of the layers whose weights are kept at 0 or above."""
         names = [name for name, _ in self._named()]
@@ -123,17 +142,22 @@ class FeedforwardNet(nn.Module):
     def project(self) -> None:
         """Set weights that may not be negative back to 0."""
         for name in self.bounded():
-            self._weight(name).clamp_(min=0)
+            weight = self._weight(name)
+            weight.clamp_(min=0)
+            self._known[name] = _state(weight)
 
     def check_monotone(self) -> None:
         """Raise a UsageError if a weight that must not be is negative."""
         for name in self.bounded():
             weight = self._weight(name).detach()
+            if self._known.get(name) == _state(weight):
+                continue
             if weight.numel() and float(weight.min()) < 0:
                 raise UsageError(
                     f"layer {name} of a monotone network has negative weights, down to {float(weight.min()):g}: call "
                     "keep_monotone with the optimiser, or project() after changing or loading them"
                 )
+            self._known[name] = _state(weight)
 
     def extra_repr(self) -> str:
         """Show what the layers do not."""
@@ -144,6 +168,11 @@ class FeedforwardNet(nn.Module):
 
     def _weight(self, name: str) -> Tensor:
         return self.synapses.get_parameter(f"{name}.weight")
+
+
+def _state(weight: Tensor) -> tuple[int, int]:
+    """Tell where the values of `weight` lie and how often they were written."""
+    return weight.data_ptr(), weight._version
 
 
 def _check_loaded(net: nn.Module, _: object) -> None:

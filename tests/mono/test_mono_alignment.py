@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from spiking_lfp import NonFiniteError, UsageError
 from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, loss_gradient
 
-NETS = ["dense", "images"]
+NETS = ["dense", "deep", "images"]
 
 
 def case(kind: str, activation: str, outputs: int, monotone: str = "later") -> tuple[FeedforwardNet, Tensor, Tensor]:
-    if kind == "dense":
+    if kind == "deep":
+        net, x = dense_net([6, 6, 6, 6, 4, 4, outputs], activation, monotone), torch.randn(7, 6, dtype=torch.float64)
+    elif kind == "dense":
         net, x = dense_net([6, 5, 4, 3, outputs], activation, monotone), torch.randn(7, 6, dtype=torch.float64)
     else:
         net, x = image_net(outputs, activation, monotone), torch.randn(7, 2, 9, 8, dtype=torch.float64)

@@ -1,0 +1,269 @@
+"""Feedback alignment beside back-propagation on photographs of few classes (mDFA sec. 4, tables 1 to 6)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from spiking_lfp.cases import Case, Outcome
+from spiking_lfp.checks import raise_deferred
+from spiking_lfp.data import load_dataset, subset
+from spiking_lfp.errors import NonFiniteError
+from spiking_lfp.experiments.experiment import Experiment, Finding, Groups, Report, Results, Scale
+from spiking_lfp.experiments.ordinary import Data, accuracy, mean_and_deviation
+from spiking_lfp.mono import (
+    FeedbackAlignment,
+    FeedforwardNet,
+    Monotone,
+    convolutional,
+    fully_connected,
+    loss_gradient,
+)
+from spiking_lfp.training.devices import pick_device
+
+METHODS = {"bp": "BP", "dfa": "DFA", "fa": "FA", "mdfa": "mDFA"}
+COLOURS = {"bp": "black", "dfa": "#0072b2", "fa": "#009e73", "mdfa": "#d55e00"}
+ACTIVATIONS = ("hard-tanh", "relu", "tanh")
+BATCH = 64
+HELD_OUT = 0.1
+# how often the accuracy is measured while a network learns
+LOOKS = 40
+# test accuracies of tables 1 and 3 to 6, fully connected and convolutional, in per cent
+PAPER_BINARY: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
+    ("cifar", "hard-tanh"): {"bp": (81.3, 80.9), "dfa": (76.8, 80.0), "fa": (76.9, 77.5), "mdfa": (77.3, 80.9)},
+    ("cifar", "relu"): {"bp": (80.0, 82.2), "dfa": (72.9, 72.0), "fa": (71.0, 69.8), "mdfa": (62.1, 75.5)},
+    ("cifar", "tanh"): {"bp": (81.4, 81.1), "dfa": (77.5, 79.7), "fa": (77.6, 83.4), "mdfa": (77.2, 81.1)},
+    ("imagenet", "hard-tanh"): {"bp": (77.3, 81.7), "dfa": (74.0, 83.0), "fa": (74.7, 54.7), "mdfa": (79.5, 83.8)},
+    ("imagenet", "relu"): {"bp": (78.3, 72.5), "dfa": (73.2, 52.7), "fa": (71.0, 54.8), "mdfa": (59.7, 58.4)},
+    ("imagenet", "tanh"): {"bp": (75.8, 76.2), "dfa": (76.8, 83.2), "fa": (76.5, 60.8), "mdfa": (78.0, 83.0)},
+}
+PAPER_CLASSES: dict[tuple[str, int], dict[str, tuple[float, float]]] = {
+    ("cifar", 3): {"bp": (77.4, 76.2), "dfa": (49.1, 79.8), "fa": (74.2, 79.6), "mdfa": (50.9, 82.0)},
+    ("cifar", 5): {"bp": (68.5, 65.4), "dfa": (31.2, 71.8), "fa": (60.7, 70.1), "mdfa": (33.9, 73.3)},
+    ("cifar", 10): {"bp": (57.3, 57.5), "dfa": (25.0, 65.0), "fa": (46.9, 55.1), "mdfa": (26.3, 63.9)},
+    ("cifar", 25): {"bp": (41.2, 41.8), "dfa": (13.4, 48.3), "fa": (28.2, 35.0), "mdfa": (13.1, 44.0)},
+    ("imagenet", 3): {"bp": (74.5, 68.5), "dfa": (62.8, 76.5), "fa": (64.2, 53.3), "mdfa": (62.0, 74.8)},
+    ("imagenet", 5): {"bp": (63.0, 61.6), "dfa": (43.8, 68.7), "fa": (42.3, 29.0), "mdfa": (37.3, 61.9)},
+    ("imagenet", 10): {"bp": (41.2, 52.8), "dfa": (30.8, 53.6), "fa": (26.0, 10.6), "mdfa": (33.3, 44.1)},
+}
+FILES = {"cifar": "cifar100-classes", "imagenet": "tiny-imagenet-20"}
+# app. B.1
+DENSE = {"cifar": (1024, 1024), "imagenet": (1024, 1024, 1024, 1024)}
+CONVOLUTIONS = {
+    "cifar": ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
+    "imagenet": ((96, 3, 2), (96, 5, 1), (128, 3, 2), (192, 3, 1), (192, 3, 2), (384, 3, 1)),
+}
+# learning rates of plain gradient descent that were worth trying, by network, for back-propagation and for the others
+RATES = {"fc": {"bp": (0.01, 0.03), "other": (0.003, 0.01)}, "cnn": {"bp": (0.01, 0.03), "other": (0.001, 0.003)}}
+SETTING = ("set", "classes", "network", "activation", "method")
+
+
+def binary_cases(scale: Scale, draws: int) -> list[Case]:
+    """Return tables 1 and 2: two classes, drawn several times."""
+    if scale == "smoke":
+        return _grid(["cifar"], [2], ["fc"], ["tanh"], ["bp", "mdfa"], 1, {"fc": 2}, rates=1)
+    if scale == "small":
+        return _grid(["cifar"], [2], ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 200, "cnn": 60}, rates=1)
+    return _grid(
+        ["cifar", "imagenet"], [2], ["fc", "cnn"], ACTIVATIONS, list(METHODS), draws, {"fc": 400, "cnn": 200}, rates=2
+    )
+
+
+def classes_cases(scale: Scale, draws: int) -> list[Case]:
+    """Return tables 3 to 6: more classes, as far as there are any in the data sets."""
+    if scale == "smoke":
+        return _grid(["cifar"], [3], ["fc"], ["tanh"], ["bp", "mdfa"], 1, {"fc": 1}, rates=1)
+    if scale == "small":
+        return _grid(["cifar"], [3, 5], ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 40, "cnn": 20}, rates=1)
+    counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
+    return [
+        case
+        for name, wanted in counts.items()
+        for case in _grid([name], wanted, ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 400, "cnn": 200}, 2)
+    ]
+
+
+def _grid(
+    sets: Sequence[str],
+    classes: Sequence[int],
+    networks: Sequence[str],
+    activations: Sequence[str],
+    methods: Sequence[str],
+    draws: int,
+    epochs: dict[str, int],
+    rates: int,
+) -> list[Case]:
+    """Return all cases; feedback alignment starts from zeros unless ReLU would be silent then (app. B.3)."""
+    return [
+        {
+            "set": name, "classes": count, "network": network, "activation": activation, "method": method,
+            "lr": lr, "initial": "uniform" if method == "bp" or activation == "relu" else "zeros",
+            "epochs": epochs[network], "seed": draw,
+        }
+        for name in sets
+        for count in classes
+        for network in networks
+        for activation in activations
+        for method in methods
+        for lr in RATES[network]["bp" if method == "bp" else "other"][-rates:]
+        for draw in range(1, draws + 1)
+    ]  # fmt: skip
+
+
+def run(case: Case, data_root: Path | None) -> Outcome:
+    """Train a network on classes drawn by the seed: batches of 64, inputs in 0..1, plain gradient descent (sec. 4)."""
+    images = load_dataset(FILES[case["set"]], data_root)
+    generator = torch.Generator().manual_seed(case["seed"])
+    drawn = torch.randperm(len(images.class_names), generator=generator)[: case["classes"]].tolist()
+    data = Data.of_images(subset(images, drawn)).to(pick_device("auto"))
+    torch.manual_seed(case["seed"])
+    order = torch.randperm(len(data.train_y)).to(data.train_y.device)
+    held_out, learned = order.tensor_split([round(HELD_OUT * len(order))])
+    net = network(case, list(data.train_x.shape[1:])).to(data.train_x.device)
+    alignment = FeedbackAlignment(net, case["method"], data.train_x[:1], case["seed"])
+    optimizer = torch.optim.SGD(net.parameters(), case["lr"])
+    net.keep_monotone(optimizer)
+    curves: dict[str, list[float]] = {"train": [], "validation": [], "test": []}
+    parts = {
+        "train": (data.train_x[learned], data.train_y[learned]),
+        "validation": (data.train_x[held_out], data.train_y[held_out]),
+        "test": (data.test_x, data.test_y),
+    }
+    looks = min(LOOKS, case["epochs"])
+    try:
+        for epoch in range(case["epochs"]):
+            for batch in learned[torch.randperm(len(learned))].split(BATCH):
+                activations = net.activations(data.train_x[batch])
+                alignment.assign(activations, loss_gradient(activations[-1], data.train_y[batch]))
+                optimizer.step()
+            raise_deferred()
+            if (epoch + 1) * looks // case["epochs"] > len(curves["test"]):
+                for name, (x, labels) in parts.items():
+                    curves[name].append(_accuracy(net, x, labels))
+    except NonFiniteError:  # too large a learning rate is a result too
+        for values in curves.values():
+            values.extend([1 / case["classes"]] * (looks - len(values)))
+    # when to stop is chosen by the samples held out, as other settings are
+    best = max(range(looks), key=curves["validation"].__getitem__)
+    return {
+        "accuracy": curves["test"][best],
+        "best_validation": curves["validation"][best],
+        "highest_train": max(curves["train"]),
+        **curves,
+    }
+
+
+def network(case: Case, in_shape: Sequence[int]) -> FeedforwardNet:
+    """Build the network of a case (app. B.1), a mono-net for mDFA."""
+    outputs = 1 if case["classes"] == 2 else case["classes"]
+    monotone: Monotone = "later" if case["method"] == "mdfa" else "no"
+    activation, initial = case["activation"], case["initial"]
+    if case["network"] == "fc":
+        inputs = torch.Size(in_shape).numel()
+        return fully_connected(inputs, DENSE[case["set"]], outputs, activation, monotone, initial)
+    return convolutional(in_shape, CONVOLUTIONS[case["set"]], outputs, activation, monotone, initial)
+
+
+@torch.no_grad()
+def _accuracy(net: FeedforwardNet, x: torch.Tensor, labels: torch.Tensor) -> float:
+    if net.parameters_of(len(net.maps) - 1)[0].shape[0] > 1:
+        return accuracy(net, x, labels)
+    right = sum(
+        int(((net(some)[:, 0] > 0) == wanted).sum())
+        for some, wanted in zip(x.split(500), labels.split(500), strict=True)
+    )
+    return right / len(labels)
+
+
+def report(results: Results) -> Report:
+    """Return the tables and their bars: the learning rate of each entry is that of the best validation accuracy."""
+    chosen = best_settings(results)
+    rows: list[dict[str, Any]] = []
+    for key, (lr, outcomes) in chosen.items():
+        row: dict[str, Any] = {**dict(zip(SETTING, key, strict=True)), "lr": lr}
+        for name, value in (("train", "highest_train"), ("test", "accuracy")):
+            row[name], row[f"{name} deviation"] = mean_and_deviation([outcome[value] for outcome in outcomes])
+        row["paper's test"] = _paper(key)
+        row["draws"] = len(outcomes)
+        rows.append(row)
+    return Report(rows, _figure(rows), _findings(rows))
+
+
+def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[float, list[Outcome]]]:
+    """Return for each entry of a table the best learning rate, and what it came to in every draw."""
+    groups = Groups(results, (*SETTING, "lr"))
+    validation = groups.mean(lambda outcome: outcome["best_validation"])
+    best: dict[tuple[Any, ...], tuple[float, list[Outcome]]] = {}
+    for (*entry, lr), outcomes in groups.groups.items():
+        key = tuple(entry)
+        if key not in best or validation[(*key, lr)] > validation[(*key, best[key][0])]:
+            best[key] = lr, outcomes
+    return best
+
+
+def _paper(key: tuple[Any, ...]) -> float | None:
+    name, classes, network, activation, method = key
+    table: Any = PAPER_BINARY.get((name, activation)) if classes == 2 else PAPER_CLASSES.get((name, classes))
+    return None if table is None else table[method][network == "cnn"] / 100
+
+
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    entries = list(dict.fromkeys(tuple(row[name] for name in SETTING[:-1]) for row in rows))
+    figure = Figure(figsize=(max(6, 1.6 * len(entries)), 7), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
+    for place, part in enumerate(("train", "test")):
+        for row in rows:
+            entry = tuple(row[name] for name in SETTING[:-1])
+            shift = 0.2 * (list(METHODS).index(row["method"]) - 1.5)
+            axes[place].bar(
+                entries.index(entry) + shift, 100 * row[part], 0.18,
+                yerr=100 * row[f"{part} deviation"], color=COLOURS[row["method"]], capsize=2,
+                label=METHODS[row["method"]] if entry == entries[0] else None,
+            )  # fmt: skip
+            if part == "test" and row["paper's test"] is not None:
+                axes[place].plot(entries.index(entry) + shift, 100 * row["paper's test"], "k_", markersize=10)
+        axes[place].set_ylabel(f"{part} accuracy [%]")
+        axes[place].grid(axis="y", alpha=0.3)
+    axes[0].legend(ncols=len(METHODS), fontsize="small")
+    names = [f"{name}-{classes}\n{network} {activation}" for name, classes, network, activation in entries]
+    axes[1].set_xticks(range(len(entries)), names)
+    axes[1].set_title("dashes: the paper's", fontsize="small", loc="left")
+    return figure
+
+
+def _findings(rows: list[dict[str, Any]]) -> list[Finding]:
+    entries: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        entries.setdefault(tuple(row[name] for name in SETTING[:-1]), {})[row["method"]] = row
+    findings = []
+    for (name, classes, network, activation), by in entries.items():
+        if "mdfa" not in by or "bp" not in by:
+            continue
+        where = f"{name}, {classes} classes, {network}, {activation}"
+        mono, exact = by["mdfa"], by["bp"]
+        found = ", ".join(f"{METHODS[method]} {row['test']:.1%}" for method, row in by.items())
+        if classes == 2 and network == "fc" and activation != "relu":
+            findings.append(
+                Finding(
+                    f"{where}: mDFA brings the training error to zero.", f"{mono['train']:.1%}", mono["train"] > 0.9995
+                )
+            )
+        if classes == 2 and network == "cnn" and activation != "relu":
+            findings.append(Finding(f"{where}: mDFA is as good as BP.", found, mono["test"] >= exact["test"] - 0.01))
+        others = [row["test"] for method, row in by.items() if method in ("fa", "dfa")]
+        if others:
+            findings.append(Finding(f"{where}: mDFA surpasses FA and DFA.", found, mono["test"] >= max(others)))
+    return findings
+
+
+SEEDS: dict[Scale, int] = {"smoke": 1, "small": 5, "paper": 5}
+BINARY = Experiment(
+    "mDFA tables 1, 2: BP, DFA, FA and mDFA on pairs of classes",
+    SEEDS, binary_cases, run, report,
+)  # fmt: skip
+CLASSES = Experiment(
+    "mDFA tables 3 to 6: the same on 3 to 25 classes",
+    SEEDS, classes_cases, run, report,
+)  # fmt: skip
