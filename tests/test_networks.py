@@ -21,7 +21,8 @@ from spiking_lfp import (
     propagate,
 )
 from spiking_lfp.layers import SynapticLayer
-from spiking_lfp.networks import NETWORKS, build_network, stack
+from spiking_lfp.mono import MonoReadout
+from spiking_lfp.networks import NETWORKS, build_network, stack, with_mono_readout
 
 
 def count(network: nn.Module) -> int:
@@ -210,3 +211,15 @@ def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
 def test_layers_that_cannot_be_built(layers: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         stack((1, 28, 28), 10, layers)
+
+
+def test_a_mono_readout_takes_the_place_of_the_last_layer() -> None:
+    network = with_mono_readout(lenet(classes=3, hidden=(12,)), (5,), "pairwise")
+    readout = network[-1]
+    assert isinstance(readout, MonoReadout)
+    assert readout.features == 12
+    assert network(torch.rand(4, 2, 1, 28, 28)).shape == (1, 2, 3)
+    with pytest.raises(UsageError, match="takes the place of a dense LIF layer at the end, found MonoReadout"):
+        with_mono_readout(network)
+    with pytest.raises(UsageError, match="90 neurons below, found 12"):
+        with_mono_readout(mlp(hidden=(12,)), scheme="pairwise")

@@ -59,7 +59,7 @@ RECIPES = {
     "grep": Recipe(["grep", "-rcE", "(free|soft)[a-z]*.*(copy|right)", str(Path(TEXT).parent)], 15),
     "gzip": Recipe(["gzip", "-9", "-c", TEXT], 14),
     "perl": Recipe(["perl", "-e", SWAP_WORDS, TEXT], 52),
-    "python": Recipe(["/usr/bin/python3", "-ISc", QUEENS], 178),
+    "python": Recipe(["/usr/bin/python3", "-Sc", QUEENS], 175),
     "sort": Recipe(["sort", "words"], 42),
     "sqlite": Recipe(["sqlite3"], 28, TABLES),
     "xz": Recipe(["xz", "-c", TEXT], 42),
@@ -155,5 +155,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except TraceError as error:
+    except (TraceError, OSError) as error:
         sys.exit(str(error))

@@ -66,14 +66,14 @@ static uint64_t entry_of(pid_t child) {
 
 /* Let the child go on by `request` until it traps, with the signals it gets; return 0 once it has ended. */
 static int resume(pid_t child, int request) {
-    int signal = 0, status;
+    int passed = 0, status;
     for (;;) {
-        if (ptrace(request, child, 0, signal) < 0 || waitpid(child, &status, 0) < 0)
+        if (ptrace(request, child, 0, passed) < 0 || waitpid(child, &status, 0) < 0)
             return 0;
         if (!WIFSTOPPED(status))
             return 0;
-        signal = WSTOPSIG(status);
-        if (signal == SIGTRAP)
+        passed = WSTOPSIG(status);
+        if (passed == SIGTRAP)
             return 1;
     }
 }
@@ -92,6 +92,9 @@ int main(int argc, char **argv) {
         fail("fork");
     if (child == 0) {
         personality(ADDR_NO_RANDOMIZE);
+        /* what a shell ignores in the background changes which handlers programs install */
+        signal(SIGINT, SIG_DFL);
+        signal(SIGQUIT, SIG_DFL);
         if (ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
             fail("ptrace");
         execvp(argv[4], argv + 4);

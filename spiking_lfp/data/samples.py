@@ -19,7 +19,7 @@ from spiking_lfp.data.moved_images import SUFFIX, list_moved
 from spiking_lfp.data.recipes import EventRecipe
 from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, in_windows, window_of
 from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
-from spiking_lfp.errors import DataError, unknown_name
+from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
@@ -81,6 +81,28 @@ def image_samples(dataset: ImageDataset, encoding: Encoding, steps: int, shift: 
         ImageSplit(dataset.test_images, dataset.test_labels, encoder),
         f"{len(dataset.train_images):,} training and {len(dataset.test_images):,} test images of {dataset.name}",
     )
+
+
+def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
+    """Return the samples of some classes, which are labelled 0, 1, ... in the order given.
+
+    Raises:
+        UsageError: for a class that there is not or that is named twice, and fewer than two.
+    """
+    known = range(len(samples.class_names))
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
+        raise UsageError(f"classes are {list(classes)}, expected some of 0..{known[-1]} of {samples.name}, each once")
+    splits = []
+    for split in (samples.train, samples.test):
+        assert isinstance(split, ImageSplit | SequenceSplit)
+        of_class = split.labels[:, None] == torch.tensor(classes, device=split.labels.device)
+        rows = of_class.any(1).nonzero()[:, 0]
+        splits.append(replace(split.part(rows), labels=of_class[rows].int().argmax(1)))
+    names = tuple(samples.class_names[label] for label in classes)
+    source = (
+        f"{len(splits[0]):,} training and {len(splits[1]):,} test samples of {len(names)} classes of {samples.name}"
+    )
+    return Samples(samples.name, samples.sample_shape, names, splits[0], splits[1], source)
 
 
 def _of_cache(name: str, listing: Listing, made: SequenceCache, recipe: EventRecipe, source: str) -> Samples:

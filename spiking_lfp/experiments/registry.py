@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spiking_lfp.cases import Case, Outcome, run_cases
 from spiking_lfp.errors import UsageError, unknown_name
-from spiking_lfp.experiments import alignment, depth, figure2, figure3, figure4, figure5, toy
+from spiking_lfp.experiments import alignment, depth, figure2, figure3, figure4, figure5, pairs, toy
 from spiking_lfp.experiments.experiment import SCALES, Experiment, Report, Scale, write_report
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -19,6 +19,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "depth": depth.DEPTH,
     "mdfa-binary": alignment.BINARY,
     "mdfa-classes": alignment.CLASSES,
+    "spiking-pairs": pairs.EXPERIMENT,
 }
 
 

@@ -16,7 +16,8 @@ from spiking_lfp.composites import composite
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.layers import SynapticLayer
-from spiking_lfp.rewards import spike_rate_reward
+from spiking_lfp.mono import MonoReadout
+from spiking_lfp.rewards import cross_entropy_reward, spike_rate_reward
 from spiking_lfp.training import (
     Meter,
     evaluate,
@@ -346,6 +347,34 @@ def test_the_rules_are_those_of_the_settings(run: Run, rule: str) -> None:
     found = {name: module.rule for name, module in network.named_modules() if isinstance(module, SynapticLayer)}
     assert found == expected
     assert config.rule == rule
+
+
+@pytest.mark.parametrize("scheme", ["one-vs-rest", "pairwise"])
+def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> None:
+    changes = {"readout": "mono", "readout_hidden": (4,), "readout_scheme": scheme, "lr": 0.05, "hidden": (8,)}
+    whole = run("whole", **changes)
+    with pytest.raises(Stop):
+        run("stopped", (Watch((2, 1)),), **changes)
+    resume(whole.with_name("stopped"))
+    assert outcome(whole.with_name("stopped")) == outcome(whole)
+    network, config = load_run(whole)
+    readout, fresh = network[-1], network_for(config, samples_for(config))[-1]
+    assert isinstance(readout, MonoReadout)
+    assert len(readout.nets) == 3
+    for name, parameter in readout.named_parameters():
+        assert not torch.equal(parameter, fresh.get_parameter(name))
+        if name.endswith("weight"):
+            assert float(parameter.detach().min()) >= 0
+    # what goes back does not learn, and is that of the seed
+    for name, buffer in readout.named_buffers():
+        assert torch.equal(buffer, fresh.get_buffer(name))
+    meter = evaluate(network, samples_for(config).test, reward=cross_entropy_reward)
+    assert lines(whole, "epoch")[-1]["test"] == meter.summary()
+
+
+def test_chunks_do_not_go_with_a_mono_readout() -> None:
+    with pytest.raises(UsageError, match="chunk does not go with readout mono"):
+        preset_config("mnist-mlp", {"chunk": 5, "readout": "mono"})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
