@@ -94,12 +94,14 @@ def export(
     refused = False
     for name in dict.fromkeys(formats):
         try:
-            written = writers[name](integers, folder)
+            written = writers[name](integers if name == "artifact" else integers.chip(), folder)
         except ExportError as error:
             refused = True
             err.print(f"{name}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         else:
-            out.print(f"{name}: {written}", highlight=False, markup=False, soft_wrap=True)
+            apart = name != "artifact" and integers.readout is not None
+            without = ", without the readout, which runs on the host" if apart else ""
+            out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
     if refused:
         fail("not every format can hold this network; what was written is complete", 1)
 

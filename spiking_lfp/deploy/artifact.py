@@ -39,13 +39,30 @@ Data sets of the group /layers/k of layers with neurons, for O outputs (neurons 
     scale        float64 [O]           the real weight is scale * weight
     theta        int32 [O]             the threshold, in weight units
 
+If mono-nets answer on the host, there is a group /readout, see `readout.HostReadout`: for n neurons of the last layer,
+C classes and K decisions of L layers, attributes
+
+    activation   text                  "tanh", "hard-tanh" or "relu"
+    windows      int64 ()              in how many parts of the sequence spikes are counted
+    decisions    int64 ()              K
+    depth        int64 ()              L
+
+and data sets
+
+    /readout/decay       float64 [1]         per step, of what a spike counts
+    /readout/polarity    int8 [n]            1 or -1
+    /readout/code        float64 [C, K]      what decisions add to the scores of classes
+    /readout/k/l/weight  float32 [O, I]      of decision k, layer l, both from 000 on
+    /readout/k/l/bias    float32 [O]
+
 Data sets of a golden run of N samples, if there is a group /golden:
 
     /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
     /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
 
 The checksum is the SHA-256 of records in the order of this page: root attributes without the checksum, then layer by
-layer its attributes, data sets, attributes of its kind only, then inputs and spikes. A record is the line
+layer its attributes, data sets, attributes of its kind only, then the readout, then inputs and spikes. A record is the
+line
 
     PATH TYPE SHAPE "\\n"
 
@@ -78,6 +95,7 @@ from spiking_lfp.deploy.model import (
     Shape,
     Spiking,
 )
+from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 
 FORMAT = "spiking_lfp integer network"
@@ -90,6 +108,7 @@ _LARGEST_ARRAY = 2**31
 _LARGEST_TEXT = 2**24
 _LARGEST_NUMBER = 2**31 - 1
 _MOST_LAYERS = 1000
+_MOST_DECISIONS = 1000
 # gzip cannot shrink more than this
 _LARGEST_RATIO = 1040
 # gzip, shuffle, Fletcher's checksum: others would be loaded from plug-ins
@@ -194,11 +213,27 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
         if isinstance(layer, MaxPool):
             yield at + "kernel", int(layer.kernel)
             yield at + "stride", int(layer.stride)
+    if network.readout is not None:
+        yield from _readout_records(network.readout)
     if network.golden is not None:
         yield "/golden/inputs", network.golden.inputs
         for k, layer in enumerate(network.layers):
             if isinstance(layer, Spiking):
                 yield f"/golden/spikes/{k:03d}", network.golden.spikes[layer.name]
+
+
+def _readout_records(readout: HostReadout) -> Iterator[tuple[str, Value]]:
+    yield "/readout/activation", readout.activation
+    yield "/readout/windows", int(readout.windows)
+    yield "/readout/decisions", len(readout.nets)
+    yield "/readout/depth", len(readout.nets[0])
+    yield "/readout/decay", np.array([readout.decay], np.float64)
+    yield "/readout/polarity", readout.polarity
+    yield "/readout/code", readout.code
+    for k, net in enumerate(readout.nets):
+        for index, (weight, bias) in enumerate(net):
+            yield f"/readout/{k:03d}/{index:03d}/weight", weight
+            yield f"/readout/{k:03d}/{index:03d}/bias", bias
 
 
 def _numbers(values: Sequence[int]) -> tuple[int, ...]:
@@ -363,6 +398,7 @@ class _Reader:
             self.number(root, "steps"),
             self.texts(root, "class_names"),
             notes=self.notes(),
+            readout=self.readout() if "readout" in root else None,
         )
         # the sizes of a golden run follow from the layers, so these must be in order before it is read
         try:
@@ -428,6 +464,30 @@ class _Reader:
             stride=(stride[0], stride[1]),
             padding=(padding[0], padding[1]),
             groups=self.number(at, "groups"),
+        )
+
+    def readout(self) -> HostReadout:
+        """Read the readout."""
+        at = self.group(self.file, "readout")
+        decisions, depth = self.number(at, "decisions"), self.number(at, "depth")
+        if not (1 <= decisions <= _MOST_DECISIONS and 1 <= depth <= _MOST_LAYERS):
+            self.refuse(at.name, f"{decisions} decisions of {depth} layers", f"1..{_MOST_DECISIONS}, 1..{_MOST_LAYERS}")
+        nets = []
+        for k in range(decisions):
+            net = self.group(at, f"{k:03d}")
+            layers = [self.group(net, f"{index:03d}") for index in range(depth)]
+            arrays = [
+                (self.array(layer, "weight", "<f4", (None, None)), self.array(layer, "bias", "<f4", (None,)))
+                for layer in layers
+            ]
+            nets.append(tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in arrays))
+        return HostReadout(
+            self.number(at, "windows"),
+            float(self.array(at, "decay", "<f8", (1,))[0]),
+            self.text(at, "activation"),
+            self.array(at, "polarity", "|i1", (None,)).astype(np.int8),
+            self.array(at, "code", "<f8", (None, decisions)).astype(np.float64),
+            tuple(nets),
         )
 
     def golden(self, network: IntegerNetwork) -> GoldenRun:

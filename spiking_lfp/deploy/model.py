@@ -16,12 +16,13 @@ from V = S = 0, without delay between layers. Images that are shown as they are 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 
 Array = NDArray[Any]
@@ -288,9 +289,10 @@ class IntegerNetwork:
         encoder: "constant": inputs are integers 0..levels, the same in every step; "spikes": 0 or 1, `[T, ...]`.
         levels: the largest input value, 1 for spikes; an image's real value 1 is `levels`.
         steps: T.
-        class_names: one for each output.
+        class_names: one for each output, of the readout if there is one.
         golden: None before it is recorded.
         notes: what is worth knowing of its making, by name.
+        readout: what answers in place of the output that spikes most.
     """
 
     layers: tuple[Layer, ...]
@@ -300,6 +302,14 @@ class IntegerNetwork:
     class_names: tuple[str, ...]
     golden: GoldenRun | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    readout: HostReadout | None = None
+
+    def chip(self) -> "IntegerNetwork":
+        """Return the integer part, without the readout on the host."""
+        if self.readout is None:
+            return self
+        names = tuple(f"neuron {number}" for number in range(self.out_shape[0]))
+        return replace(self, class_names=names, readout=None)
 
     @property
     def in_shape(self) -> Shape:
@@ -346,6 +356,10 @@ class IntegerNetwork:
                 raise ExportError(f"layer {layer.name}: expects {list(layer.in_shape)}, gets {list(shape)}")
             layer.check(levels)
             shape = layer.out_shape
-        if len(shape) != 1 or len(self.class_names) != shape[0]:
-            raise ExportError(f"outputs are {list(shape)}, but there are {len(self.class_names)} class names")
+        outputs = list(shape)
+        if self.readout is not None and len(shape) == 1:
+            self.readout.check(shape[0], self.steps)
+            outputs = [len(self.readout.code)]
+        if [len(self.class_names)] != outputs:
+            raise ExportError(f"outputs are {outputs}, but there are {len(self.class_names)} class names")
         return self

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, IntegerReset, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.encoders import constant
 from spiking_lfp.errors import ExportError, UsageError
@@ -20,6 +21,7 @@ from spiking_lfp.in_the_loop import LEVELS
 from spiking_lfp.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
 from spiking_lfp.layers import Flatten as FlattenLayer
 from spiking_lfp.lif import Neuron, Reset
+from spiking_lfp.mono import FeedforwardNet, MonoReadout
 from spiking_lfp.synapses import Convolution, synapse_of
 
 Scale = Literal["max", "mean", "percentile", "search"]
@@ -124,6 +126,8 @@ def quantize(
     settings = _Settings(bits, scale, per_channel, reset)
     names = {module: name for name, module in real.named_modules()}
     chain = [module for module in _flat(real) if not isinstance(module, Dropout | NormalizeFeedback)]
+    readout = _host_readout(chain[-1]) if isinstance(chain[-1], MonoReadout) else None
+    below = chain if readout is None else chain[:-1]
     if steps is None:
         seen, steps, levels = images.float(), len(images), 1
     else:
@@ -137,7 +141,7 @@ def quantize(
         if spikes.shape[2:] != (len(class_names),):
             raise ExportError(f"outputs are {list(spikes.shape[2:])}, but there are {len(class_names)} class names")
         accuracy = [Step("real weights", _accuracy(spikes, labels))]
-        for index, module in enumerate(chain):
+        for index, module in enumerate(below):
             name = names[module]
             seen = module(seen)
             # recurrent ones, which are LIF layers too, have no integer form
@@ -168,9 +172,27 @@ def quantize(
             shape = layers[-1].out_shape
     report = Report(tuple(reports), tuple(accuracy), len(labels))
     whole = IntegerNetwork(
-        tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names)
+        tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
     ).check()
     return replace(whole, notes={"quantisation": report.to_json()}), report
+
+
+def _host_readout(module: MonoReadout) -> HostReadout:
+    """Return the readout in real numbers, as the host runs it."""
+
+    def numbers(tensor: Tensor, dtype: type) -> Array:
+        found: Array = tensor.detach().numpy().astype(dtype)
+        return found
+
+    nets = []
+    for net in module.nets:
+        assert isinstance(net, FeedforwardNet)
+        layers = [net.parameters_of(index) for index in range(len(net.maps))]
+        nets.append(tuple((numbers(w, np.float32), numbers(b, np.float32)) for w, b in layers if b is not None))
+    activation = module.nets[0].activation
+    assert isinstance(activation, str)
+    polarity, code = numbers(module.polarity, np.int8), numbers(module.code, np.float64)
+    return HostReadout(module.windows, module.decay, activation, polarity, code, tuple(nets))
 
 
 @dataclass(frozen=True)

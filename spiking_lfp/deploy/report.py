@@ -59,6 +59,8 @@ def write_report(
     Raises:
         ExportError: if inputs, labels or notes do not fit, or the file cannot be written.
     """
+    if network.readout is not None:
+        raise ExportError("the report shows output neurons by class, and a network with a mono readout has none")
     inputs = check_inputs(network, inputs)
     axis = 0 if network.encoder == "constant" else 1
     count, classes = inputs.shape[axis], len(network.class_names)

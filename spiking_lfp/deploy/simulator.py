@@ -49,19 +49,21 @@ class Outcome:
     """What a network did with N samples.
 
     Attributes:
-        counts: output spikes, int64 `[N, classes]`.
+        counts: output spikes, int64 `[N, outputs]`.
         counters: by spiking layer.
         spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were asked for.
+        scores: of the readout, float64 `[N, classes]`, if the network has one.
     """
 
     counts: Array
     counters: dict[str, Counters]
     spikes: dict[str, Array] = field(default_factory=dict)
+    scores: Array | None = None
 
     @property
     def answers(self) -> Array:
-        """The class that spiked most for each sample; the first of several."""
-        answers: Array = self.counts.argmax(1)
+        """The class with the best score, or that spiked most, for each sample; the first of several."""
+        answers: Array = (self.counts if self.scores is None else self.scores).argmax(1)
         return answers
 
 
@@ -190,17 +192,21 @@ def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Ou
     counts = np.zeros((samples, *network.out_shape), np.int64)
     totals = {layer.name: Counters() for layer in network.spiking}
     kept = {layer.name: np.empty((steps, samples, *layer.out_shape), np.uint8) for layer in network.spiking if record}
+    readout = network.readout
+    kernel = np.zeros((0, steps)) if readout is None else readout.kernel(steps)
+    rates = np.zeros((samples, len(kernel), *network.out_shape))
     for low in range(0, samples, block):
         high = min(low + block, samples)
         stream = Stream(network, high - low)
         for t, spikes in enumerate(stream.run(inputs[low:high] if axis == 0 else inputs[:, low:high])):
             counts[low:high] += spikes[last]
+            rates[low:high] += kernel[:, t, None] * spikes[last][:, None]
             for name, recorded in kept.items():
                 recorded[t, low:high] = spikes[name]
         for name, neurons in stream.neurons.items():
             for what, value in vars(neurons.counters).items():
                 setattr(totals[name], what, getattr(totals[name], what) + value)
-    return Outcome(counts, totals, kept)
+    return Outcome(counts, totals, kept, None if readout is None else readout.scores(rates))
 
 
 def check_inputs(network: IntegerNetwork, inputs: Array) -> Array:
