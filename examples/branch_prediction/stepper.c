@@ -3,8 +3,8 @@
  * usage: stepper OUT SKIP COUNT PROGRAM [ARGUMENT...]
  *
  * Stepping starts at the program's entry point, so the start of the dynamic loader is left out; the libraries' code is
- * in, the kernel's and that of child processes is not. The program runs freely through its first SKIP system calls, then
- * up to COUNT branches are kept. The last word written is the number of instructions that were stepped. x86-64.
+ * in, the kernel's and that of child processes is not. The program runs freely through its first SKIP system calls,
+ * then up to COUNT branches are kept. The last word written is the number of instructions that were stepped. x86-64.
  */
 #include <elf.h>
 #include <fcntl.h>

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.checks import deferred, require
+from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
 from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
 
@@ -136,26 +136,23 @@ class FeedbackAlignment(nn.Module):
     @torch.no_grad()
     def descents(self, activations: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return minus the updates of weight and bias of every layer, which do not wait for each other."""
-        finite = torch.stack([delta.sum() for delta in deltas]).isfinite()
-        if deferred(finite.device) or not bool(finite.all()):
-            for index, fine in enumerate(finite):
-                lost = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
-                require(fine, NonFiniteError, lost)
         net = self._net[0]
         found: list[tuple[Tensor, Tensor]] = []
-        for run in net.runs():
-            index = run[0]
-            synapse, weight = net.maps[index], net.parameters_of(index)[0]
+        for run in net.runs:
             if len(run) > 1:
                 sums = torch.stack([deltas[at] for at in run])
                 inputs = torch.stack([net.taken(at, activations[at]) for at in run])
                 found += zip(torch.bmm(sums.transpose(1, 2), inputs), sums.sum(1), strict=True)
                 continue
-            delta = deltas[index]
-            _, outer = synapse.adjoints(delta, net.taken(index, activations[index]), weight, False, True)
+            [index] = run
+            synapse, weight = net.maps[index], net.parameters_of(index)[0]
+            _, outer = synapse.adjoints(deltas[index], net.taken(index, activations[index]), weight, False, True)
             assert outer is not None
-            others = [axis for axis in range(delta.dim()) if axis != delta.dim() + synapse.axis]
-            found.append((outer, delta.sum(others)))
+            axes = deltas[index].dim()
+            found.append((outer, deltas[index].sum([axis for axis in range(axes) if axis != axes + synapse.axis])))
+        for index, (_, of_bias) in enumerate(found):
+            lost = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
+            require(of_bias.sum().isfinite(), NonFiniteError, lost)
         return found
 
     @torch.no_grad()
@@ -168,8 +165,17 @@ class FeedbackAlignment(nn.Module):
         hidden = activations[1:-1]
         if self.method.path == "direct":
             signal = self._signal(error)
-            sent = [torch.tensordot(signal, self._feedback(index), 1) for index in range(1, len(hidden) + 1)]
-            return [*(back * derivative(h) for back, h in zip(sent, hidden, strict=True)), error]
+            direct: list[Tensor] = []
+            for run in net.runs:
+                places = [at for at in run if at < len(hidden)]
+                if len(places) > 1:
+                    sent = torch.stack([self._feedback(at + 1) for at in places])
+                    direct += torch.matmul(signal, sent) * derivative(torch.stack([hidden[at] for at in places]))
+                else:
+                    direct += [
+                        torch.tensordot(signal, self._feedback(at + 1), 1) * derivative(hidden[at]) for at in places
+                    ]
+            return [*direct, error]
         found = [error]
         for index in range(len(hidden), 0, -1):
             weight = net.parameters_of(index)[0]

@@ -52,6 +52,9 @@ class FeedforwardNet(nn.Module):
         initial: first weights "zeros", "uniform" in +-1/sqrt(inputs) or "normal" of deviation 1/sqrt(inputs); where
             they may not be negative, uniform from 0.001 on, and of normal ones the magnitude. Biases start at 0.
 
+    Attributes:
+        runs: the layers in order, neighbours together whose updates are computed by one product.
+
     Raises:
         UsageError: for no synapse, one of another kind, and unknown names.
     """
@@ -75,6 +78,7 @@ class FeedforwardNet(nn.Module):
                 raise unknown_name(kind, name, known)
         self.synapses = nn.ModuleList(synapses)
         self.maps: list[Synapse] = [synapse_of(synapse) for synapse in synapses]
+        self.runs = _runs(synapses)
         self.activation = activation
         self.monotone: Monotone = monotone
         for name, synapse in self._named():
@@ -113,21 +117,6 @@ class FeedforwardNet(nn.Module):
     def taken(self, index: int, h: Tensor) -> Tensor:
         """Return `h` as a layer takes it: flat, if it is dense."""
         return h.flatten(1) if isinstance(self.synapses[index], nn.Linear) else h
-
-    def runs(self) -> list[list[int]]:
-        """Return the layers in order, neighbours together whose updates are best computed by one product.
-
-        Those are dense layers of one small size, whose products take less time than the calls.
-        """
-        found: list[list[int]] = []
-        for index, synapse in enumerate(self.synapses):
-            weight = self.parameters_of(index)[0]
-            small = isinstance(synapse, nn.Linear) and weight.numel() <= SMALL
-            if small and found and weight.shape == self.parameters_of(found[-1][0])[0].shape:
-                found[-1].append(index)
-            else:
-                found.append([index])
-        return found
 
     def bounded(self) -> list[str]:
         """Return the names of the layers whose weights are kept at 0 or above."""
@@ -168,6 +157,24 @@ class FeedforwardNet(nn.Module):
 
     def _weight(self, name: str) -> Tensor:
         return self.synapses.get_parameter(f"{name}.weight")
+
+
+def _runs(synapses: Sequence[nn.Module]) -> list[list[int]]:
+    """Return the layers in order, neighbours together whose updates are best computed by one product.
+
+    Those are dense layers of one small size, whose products take less time than the calls.
+    """
+    found: list[list[int]] = []
+    size: torch.Size | None = None
+    for index, synapse in enumerate(synapses):
+        before, size = size, None
+        if isinstance(synapse, nn.Linear) and synapse.weight.numel() <= SMALL:
+            size = synapse.weight.shape
+        if size is not None and size == before:
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return found
 
 
 def _state(weight: Tensor) -> tuple[int, int]:
