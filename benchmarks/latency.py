@@ -8,14 +8,13 @@ Wall time is that of the same engine by both methods, and of autograd; medians, 
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians_ms
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,18 +22,6 @@ from spiking_lfp import reuse_freed_memory
 from spiking_lfp.mono import FeedbackAlignment, FeedforwardNet, fully_connected, loss_gradient
 
 DEPTHS = (2, 4, 8, 16, 32, 64)
-
-
-def medians_ms(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median time of each call, one after the other in every round, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if number:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(mine) for name, mine in times.items()}
 
 
 def critical_path(layers: int, direct: bool) -> int:

@@ -6,13 +6,12 @@ Real digits, batch 128 for spiking and 32 for ordinary networks. Medians, one af
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import medians_ms
 
 from spiking_lfp import AdaptiveClip, composite, constant, lenet, load_dataset, mlp, reuse_freed_memory
 from spiking_lfp.composites import COMPOSITES
@@ -20,18 +19,6 @@ from spiking_lfp.experiments import ordinary
 from spiking_lfp.training import Meter, training_step
 
 STEPS = 25
-
-
-def medians_ms(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median time of each call, one after the other in every round, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if number:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(mine) for name, mine in times.items()}
 
 
 def spiking(build: Callable[[], torch.nn.Sequential], rule: str) -> Callable[[], object]:

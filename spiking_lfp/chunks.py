@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.layers import LIF, Carry, Dropout, NormalizeFeedback
+from spiking_lfp.mono import MonoReadout
 
 
 def run_in_chunks(
@@ -27,13 +28,15 @@ def run_in_chunks(
         what `network(x)` returns, one tensor `[T, B, ...]`.
 
     Raises:
-        UsageError: if `chunk` is less than 1, or the network holds a `NormalizeFeedback`, which has to see the feedback
-            of all steps at once.
+        UsageError: if `chunk` is less than 1, or the network holds a `NormalizeFeedback` or a `MonoReadout`, which have
+            to see all steps at once.
     """
     if chunk < 1:
         raise UsageError(f"chunk must be at least 1, found {chunk}")
     if any(isinstance(module, NormalizeFeedback) for module in network.modules()):
         raise UsageError("NormalizeFeedback has to see the feedback of all steps at once: drop it, or the chunks")
+    if any(isinstance(module, MonoReadout) for module in network.modules()):
+        raise UsageError("MonoReadout has to see the spikes of all steps at once: drop it, or the chunks")
     layers = [module for module in network.modules() if isinstance(module, LIF | Dropout)]
     done: set[int] = set()
 

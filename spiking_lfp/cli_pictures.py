@@ -93,6 +93,8 @@ def animate(
     x, labels = samples.test.batch(torch.tensor([_checked(sample, samples)]))
     with torch.no_grad():
         spikes = network(x)[:, 0]
+    if frames is None and len(spikes) != len(x):
+        raise UsageError("animations show output spikes, and this network answers by a mono readout: take --frames")
     names, label, counts = samples.class_names, int(labels[0]), spikes.sum(0)
     title = _title(names, label, int(counts.argmax()), bool(counts.any()))
     if frames is None:

@@ -32,6 +32,7 @@ from spiking_lfp.functions import (
     Spec,
 )
 from spiking_lfp.layers import AvgPool2d, SynapticLayer
+from spiking_lfp.mono import FeedforwardNet
 from spiking_lfp.rules import AlphaBeta, Epsilon, Rule, Zero, ZPlusZMinus
 from spiking_lfp.synapses import Convolution, Dense, LinearMap, Synapse
 
@@ -182,7 +183,9 @@ def _layers(model: nn.Module) -> dict[str, Any]:
     layers: dict[str, Any] = {}
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if isinstance(module, SynapticLayer):
+        if isinstance(module, FeedforwardNet):  # has a way to learn of its own
+            inside.update(module.modules())
+        elif isinstance(module, SynapticLayer):
             layers[name or module.name] = module.synapse
             inside.update(module.children())
         elif isinstance(module, (nn.Linear, *CONVOLUTIONS)) and module not in inside:

@@ -24,7 +24,8 @@ def input_feedback(
 
     to its inputs, its bias and its own past together: `rho` where its membrane rises from 0 or above, less where it
     leaks or its inputs cancel out. All inputs together thus get 1, but for epsilon, if every neuron with feedback rises
-    in every step and there are no biases. `NormalizeFeedback` changes the scale of the whole batch.
+    in every step and there are no biases. `NormalizeFeedback` changes the scale of the whole batch,
+    and under a `MonoReadout` the reward of its class's score is handed on with the right sign and a size of its own.
 
     Args:
         network: from `x` to spikes `[T, B, classes]`; its parameters and their `.grad` stay as they are. Have it in

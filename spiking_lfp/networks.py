@@ -190,9 +190,11 @@ def with_mono_readout(
     Raises:
         UsageError: for a network that ends otherwise, and too few neurons for the decisions.
     """
-    *below, last = network
+    *below, last = list(network) or [network]
     if not isinstance(last, LIF) or not isinstance(last.synapse, nn.Linear):
         raise UsageError(f"a mono readout takes the place of a dense LIF layer at the end, found {last}")
+    if not any(isinstance(module, LIF) for module in below):
+        raise UsageError("a mono readout answers from the spikes of a hidden layer, and the network has none")
     features, classes = last.synapse.in_features, last.synapse.out_features
     return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, seed=seed))
 

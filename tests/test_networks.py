@@ -221,5 +221,7 @@ def test_a_mono_readout_takes_the_place_of_the_last_layer() -> None:
     assert network(torch.rand(4, 2, 1, 28, 28)).shape == (1, 2, 3)
     with pytest.raises(UsageError, match="takes the place of a dense LIF layer at the end, found MonoReadout"):
         with_mono_readout(network)
+    with pytest.raises(UsageError, match="answers from the spikes of a hidden layer, and the network has none"):
+        with_mono_readout(mlp(hidden=()))
     with pytest.raises(UsageError, match="90 neurons below, found 12"):
         with_mono_readout(mlp(hidden=(12,)), scheme="pairwise")

@@ -246,6 +246,9 @@ def _check(network: IntegerNetwork) -> None:
     if len(network.layers) > _MOST_LAYERS:
         raise ExportError(f"the network has {len(network.layers)} layers, a file holds {_MOST_LAYERS} at most")
     texts = [*network.class_names, *network.notes, *network.notes.values(), *(layer.name for layer in network.layers)]
+    decisions = 0 if network.readout is None else len(network.readout.nets)
+    if decisions > _MOST_DECISIONS:
+        raise ExportError(f"the readout has {decisions} decisions, a file holds {_MOST_DECISIONS}: train one-vs-rest")
     for text in texts:
         if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ExportError(f"names and notes must be texts without zero characters, found {text!r}")

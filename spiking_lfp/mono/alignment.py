@@ -55,7 +55,8 @@ class FeedbackAlignment(nn.Module):
         dfa            delta_l = (B_l^T dL/dh_L) * f'              Nokland 2016
         mdfa           as dfa, B_l >= 0 and a mono-net: with one output each sample's update has the sign of its
                        gradient in every coordinate (mDFA thm. 2); of a batch, whose updates add up, it may differ
-        drtp           delta_l = (-B_l^T y) * f', y the target     Frenkel et al. 2019; 1 - 2 y for a single output
+        drtp           delta_l = (-B_l^T y) * f', y the target     Frenkel et al. 2019; 1 - 2 y for a single output;
+                       read from the sign of the error, so samples whose error rounds to 0 teach nothing
 
     The feedback weights are buffers, so a `state_dict` has them.
 
@@ -66,7 +67,7 @@ class FeedbackAlignment(nn.Module):
         seed: of the feedback weights.
         feedback: their distribution; "normal" has deviation 1/sqrt(n), "uniform" lies in +-1/sqrt(n), with `n` the
             units at their other end.
-        to_inputs: whether there are feedback weights to the inputs too, for `input_feedback`.
+        to_inputs: whether there are feedback weights to the inputs too, for `input_feedback`; of mdfa, 1/n times.
 
     Raises:
         UsageError: for an unknown method, and mdfa with a network that is not monotone.
@@ -97,20 +98,17 @@ class FeedbackAlignment(nn.Module):
             shapes = {index: (activations[-1].shape[1], *activations[index].shape[1:]) for index in shapes}
         if self.method.path == "weights":
             shapes = {}
-        # the deviation keeps sums over the units at the other end near 1, also where positive terms do not cancel
-        reach = {index: 1 / math.sqrt(math.prod(shape[1:])) for index, shape in shapes.items()}
-        if self.method.path == "direct":
-            reach = dict.fromkeys(shapes, 1 / math.sqrt(activations[-1].shape[1]))
         if to_inputs:
             shapes[0] = tuple(net.parameters_of(0)[0].shape)
-            units = math.prod(shapes[0]) // shapes[0][1]
-            reach[0] = 1 / units if self.method.positive else 1 / math.sqrt(units)
         for index, shape in shapes.items():
+            units = shape[0] if self.method.path == "direct" and index > 0 else math.prod(shape) // shape[1]
+            # positive terms do not cancel in a sum over many units
+            reach = 1 / units if self.method.positive and index == 0 else 1 / math.sqrt(units)
             matrix = torch.empty(shape, dtype=samples.dtype)
             if feedback == "normal":
-                matrix.normal_(std=reach[index], generator=generator)
+                matrix.normal_(std=reach, generator=generator)
             else:
-                matrix.uniform_(-reach[index], reach[index], generator=generator)
+                matrix.uniform_(-reach, reach, generator=generator)
             if self.method.positive:
                 matrix.abs_()
             self.register_buffer(f"feedback{index}", matrix.to(samples.device))
@@ -196,6 +194,10 @@ class FeedbackAlignment(nn.Module):
         With mdfa and a network that is monotone in its inputs it has the sign of the gradient, as `delta_1` has.
         """
         net = self._net[0]
+        if "feedback0" not in self._buffers:
+            raise UsageError(
+                "there are no feedback weights to the inputs: make the FeedbackAlignment with to_inputs=True"
+            )
         back, _ = net.maps[0].adjoints(first, net.taken(0, torch.ones_like(x)), self._feedback(0), True, False)
         assert back is not None
         return back.view_as(x)

@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.rewards import Labels, cross_entropy_reward
 from spiking_lfp.synapses import Synapse, synapse_of
 
 Monotone = Literal["no", "later", "all"]
@@ -88,9 +89,10 @@ class FeedforwardNet(nn.Module):
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def forward(self, x: Float[Tensor, "batch *i"]) -> Float[Tensor, "batch *o"]:
-        """Return the outputs for the samples `x`."""
+        """Return the outputs for the samples `x`; there is no tape behind them, see `FeedbackAlignment`."""
         return self.activations(x)[-1]
 
+    @torch.no_grad()
     def activations(self, x: Float[Tensor, "batch *i"]) -> list[Tensor]:
         """Return the samples, what every hidden layer gives, and the outputs: `[h_0, ..., h_L]`.
 
@@ -105,7 +107,13 @@ class FeedforwardNet(nn.Module):
             expected = synapse.check(taken.shape[1:])
             if expected is not None:
                 raise UsageError(f"layer {index}: expected samples of {expected}, found {list(taken.shape[1:])}")
-            z = synapse.current(taken, *self.parameters_of(index))
+            weight, bias = self.parameters_of(index)
+            if (taken.dtype, taken.device) != (weight.dtype, weight.device):
+                raise UsageError(
+                    f"layer {index}: input is {taken.dtype} on {taken.device}, weights are {weight.dtype} on "
+                    f"{weight.device}; move one of them with .to()"
+                )
+            z = synapse.current(taken, weight, bias)
             known.append(z if index == len(self.maps) - 1 else function(z))
         return known
 
@@ -124,7 +132,10 @@ class FeedforwardNet(nn.Module):
         return {"no": [], "later": names[1:], "all": names}[self.monotone]
 
     def keep_monotone(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
-        """Set weights that may not be negative back to 0 after every step of any `torch.optim` optimiser."""
+        """Set weights that may not be negative back to 0 after every step of a `torch.optim` optimiser.
+
+        Of all but L-BFGS, which looks at the network in the middle of its step.
+        """
         return optimizer.register_step_post_hook(lambda *_: self.project())
 
     @torch.no_grad()
@@ -136,7 +147,7 @@ class FeedforwardNet(nn.Module):
             self._known[name] = _state(weight)
 
     def check_monotone(self) -> None:
-        """Raise a UsageError if a weight that must not be is negative."""
+        """Raise a UsageError if a weight that must not be is negative; weights written by `.data` go unnoticed."""
         for name in self.bounded():
             weight = self._weight(name).detach()
             if self._known.get(name) == _state(weight):
@@ -284,9 +295,7 @@ def from_sigmoid(hidden: nn.Linear, output: nn.Linear) -> FeedforwardNet:
     return net
 
 
-def loss_gradient(
-    outputs: Float[Tensor, "batch outputs"], labels: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch outputs"]:
+def loss_gradient(outputs: Float[Tensor, "batch outputs"], labels: Labels) -> Float[Tensor, "batch outputs"]:
     """Return `dL/dh_L` of the mean cross entropy, `(p - y) / B`.
 
     Args:
@@ -294,17 +303,10 @@ def loss_gradient(
         labels: class indices.
 
     Raises:
-        UsageError: if labels are no class indices, one per sample.
+        UsageError: if labels are no class indices, or not one per sample.
     """
-    count = outputs.shape[1]
-    classes = max(count, 2)
-    if labels.is_floating_point() or len(labels) != len(outputs):
-        raise UsageError(f"expected {len(outputs)} class indices, found {list(labels.shape)} of {labels.dtype}")
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise UsageError(f"labels must lie in 0..{classes - 1}, found {int(labels.min())}..{int(labels.max())}")
-    outputs = outputs.detach()
-    if count == 1:
-        return (torch.sigmoid(outputs) - labels.unsqueeze(1).to(outputs.dtype)) / len(outputs)
-    chances = torch.softmax(outputs, 1)
-    chances[torch.arange(len(labels), device=labels.device), labels] -= 1
-    return chances / len(outputs)
+    if outputs.shape[1] == 1:
+        # two classes in one logit are the scores 0 and that logit
+        scores = torch.cat([torch.zeros_like(outputs), outputs], 1)
+        return -cross_entropy_reward(scores, labels)[:, 1:] / len(outputs)
+    return -cross_entropy_reward(outputs, labels) / len(outputs)

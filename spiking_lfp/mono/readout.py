@@ -16,6 +16,8 @@ from spiking_lfp.mono.networks import FeedforwardNet, fully_connected
 
 Scheme = Literal["pairwise", "one-vs-rest"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+# of the credit of a neuron that is on in half of the steps (1/4), what one that is never or always on gets too
+LEAST = 0.01
 
 
 class MonoReadout(nn.Module):
@@ -25,7 +27,8 @@ class MonoReadout(nn.Module):
     logit grows with every spike of the first half and falls with every spike of the second, and the sign of
     `-dL/dlogit` tells which spikes to reward, exactly (mDFA thm. 2). How much is not the gradient's: the error goes
     straight to the first layer of the mono-net, and through fixed random weights of at least 0 to the rates, each
-    weighed by `r (1 - r)`, since neurons that are always or never on turn last. The mono-net learns by mDFA, the
+    weighed by `r (1 - r)`, 0.01 at least, since neurons that are always or never on turn last. Inputs may be other
+    values than spikes, too, such as membranes. The mono-net learns by mDFA, the
     layers below by LFP, for any loss of the scores: `propagate` hands back a reward, minus its gradient. Two classes
     are one decision.
 
@@ -167,7 +170,8 @@ class _ReadoutFunction(torch.autograd.Function):
                 wanted.append(-back.unflatten(1, (readout.windows, -1)))
         if not wanted:
             return (None, None, *descents)
-        of_rates = torch.cat(wanted, 2) * readout.polarity * (rates * (1 - rates)).clamp(min=0)  # sums round above 1
+        turning = (rates * (1 - rates)).clamp(min=LEAST)
+        of_rates = torch.cat(wanted, 2) * readout.polarity * turning
         feedback = torch.einsum("wt,bwn->tbn", kernel, of_rates)
         require(all_finite(feedback), NonFiniteError, "the readout's reward holds NaN or infinity")
         return (feedback, None, *descents)

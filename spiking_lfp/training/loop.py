@@ -132,9 +132,11 @@ class Run:
         """Write the checkpoint, unless training has spoilt the weights."""
         raise_deferred()
         self.progress.meter.settle()
-        for name, layer in name_layers(self.network).items():
-            if not all(bool(parameter.isfinite().all()) for parameter in layer.parameters()):
-                raise NonFiniteError(f"layer {name}: its weights hold NaN or infinity; lower the learning rate")
+        name_layers(self.network)
+        for name, parameter in self.network.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                layer = name.partition(".")[0]
+                raise NonFiniteError(f"layer {layer}: its weights hold NaN or infinity; lower the learning rate")
         if not distributed.is_writer():
             return
         parts = {

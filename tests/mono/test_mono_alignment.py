@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import NonFiniteError, UsageError
-from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, loss_gradient
+from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, fully_connected, loss_gradient
 
 NETS = ["dense", "deep", "images"]
 
@@ -39,7 +39,7 @@ def close(found: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("outputs", [1, 3, 4])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", NETS)
 def test_backpropagation_is_autograds(kind: str, activation: str, outputs: int) -> None:
@@ -73,7 +73,7 @@ def test_feedback_alignment_is_autograd_with_other_weights(kind: str, method: st
     close(found, descents_from(net, x, deltas))
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("outputs", [1, 4])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("method", ["dfa", "mdfa", "drtp"])
 @pytest.mark.parametrize("kind", NETS)
@@ -140,6 +140,28 @@ def test_the_error_at_the_inputs(kind: str) -> None:
     torch.testing.assert_close(alignment.input_feedback(first, x), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nothing_is_taped(dtype: torch.dtype) -> None:
+    net, x, _ = case("dense", "tanh", 1)
+    net, x = net.to(dtype), x.to(dtype)
+    assert not any(h.requires_grad for h in net.activations(x))
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        net(x).sum().backward()
+    with pytest.raises(UsageError, match=r"layer 0: input is torch\.float16 on cpu, weights are"):
+        net(x.half())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_feedback_keeps_its_size_on_the_way(method: str) -> None:
+    net = fully_connected(300, (500, 400), 200, "tanh", "later", "normal")
+    x = torch.rand(8, 300)
+    alignment = FeedbackAlignment(net, method, x)
+    assert method in ("bp", "mdfa", "drtp") or all(
+        0.6 < float(alignment.get_buffer(f"feedback{index}").square().mean()) * units < 1.5
+        for index, units in ((1, 400 if METHODS[method].path == "layers" else 200), (2, 200))
+    )
+
+
 def test_what_cannot_be() -> None:
     net, x, _ = case("dense", "tanh", 1, "no")
     with pytest.raises(UsageError, match="unknown method 'mdafa': did you mean 'mdfa'"):
@@ -148,18 +170,22 @@ def test_what_cannot_be() -> None:
         FeedbackAlignment(net, "mdfa", x)
     alignment = FeedbackAlignment(net, "dfa", x)
     activations = net.activations(x)
+    with pytest.raises(UsageError, match="make the FeedbackAlignment with to_inputs=True"):
+        alignment.input_feedback(activations[1], x)
     with pytest.raises(UsageError, match=r"error is \[7, 2\], but outputs are \[7, 1\]"):
         alignment.assign(activations, torch.zeros(7, 2, dtype=torch.float64))
     with pytest.raises(NonFiniteError, match="layer 0: its feedback holds NaN or infinity"):
         alignment.assign(activations, torch.full((7, 1), torch.nan, dtype=torch.float64))
-    with pytest.raises(UsageError, match=r"labels must lie in 0\.\.1, found 0\.\.2"):
+    with pytest.raises(UsageError, match=r"labels must lie in 0\.\.1 for 2 classes, found 0\.\.2"):
         loss_gradient(activations[-1], torch.tensor([0, 1, 2, 0, 0, 0, 0]))
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_labels_of_another_number_or_kind() -> None:
     out = torch.zeros(7, 1)
-    with pytest.raises(UsageError, match=r"expected 7 class indices, found \[6\] of torch.int64"):
+    with pytest.raises(UsageError, match="found 6 labels for 7 samples"):
         loss_gradient(out, torch.zeros(6, dtype=torch.long))
-    with pytest.raises(UsageError, match=r"expected 7 class indices, found \[7\] of torch.float32"):
+    with pytest.raises(UsageError, match=r"labels must be class indices \[B\], found \[7\] of torch.float32"):
         loss_gradient(out, torch.zeros(7))
+    with pytest.raises(UsageError, match=r"labels must be class indices \[B\], found \[7, 1\]"):
+        loss_gradient(out, torch.zeros(7, 1, dtype=torch.long))

@@ -67,8 +67,6 @@ def test_the_projection_outlives_states_that_are_loaded() -> None:
     for _ in range(10):
         step(net, made)
         net.check_monotone()
-    handle = net.keep_monotone(made)
-    handle.remove()
 
 
 def test_negative_weights_are_refused_when_loaded_and_when_used() -> None:
