@@ -57,7 +57,8 @@ CONVOLUTIONS = {
     "cifar": ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
     "imagenet": ((96, 3, 2), (96, 5, 1), (128, 3, 2), (192, 3, 1), (192, 3, 2), (384, 3, 1)),
 }
-# learning rates of plain gradient descent that were worth trying, by network, for back-propagation and for the others
+# learning rates of plain gradient descent that were worth trying, for back-propagation and for the others; the last one
+# alone where there is time for one
 RATES = {"fc": {"bp": (0.01, 0.03), "other": (0.01, 0.02)}, "cnn": {"bp": (0.01, 0.03), "other": (0.003, 0.001)}}
 SETTING = ("set", "classes", "network", "activation", "method")
 
