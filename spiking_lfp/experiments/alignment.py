@@ -66,7 +66,7 @@ SETTING = ("set", "classes", "network", "activation", "method")
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 1 and 2: two classes, drawn several times."""
     if scale == "smoke":
-        return _grid(["cifar"], [2], ["fc"], ["tanh"], ["bp", "mdfa"], 1, {"fc": 2}, rates=1)
+        return _grid(["cifar"], [2], ["fc"], ["tanh"], ["bp", "mdfa"], draws, {"fc": 2}, rates=1)
     if scale == "small":
         return _grid(["cifar"], [2], ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 250, "cnn": 60}, rates=1)
     return _grid(
@@ -77,7 +77,7 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
 def classes_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 3 to 6: more classes, as far as there are any in the data sets."""
     if scale == "smoke":
-        return _grid(["cifar"], [3], ["fc"], ["tanh"], ["bp", "mdfa"], 1, {"fc": 1}, rates=1)
+        return _grid(["cifar"], [3], ["fc"], ["tanh"], ["bp", "mdfa"], draws, {"fc": 1}, rates=1)
     if scale == "small":
         return _grid(["cifar"], [3, 5], ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 40, "cnn": 20}, rates=1)
     counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
