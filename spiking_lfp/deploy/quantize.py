@@ -177,15 +177,11 @@ def quantize(
     return replace(whole, notes={"quantisation": report.to_json()}), report
 
 
-def _given(bias: Tensor | None) -> Tensor:
-    assert bias is not None
-    return bias
-
-
 def _host_readout(module: MonoReadout) -> HostReadout:
     """Return the readout in real numbers, as the host runs it."""
 
-    def numbers(tensor: Tensor, dtype: type) -> Array:
+    def numbers(tensor: Tensor | None, dtype: type) -> Array:
+        assert tensor is not None  # mono-nets of a readout have biases
         found: Array = tensor.detach().numpy().astype(dtype)
         return found
 
@@ -193,7 +189,7 @@ def _host_readout(module: MonoReadout) -> HostReadout:
     for net in module.nets:
         assert isinstance(net, FeedforwardNet)
         layers = [net.parameters_of(index) for index in range(len(net.maps))]
-        nets.append(tuple((numbers(w, np.float32), numbers(_given(b), np.float32)) for w, b in layers))
+        nets.append(tuple((numbers(w, np.float32), numbers(b, np.float32)) for w, b in layers))
     activation = module.nets[0].activation
     assert isinstance(activation, str)
     polarity, code = numbers(module.polarity, np.int8), numbers(module.code, np.float64)

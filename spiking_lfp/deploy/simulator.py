@@ -193,22 +193,20 @@ def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Ou
     totals = {layer.name: Counters() for layer in network.spiking}
     kept = {layer.name: np.empty((steps, samples, *layer.out_shape), np.uint8) for layer in network.spiking if record}
     readout = network.readout
-    kernel = None if readout is None else readout.kernel(steps)
-    rates = None if kernel is None else np.zeros((samples, len(kernel), *network.out_shape))
+    kernel = np.zeros((0, steps)) if readout is None else readout.kernel(steps)
+    rates = np.zeros((len(kernel), *counts.shape))
     for low in range(0, samples, block):
         high = min(low + block, samples)
         stream = Stream(network, high - low)
         for t, spikes in enumerate(stream.run(inputs[low:high] if axis == 0 else inputs[:, low:high])):
             counts[low:high] += spikes[last]
-            if kernel is not None and rates is not None:
-                rates[low:high] += kernel[:, t, None] * spikes[last][:, None]
+            rates[:, low:high] += np.multiply.outer(kernel[:, t], spikes[last])
             for name, recorded in kept.items():
                 recorded[t, low:high] = spikes[name]
         for name, neurons in stream.neurons.items():
             for what, value in vars(neurons.counters).items():
                 setattr(totals[name], what, getattr(totals[name], what) + value)
-    scores = None if readout is None or rates is None else readout.scores(rates)
-    return Outcome(counts, totals, kept, scores)
+    return Outcome(counts, totals, kept, None if readout is None else readout.scores(rates.swapaxes(0, 1)))
 
 
 def check_inputs(network: IntegerNetwork, inputs: Array) -> Array:

@@ -28,9 +28,8 @@ class MonoReadout(nn.Module):
     `-dL/dlogit` tells which spikes to reward, exactly (mDFA thm. 2). How much is not the gradient's: the error goes
     straight to the first layer of the mono-net, and through fixed random weights of at least 0 to the rates, each
     weighed by `r (1 - r)`, 0.01 at least, since neurons that are always or never on turn last. Inputs may be other
-    values than spikes, too, such as membranes. The mono-net learns by mDFA, the
-    layers below by LFP, for any loss of the scores: `propagate` hands back a reward, minus its gradient. Two classes
-    are one decision.
+    values than spikes, too, such as membranes. The mono-net learns by mDFA, the layers below by LFP, for any loss of
+    the scores: `propagate` hands back a reward, minus its gradient. Two classes are one decision.
 
     Call `keep_monotone` with the optimiser.
 

@@ -151,12 +151,12 @@ def test_nothing_is_taped(dtype: torch.dtype) -> None:
         net(x.half())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fa", "sign-symmetry", "dfa"])
 def test_feedback_keeps_its_size_on_the_way(method: str) -> None:
     net = fully_connected(300, (500, 400), 200, "tanh", "later", "normal")
     x = torch.rand(8, 300)
     alignment = FeedbackAlignment(net, method, x)
-    assert method in ("bp", "mdfa", "drtp") or all(
+    assert all(
         0.6 < float(alignment.get_buffer(f"feedback{index}").square().mean()) * units < 1.5
         for index, units in ((1, 400 if METHODS[method].path == "layers" else 200), (2, 200))
     )
