@@ -19,6 +19,7 @@ from spiking_lfp.distribution import Q, by_sign, distribute, parts, signed
 from spiking_lfp.encoders import is_constant
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.fixed_point import FixedPoint, IntegerLayer, trace_of
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lif import Neuron, Trace
 from spiking_lfp.rules import Contributions, Rule
@@ -124,24 +125,25 @@ class LIFFunction(torch.autograd.Function):
         trace = Trace(neuron, ctx.steps, initial, membrane, current)
         if spike_feedback is None:
             spike_feedback = trace.record.new_zeros((ctx.steps, *trace.record.shape[1:]))
-        # a constant input meets the same weights in every step: sum q over time before the product
-        summed = ctx.constant and not ctx.needs_input_grad[0]
-        at_once = summed and unit is None and recurrent is None
-        x = first if ctx.events is None else Events(first, counts, ctx.events)
-        shown = first[:1] if ctx.constant else x
-        found = _parts(ctx.spec, shown, weight if acting is None else acting, bias, unit)
-        q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once, found)
-        if unit is not None:
-            q = _in_real_units(q, trace, unit)
-        grad_recurrent = _recurrent_descent(ctx.spec, trace, q, recurrent) if ctx.needs_input_grad[4] else None
-        q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
-        x, needs = shown if summed else x, ctx.needs_input_grad[:3]
-        return (
-            *distribute(ctx.spec.rule, ctx.spec.synapse, q, x, (weight, bias), needs, ctx.spec.name, acting),
-            carried if ctx.needs_input_grad[3] else None,
-            grad_recurrent,
-            None,
-        )
+        with full_precision(first):
+            # a constant input meets the same weights in every step: sum q over time before the product
+            summed = ctx.constant and not ctx.needs_input_grad[0]
+            at_once = summed and unit is None and recurrent is None
+            x = first if ctx.events is None else Events(first, counts, ctx.events)
+            shown = first[:1] if ctx.constant else x
+            found = _parts(ctx.spec, shown, weight if acting is None else acting, bias, unit)
+            q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once, found)
+            if unit is not None:
+                q = _in_real_units(q, trace, unit)
+            grad_recurrent = _recurrent_descent(ctx.spec, trace, q, recurrent) if ctx.needs_input_grad[4] else None
+            q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
+            x, needs = shown if summed else x, ctx.needs_input_grad[:3]
+            return (
+                *distribute(ctx.spec.rule, ctx.spec.synapse, q, x, (weight, bias), needs, ctx.spec.name, acting),
+                carried if ctx.needs_input_grad[3] else None,
+                grad_recurrent,
+                None,
+            )
 
 
 def _recorded(spec: Spec, fixed: IntegerLayer | None, steps: int, neurons: torch.Size) -> tuple[Tensor, Tensor, Trace]:
@@ -218,10 +220,11 @@ class AffineFunction(torch.autograd.Function):
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
         spec: Spec = ctx.spec
-        found = Contributions(z, None, _parts(spec, x, weight, bias, None))
-        q = signed(spec.rule, found, feedback)
         needs = ctx.needs_input_grad[:3]
-        return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
+        with full_precision(x):
+            found = Contributions(z, None, _parts(spec, x, weight, bias, None))
+            q = signed(spec.rule, found, feedback)
+            return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
 
 
 class MaxPool2dFunction(torch.autograd.Function):

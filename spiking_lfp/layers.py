@@ -6,7 +6,6 @@ sequences `[T, B, ...]`.
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +26,7 @@ from spiking_lfp.functions import (
     ScaleFunction,
     Spec,
 )
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lif import RESETS, Neuron, Reset
 from spiking_lfp.rules import Epsilon, Rule
 from spiking_lfp.synapses import LinearMap, sequence, synapse_of
@@ -190,7 +190,7 @@ class LIF(SynapticLayer):
         weight, bias = self._parameters_for(x)
         neuron = Neuron(self.beta.to(weight.dtype), self.threshold.to(weight.dtype), self.reset)
         spec = Spec(self._map, self.rule, neuron, self.name, self.fixed, self.recorded)
-        with _full_precision(x):
+        with full_precision(x):
             spikes, final = LIFFunction.apply(x, weight, bias, membrane, self._recurrent_weight(), spec)
         return spikes, final
 
@@ -267,7 +267,7 @@ class Affine(SynapticLayer):
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
         weight, bias = self._parameters_for(x)
-        with _full_precision(x):
+        with full_precision(x):
             out: Tensor = AffineFunction.apply(x, weight, bias, Spec(self._map, self.rule, None, self.name))
         return out
 
@@ -398,12 +398,6 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     for name, layer in layers.items():
         layer.name = name or layer.name
     return layers
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Keep the products of a layer in the dtype of its weights, also inside `torch.autocast`."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels import compiled, spike_events
-from spiking_lfp.kernels.product import product
+from spiking_lfp.kernels.product import is_small, product
 from spiking_lfp.kernels.spikes import Events, Window
 
 # rows of a transposed product at a time
@@ -105,7 +105,7 @@ class Dense:
     @staticmethod
     def _worth_listing(x: Tensor, weight: Tensor) -> bool:
         """Tell whether a product that skips zeros of `x` `[N, I]` may pay: for a batch of images, into many neurons."""
-        return compiled(x) and len(x) <= CORRELATED_ROWS and len(weight) >= 64
+        return compiled(x) and len(x) <= CORRELATED_ROWS and len(weight) >= 64 and not is_small(x, weight)
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""

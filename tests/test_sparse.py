@@ -53,14 +53,14 @@ def test_blocks_are_transposed_where_they_lie(rows: int, columns: int) -> None:
 
 
 def test_a_layer_learns_the_same_from_dark_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = torch.rand(5, 30, dtype=torch.float64) * (torch.rand(5, 30) < 0.2)
+    images = torch.rand(40, 400, dtype=torch.float64) * (torch.rand(40, 400) < 0.2)
     outcomes, used = [], []
     product = sparse.product
     monkeypatch.setattr(sparse, "product", lambda *arguments: used.append(True) or product(*arguments))
     for most in (0.25, -1.0):
         monkeypatch.setattr(sparse, "MOST_VALUES", most)
         torch.manual_seed(1)
-        layer = lfp.LIF(nn.Linear(30, 70, dtype=torch.float64), threshold=0.2)
+        layer = lfp.LIF(nn.Linear(400, 70, dtype=torch.float64), threshold=0.2)
         spikes = layer(lfp.constant(images, 6))
         assert spikes.any()
         lfp.propagate(spikes, torch.ones_like(spikes))

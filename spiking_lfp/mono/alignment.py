@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
 
 
@@ -125,7 +126,9 @@ class FeedbackAlignment(nn.Module):
             UsageError: if the error does not fit the outputs.
             NonFiniteError: if a delta holds NaN or infinity.
         """
-        for index, (of_weight, of_bias) in enumerate(self.descents(activations, self.deltas(activations, error))):
+        with full_precision(error):
+            found = self.descents(activations, self.deltas(activations, error))
+        for index, (of_weight, of_bias) in enumerate(found):
             weight, bias = self._net[0].parameters_of(index)
             weight.grad = of_weight
             if bias is not None:
@@ -148,9 +151,10 @@ class FeedbackAlignment(nn.Module):
             assert outer is not None
             axes = deltas[index].dim()
             found.append((outer, deltas[index].sum([axis for axis in range(axes) if axis != axes + synapse.axis])))
-        for index, (_, of_bias) in enumerate(found):
+        finite = torch.stack([of_bias.sum() for _, of_bias in found]).isfinite()
+        for index, holds in enumerate(finite):
             lost = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
-            require(of_bias.sum().isfinite(), NonFiniteError, lost)
+            require(holds, NonFiniteError, lost)
         return found
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.rewards import Labels, cross_entropy_reward
 from spiking_lfp.synapses import Synapse, synapse_of
 
@@ -78,6 +79,8 @@ class FeedforwardNet(nn.Module):
             if name not in known:
                 raise unknown_name(kind, name, known)
         self.synapses = nn.ModuleList(synapses)
+        # the same ones: a ModuleList takes microseconds to look one up
+        self._layers: list[Any] = list(synapses)
         self.maps: list[Synapse] = [synapse_of(synapse) for synapse in synapses]
         self.runs = _runs(synapses)
         self.activation = activation
@@ -102,29 +105,30 @@ class FeedforwardNet(nn.Module):
         self.check_monotone()
         function = ACTIVATIONS[self.activation].value
         known = [x]
-        for index, synapse in enumerate(self.maps):
-            taken = self.taken(index, known[-1])
-            expected = synapse.check(taken.shape[1:])
-            if expected is not None:
-                raise UsageError(f"layer {index}: expected samples of {expected}, found {list(taken.shape[1:])}")
-            weight, bias = self.parameters_of(index)
-            if (taken.dtype, taken.device) != (weight.dtype, weight.device):
-                raise UsageError(
-                    f"layer {index}: input is {taken.dtype} on {taken.device}, weights are {weight.dtype} on "
-                    f"{weight.device}; move one of them with .to()"
-                )
-            z = synapse.current(taken, weight, bias)
-            known.append(z if index == len(self.maps) - 1 else function(z))
+        with full_precision(x):
+            for index, synapse in enumerate(self.maps):
+                taken = self.taken(index, known[-1])
+                expected = synapse.check(taken.shape[1:])
+                if expected is not None:
+                    raise UsageError(f"layer {index}: expected samples of {expected}, found {list(taken.shape[1:])}")
+                weight, bias = self.parameters_of(index)
+                if (taken.dtype, taken.device) != (weight.dtype, weight.device):
+                    raise UsageError(
+                        f"layer {index}: input is {taken.dtype} on {taken.device}, weights are {weight.dtype} on "
+                        f"{weight.device}; move one of them with .to()"
+                    )
+                z = synapse.current(taken, weight, bias)
+                known.append(z if index == len(self.maps) - 1 else function(z))
         return known
 
     def parameters_of(self, index: int) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias of a layer, counted from 0."""
-        synapse: Any = self.synapses[index]
+        synapse = self._layers[index]
         return synapse.weight, synapse.bias
 
     def taken(self, index: int, h: Tensor) -> Tensor:
         """Return `h` as a layer takes it: flat, if it is dense."""
-        return h.flatten(1) if isinstance(self.synapses[index], nn.Linear) else h
+        return h.flatten(1) if isinstance(self._layers[index], nn.Linear) else h
 
     def bounded(self) -> list[str]:
         """Return the names of the layers whose weights are kept at 0 or above."""
@@ -167,7 +171,8 @@ class FeedforwardNet(nn.Module):
         return list(self.synapses.named_children())
 
     def _weight(self, name: str) -> Tensor:
-        return self.synapses.get_parameter(f"{name}.weight")
+        weight: Tensor = self._layers[int(name)].weight
+        return weight
 
 
 def _runs(synapses: Sequence[nn.Module]) -> list[list[int]]:

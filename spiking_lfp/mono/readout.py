@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.mono.alignment import FeedbackAlignment
 from spiking_lfp.mono.networks import FeedforwardNet, fully_connected
 
@@ -98,7 +99,8 @@ class MonoReadout(nn.Module):
             raise UsageError(
                 f"the readout expects [T, B, {self.features}] with T >= {self.windows}, found {list(spikes.shape)}"
             )
-        out: Tensor = _ReadoutFunction.apply(spikes.flatten(2), self, *self.nets.parameters())
+        with full_precision(spikes):
+            out: Tensor = _ReadoutFunction.apply(spikes.flatten(2), self, *self.nets.parameters())
         return out
 
     def keep_monotone(self, optimizer: torch.optim.Optimizer) -> None:
@@ -157,20 +159,21 @@ class _ReadoutFunction(torch.autograd.Function):
         kernel, rates, *flat = ctx.saved_tensors
         readout: MonoReadout = ctx.readout
         known = [flat[start : start + ctx.depth] for start in range(0, len(flat), ctx.depth)]
-        of_decisions = (reward[0] @ readout.code).split(1, 1)
-        descents: list[Tensor] = []
-        wanted: list[Tensor] = []
-        for alignment, activations, own in zip(readout.alignments, known, of_decisions, strict=True):
-            assert isinstance(alignment, FeedbackAlignment)
-            deltas = alignment.deltas(activations, -own)
-            descents += (part for pair in alignment.descents(activations, deltas) for part in pair)
-            if ctx.needs_input_grad[0]:
-                back = alignment.input_feedback(deltas[0], activations[0])
-                wanted.append(-back.unflatten(1, (readout.windows, -1)))
-        if not wanted:
-            return (None, None, *descents)
-        turning = (rates * (1 - rates)).clamp(min=LEAST)
-        of_rates = torch.cat(wanted, 2) * readout.polarity * turning
-        feedback = torch.einsum("wt,bwn->tbn", kernel, of_rates)
+        with full_precision(reward):
+            of_decisions = (reward[0] @ readout.code).split(1, 1)
+            descents: list[Tensor] = []
+            wanted: list[Tensor] = []
+            for alignment, activations, own in zip(readout.alignments, known, of_decisions, strict=True):
+                assert isinstance(alignment, FeedbackAlignment)
+                deltas = alignment.deltas(activations, -own)
+                descents += (part for pair in alignment.descents(activations, deltas) for part in pair)
+                if ctx.needs_input_grad[0]:
+                    back = alignment.input_feedback(deltas[0], activations[0])
+                    wanted.append(-back.unflatten(1, (readout.windows, -1)))
+            if not wanted:
+                return (None, None, *descents)
+            turning = (rates * (1 - rates)).clamp(min=LEAST)
+            of_rates = torch.cat(wanted, 2) * readout.polarity * turning
+            feedback = torch.einsum("wt,bwn->tbn", kernel, of_rates)
         require(all_finite(feedback), NonFiniteError, "the readout's reward holds NaN or infinity")
         return (feedback, None, *descents)

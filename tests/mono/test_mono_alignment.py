@@ -151,6 +151,21 @@ def test_nothing_is_taped(dtype: torch.dtype) -> None:
         net(x.half())
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", NETS)
+def test_autocast_changes_nothing(kind: str, method: str) -> None:
+    net, x, labels = case(kind, "tanh", 1, "later")
+    net, x = net.float(), x.float()
+    alignment = FeedbackAlignment(net, method, x)
+    outcomes = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            activations = net.activations(x)
+            alignment.assign(activations, loss_gradient(activations[-1], labels))
+        outcomes.append([*activations, *(parameter.grad for parameter in net.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
 @pytest.mark.parametrize("method", ["fa", "sign-symmetry", "dfa"])
 def test_feedback_keeps_its_size_on_the_way(method: str) -> None:
     net = fully_connected(300, (500, 400), 200, "tanh", "later", "normal")

@@ -154,6 +154,20 @@ def test_other_steps_are_needed_at_once_and_rules_are_for_other_layers() -> None
     assert isinstance(net[0].rule, Gamma)
 
 
+def test_autocast_changes_nothing() -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(LIF(nn.Linear(20, 90), threshold=0.2), MonoReadout(90, 3))
+    x, labels = torch.rand(6, 4, 20), torch.tensor([0, 1, 2, 1])
+    outcomes = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            scores = network(x)
+            propagate(scores, cross_entropy_reward(scores[0], labels).unsqueeze(0))
+        outcomes.append([scores, *(parameter.grad for parameter in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
 def test_features_that_learn_nothing_get_nothing() -> None:
     readout = MonoReadout(8, 2, (4,))
     features = torch.rand(3, 2, 8)
