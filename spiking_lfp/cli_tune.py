@@ -24,7 +24,7 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=LOW..HIGH",
-            help="What to search, also KEY=A,B,...; repeatable. [default: lr, gain, clip, reward]",
+            help="What to search, also KEY=A,B,...; repeatable. [default: lr, gain, clip, and the reward of spikes]",
         ),
     ] = None,
     changes: Annotated[
@@ -55,8 +55,7 @@ def tune(
         )  # fmt: skip
 
     where = folder or Path("tune") / preset
-    words = tuple(search or search_settings.SEARCH)
-    found = search_settings.tune(config, where, trials, words, told, data_root, device)
+    found = search_settings.tune(config, where, trials, search or (), told, data_root, device)
     table = Table("trial", "validation accuracy", "settings")
     for trial in found[:5]:
         table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))

@@ -179,13 +179,18 @@ def build_network(name: str, **arguments: Any) -> nn.Sequential:
 
 
 def with_mono_readout(
-    network: nn.Sequential, hidden: Sequence[int] = (256,), scheme: Scheme = "one-vs-rest", seed: int = 0
+    network: nn.Sequential,
+    hidden: Sequence[int] = (256,),
+    scheme: Scheme = "one-vs-rest",
+    windows: int = 1,
+    beta: float = 1.0,
+    seed: int = 0,
 ) -> nn.Sequential:
     """Return `network` with a `MonoReadout` in the place of its last layer of neurons, for as many classes.
 
     Args:
         network: ends in a dense layer of spiking neurons.
-        hidden: as for `MonoReadout`, and so are scheme and seed.
+        hidden: as for `MonoReadout`, and so are scheme, windows, beta and seed.
 
     Raises:
         UsageError: for a network that ends otherwise, and too few neurons for the decisions.
@@ -196,7 +201,7 @@ def with_mono_readout(
     if not any(isinstance(module, LIF) for module in below):
         raise UsageError("a mono readout answers from the spikes of a hidden layer, and the network has none")
     features, classes = last.synapse.in_features, last.synapse.out_features
-    return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, seed=seed))
+    return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, windows, beta, seed=seed))
 
 
 class _Stack:

@@ -97,7 +97,7 @@ def tune(
     config: TrainConfig,
     folder: Path,
     trials: int,
-    search: Sequence[str] = SEARCH,
+    search: Sequence[str] = (),
     told: Callable[[Trial], None] = lambda trial: None,
     data_root: Path | None = None,
     device: str = "auto",
@@ -111,7 +111,7 @@ def tune(
         config: all other settings.
         folder: made if there is none; gets `trials.csv`.
         trials: how many in all.
-        search: what to search, see `read_search`.
+        search: what to search, see `read_search`; `SEARCH` if empty, without the reward where a readout answers.
         told: is called after each trial.
         data_root: folder of the data sets.
         device: as for training.
@@ -128,6 +128,7 @@ def tune(
         from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise UsageError("Optuna is not installed: pip install 'spiking-lfp[tune]'") from None
+    search = search or [word for word in SEARCH if config.readout == "spikes" or not word.startswith("reward=")]
     axes = read_search(search, config)
     if trials < 1:
         raise UsageError(f"trials must be at least 1, found {trials}")

@@ -55,6 +55,13 @@ def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Pat
     assert [float(line["lr"]) for line in lines] == [kept[number].values["lr"] for number in range(6)]
 
 
+@pytest.mark.parametrize("readout", ["spikes", "mono"])
+def test_the_reward_of_spikes_is_searched_where_spikes_answer(readout: str, small: TrainConfig, tmp_path: Path) -> None:
+    changes = {"readout": readout, "hidden": "20", "readout_hidden": "4", "epochs": 1}
+    [trial] = tune(checked_config({**small.model_dump(), **changes}), tmp_path, 1)
+    assert set(trial.values) == {"lr", "gain", "clip"} | ({"reward"} if readout == "spikes" else set())
+
+
 def test_the_search_sees_held_out_training_samples_only(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,8 @@ class TrainConfig(EventRecipe):
     readout_scheme: Literal["one-vs-rest", "pairwise"] = Field(
         "one-vs-rest", description="a mono-net for each class, or for every pair of classes"
     )
+    readout_windows: int = Field(1, ge=1, description="equal parts of the sequence, whose spikes count apart")
+    readout_beta: float = Field(1.0, gt=0, le=1, description="decay per step of what a spike counts, 1 for plain rates")
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
@@ -120,6 +122,12 @@ class TrainConfig(EventRecipe):
             raise ValueError("chunk does not go with normalize_feedback, which has to see the feedback of all steps")
         if self.chunk and self.readout == "mono":
             raise ValueError("chunk does not go with readout mono, which has to see the spikes of all steps")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_have_steps(self) -> "TrainConfig":
+        if self.readout_windows > self.steps:
+            raise ValueError(f"readout_windows = {self.readout_windows} needs as many steps, found {self.steps}")
         return self
 
 

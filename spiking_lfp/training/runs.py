@@ -157,7 +157,14 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
         **sizes[config.network],
     )
     if config.readout == "mono":
-        network = with_mono_readout(network, config.readout_hidden, config.readout_scheme, config.seed)
+        network = with_mono_readout(
+            network,
+            config.readout_hidden,
+            config.readout_scheme,
+            config.readout_windows,
+            config.readout_beta,
+            config.seed,
+        )
     composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale

@@ -351,7 +351,10 @@ def test_the_rules_are_those_of_the_settings(run: Run, rule: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["one-vs-rest", "pairwise"])
 def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> None:
-    changes = {"readout": "mono", "readout_hidden": (4,), "readout_scheme": scheme, "lr": 0.05, "hidden": (8,)}
+    changes = {
+        "readout": "mono", "readout_hidden": (4,), "readout_scheme": scheme, "readout_windows": 2, "readout_beta": 0.9,
+        "lr": 0.05, "hidden": (8,),
+    }  # fmt: skip
     whole = run("whole", **changes)
     with pytest.raises(Stop):
         run("stopped", (Watch((2, 1)),), **changes)
@@ -360,7 +363,7 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
     network, config = load_run(whole)
     readout, fresh = network[-1], network_for(config, samples_for(config))[-1]
     assert isinstance(readout, MonoReadout)
-    assert len(readout.nets) == 3
+    assert (len(readout.nets), readout.windows, readout.decay) == (3, 2, 0.9)
     for name, parameter in readout.named_parameters():
         assert not torch.equal(parameter, fresh.get_parameter(name))
         if name.endswith("weight"):
@@ -375,6 +378,8 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
 def test_chunks_do_not_go_with_a_mono_readout() -> None:
     with pytest.raises(UsageError, match="chunk does not go with readout mono"):
         preset_config("mnist-mlp", {"chunk": 5, "readout": "mono"})
+    with pytest.raises(UsageError, match="readout_windows = 9 needs as many steps, found 8"):
+        preset_config("mnist-mlp", {"readout_windows": 9, "steps": 8})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
