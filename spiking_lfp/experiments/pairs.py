@@ -4,6 +4,7 @@ Not in a paper: mDFA promises signs for one output, and LFP needs no more than s
 """
 
 import warnings
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -25,10 +26,13 @@ from spiking_lfp.training.runs import network_for, samples_for
 METHODS = {"mono": "LFP, mono readout", "spikes": "LFP, two spiking outputs", "surrogate": "surrogate gradients"}
 COLOURS = {"mono": "#d55e00", "spikes": "#0072b2", "surrogate": "black"}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "mono": {"readout": "mono", "gain": 3.0},
-    "spikes": {"reward": "spike-rate", "gain": 3.0},
+    "mono": {"readout": "mono"},
+    "spikes": {"reward": "spike-rate"},
     "surrogate": {},
 }
+# learning rate and gain of the weights. LFP's were found on other pairs; of the surrogate's the best in the test count,
+# so that it is not behind for want of tuning
+TRIED = {"mono": [(1e-3, 3.0)], "spikes": [(1e-3, 3.0)], "surrogate": list(product([1e-3, 3e-3], [1.0, 3.0]))}
 IMAGES = {"steps": 10, "batch_size": 64, "epochs": 3}
 SETS: dict[str, dict[str, Any]] = {
     "mnist": IMAGES,
@@ -49,12 +53,13 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
     hidden = {"smoke": [50], "small": [500], "paper": [1000, 1000]}[scale]
     return [
         {
-            "data": name, "pair": pair, "method": method, "hidden": hidden, "lr": 1e-3, "seed": seed,
+            "data": name, "pair": pair, "method": method, "hidden": hidden, "lr": lr, "gain": gain, "seed": seed,
             "epochs": 1 if scale == "smoke" else SETS[name]["epochs"],
         }
         for name in names[scale]
         for pair in range(1 if scale == "smoke" else PAIRS)
         for method in METHODS
+        for lr, gain in (TRIED[method][:1] if scale == "smoke" else TRIED[method])
         for seed in range(1, seeds + 1)
     ]  # fmt: skip
 
@@ -72,7 +77,7 @@ def run(case: Case, data_root: Path | None) -> Outcome:
         {
             **SETS[case["data"]],
             **SETTINGS[case["method"]],
-            **{name: case[name] for name in ("data", "hidden", "lr", "seed", "epochs")},
+            **{name: case[name] for name in ("data", "hidden", "lr", "gain", "seed", "epochs")},
         }
     )
     samples = samples_for(config, data_root)
@@ -95,21 +100,29 @@ def run(case: Case, data_root: Path | None) -> Outcome:
 
 def report(results: Results) -> Report:
     """Return accuracies by pair and method, and whether the readout is behind."""
-    groups = Groups(results, ("data", "pair", "method"))
+    means: dict[tuple[str, str], float] = {}
+    best: dict[tuple[str, str], tuple[float, float]] = {}
+    for (name, method, *tried), mean in Groups(results, ("data", "method", "lr", "gain")).mean(_last).items():
+        if mean > means.get((name, method), 0):
+            means[name, method], best[name, method] = mean, tuple(tried)
     rows = []
-    for (name, pair, method), outcomes in groups.groups.items():
-        accuracy, spread = mean_and_deviation([outcome["accuracy"][-1] for outcome in outcomes])
+    for (name, pair, method, *tried), outcomes in Groups(
+        results, ("data", "pair", "method", "lr", "gain")
+    ).groups.items():
+        if tuple(tried) != best[name, method]:
+            continue
+        accuracy, spread = mean_and_deviation(list(map(_last, outcomes)))
         rows.append(
             {
                 "data": name, "pair": " / ".join(outcomes[0]["classes"]), "number": pair, "method": method,
+                "lr": tried[0], "gain": tried[1],
                 "accuracy": accuracy, "deviation": spread,
                 "hidden spike rate": fmean(outcome["spike_rate"] for outcome in outcomes), "seeds": len(outcomes),
             }
         )  # fmt: skip
-    means = Groups(results, ("data", "method")).mean(lambda outcome: outcome["accuracy"][-1])
     findings = [
         Finding(
-            f"{name}: LFP under a mono readout is not below surrogate gradients.",
+            f"{name}: LFP under a mono readout is not below surrogate gradients, tuned.",
             ", ".join(f"{title} {means[name, method]:.2%}" for method, title in METHODS.items())
             + ", mean of all pairs",
             means[name, "mono"] >= means[name, "surrogate"],
@@ -117,6 +130,11 @@ def report(results: Results) -> Report:
         for name in dict.fromkeys(name for name, _ in means)
     ]
     return Report(rows, _figure(rows), findings)
+
+
+def _last(outcome: Outcome) -> float:
+    accuracy: float = outcome["accuracy"][-1]
+    return accuracy
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
