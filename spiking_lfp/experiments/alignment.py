@@ -1,6 +1,7 @@
 """Feedback alignment beside back-propagation on photographs of few classes (mDFA sec. 4, tables 1 to 6)."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,14 @@ CONVOLUTIONS = {
 }
 # learning rates of plain gradient descent that were worth trying; the last one alone where there is time for one
 RATES: dict[str, dict[str, tuple[float, ...]]] = {
-    "fc": {"bp": (0.03, 0.1), "dfa": (0.02, 0.01), "fa": (0.02, 0.01), "mdfa": (0.02, 0.01)},
-    "cnn": {"bp": (0.01, 0.03), "dfa": (0.001, 0.003), "fa": (0.01, 0.003), "mdfa": (0.002, 0.001)},
+    "fc": {"bp": (0.1,), "dfa": (0.02, 0.01), "fa": (0.02, 0.01), "mdfa": (0.02, 0.01)},
+    "cnn": {"bp": (0.03,), "dfa": (0.001, 0.003), "fa": (0.01, 0.003), "mdfa": (0.002, 0.001)},
 }
 RELU_RATES: dict[str, dict[str, tuple[float, ...]]] = {
-    "fc": {"bp": (0.01, 0.03), "dfa": (0.01, 0.001), "fa": (0.01, 0.001), "mdfa": (0.0003, 0.001)},
-    "cnn": {"bp": (0.01, 0.03), "dfa": (0.0003, 0.001), "fa": (0.001, 0.003), "mdfa": (0.0003, 0.0001)},
+    "fc": {"bp": (0.03,), "dfa": (0.01, 0.001), "fa": (0.01, 0.001), "mdfa": (0.0003, 0.001)},
+    "cnn": {"bp": (0.03,), "dfa": (0.0003, 0.001), "fa": (0.001, 0.003), "mdfa": (0.0003, 0.0001)},
 }
+EPOCHS = {"fc": 600, "cnn": 200}
 SETTING = ("set", "classes", "network", "activation", "method")
 TUNED = ("lr", "epochs")
 
@@ -73,59 +75,63 @@ TUNED = ("lr", "epochs")
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 1 and 2: two classes, drawn several times."""
     if scale == "smoke":
-        return _grid(["cifar"], [2], ["fc"], ["tanh"], ["bp", "mdfa"], draws, {"fc": 2}, rates=1)
+        return _smoke(2, epochs=2)
     if scale == "small":
         return [
-            case
-            for activation, epochs in (
-                ("tanh", {"fc": 600, "cnn": 150}),
-                ("hard-tanh", {"fc": 100, "cnn": 40}),
-                ("relu", {"fc": 100, "cnn": 40}),
-            )
-            for case in _grid(["cifar"], [2], ["fc", "cnn"], [activation], list(METHODS), draws, epochs, rates=1)
+            *_entry("cifar", 2, "fc", "tanh", draws, 600, rates=2),
+            *_entry("cifar", 2, "cnn", "tanh", draws, 150),
+            *_entry("cifar", 2, "fc", "hard-tanh", draws, 50),
+            *_entry("cifar", 2, "cnn", "hard-tanh", draws, 20),
+            *_entry("cifar", 2, "fc", "relu", draws, 50),
+            *_entry("cifar", 2, "cnn", "relu", draws, 20),
+            *_entry("imagenet", 2, "fc", "tanh", draws, 40),
         ]
-    return _grid(
-        ["cifar", "imagenet"], [2], ["fc", "cnn"], ACTIVATIONS, list(METHODS), draws, {"fc": 600, "cnn": 200}, rates=2
-    )
+    return [
+        case
+        for name, network, activation in product(DENSE, RATES, ACTIVATIONS)
+        for case in _entry(name, 2, network, activation, draws, EPOCHS[network], rates=2)
+    ]
 
 
 def classes_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 3 to 6: more classes, as far as there are any in the data sets."""
     if scale == "smoke":
-        return _grid(["cifar"], [3], ["fc"], ["tanh"], ["bp", "mdfa"], draws, {"fc": 1}, rates=1)
+        return _smoke(3, epochs=1)
     if scale == "small":
-        return _grid(["cifar"], [3, 5], ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 40, "cnn": 20}, rates=1)
+        return [
+            case
+            for classes, (network, epochs) in product((3, 5), (("fc", 40), ("cnn", 20)))
+            for case in _entry("cifar", classes, network, "tanh", draws, epochs)
+        ]
     counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
     return [
         case
         for name, wanted in counts.items()
-        for case in _grid([name], wanted, ["fc", "cnn"], ["tanh"], list(METHODS), draws, {"fc": 600, "cnn": 200}, 2)
+        for classes, network in product(wanted, RATES)
+        for case in _entry(name, classes, network, "tanh", draws, EPOCHS[network], rates=2)
     ]
 
 
-def _grid(
-    sets: Sequence[str],
-    classes: Sequence[int],
-    networks: Sequence[str],
-    activations: Sequence[str],
-    methods: Sequence[str],
-    draws: int,
-    epochs: dict[str, int],
-    rates: int,
+def _smoke(classes: int, epochs: int) -> list[Case]:
+    return [case for case in _entry("cifar", classes, "fc", "tanh", 1, epochs) if case["method"] in ("bp", "mdfa")]
+
+
+def _entry(
+    name: str, classes: int, network: str, activation: str, draws: int, epochs: int, rates: int = 1
 ) -> list[Case]:
-    """Return all cases; feedback alignment starts from zeros unless ReLU would be silent then (app. B.3)."""
+    """Return an entry of a table: every method, each with as many learning rates, if there are, and every draw.
+
+    Feedback alignment starts from zeros unless ReLU would be silent then (app. B.3).
+    """
+    worth = (RELU_RATES if activation == "relu" else RATES)[network]
     return [
         {
-            "set": name, "classes": count, "network": network, "activation": activation, "method": method,
+            "set": name, "classes": classes, "network": network, "activation": activation, "method": method,
             "lr": lr, "initial": "uniform" if method == "bp" or activation == "relu" else "zeros",
-            "epochs": epochs[network], "seed": draw,
+            "epochs": epochs, "seed": draw,
         }
-        for name in sets
-        for count in classes
-        for network in networks
-        for activation in activations
-        for method in methods
-        for lr in (RELU_RATES if activation == "relu" else RATES)[network][method][-rates:]
+        for method in METHODS
+        for lr in worth[method][-rates:]
         for draw in range(1, draws + 1)
     ]  # fmt: skip
 
