@@ -75,7 +75,7 @@ TUNED = ("lr", "epochs")
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 1 and 2: two classes, drawn several times."""
     if scale == "smoke":
-        return _smoke(2, epochs=2)
+        return _smoke(2, draws, epochs=2)
     if scale == "small":
         return [
             *_entry("cifar", 2, "fc", "tanh", draws, 600),
@@ -95,7 +95,7 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
 def classes_cases(scale: Scale, draws: int) -> list[Case]:
     """Return tables 3 to 6: more classes, as far as there are any in the data sets."""
     if scale == "smoke":
-        return _smoke(3, epochs=1)
+        return _smoke(3, draws, epochs=1)
     if scale == "small":
         return [
             case
@@ -111,8 +111,8 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
     ]
 
 
-def _smoke(classes: int, epochs: int) -> list[Case]:
-    return [case for case in _entry("cifar", classes, "fc", "tanh", 1, epochs) if case["method"] in ("bp", "mdfa")]
+def _smoke(classes: int, draws: int, epochs: int) -> list[Case]:
+    return [case for case in _entry("cifar", classes, "fc", "tanh", draws, epochs) if case["method"] in ("bp", "mdfa")]
 
 
 def _entry(
