@@ -58,7 +58,7 @@ CONVOLUTIONS = {
     "cifar": ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
     "imagenet": ((96, 3, 2), (96, 5, 1), (128, 3, 2), (192, 3, 1), (192, 3, 2), (384, 3, 1)),
 }
-# learning rates of plain gradient descent that were worth trying; the last one alone where there is time for one
+# learning rates of plain gradient descent to choose from; the last one alone where there is time for one
 RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "fc": {"bp": (0.1,), "dfa": (0.02, 0.01), "fa": (0.02, 0.01), "mdfa": (0.02, 0.01)},
     "cnn": {"bp": (0.03,), "dfa": (0.001, 0.003), "fa": (0.01, 0.003), "mdfa": (0.002, 0.001)},
