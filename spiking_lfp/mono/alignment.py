@@ -69,9 +69,12 @@ class FeedbackAlignment(nn.Module):
         feedback: their distribution; "normal" has deviation 1/sqrt(n), "uniform" lies in +-1/sqrt(n), with `n` the
             units at their other end.
         to_inputs: whether there are feedback weights to the inputs too, for `input_feedback`; of mdfa, 1/n times.
+        density: share of the direct feedback weights to convolutions that are not 0, drawn by chance. What reaches the
+            many positions of a channel adds up in its shared weights; all of one sign, as mdfa's are, it drives all
+            channels the same way, and few positions make them differ.
 
     Raises:
-        UsageError: for an unknown method, and mdfa with a network that is not monotone.
+        UsageError: for an unknown method, mdfa with a network that is not monotone, and a density that is no share.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class FeedbackAlignment(nn.Module):
         seed: int = 0,
         feedback: Feedback = "normal",
         to_inputs: bool = False,
+        density: float = 1.0,
     ) -> None:
         super().__init__()
         if method not in METHODS:
@@ -89,6 +93,8 @@ class FeedbackAlignment(nn.Module):
         self.method = METHODS[method]
         if self.method.positive and net.monotone == "no":
             raise UsageError(f"{method} needs a network with monotone='later' or 'all', found 'no'")
+        if not 0 < density <= 1:
+            raise UsageError(f"density must be above 0 and at most 1, found {density:g}")
         # not as a module of this one: the network's weights are its own
         self._net = (net,)
         generator = torch.Generator().manual_seed(seed)
@@ -112,6 +118,8 @@ class FeedbackAlignment(nn.Module):
                 matrix.uniform_(-reach, reach, generator=generator)
             if self.method.positive:
                 matrix.abs_()
+            if density < 1 and self.method.path == "direct" and index > 0 and len(shape) > 2:
+                matrix *= torch.rand(shape, generator=generator) < density
             self.register_buffer(f"feedback{index}", matrix.to(samples.device))
 
     @torch.no_grad()

@@ -251,19 +251,27 @@ def convolutional(
 ) -> FeedforwardNet:
     """Build a network of convolutions with strides instead of pooling; the default is mDFA app. B.1's for CIFAR-100.
 
-    The paper names neither padding nor what is at the end: here half a kernel, and one dense layer.
+    The paper names neither padding nor what is at the end: here none, and one dense layer.
 
     Args:
         in_shape: channels, height and width of a sample.
         layers: (channels, kernel, stride) of each convolution.
         outputs: how many; one for two classes.
         activation: as for `FeedforwardNet`, and so are monotone and initial.
+
+    Raises:
+        UsageError: if a kernel is larger than what it is to read.
     """
     channels, height, width = in_shape
     synapses: list[nn.Module] = []
-    for planes, kernel, stride in layers:
-        synapses.append(nn.Conv2d(channels, planes, kernel, stride, kernel // 2))
-        height, width = ((side + 2 * (kernel // 2) - kernel) // stride + 1 for side in (height, width))
+    for index, (planes, kernel, stride) in enumerate(layers):
+        if kernel > min(height, width):
+            raise UsageError(
+                f"layer {index}: a kernel of {kernel} does not fit into {height} x {width}; take larger samples, or "
+                "fewer layers"
+            )
+        synapses.append(nn.Conv2d(channels, planes, kernel, stride))
+        height, width = ((side - kernel) // stride + 1 for side in (height, width))
         channels = planes
     synapses.append(nn.Linear(channels * height * width, outputs))
     return FeedforwardNet(synapses, activation, monotone, initial)

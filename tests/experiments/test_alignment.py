@@ -82,7 +82,7 @@ def fabricated(**accuracies: float) -> list[tuple[Case, Outcome]]:
 
 
 def test_settings_are_chosen_by_what_was_held_out() -> None:
-    assert {lr for (lr, _), _ in best_settings(fabricated(bp=0.8, mdfa=0.7)).values()} == {0.2}
+    assert {lr for (lr, _, _), _ in best_settings(fabricated(bp=0.8, mdfa=0.7)).values()} == {0.2}
 
 
 def test_the_findings_follow_from_the_numbers() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spiking_lfp.mono import FeedforwardNet, convolutional, fully_connected
+from spiking_lfp.mono import FeedforwardNet, fully_connected
 
 MODULES: dict[str, nn.Module] = {"tanh": nn.Tanh(), "hard-tanh": nn.Hardtanh(), "relu": nn.ReLU()}
 
@@ -15,8 +15,13 @@ def dense_net(sizes: list[int], activation: str, monotone: str, initial: str = "
 
 
 def image_net(outputs: int, activation: str, monotone: str) -> FeedforwardNet:
-    layers = ((4, 5, 2), (5, 3, 2), (3, 3, 1))
-    return randomized(convolutional((2, 9, 8), layers, outputs, activation, monotone, "normal").double())  # type: ignore[arg-type]
+    layers = [
+        nn.Conv2d(2, 4, 5, 2, 2),
+        nn.Conv2d(4, 5, 3, 2, 1),
+        nn.Conv2d(5, 3, 3, 1, 1),
+        nn.Linear(3 * 3 * 2, outputs),
+    ]
+    return randomized(FeedforwardNet(layers, activation, monotone, "normal").double())  # type: ignore[arg-type]
 
 
 def randomized(net: FeedforwardNet) -> FeedforwardNet:

@@ -125,6 +125,27 @@ def test_uniform_feedback_lies_within_its_bounds() -> None:
     assert all(0.3 < float(random.abs().max()) <= 0.5 for random in found)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_density_thins_the_direct_feedback_to_convolutions(method: str) -> None:
+    net, x, _ = case("images", "tanh", 200)
+    thinned = FeedbackAlignment(net, method, x, density=0.1).state_dict()
+    for found in thinned.values():
+        share = float((found != 0).double().mean())
+        assert share == pytest.approx(0.1 if METHODS[method].path == "direct" else 1, abs=0.03)
+        assert found[found != 0].std() > 0
+    net, x, _ = case("dense", "tanh", 3)
+    thinned = FeedbackAlignment(net, method, x, density=0.1).state_dict()
+    whole = FeedbackAlignment(net, method, x).state_dict()
+    assert all(torch.equal(found, whole[name]) for name, found in thinned.items())
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.1, torch.nan])
+def test_a_density_that_is_no_share(density: float) -> None:
+    net, x, _ = case("images", "tanh", 1)
+    with pytest.raises(UsageError, match="density must be above 0 and at most 1, found"):
+        FeedbackAlignment(net, "mdfa", x, density=density)
+
+
 @pytest.mark.parametrize("kind", NETS)
 def test_the_error_at_the_inputs(kind: str) -> None:
     net, x, labels = case(kind, "tanh", 1, "all")

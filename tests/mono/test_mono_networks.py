@@ -114,7 +114,7 @@ def test_the_networks_of_the_paper() -> None:
     assert [tuple(net.parameters_of(index)[0].shape) for index in range(3)] == [(1024, 3072), (1024, 1024), (1, 1024)]
     net = convolutional((3, 32, 32), outputs=5)
     known = net.activations(torch.rand(2, 3, 32, 32))
-    assert [tuple(h.shape[1:]) for h in known] == [(3, 32, 32), (96, 16, 16), (96, 8, 8), (96, 8, 8), (5,)]
+    assert [tuple(h.shape[1:]) for h in known] == [(3, 32, 32), (96, 14, 14), (96, 6, 6), (96, 4, 4), (5,)]
 
 
 @given(st.integers(0, 1000))
@@ -138,8 +138,10 @@ def test_what_cannot_be() -> None:
         fully_connected(3, (0,))
     with pytest.raises(UsageError, match=r"layer 0: expected samples of 3 features, found \[4\]"):
         fully_connected(3, (2,))(torch.zeros(1, 4))
-    with pytest.raises(UsageError, match=r"layer 0: expected samples of \[3, height >= 1, width >= 1\]"):
-        convolutional((3, 8, 8))(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(UsageError, match=r"layer 0: expected samples of \[3, height >= 3, width >= 3\]"):
+        convolutional((3, 8, 8), ((4, 3, 2),))(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(UsageError, match="layer 1: a kernel of 3 does not fit into 2 x 2"):
+        convolutional((3, 8, 8))
     with pytest.raises(UsageError, match=r"a synapse must be an nn\.Linear or nn\.Conv2d, found ReLU"):
         FeedforwardNet([nn.ReLU()])
     with pytest.raises(UsageError, match="lr must be greater than 0"):
