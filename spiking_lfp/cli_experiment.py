@@ -52,15 +52,25 @@ def experiment(
 
     where = folder or Path("experiments") / f"{name}-{scale}"
     report, paths = run_experiment(name, chosen, where, told, seeds, processes, data_root)
-    table = Table(*report.rows[0])
-    for row in report.rows:
-        table.add_row(*(_show(value) for value in row.values()))
-    out.print(table)
+    _print_table(report.rows)
     for finding in report.findings:
         verdict = {True: "holds", False: "does not hold", None: "cannot be told"}[finding.holds]
         out.print(f"[bold]{verdict}[/bold]: {finding.paper} Found: {finding.found}", highlight=False)
     for path in paths:
         out.print(str(path), highlight=False, markup=False)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """Show the numbers; what all rows have in common stands beneath them."""
+    common = [name for name in rows[0] if len(rows) > 1 and all(row[name] == rows[0][name] for row in rows)]
+    names = [name for name in rows[0] if name not in common]
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(_show(row[name]) for name in names))
+    out.print(table)
+    if common:
+        text = ", ".join(f"{name} {_show(rows[0][name])}" for name in common)
+        out.print(f"all: {text}", highlight=False, markup=False)
 
 
 def _last(outcome: "Outcome") -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_the_command_lists_and_runs(tmp_path: Path) -> None:
     assert "holds: It learns. Found: it did." in text
     assert "cannot be told: It flies. Found: no." in text
     assert (tmp_path / "out" / "numbers.csv").is_file()
+
+
+def test_what_all_rows_have_in_common_stands_beneath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"set": "tiles", "parts": [1], "rate": 0.1, "score": score} for score in (0.5, 0.25)]
+    several = replace(FAKE, report=lambda results: Report(rows, Figure(), []))
+    monkeypatch.setitem(EXPERIMENTS, "fake", several)
+    lines = CliRunner().invoke(app, ["experiment", "fake", "-o", str(tmp_path)]).output.splitlines()
+    [head] = [line for line in lines if "score" in line]
+    assert head.strip("\u2503 ") == "score"
+    assert "all: set tiles, parts [1], rate 0.1" in lines
 
 
 def test_the_command_knows_its_scales() -> None:
