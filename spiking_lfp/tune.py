@@ -89,6 +89,8 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             raise UsageError(f"--search expects KEY=LOW..HIGH or KEY=A,B,..., found {word!r}")
         for value in ends:
             checked_config({**config.model_dump(), setting: value})
+        if setting == "reward" and config.readout == "mono":
+            raise UsageError(f"--search {word}: a mono readout rewards its spikes itself; leave the reward out")
         axes.append(axis)
     return axes
 

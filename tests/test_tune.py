@@ -157,6 +157,11 @@ def test_what_cannot_be_searched(word: str, message: str) -> None:
         read_search([word], checked_config({}))
 
 
+def test_a_readouts_own_reward_is_not_searched() -> None:
+    with pytest.raises(UsageError, match="a mono readout rewards its spikes itself; leave the reward out"):
+        read_search(["reward=spike-count,spike-rate"], checked_config({"readout": "mono"}))
+
+
 def test_what_cannot_be_used(small: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trials must be at least 1"):
         tune(small, tmp_path, 0)

@@ -121,7 +121,7 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
     if scale == "small":
         return [
             case
-            for classes, (network, epochs) in product((3, 5), (("fc", 40), ("cnn", 20)))
+            for classes, (network, epochs) in product((3, 5), (("fc", 40), ("cnn", 60)))
             for case in _entry("cifar", classes, network, "tanh", draws, epochs)
         ]
     counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
