@@ -58,40 +58,40 @@ CONVOLUTIONS = {
     "cifar": ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
     "imagenet": ((96, 3, 2), (96, 5, 1), (128, 3, 2), (192, 3, 1), (192, 3, 2), (384, 3, 1)),
 }
-# learning rates of plain gradient descent, with densities of the feedback to convolutions, to choose from; the last one
-# alone where there is time for one
-Rates = dict[str, tuple[tuple[float, float], ...]]
-RATES: dict[str, Rates] = {
+# learning rates of gradient descent, its momentum, and densities of the feedback to convolutions, to choose from; the
+# last ones alone where there is time for one
+Settings = dict[str, tuple[tuple[float, float, float], ...]]
+TRIED: dict[str, Settings] = {
     "fc": {
-        "bp": ((0.1, 1.0),),
-        "dfa": ((0.01, 1.0), (0.02, 1.0)),
-        "fa": ((0.01, 1.0), (0.02, 1.0)),
-        "mdfa": ((0.01, 1.0), (0.02, 1.0)),
+        "bp": ((0.03, 0.0, 1.0), (0.1, 0.0, 1.0)),
+        "dfa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
+        "fa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
+        "mdfa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
     },
     "cnn": {
-        "bp": ((0.03, 1.0),),
-        "dfa": ((0.003, 1.0), (0.01, 1.0)),
-        "fa": ((0.003, 1.0), (0.01, 1.0)),
-        "mdfa": ((0.01, 1.0), (0.03, 0.05)),
+        "bp": ((0.03, 0.0, 1.0), (0.01, 0.9, 1.0)),
+        "dfa": ((0.01, 0.0, 1.0), (0.001, 0.9, 1.0)),
+        "fa": ((0.01, 0.0, 1.0), (0.001, 0.9, 1.0)),
+        "mdfa": ((0.03, 0.0, 0.05), (0.003, 0.9, 0.05)),
     },
 }
-RELU_RATES: dict[str, Rates] = {
+TRIED_WITH_RELU: dict[str, Settings] = {
     "fc": {
-        "bp": ((0.1, 1.0),),
-        "dfa": ((0.01, 1.0), (0.001, 1.0)),
-        "fa": ((0.01, 1.0), (0.001, 1.0)),
-        "mdfa": ((0.001, 1.0), (0.01, 1.0)),
+        "bp": ((0.03, 0.0, 1.0), (0.1, 0.0, 1.0)),
+        "dfa": ((0.01, 0.0, 1.0), (0.001, 0.0, 1.0)),
+        "fa": ((0.01, 0.0, 1.0), (0.001, 0.0, 1.0)),
+        "mdfa": ((0.001, 0.0, 1.0), (0.01, 0.0, 1.0)),
     },
     "cnn": {
-        "bp": ((0.03, 1.0),),
-        "dfa": ((0.001, 1.0), (0.003, 1.0)),
-        "fa": ((0.001, 1.0), (0.003, 1.0)),
-        "mdfa": ((0.0001, 1.0), (0.03, 0.05)),
+        "bp": ((0.01, 0.9, 1.0), (0.03, 0.0, 1.0)),
+        "dfa": ((0.001, 0.0, 1.0), (0.003, 0.0, 1.0)),
+        "fa": ((0.001, 0.0, 1.0), (0.003, 0.0, 1.0)),
+        "mdfa": ((0.0001, 0.0, 1.0), (0.03, 0.0, 0.05)),
     },
 }
 EPOCHS = {"fc": 800, "cnn": 200}
 SETTING = ("set", "classes", "network", "activation", "method")
-TUNED = ("lr", "density", "epochs")
+TUNED = ("lr", "momentum", "density", "epochs")
 
 
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
@@ -101,16 +101,17 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
     if scale == "small":
         return [
             *_entry("cifar", 2, "fc", "tanh", draws, 800),
-            *_entry("cifar", 2, "cnn", "tanh", draws, 150),
+            *_entry("cifar", 2, "fc", "tanh", draws, 250),
+            *_entry("cifar", 2, "cnn", "tanh", draws, 150, settings=2),
             *_entry("cifar", 2, "fc", "hard-tanh", draws, 100),
-            *_entry("cifar", 2, "cnn", "hard-tanh", draws, 100),
+            *_entry("cifar", 2, "cnn", "hard-tanh", draws, 100, settings=2),
             *_entry("cifar", 2, "fc", "relu", draws, 100),
             *_entry("cifar", 2, "cnn", "relu", draws, 100),
         ]
     return [
         case
-        for name, network, activation in product(DENSE, RATES, ACTIVATIONS)
-        for case in _entry(name, 2, network, activation, draws, EPOCHS[network], rates=2)
+        for name, network, activation in product(DENSE, TRIED, ACTIVATIONS)
+        for case in _entry(name, 2, network, activation, draws, EPOCHS[network], settings=2)
     ]
 
 
@@ -128,8 +129,8 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
     return [
         case
         for name, wanted in counts.items()
-        for classes, network in product(wanted, RATES)
-        for case in _entry(name, classes, network, "tanh", draws, EPOCHS[network], rates=2)
+        for classes, network in product(wanted, TRIED)
+        for case in _entry(name, classes, network, "tanh", draws, EPOCHS[network], settings=2)
     ]
 
 
@@ -138,27 +139,28 @@ def _smoke(classes: int, draws: int, epochs: int) -> list[Case]:
 
 
 def _entry(
-    name: str, classes: int, network: str, activation: str, draws: int, epochs: int, rates: int = 1
+    name: str, classes: int, network: str, activation: str, draws: int, epochs: int, settings: int = 1
 ) -> list[Case]:
-    """Return an entry of a table: every method, each with as many learning rates, if there are, and every draw.
+    """Return an entry of a table: every method, with the last of its settings, and every draw.
 
     Feedback alignment starts from zeros unless ReLU would be silent then (app. B.3).
     """
-    worth = (RELU_RATES if activation == "relu" else RATES)[network]
+    tried = (TRIED_WITH_RELU if activation == "relu" else TRIED)[network]
     return [
         {
             "set": name, "classes": classes, "network": network, "activation": activation, "method": method,
-            "lr": lr, "density": density, "initial": "uniform" if method == "bp" or activation == "relu" else "zeros",
+            "lr": lr, "momentum": momentum, "density": density,
+            "initial": "uniform" if method == "bp" or activation == "relu" else "zeros",
             "epochs": epochs, "seed": draw,
         }
         for method in METHODS
-        for lr, density in worth[method][-rates:]
+        for lr, momentum, density in tried[method][-settings:]
         for draw in range(1, draws + 1)
     ]  # fmt: skip
 
 
 def run(case: Case, data_root: Path | None) -> Outcome:
-    """Train a network on classes drawn by the seed: batches of 64, inputs in 0..1, plain gradient descent (sec. 4).
+    """Train a network on classes drawn by the seed: batches of 64, inputs in 0..1, gradient descent (sec. 4).
 
     From half of the epochs on the learning rate falls linearly to 0, where the paper names no schedule.
     """
@@ -171,7 +173,7 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     held_out, learned = order.tensor_split([round(HELD_OUT * len(order))])
     net = network(case, list(data.train_x.shape[1:])).to(data.train_x.device)
     alignment = FeedbackAlignment(net, case["method"], data.train_x[:1], case["seed"], density=case["density"])
-    optimizer = torch.optim.SGD(net.parameters(), case["lr"])
+    optimizer = torch.optim.SGD(net.parameters(), case["lr"], case["momentum"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1.0, 2 - 2 * epoch / case["epochs"]))
     net.keep_monotone(optimizer)
     curves: dict[str, list[float]] = {"train": [], "validation": [], "test": []}
@@ -233,9 +235,10 @@ def report(results: Results) -> Report:
     Training accuracies are the highest of all settings tried, test accuracies those of the best in validation.
     """
     fits: dict[tuple[Any, ...], tuple[float, float]] = {}
-    for (*entry, _, _, _), outcomes in Groups(results, (*SETTING, *TUNED)).groups.items():
+    for setting, outcomes in Groups(results, (*SETTING, *TUNED)).groups.items():
+        key = setting[: len(SETTING)]
         fit = mean_and_deviation([outcome["highest_train"] for outcome in outcomes])
-        fits[tuple(entry)] = max(fit, fits.get(tuple(entry), fit))
+        fits[key] = max(fit, fits.get(key, fit))
     rows: list[dict[str, Any]] = []
     for key, (tuned, outcomes) in best_settings(results).items():
         row: dict[str, Any] = {**dict(zip(SETTING, key, strict=True)), **dict(zip(TUNED, tuned, strict=True))}
@@ -247,13 +250,13 @@ def report(results: Results) -> Report:
     return Report(rows, _figure(rows), _findings(rows))
 
 
-def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[float, float, int], list[Outcome]]]:
+def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]]:
     """Return for each entry of a table what was best of `TUNED`, and what it came to in every draw."""
     groups = Groups(results, (*SETTING, *TUNED))
     validation = groups.mean(lambda outcome: outcome["best_validation"])
-    best: dict[tuple[Any, ...], tuple[tuple[float, float, int], list[Outcome]]] = {}
-    for (*entry, lr, density, epochs), outcomes in groups.groups.items():
-        key, tuned = tuple(entry), (lr, density, epochs)
+    best: dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]] = {}
+    for setting, outcomes in groups.groups.items():
+        key, tuned = setting[: len(SETTING)], setting[len(SETTING) :]
         if key not in best or validation[(*key, *tuned)] > validation[(*key, *best[key][0])]:
             best[key] = tuned, outcomes
     return best
