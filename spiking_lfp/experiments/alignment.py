@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ from spiking_lfp.mono import (
     fully_connected,
     loss_gradient,
 )
+from spiking_lfp.mono.networks import Initial
 from spiking_lfp.training.devices import pick_device
 
 METHODS = {"bp": "BP", "dfa": "DFA", "fa": "FA", "mdfa": "mDFA"}
@@ -58,40 +59,46 @@ CONVOLUTIONS = {
     "cifar": ((96, 5, 2), (96, 3, 2), (96, 3, 1)),
     "imagenet": ((96, 3, 2), (96, 5, 1), (128, 3, 2), (192, 3, 1), (192, 3, 2), (384, 3, 1)),
 }
-# learning rates of gradient descent, its momentum, and densities of the feedback to convolutions, to choose from, or
-# the last ones alone
-Settings = dict[str, tuple[tuple[float, float, float], ...]]
+
+
+class Setting(NamedTuple):
+    """What of gradient descent and feedback is chosen by the samples held out."""
+
+    lr: float
+    momentum: float = 0.0
+    density: float = 1.0
+    initial: Initial = "zeros"
+
+
+Settings = dict[str, tuple[Setting, ...]]
+# of each method those to choose from, or only the last. Feedback alignment starts from zeros best, but with ReLU, which
+# would be silent then (app. B.3)
 TRIED: dict[str, Settings] = {
     "fc": {
-        "bp": ((0.03, 0.0, 1.0), (0.1, 0.0, 1.0)),
-        "dfa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
-        "fa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
-        "mdfa": ((0.01, 0.0, 1.0), (0.02, 0.0, 1.0)),
+        "bp": (Setting(0.03, initial="uniform"), Setting(0.1, initial="uniform")),
+        **dict.fromkeys(("dfa", "fa", "mdfa"), (Setting(0.02, initial="normal"), Setting(0.02))),
     },
     "cnn": {
-        "bp": ((0.03, 0.0, 1.0), (0.01, 0.9, 1.0)),
-        "dfa": ((0.01, 0.0, 1.0), (0.001, 0.9, 1.0)),
-        "fa": ((0.01, 0.0, 1.0), (0.001, 0.9, 1.0)),
-        "mdfa": ((0.01, 0.0, 1.0), (0.03, 0.0, 0.05), (0.003, 0.9, 0.05)),
+        "bp": (Setting(0.03, initial="uniform"), Setting(0.01, 0.9, initial="uniform")),
+        **dict.fromkeys(("dfa", "fa"), (Setting(0.01), Setting(0.001, 0.9))),
+        "mdfa": (Setting(0.01), Setting(0.03, 0.0, 0.05), Setting(0.003, 0.9, 0.05)),
     },
 }
 TRIED_WITH_RELU: dict[str, Settings] = {
     "fc": {
-        "bp": ((0.03, 0.0, 1.0), (0.1, 0.0, 1.0)),
-        "dfa": ((0.01, 0.0, 1.0), (0.001, 0.0, 1.0)),
-        "fa": ((0.01, 0.0, 1.0), (0.001, 0.0, 1.0)),
-        "mdfa": ((0.001, 0.0, 1.0), (0.01, 0.0, 1.0)),
+        "bp": (Setting(0.03, initial="uniform"), Setting(0.1, initial="uniform")),
+        **dict.fromkeys(("dfa", "fa"), (Setting(0.01, initial="uniform"), Setting(0.001, initial="uniform"))),
+        "mdfa": (Setting(0.001, initial="uniform"), Setting(0.01, initial="uniform")),
     },
     "cnn": {
-        "bp": ((0.01, 0.9, 1.0), (0.03, 0.0, 1.0)),
-        "dfa": ((0.001, 0.0, 1.0), (0.003, 0.0, 1.0)),
-        "fa": ((0.001, 0.0, 1.0), (0.003, 0.0, 1.0)),
-        "mdfa": ((0.0001, 0.0, 1.0), (0.03, 0.0, 0.05)),
+        "bp": (Setting(0.01, 0.9, initial="uniform"), Setting(0.03, initial="uniform")),
+        **dict.fromkeys(("dfa", "fa"), (Setting(0.001, initial="uniform"), Setting(0.003, initial="uniform"))),
+        "mdfa": (Setting(0.0001, initial="uniform"), Setting(0.03, 0.0, 0.05, "uniform")),
     },
 }
 EPOCHS = {"fc": 800, "cnn": 200}
 SETTING = ("set", "classes", "network", "activation", "method")
-TUNED = ("lr", "momentum", "density", "epochs")
+TUNED = (*Setting._fields, "epochs")
 
 
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
@@ -101,7 +108,7 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
     if scale == "small":
         return [
             *_entry("cifar", 2, "fc", "tanh", draws, 800),
-            *_entry("cifar", 2, "fc", "tanh", draws, 250),
+            *_entry("cifar", 2, "fc", "tanh", draws, 250, tuned=True),
             *_entry("cifar", 2, "cnn", "tanh", draws, 150, tuned=True),
             *_entry("cifar", 2, "fc", "hard-tanh", draws, 100),
             *_entry("cifar", 2, "cnn", "hard-tanh", draws, 100, tuned=True),
@@ -141,20 +148,15 @@ def _smoke(classes: int, draws: int, epochs: int) -> list[Case]:
 def _entry(
     name: str, classes: int, network: str, activation: str, draws: int, epochs: int, tuned: bool = False
 ) -> list[Case]:
-    """Return an entry of a table: every method, with all settings or only the last, and every draw.
-
-    Feedback alignment starts from zeros unless ReLU would be silent then (app. B.3).
-    """
+    """Return an entry of a table: every method, with all settings or only the last, and every draw."""
     tried = (TRIED_WITH_RELU if activation == "relu" else TRIED)[network]
     return [
         {
             "set": name, "classes": classes, "network": network, "activation": activation, "method": method,
-            "lr": lr, "momentum": momentum, "density": density,
-            "initial": "uniform" if method == "bp" or activation == "relu" else "zeros",
-            "epochs": epochs, "seed": draw,
+            **setting._asdict(), "epochs": epochs, "seed": draw,
         }
         for method in METHODS
-        for lr, momentum, density in (tried[method] if tuned else tried[method][-1:])
+        for setting in (tried[method] if tuned else tried[method][-1:])
         for draw in range(1, draws + 1)
     ]  # fmt: skip
 
