@@ -32,14 +32,14 @@ def test_theorem_2_every_update_of_a_sample_has_the_sign_of_the_gradient(
         assert torch.equal(update.sign()[gradient != 0], gradient.sign()[gradient != 0])
 
 
-@given(SEEDS, st.sampled_from(sorted(ACTIVATIONS)))
-def test_theorem_2_in_convolutions_is_about_units_and_biases(seed: int, activation: str) -> None:
+@given(SEEDS, st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from([1.0, 0.2]))
+def test_theorem_2_in_convolutions_is_about_units_and_biases(seed: int, activation: str, density: float) -> None:
     # a weight is shared by all places, where the units below it may differ in sign: their sum is not covered
     torch.manual_seed(seed)
     net = image_net(1, activation, "later")
     x = torch.randn(1, 2, 9, 8, dtype=torch.float64)
     labels = torch.randint(2, (1,))
-    alignment = FeedbackAlignment(net, "mdfa", x)
+    alignment = FeedbackAlignment(net, "mdfa", x, density=density)
     activations = net.activations(x)
     error = loss_gradient(activations[-1], labels)
     direct = alignment.deltas(activations, error)
