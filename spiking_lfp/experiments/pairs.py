@@ -153,7 +153,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         axes.set_xticks(range(len(pairs)), pairs, rotation=20, ha="right", fontsize="small")
         axes.set_ylabel("test accuracy [%]")
         axes.grid(axis="y", alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small")
     return figure
 
 
