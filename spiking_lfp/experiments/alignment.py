@@ -97,7 +97,7 @@ TRIED_WITH_RELU: dict[str, Settings] = {
     },
 }
 EPOCHS = {"fc": 800, "cnn": 200}
-SETTING = ("set", "classes", "network", "activation", "method")
+ENTRY = ("set", "classes", "network", "activation", "method")
 TUNED = (*Setting._fields, "epochs")
 
 
@@ -237,13 +237,13 @@ def report(results: Results) -> Report:
     Training accuracies are the highest of all settings tried, test accuracies those of the best in validation.
     """
     fits: dict[tuple[Any, ...], tuple[float, float]] = {}
-    for setting, outcomes in Groups(results, (*SETTING, *TUNED)).groups.items():
-        key = setting[: len(SETTING)]
+    for setting, outcomes in Groups(results, (*ENTRY, *TUNED)).groups.items():
+        key = setting[: len(ENTRY)]
         fit = mean_and_deviation([outcome["highest_train"] for outcome in outcomes])
         fits[key] = max(fit, fits.get(key, fit))
     rows: list[dict[str, Any]] = []
     for key, (tuned, outcomes) in best_settings(results).items():
-        row: dict[str, Any] = {**dict(zip(SETTING, key, strict=True)), **dict(zip(TUNED, tuned, strict=True))}
+        row: dict[str, Any] = {**dict(zip(ENTRY, key, strict=True)), **dict(zip(TUNED, tuned, strict=True))}
         row["train"], row["train deviation"] = fits[key]
         row["test"], row["test deviation"] = mean_and_deviation([outcome["accuracy"] for outcome in outcomes])
         row["paper's test"] = _paper(key)
@@ -254,11 +254,11 @@ def report(results: Results) -> Report:
 
 def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]]:
     """Return for each entry of a table what was best of `TUNED`, and what it came to in every draw."""
-    groups = Groups(results, (*SETTING, *TUNED))
+    groups = Groups(results, (*ENTRY, *TUNED))
     validation = groups.mean(lambda outcome: outcome["best_validation"])
     best: dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]] = {}
     for setting, outcomes in groups.groups.items():
-        key, tuned = setting[: len(SETTING)], setting[len(SETTING) :]
+        key, tuned = setting[: len(ENTRY)], setting[len(ENTRY) :]
         if key not in best or validation[(*key, *tuned)] > validation[(*key, *best[key][0])]:
             best[key] = tuned, outcomes
     return best
@@ -271,12 +271,12 @@ def _paper(key: tuple[Any, ...]) -> float | None:
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
-    entries = list(dict.fromkeys(tuple(row[name] for name in SETTING[:-1]) for row in rows))
+    entries = list(dict.fromkeys(tuple(row[name] for name in ENTRY[:-1]) for row in rows))
     figure = Figure(figsize=(max(6, 1.6 * len(entries)), 7), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
     for place, part in enumerate(("train", "test")):
         for row in rows:
-            entry = tuple(row[name] for name in SETTING[:-1])
+            entry = tuple(row[name] for name in ENTRY[:-1])
             shift = 0.2 * (list(METHODS).index(row["method"]) - 1.5)
             axes[place].bar(
                 entries.index(entry) + shift, 100 * row[part], 0.18,
@@ -300,7 +300,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
 def _findings(rows: list[dict[str, Any]]) -> list[Finding]:
     entries: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in rows:
-        entries.setdefault(tuple(row[name] for name in SETTING[:-1]), {})[row["method"]] = row
+        entries.setdefault(tuple(row[name] for name in ENTRY[:-1]), {})[row["method"]] = row
     findings = []
     for (name, classes, network, activation), by in entries.items():
         if set(by) != set(METHODS):

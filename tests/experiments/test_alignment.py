@@ -9,6 +9,7 @@ from spiking_lfp.cases import Case, Outcome
 from spiking_lfp.data import ImageDataset
 from spiking_lfp.experiments import alignment, pairs
 from spiking_lfp.experiments.alignment import BINARY, CLASSES, METHODS, best_settings, network, report, run
+from spiking_lfp.mono import FeedforwardNet
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,23 @@ def test_every_method_trains(method: str, name: str, classes: int) -> None:
     assert run(settings, None) == outcome
 
 
+@pytest.mark.parametrize("change", [{"lr": 0.05}, {"momentum": 0.9}, {"density": 0.2}, {"initial": "normal"}])
+def test_every_setting_counts(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FeedforwardNet] = []
+
+    def built(*given: Any) -> FeedforwardNet:
+        made.append(network(*given))
+        return made[-1]
+
+    monkeypatch.setattr(alignment, "network", built)
+    settings = case(method="mdfa", network="cnn", lr=0.001)
+    for changed in ({}, {}, change):
+        run({**settings, **changed}, None)
+    one, same, other = (net.parameters_of(0)[0] for net in made)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_two_colours_are_learned_without_back_propagation() -> None:
     outcome = run(case(method="mdfa", initial="zeros", lr=0.003, epochs=30), None)
     assert outcome["highest_train"] > 0.9
@@ -62,7 +80,7 @@ def test_the_papers_scale_has_every_entry_of_the_tables(experiment: Any, entries
     settings: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
     for each in found:
         tuned = tuple(each[name] for name in (*alignment.TUNED, "seed"))
-        settings.setdefault(tuple(each[name] for name in alignment.SETTING), set()).add(tuned)
+        settings.setdefault(tuple(each[name] for name in alignment.ENTRY), set()).add(tuned)
     assert len(settings) == entries
     assert all(len(tuned) in (2 * 5, 3 * 5) for tuned in settings.values())
     assert sum(map(len, settings.values())) == len(found)
