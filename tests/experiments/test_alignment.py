@@ -30,7 +30,7 @@ def case(**changes: Any) -> Case:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("name", "classes"), [("fc", 2), ("cnn", 3)])
 def test_every_method_trains(method: str, name: str, classes: int) -> None:
-    settings = case(method=method, network=name, classes=classes, initial="uniform", epochs=2)
+    settings = case(method=method, network=name, classes=classes, initial="uniform", epochs=4)
     outcome = run(settings, None)
     assert [len(outcome[part]) for part in ("train", "validation", "test")] == [2, 2, 2]
     assert outcome["highest_train"] == max(outcome["train"])
@@ -61,7 +61,7 @@ def test_two_colours_are_learned_without_back_propagation() -> None:
 
 
 def test_a_learning_rate_that_is_too_large_is_a_result_too() -> None:
-    outcome = run(case(method="bp", activation="relu", lr=1e30, epochs=3), None)
+    outcome = run(case(method="bp", activation="relu", lr=1e30, epochs=6), None)
     assert outcome["train"] == [0.5, 0.5, 0.5]
     assert outcome["accuracy"] == 0.5
 
