@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from spiking_lfp.cases import Case, Outcome
 from spiking_lfp.checks import raise_deferred
@@ -301,8 +302,9 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
             )  # fmt: skip
             if part == "test" and row["paper's test"] is not None:
                 axes[place].plot(
-                    entries.index(entry) + shift, 100 * row["paper's test"], "_", color="#f0e442", markersize=10
-                )
+                    entries.index(entry) + shift, 100 * row["paper's test"], "_", color="black", markersize=10,
+                    path_effects=[withStroke(linewidth=4, foreground="white")],
+                )  # fmt: skip
         axes[place].set_ylabel(f"{part} accuracy [%]")
         axes[place].set_ylim(0 if any(row[part] < 0.45 for row in rows) else 40, 103)
         axes[place].grid(axis="y", alpha=0.3)
