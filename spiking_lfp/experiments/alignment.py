@@ -284,7 +284,7 @@ def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[Any, ..
 def _paper(key: tuple[Any, ...]) -> float | None:
     name, classes, network, activation, method = key
     table: Any = PAPER_BINARY.get((name, activation)) if classes == 2 else PAPER_CLASSES.get((name, classes))
-    return None if table is None else table[method][network == "cnn"] / 100
+    return None if table is None else round(table[method][network == "cnn"] / 100, 3)
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
