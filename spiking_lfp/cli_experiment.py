@@ -1,9 +1,11 @@
 """The command that repeats the papers' experiments."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.measure import Measurement
 from rich.table import Column, Table
 
 from spiking_lfp.console import DataRoot, out
@@ -67,7 +69,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(*names)
     for row in rows:
         table.add_row(*(_show(row[name]) for name in names))
-    out.print(table)
+    # on a console that is narrower its lines run on: cut to fit, numbers could not be read
+    table.width = Measurement.get(out, out.options.update(max_width=sys.maxsize), table).maximum
+    out.print(table, crop=False)
     if common:
         text = ", ".join(f"{name} {_show(rows[0][name])}" for name in common)
         out.print(f"all: {text}", highlight=False, markup=False)

@@ -86,6 +86,15 @@ def test_what_all_rows_have_in_common_stands_beneath(tmp_path: Path, monkeypatch
     assert "all: set tiles, parts [1], rate 0.1" in lines
 
 
+def test_numbers_are_whole_in_a_table_wider_than_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{f"a long name {column}": 0.125 + row + column for column in range(20)} for row in (0, 1000)]
+    monkeypatch.setitem(EXPERIMENTS, "fake", replace(FAKE, report=lambda results: Report(rows, Figure(), [])))
+    shown = CliRunner().invoke(app, ["experiment", "fake", "-o", str(tmp_path)]).output
+    assert [line.split()[1::2] for line in shown.splitlines() if "0.125" in line] == [
+        [f"{0.125 + column:.4g}" for column in range(20)]
+    ]
+
+
 def test_the_command_knows_its_scales() -> None:
     result = CliRunner().invoke(app, ["experiment", "fake", "--scale", "large"])
     assert isinstance(result.exception, UsageError)
