@@ -145,6 +145,8 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
             *_entry("cifar", 3, "cnn", "tanh", draws, 60),
             *_entry("cifar", 5, "fc", "tanh", draws, 40),
             *_entry("cifar", 5, "cnn", "tanh", draws, 60),
+            *_entry("cifar", 10, "fc", "tanh", draws, 20),
+            *_entry("cifar", 25, "fc", "tanh", draws, 10),
             *_entry("imagenet", 3, "fc", "tanh", draws, 30, tuned=True),
             *_entry("imagenet", 3, "cnn", "tanh", min(draws, 3), 14),
             *_entry("imagenet", 5, "fc", "tanh", draws, 20, tuned=True),
