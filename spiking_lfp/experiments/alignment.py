@@ -116,7 +116,6 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
     if scale == "smoke":
         return _smoke(2, draws, epochs=2)
     if scale == "small":
-        few = min(draws, 3)
         return [
             *_entry("cifar", 2, "fc", "tanh", draws, 800),
             *_entry("cifar", 2, "fc", "tanh", draws, 250, tuned=True),
@@ -126,7 +125,7 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
             *_entry("cifar", 2, "fc", "relu", draws, 100),
             *_entry("cifar", 2, "cnn", "relu", draws, 100),
             *(case for activation in ACTIVATIONS for case in _entry("imagenet", 2, "fc", activation, draws, 30)),
-            *(case for activation in ACTIVATIONS for case in _entry("imagenet", 2, "cnn", activation, few, 20)),
+            *(case for activation in ACTIVATIONS for case in _entry("imagenet", 2, "cnn", activation, draws, 20)),
         ]
     return [
         case
@@ -148,7 +147,7 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
             *_entry("cifar", 10, "fc", "tanh", draws, 20),
             *_entry("cifar", 25, "fc", "tanh", draws, 10),
             *_entry("imagenet", 3, "fc", "tanh", draws, 30, tuned=True),
-            *_entry("imagenet", 3, "cnn", "tanh", min(draws, 3), 14),
+            *_entry("imagenet", 3, "cnn", "tanh", draws, 14),
             *_entry("imagenet", 5, "fc", "tanh", draws, 20, tuned=True),
         ]
     counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
