@@ -36,12 +36,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, reuse_freed_memory, spike_count_reward
-from spiking_lfp import synapses as synapse_maps
 from spiking_lfp.kernels import cpu, layout
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import Events
-from spiking_lfp.lif import Neuron, Trace
-from spiking_lfp.synapses import CORRELATED_ROWS, Convolution, Dense
+from spiking_lfp.lfp import synapses as synapse_maps
+from spiking_lfp.lfp.synapses import CORRELATED_ROWS, Convolution, Dense
+from spiking_lfp.neurons.lif import Neuron, Trace
 
 COPIED_BYTES = 100_000_000
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from spiking_lfp import reuse_freed_memory
 from spiking_lfp.kernels import packing
 from spiking_lfp.kernels.precision import Precision, products_in
-from spiking_lfp.synapses import Synapse, synapse_of
+from spiking_lfp.lfp.synapses import Synapse, synapse_of
 
 RATES = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0]
 CLUSTERING = 2.8

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, spike_count_reward
 from spiking_lfp.kernels.precision import products_in
-from spiking_lfp.lif import Neuron
+from spiking_lfp.neurons.lif import Neuron
 from spiking_lfp.training import preset_config, read_metrics, train
 
 STEPS = 25

@@ -14,8 +14,8 @@ from rich.table import Table
 from timing import medians_ms
 
 from spiking_lfp import AdaptiveClip, composite, constant, lenet, load_dataset, mlp, reuse_freed_memory
-from spiking_lfp.composites import COMPOSITES
-from spiking_lfp.experiments import ordinary
+from spiking_lfp.nn.composites import COMPOSITES
+from spiking_lfp.studies.lfp_paper import ordinary
 from spiking_lfp.training import Meter, training_step
 
 STEPS = 25

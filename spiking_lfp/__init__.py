@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spiking_lfp.checks import raise_deferred
-    from spiking_lfp.chunks import run_in_chunks
-    from spiking_lfp.composites import Composite, composite, fold_batch_norm
     from spiking_lfp.data import EventRecipe, load_dataset, load_samples
-    from spiking_lfp.encoders import constant, delta, latency, population, rate
     from spiking_lfp.errors import DataError, ExportError, NonFiniteError, RunError, SpikingLFPError, UsageError
     from spiking_lfp.events.files import read_events
     from spiking_lfp.events.frames import event_frames
     from spiking_lfp.events.saccades import saccade_events
-    from spiking_lfp.explain import input_feedback
-    from spiking_lfp.in_the_loop import recorded, run_in_integers
     from spiking_lfp.kernels.memory import reuse_freed_memory
-    from spiking_lfp.layers import (
+    from spiking_lfp.lfp.rewards import (
+        correctness_reward,
+        cross_entropy_reward,
+        logit_reward,
+        propagate,
+        spike_count_reward,
+        spike_rate_reward,
+    )
+    from spiking_lfp.mono import FeedbackAlignment, FeedforwardNet, MonoReadout
+    from spiking_lfp.nn.chunks import run_in_chunks
+    from spiking_lfp.nn.composites import Composite, composite, fold_batch_norm
+    from spiking_lfp.nn.encoders import constant, delta, latency, population, rate
+    from spiking_lfp.nn.execution import recorded, run_in_integers
+    from spiking_lfp.nn.explain import input_feedback
+    from spiking_lfp.nn.layers import (
         LIF,
         Affine,
         AvgPool2d,
@@ -31,33 +40,24 @@ if TYPE_CHECKING:
         add,
         name_layers,
     )
-    from spiking_lfp.mono import FeedbackAlignment, FeedforwardNet, MonoReadout
-    from spiking_lfp.networks import lenet, mlp, stack
-    from spiking_lfp.optim import AdaptiveClip, SignSGD
-    from spiking_lfp.rewards import (
-        correctness_reward,
-        cross_entropy_reward,
-        logit_reward,
-        propagate,
-        spike_count_reward,
-        spike_rate_reward,
-    )
+    from spiking_lfp.nn.networks import lenet, mlp, stack
+    from spiking_lfp.nn.optim import AdaptiveClip, SignSGD
     from spiking_lfp.rules import AlphaBeta, Contributions, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 _HOME = {
     "checks": ["raise_deferred"],
-    "chunks": ["run_in_chunks"],
-    "composites": ["Composite", "composite", "fold_batch_norm"],
+    "nn.chunks": ["run_in_chunks"],
+    "nn.composites": ["Composite", "composite", "fold_batch_norm"],
     "data": ["EventRecipe", "load_dataset", "load_samples"],
-    "encoders": ["constant", "delta", "latency", "population", "rate"],
+    "nn.encoders": ["constant", "delta", "latency", "population", "rate"],
     "errors": ["DataError", "ExportError", "NonFiniteError", "RunError", "SpikingLFPError", "UsageError"],
     "events.files": ["read_events"],
     "events.frames": ["event_frames"],
     "events.saccades": ["saccade_events"],
-    "explain": ["input_feedback"],
-    "in_the_loop": ["recorded", "run_in_integers"],
+    "nn.explain": ["input_feedback"],
+    "nn.execution": ["recorded", "run_in_integers"],
     "kernels.memory": ["reuse_freed_memory"],
-    "layers": [
+    "nn.layers": [
         "LIF",
         "Affine",
         "AvgPool2d",
@@ -70,9 +70,9 @@ _HOME = {
         "name_layers",
     ],
     "mono": ["FeedbackAlignment", "FeedforwardNet", "MonoReadout"],
-    "networks": ["lenet", "mlp", "stack"],
-    "optim": ["AdaptiveClip", "SignSGD"],
-    "rewards": [
+    "nn.networks": ["lenet", "mlp", "stack"],
+    "nn.optim": ["AdaptiveClip", "SignSGD"],
+    "lfp.rewards": [
         "correctness_reward",
         "cross_entropy_reward",
         "logit_reward",

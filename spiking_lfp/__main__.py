@@ -1,5 +1,5 @@
 """`python -m spiking_lfp` is the command `spiking-lfp`."""
 
-from spiking_lfp.cli import main
+from spiking_lfp.cli.main import main
 
 main()

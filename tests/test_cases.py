@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from grids import squared
 
-from spiking_lfp.cases import KEPT, read_cases, run_cases
 from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.studies.cases import KEPT, read_cases, run_cases
 
 
 def never(*_: Any) -> None:

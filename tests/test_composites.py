@@ -22,10 +22,10 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import spiking_lfp as lfp
-from spiking_lfp.composites import COMPOSITES, Composite, composite, fold_batch_norm
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
-from spiking_lfp.rewards import logit_reward, propagate
+from spiking_lfp.lfp.rewards import logit_reward, propagate
+from spiking_lfp.nn.composites import COMPOSITES, Composite, composite, fold_batch_norm
 from spiking_lfp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 RULES: dict[str, Rule] = {
@@ -684,7 +684,7 @@ def tracing() -> None:
 
 def test_folding_gives_no_warnings() -> None:
     code = (
-        "import torch; from torch import nn; from spiking_lfp.composites import fold_batch_norm;"
+        "import torch; from torch import nn; from spiking_lfp.nn.composites import fold_batch_norm;"
         "fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2)))"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)

@@ -22,11 +22,11 @@ from spiking_lfp import (
     MaxPool2d,
     constant,
     kernels,
-    lif,
     propagate,
     spike_count_reward,
 )
-from spiking_lfp.lif import RESETS, Neuron, Reset, Trace
+from spiking_lfp.neurons import lif
+from spiking_lfp.neurons.lif import RESETS, Neuron, Reset, Trace
 
 pytest.importorskip("triton")
 GPU = torch.cuda.is_available()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spiking_lfp import NonFiniteError, UsageError, constant
-from spiking_lfp.encoders import delta, is_constant, latency, population, rate
+from spiking_lfp.lfp.synapses import is_constant
+from spiking_lfp.nn.encoders import delta, latency, population, rate
 
 seeds = st.integers(0, 2**31)
 dtypes = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -15,7 +15,7 @@ import spiking_lfp as lfp
 from spiking_lfp import kernels
 from spiking_lfp.kernels import events, packing
 from spiking_lfp.kernels.spikes import Events, Window
-from spiking_lfp.synapses import Convolution, Dense, synapse_of
+from spiking_lfp.lfp.synapses import Convolution, Dense, synapse_of
 
 dtypes = st.sampled_from([torch.float32, torch.float64])
 rates = st.floats(0, 0.25)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, Flatten, MaxPool2d, UsageError, constant, propagate
-from spiking_lfp.explain import input_feedback
+from spiking_lfp.nn.explain import input_feedback
 
 
 def network(seed: int = 0) -> nn.Sequential:

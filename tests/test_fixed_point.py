@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
-from spiking_lfp import fixed_point
-from spiking_lfp.fixed_point import FixedPoint, IntegerNeuron
-from spiking_lfp.in_the_loop import recorded, run_in_integers
 from spiking_lfp.kernels import integer
-from spiking_lfp.lif import Neuron
+from spiking_lfp.neurons import integer as fixed_point
+from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron
+from spiking_lfp.neurons.lif import Neuron
+from spiking_lfp.nn.execution import recorded, run_in_integers
 
 
 def by_hand(current: list[int], theta: int, decay: int, frac_bits: int, reset: str) -> tuple[list[int], list[int]]:

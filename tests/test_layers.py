@@ -32,7 +32,7 @@ from spiking_lfp import (
     propagate,
     spike_count_reward,
 )
-from spiking_lfp.lif import RESETS, Reset
+from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.rules import Contributions, Rule
 
 SYNAPSES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from oracles import one_q
 from torch import Tensor, nn
 
-from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant, lif
+from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
 from spiking_lfp.kernels import cpu
-from spiking_lfp.lif import RESETS, Neuron, Reset, Trace
+from spiking_lfp.neurons import lif
+from spiking_lfp.neurons.lif import RESETS, Neuron, Reset, Trace
 
 FORWARDS = {"reference": lif.forward, "compiled": cpu.forward}
 Case = tuple[Tensor, int, Neuron, Tensor | None]

@@ -20,9 +20,9 @@ from spiking_lfp import (
     mlp,
     propagate,
 )
-from spiking_lfp.layers import SynapticLayer
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.networks import NETWORKS, build_network, stack, with_mono_readout
+from spiking_lfp.nn.layers import SynapticLayer
+from spiking_lfp.nn.networks import NETWORKS, build_network, stack, with_mono_readout
 
 
 def count(network: nn.Module) -> int:

@@ -31,7 +31,13 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
     assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in wheel)
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "README.md", "Makefile", "tests/golden/mlp_constant.npz", "spiking_lfp/lif.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "Makefile",
+        "tests/golden/mlp_constant.npz",
+        "spiking_lfp/neurons/lif.py",
+    } <= names
 
 
 def test_the_wheel_trains_in_a_clean_environment(built: Path, tmp_path: Path) -> None:

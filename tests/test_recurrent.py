@@ -23,7 +23,6 @@ from spiking_lfp import (
     Rule,
     UsageError,
     constant,
-    lif,
     name_layers,
     propagate,
     recorded,
@@ -32,7 +31,8 @@ from spiking_lfp import (
     spike_count_reward,
 )
 from spiking_lfp.kernels import recurrent as kernel
-from spiking_lfp.lif import RESETS, Neuron, Reset
+from spiking_lfp.neurons import lif
+from spiking_lfp.neurons.lif import RESETS, Neuron, Reset
 from spiking_lfp.rules import Contributions
 
 INPUTS, NEURONS, BATCH, STEPS = 6, 5, 3, 8

@@ -35,7 +35,7 @@ from spiking_lfp import (
     run_in_integers,
     spike_count_reward,
 )
-from spiking_lfp.lif import RESETS, Reset
+from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.rules import AlphaBeta, Flat, Gamma, Zero, ZPlusZMinus
 
 RULES: dict[str, Rule] = {

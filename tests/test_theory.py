@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import Affine, Epsilon, Rule, add, logit_reward, propagate
-from spiking_lfp.composites import Composite
+from spiking_lfp.nn.composites import Composite
 from spiking_lfp.rules import AlphaBeta, Zero, ZPlusZMinus
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.loop import _optimizer

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from spiking_lfp import tune as module
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.studies import tune as module
+from spiking_lfp.studies.tune import JOURNAL, TRIALS, Trial, read_search, tune
 from spiking_lfp.training import TrainConfig
 from spiking_lfp.training.config import checked_config
 from spiking_lfp.training.loop import Run
-from spiking_lfp.tune import JOURNAL, TRIALS, Trial, read_search, tune
 
 SMALL = {"hidden": "8", "steps": 2, "epochs": 2, "batch_size": 500, "threshold": 0.3, "lr": 0.01}
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spiking_lfp import encoders
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, data_root
 from spiking_lfp.data.datasets import ImageDataset, load_dataset
@@ -23,6 +22,7 @@ from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
+from spiking_lfp.nn import encoders
 
 Encoding = Literal["constant", "rate", "latency"]
 Progress = Callable[[int, int], None]

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.errors import ExportError, UsageError
-from spiking_lfp.layers import LIF, AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
-from spiking_lfp.lif import Reset
+from spiking_lfp.neurons.lif import Reset
+from spiking_lfp.nn.layers import LIF, AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
 
 Part = tuple[str, nn.Module]
 

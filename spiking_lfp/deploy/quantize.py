@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, IntegerReset, Layer, MaxPool, Spiking
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
-from spiking_lfp.encoders import constant
 from spiking_lfp.errors import ExportError, UsageError
-from spiking_lfp.fixed_point import FixedPoint
-from spiking_lfp.in_the_loop import LEVELS
-from spiking_lfp.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
-from spiking_lfp.layers import Flatten as FlattenLayer
-from spiking_lfp.lif import Neuron, Reset
+from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
-from spiking_lfp.synapses import Convolution, synapse_of
+from spiking_lfp.neurons.integer import FixedPoint
+from spiking_lfp.neurons.lif import Neuron, Reset
+from spiking_lfp.nn.encoders import constant
+from spiking_lfp.nn.execution import LEVELS
+from spiking_lfp.nn.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.layers import Flatten as FlattenLayer
 
 Scale = Literal["max", "mean", "percentile", "search"]
 SCALES: tuple[Scale, ...] = ("max", "mean", "percentile", "search")

@@ -18,7 +18,7 @@ from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
 from spiking_lfp.kernels.packing import room_for
 from spiking_lfp.kernels.simd import count_bits, lowest_bit, nonzeros, prefetch
 from spiking_lfp.kernels.threads import follow_torch_threads
-from spiking_lfp.lif import Neuron, Trace, all_gains, initial_membrane, whole_membrane
+from spiking_lfp.neurons.lif import Neuron, Trace, all_gains, initial_membrane, whole_membrane
 from spiking_lfp.rules import Rule
 
 Array = NDArray[Any]

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from spiking_lfp.kernels.layout import empty, flat, packed
-from spiking_lfp.lif import Neuron, Trace
+from spiking_lfp.neurons.lif import Neuron, Trace
 
 # With constant input every so many steps a membrane is stored while replaying, and those between are computed again
 # from it: an eighth of the memory, for about four more of a step's few operations.

@@ -8,10 +8,10 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.fixed_point import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
 from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.kernels.threads import follow_torch_threads
-from spiking_lfp.lif import Trace
+from spiking_lfp.neurons.integer import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
+from spiking_lfp.neurons.lif import Trace
 
 Array = NDArray[Any]
 

@@ -20,7 +20,7 @@ from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
 from spiking_lfp.kernels.packing import room_for
 from spiking_lfp.kernels.simd import count_bits, sum_rows
 from spiking_lfp.kernels.threads import follow_torch_threads
-from spiking_lfp.lif import Neuron, Trace
+from spiking_lfp.neurons.lif import Neuron, Trace
 
 Array = NDArray[Any]
 

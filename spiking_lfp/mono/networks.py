@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
-from spiking_lfp.rewards import Labels, cross_entropy_reward
-from spiking_lfp.synapses import Synapse, synapse_of
+from spiking_lfp.lfp.rewards import Labels, cross_entropy_reward
+from spiking_lfp.lfp.synapses import Synapse, synapse_of
 
 Monotone = Literal["no", "later", "all"]
 Initial = Literal["zeros", "uniform", "normal"]

@@ -94,7 +94,7 @@ def explanation(
 
     Args:
         sequences: what the network saw.
-        feedback: of the inputs, as `spiking_lfp.explain.input_feedback` returns it.
+        feedback: of the inputs, as `spiking_lfp.nn.explain.input_feedback` returns it.
         labels: a title for each sample.
         path: PNG file to write.
         about: what was spoken for or against, in words.

@@ -14,10 +14,10 @@ from spiking_lfp.checks import number, raise_deferred
 from spiking_lfp.data import Samples, Split
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
-from spiking_lfp.layers import name_layers
+from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
+from spiking_lfp.nn.layers import name_layers
+from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from spiking_lfp.composites import composite
 from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
-from spiking_lfp.in_the_loop import LEVELS, run_in_integers
-from spiking_lfp.networks import build_network, with_mono_readout
+from spiking_lfp.nn.composites import composite
+from spiking_lfp.nn.execution import LEVELS, run_in_integers
+from spiking_lfp.nn.networks import build_network, with_mono_readout
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
 from spiking_lfp.training.devices import pick_device

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spiking_lfp.checks import number
-from spiking_lfp.chunks import run_in_chunks
-from spiking_lfp.layers import LIF
-from spiking_lfp.optim import AdaptiveClip
-from spiking_lfp.rewards import Reward, propagate, spike_count_reward
+from spiking_lfp.lfp.rewards import Reward, propagate, spike_count_reward
+from spiking_lfp.nn.chunks import run_in_chunks
+from spiking_lfp.nn.layers import LIF
+from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.training.distributed import sum_updates
 
 

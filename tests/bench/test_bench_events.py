@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import LIF, UsageError
-from spiking_lfp.bench import events
-from spiking_lfp.bench.costs import Costs, by_neurobench, counted
-from spiking_lfp.bench.events import Case, Outcome, cases_for, present_presets, run_cases
-from spiking_lfp.bench.report import markdown, rows, write_report
-from spiking_lfp.bench.surrogate import SurrogateNetwork
-from spiking_lfp.cases import read_cases
 from spiking_lfp.errors import RunError
-from spiking_lfp.networks import stack
+from spiking_lfp.nn.networks import stack
+from spiking_lfp.studies.cases import read_cases
+from spiking_lfp.studies.surrogate_comparison import events
+from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
+from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome, cases_for, present_presets, run_cases
+from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
+from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import small_recordings as make

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from spiking_lfp import cli, cli_deploy
+from spiking_lfp.cli import deploy, main
 from spiking_lfp.data._files import IDX_FILES
 from spiking_lfp.training import preset_config, train
 
@@ -84,7 +84,7 @@ def call(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("SPIKING_LFP_DATA", str(data_root))
-    for module in (cli, cli_deploy):
+    for module in (main, deploy):
         monkeypatch.setattr(module, "out", Console(width=400))
     # this process has other tests to run
     monkeypatch.setattr("spiking_lfp.kernels.memory.reuse_freed_memory", lambda: True)
@@ -94,7 +94,7 @@ def call(
         code: Any = 0
         with warnings.catch_warnings():
             try:
-                cli.main()
+                main.main()
             except SystemExit as end:
                 code = end.code
         shown = capsys.readouterr()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, constant, plots
-from spiking_lfp.explain import input_feedback
+from spiking_lfp.nn.explain import input_feedback
 from spiking_lfp.rules import Epsilon
 from spiking_lfp.training import load_run, preset_config, samples_for, train
 

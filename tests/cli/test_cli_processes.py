@@ -30,7 +30,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = f"import sys, atexit; atexit.register(lambda: {HEAVY}); from spiking_lfp.cli import main; main()"
+    code = f"import sys, atexit; atexit.register(lambda: {HEAVY}); from spiking_lfp.cli.main import main; main()"
     done = run(sys.executable, "-W", "error", "-c", code, "--help")
     assert (done.returncode, done.stderr) == (0, "['typer']\n")
     assert "evaluate" in done.stdout

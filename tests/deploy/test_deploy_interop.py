@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from spiking_lfp.deploy import conformance
 from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
 from spiking_lfp.errors import ExportError
-from spiking_lfp.fixed_point import FixedPoint
-from spiking_lfp.layers import LIF, Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
-from spiking_lfp.lif import RESETS, Reset
+from spiking_lfp.neurons.integer import FixedPoint
+from spiking_lfp.neurons.lif import RESETS, Reset
+from spiking_lfp.nn.layers import LIF, Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerReset, MaxPool
 from spiking_lfp.deploy.quantize import SCALES, Scale, quantize
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
-from spiking_lfp.in_the_loop import run_in_integers
+from spiking_lfp.nn.execution import run_in_integers
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from spiking_lfp import MonoReadout, constant, mlp, run_in_integers
-from spiking_lfp.cli import app
+from spiking_lfp.cli.main import app
 from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.model import IntegerNetwork
@@ -21,7 +21,7 @@ from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify
 from spiking_lfp.errors import ExportError
-from spiking_lfp.networks import with_mono_readout
+from spiking_lfp.nn.networks import with_mono_readout
 
 STEPS = 7
 IMAGES = torch.randint(0, 256, (20, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from spiking_lfp.cases import Case, Outcome
 from spiking_lfp.data import ImageDataset
-from spiking_lfp.experiments import alignment, pairs
-from spiking_lfp.experiments.alignment import BINARY, CLASSES, METHODS, best_settings, network, report, run
 from spiking_lfp.mono import FeedforwardNet
+from spiking_lfp.studies.cases import Case, Outcome
+from spiking_lfp.studies.mdfa_paper import alignment, pairs
+from spiking_lfp.studies.mdfa_paper.alignment import BINARY, CLASSES, METHODS, best_settings, network, report, run
 
 
 @pytest.fixture(autouse=True)

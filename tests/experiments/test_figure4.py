@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spiking_lfp.experiments.figure4 import EXPERIMENT, METHODS, SETTING, Results, report, run
+from spiking_lfp.studies.lfp_paper.figure4 import EXPERIMENT, METHODS, SETTING, Results, report, run
 
 
 def test_a_case_has_its_curves_and_comes_to_the_same_again() -> None:

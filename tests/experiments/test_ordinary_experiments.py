@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spiking_lfp import cases as grids
-from spiking_lfp.cases import Case, Outcome
 from spiking_lfp.data.cache import FOLDER_VARIABLE
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.experiments import figure2, figure3, figure5
-from spiking_lfp.experiments.experiment import Experiment, Report, Results
-from spiking_lfp.experiments.ordinary import (
+from spiking_lfp.studies import cases as grids
+from spiking_lfp.studies.cases import Case, Outcome
+from spiking_lfp.studies.experiment import Experiment, Report, Results
+from spiking_lfp.studies.lfp_paper import figure2, figure3, figure5
+from spiking_lfp.studies.lfp_paper.ordinary import (
     GRADIENT,
     METHODS,
     Data,
@@ -28,7 +28,7 @@ from spiking_lfp.experiments.ordinary import (
     relu_mlp,
     train,
 )
-from spiking_lfp.experiments.registry import EXPERIMENTS, run_experiment
+from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
 
 OURS = {"cifar": figure2.EXPERIMENT, "vgg": figure3.EXPERIMENT, "fine-tuning": figure5.EXPERIMENT}
 

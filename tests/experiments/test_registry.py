@@ -10,12 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from spiking_lfp.cases import Case, Outcome
-from spiking_lfp.cli import app
+from spiking_lfp.cli.main import app
 from spiking_lfp.errors import UsageError
-from spiking_lfp.experiments import registry
-from spiking_lfp.experiments.experiment import SCALES, Experiment, Finding, Groups, Report, Results, Scale, deviation
-from spiking_lfp.experiments.registry import EXPERIMENTS, run_experiment
+from spiking_lfp.studies import registry
+from spiking_lfp.studies.cases import Case, Outcome
+from spiking_lfp.studies.experiment import SCALES, Experiment, Finding, Groups, Report, Results, Scale, deviation
+from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
 
 
 def trained(case: Case, data_root: Path | None) -> Outcome:

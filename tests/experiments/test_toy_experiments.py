@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from spiking_lfp.cases import Case
-from spiking_lfp.experiments import registry
-from spiking_lfp.experiments.depth import (
+from spiking_lfp.nn.layers import NormalizeFeedback
+from spiking_lfp.studies import registry
+from spiking_lfp.studies.cases import Case
+from spiking_lfp.studies.experiment import Experiment
+from spiking_lfp.studies.lfp_paper.depth import (
     DEPTH,
     SHATTERING,
     correlation,
@@ -18,9 +20,15 @@ from spiking_lfp.experiments.depth import (
     run_shattering,
     signal,
 )
-from spiking_lfp.experiments.experiment import Experiment
-from spiking_lfp.experiments.toy import SIMPLE_REWARD, accuracies, normalized_mlp, run, toy_data, toy_inputs, unrest
-from spiking_lfp.layers import NormalizeFeedback
+from spiking_lfp.studies.lfp_paper.toy import (
+    SIMPLE_REWARD,
+    accuracies,
+    normalized_mlp,
+    run,
+    toy_data,
+    toy_inputs,
+    unrest,
+)
 
 EXPERIMENTS = {"simple-reward": SIMPLE_REWARD, "shattering": SHATTERING, "depth": DEPTH}
 SMALL_DEPTH = {"seed": 1, "neurons": 8, "hidden": [2], "batch_size": 4096, "epochs": 1}

@@ -17,8 +17,8 @@ from spiking_lfp import (
     propagate,
     run_in_chunks,
 )
+from spiking_lfp.lfp.rewards import cross_entropy_reward
 from spiking_lfp.mono.readout import SCHEMES
-from spiking_lfp.rewards import cross_entropy_reward
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -14,7 +14,8 @@ from small_runs import small_config, small_dataset
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spiking_lfp import AdaptiveClip, cli, constant, kernels, mlp, propagate, spike_count_reward
+from spiking_lfp import AdaptiveClip, constant, kernels, mlp, propagate, spike_count_reward
+from spiking_lfp.cli import main as cli
 from spiking_lfp.data import samples
 from spiking_lfp.training import Meter, TrainConfig, loop, processes, train, training_step
 from spiking_lfp.training.distributed import is_writer, rank, share, sum_updates

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import small_samples
 
-from spiking_lfp.composites import COMPOSITES
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.errors import UsageError
-from spiking_lfp.rewards import REWARDS
+from spiking_lfp.lfp.rewards import REWARDS
+from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
 from spiking_lfp.training.config import checked_config, to_toml
 from spiking_lfp.training.runs import network_for

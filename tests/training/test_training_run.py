@@ -12,12 +12,12 @@ import torch
 from small_runs import outcome, small_config, small_dataset, small_samples
 from torch import Tensor
 
-from spiking_lfp.composites import composite
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
-from spiking_lfp.layers import SynapticLayer
+from spiking_lfp.lfp.rewards import cross_entropy_reward, spike_rate_reward
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.rewards import cross_entropy_reward, spike_rate_reward
+from spiking_lfp.nn.composites import composite
+from spiking_lfp.nn.layers import SynapticLayer
 from spiking_lfp.training import (
     Meter,
     evaluate,

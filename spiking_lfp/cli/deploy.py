@@ -1,0 +1,322 @@
+"""The commands that bring a trained network to hardware: export, simulate, verify, report, conformance."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from spiking_lfp.cli.console import DataRoot, RunFolder, err, fail, out
+from spiking_lfp.errors import ExportError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spiking_lfp.data import Split
+    from spiking_lfp.deploy.costs import Costs
+    from spiking_lfp.deploy.model import Array, IntegerNetwork
+    from spiking_lfp.deploy.quantize import Report
+    from spiking_lfp.deploy.verify import Agreement
+
+NetworkFile = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
+Samples = Annotated[int | None, typer.Option(help="How many test images, all if not given.")]
+Data = Annotated[str | None, typer.Option(help="Data set; the golden run in the file if not given.")]
+# tests that belong together
+TOGETHER = {"verilog": ("icarus", "verilator")}
+GOLDEN_SAMPLES = 4
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    for command in (export, simulate, verify, report, conformance):
+        app.command()(command)
+
+
+def export(
+    run: RunFolder,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog; artifact if none is named.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
+    bits: Annotated[
+        int | None, typer.Option(help="Bits of a weight, 2..8. [default: those of the training, else 8]")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="max, percentile, mean or search. [default: that of the training, else search]")
+    ] = None,
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="A scale for every output.")] = False,
+    reset: Annotated[
+        str | None, typer.Option(help="zero, subtract or subtract_decayed instead of the trained one.")
+    ] = None,
+    calibration: Annotated[int, typer.Option(help="Training images to choose scales by.", min=1)] = 500,
+    nir_metadata: Annotated[
+        bool, typer.Option("--nir-metadata", help="Let the NIR graph say in metadata what NIR itself cannot.")
+    ] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Bring a trained network to integers and write it for simulators, C and Verilog.
+
+    spiking-lfp export runs/mnist-mlp --bits 8 --to artifact nir netx c verilog -o out/
+    """
+    from spiking_lfp import training
+    from spiking_lfp.data import SequenceSplit
+    from spiking_lfp.deploy.model import INTEGER_RESETS
+    from spiking_lfp.deploy.quantize import SCALES, quantize
+    from spiking_lfp.deploy.simulator import with_golden_run
+
+    formats = [*(to or ["artifact"]), *(more or [])]
+    writers = _writers(nir_metadata)
+    for name in formats:
+        if name not in writers:
+            raise unknown_name("format", name, writers)
+    _one_of("scale", scale, SCALES)
+    _one_of("reset", reset, INTEGER_RESETS)
+    if bits is not None and not 2 <= bits <= 8:
+        raise UsageError(f"bits must be 2..8, found {bits}")
+    network, config = training.load_run(run, "cpu")
+    samples = training.samples_for(config, data_root)
+    if isinstance(samples.train, SequenceSplit) and not samples.train.binary:
+        raise ExportError("integer hardware takes spikes, not counts: train with values=binary")
+    inputs, labels = _integer_inputs(samples.train, calibration)
+    chosen: Any = {"scale": scale, "reset": reset}
+    steps = None if isinstance(samples.train, SequenceSplit) else config.steps
+    integers, made = quantize(
+        network, inputs, labels, steps, samples.class_names, bits, per_channel=per_channel, **chosen
+    )
+    for table in _quantisation(made):
+        out.print(table)
+    integers.notes["name"] = f"{config.preset} on {config.data}"
+    integers.notes["recipe"] = config.recipe.model_dump_json()
+    integers = with_golden_run(integers, _integer_inputs(samples.test, GOLDEN_SAMPLES)[0].numpy())
+    refused = False
+    for name in dict.fromkeys(formats):
+        try:
+            written = writers[name](integers if name == "artifact" else integers.chip(), folder)
+        except ExportError as error:
+            refused = True
+            err.print(f"{name}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        else:
+            apart = name != "artifact" and integers.readout is not None
+            without = ", without the readout, which runs on the host" if apart else ""
+            out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
+    if refused:
+        fail("not every format can hold this network; what was written is complete", 1)
+
+
+def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path], Path]]:
+    def artifact(network: "IntegerNetwork", folder: Path) -> Path:
+        from spiking_lfp.deploy.artifact import save_network
+
+        save_network(network, _made(folder) / "net.h5")
+        return folder / "net.h5"
+
+    def nir(network: "IntegerNetwork", folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.nir import write_nir
+
+        write_nir(network, _made(folder) / "net.nir", dynamics_in_metadata=nir_metadata)
+        return folder / "net.nir"
+
+    def netx(network: "IntegerNetwork", folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.netx import write_netx
+
+        write_netx(network, _made(folder) / "net.net")
+        return folder / "net.net"
+
+    def c(network: "IntegerNetwork", folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.c import write_c
+
+        write_c(network, folder / "c")
+        return folder / "c"
+
+    def verilog(network: "IntegerNetwork", folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.verilog import write_verilog
+
+        write_verilog(network, folder / "verilog")
+        return folder / "verilog"
+
+    return {"artifact": artifact, "nir": nir, "netx": netx, "c": c, "verilog": verilog}
+
+
+def simulate(
+    network_file: NetworkFile,
+    data: Data = None,
+    samples: Samples = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Run an exported network in the integer simulator: accuracy, spikes, synaptic operations, energy estimates."""
+    from time import perf_counter
+
+    from spiking_lfp.deploy import costs, simulator
+    from spiking_lfp.deploy.artifact import load_network
+
+    network = load_network(network_file)
+    inputs, labels = _inputs(network, data, samples, data_root)
+    started = perf_counter()
+    outcome = simulator.simulate(network, inputs)
+    seconds = perf_counter() - started
+    if labels is not None:
+        out.print(f"[bold]accuracy {(outcome.answers == labels).mean():.2%}[/bold] on {len(labels)} samples of {data}")
+    count = len(outcome.counts)
+    out.print(f"{count} samples in {seconds:.1f} s, {count / seconds:.0f} a second", highlight=False)
+    saturated = {name: line.saturated for name, line in outcome.counters.items()}
+    for table in _costs(costs.costs(network, outcome), saturated):
+        out.print(table)
+    sources = f"{costs.ADD.source}; {costs.LOIHI_SYNOP.source}"
+    out.print(f"energies are estimates, from figures of single operations: {sources}", highlight=False, markup=False)
+
+
+def verify(
+    network_file: NetworkFile,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="c, icarus, verilator (verilog: both), sanafe, brian2-loihi, lava. [default: c]"),
+    ] = None,
+    data: Data = None,
+    samples: Samples = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Compare an exported network bit for bit, layer by layer, with C, Verilog and other simulators.
+
+    spiking-lfp verify out/net.h5 --with sanafe brian2-loihi c verilog
+    """
+    from spiking_lfp.deploy.artifact import load_network
+    from spiking_lfp.deploy.verify import verify as compare
+
+    network = load_network(network_file)
+    inputs, _ = _inputs(network, data, samples, data_root)
+    agreements = compare(network, inputs, _backends([*(names or ["c"]), *(more or [])]))
+    out.print(_agreement(agreements))
+    if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
+        fail("not every layer agrees", 1)
+
+
+def report(
+    network_file: NetworkFile,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
+    names: Annotated[list[str] | None, typer.Option("--with", help="Backends to compare with: see verify.")] = None,
+    data: Annotated[str, typer.Option(help="Data set.")] = "mnist-subset",
+    samples: Samples = 1000,
+    page: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [default: report.html beside it]")] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement."""
+    from spiking_lfp.deploy.artifact import load_network
+    from spiking_lfp.deploy.report import write_report
+    from spiking_lfp.deploy.verify import verify as compare
+
+    network = load_network(network_file)
+    inputs, labels = _inputs(network, data, samples, data_root)
+    assert labels is not None
+    backends = _backends([*(names or []), *(more or [])])
+    agreements = compare(network, inputs[:GOLDEN_SAMPLES], backends) if backends else ()
+    page = network_file.with_name("report.html") if page is None else page
+    write_report(page, network, inputs, labels, agreements)
+    out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+
+
+def conformance() -> None:
+    """Convert networks to and from the installed peers, and compare their spikes."""
+    from spiking_lfp.deploy.conformance import conformance as run
+
+    rows = run()
+    table = Table("peer", "case", "spikes", "different", "verdict", "why")
+    for row in rows:
+        table.add_row(row.peer, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
+    out.print(table)
+    if not all(row.holds for row in rows):
+        fail("not every conversion gives equal spikes", 1)
+
+
+def _inputs(
+    network: "IntegerNetwork", data: str | None, samples: int | None, data_root: Path | None
+) -> tuple["Array", "Array | None"]:
+    """Return test samples of a data set with their labels, or the inputs of the golden run."""
+    from spiking_lfp.data import EventRecipe, load_samples
+
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples must be at least 1, found {samples}")
+    if data is not None:
+        recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
+        split = load_samples(data, recipe, root=data_root).test
+        shown, labels = _integer_inputs(split, len(split) if samples is None else samples)
+        return shown.numpy(), labels.numpy()
+    if network.golden is None:
+        raise UsageError("the file holds no golden run: name a data set with --data")
+    inputs = network.golden.inputs
+    return (inputs[:samples] if network.encoder == "constant" else inputs[:, :samples]), None
+
+
+def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
+    """Return the first samples as an integer network takes them, images or spikes, and their labels."""
+    import torch
+
+    from spiking_lfp.data import ImageSplit
+
+    if isinstance(split, ImageSplit):
+        return split.images[:count], split.labels[:count]
+    x, labels = split.batch(torch.arange(min(count, len(split))))
+    return x.byte(), labels
+
+
+def _backends(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(single for name in names for single in TOGETHER.get(name, (name,))))
+
+
+def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise unknown_name(what, value, known)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def _quantisation(report: "Report") -> Iterator[Table]:
+    weights = Table("layer", "bits", "scale", "weight error", "cut off", "saturated", title="weights in integers")
+    spikes = Table(
+        "layer", "spikes before", "after", "differ", "accuracy so far", title=f"{report.samples} training images"
+    )
+    first, *steps = report.accuracy
+    spikes.add_row(first.step, "", "", "", f"{first.accuracy:.2%}")
+    for layer, step in zip(report.layers, steps, strict=True):
+        low, high = f"{layer.scale_min:.3g}", f"{layer.scale_max:.3g}"
+        scale = low if low == high else f"{low}..{high}"
+        errors = f"{layer.weight_error:.2%}", f"{layer.clipped:.2%}", f"{layer.saturated:,}"
+        weights.add_row(layer.name, str(layer.bits), scale, *errors)
+        rates = (f"{share:.2%}" for share in (layer.rate_float, layer.rate_integer, layer.disagreement))
+        spikes.add_row(layer.name, *rates, f"{step.accuracy:.2%}")
+    yield weights
+    yield spikes
+
+
+def _costs(found: "Costs", saturated: dict[str, int]) -> Iterator[Table]:
+    events = Table("layer", "neurons", "spikes", "synaptic ops", "multiply-adds", "updates", title="per inference")
+    sizes = Table("layer", "sparsity", "bytes", "saturated", "45 nm", "Loihi", title="per inference")
+    for line in (*found.layers, found.total):
+        counts = line.neurons, line.spikes, line.synops, line.macs, line.updates
+        events.add_row(line.name, *(f"{count:,.0f}" for count in counts))
+        cut_off = saturated.get(line.name, sum(saturated.values())) / found.samples
+        energies = ("" if pj is None else f"{pj / 1000:,.1f} nJ" for pj in (line.energy_45nm, line.energy_loihi))
+        sizes.add_row(line.name, f"{line.sparsity:.2%}", f"{line.footprint.total:,}", f"{cut_off:,.1f}", *energies)
+    yield events
+    yield sizes
+
+
+def _agreement(lines: Sequence["Agreement"]) -> Table:
+    table = Table("with", "layer", "spikes", "bits compared", "different", "")
+    for line in lines:
+        if line.layer is None:
+            table.add_row(line.backend, "", "", "", "", f"not run: {escape(line.reason)}")
+            continue
+        verdict = "equal" if line.agrees else "no spikes to compare" if line.different == 0 else "[red]different[/red]"
+        counts = (f"{count:,}" for count in (line.spikes, line.bits, line.different))
+        table.add_row(line.backend, line.layer, *counts, verdict)
+    return table

@@ -1,0 +1,89 @@
+"""The command that repeats the papers' experiments."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.measure import Measurement
+from rich.table import Column, Table
+
+from spiking_lfp.cli.console import DataRoot, out
+from spiking_lfp.errors import unknown_name
+
+if TYPE_CHECKING:
+    from spiking_lfp.studies.cases import Case, Outcome
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command()(experiment)
+
+
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="Which one; if none, they are listed.")] = None,
+    scale: Annotated[str, typer.Option(help="smoke, small or paper: how much is trained.")] = "small",
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, from 1 on. [default: the scale's]")] = None,
+    processes: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the results. [default: experiments/NAME-SCALE]"),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Repeat an experiment of the papers, and say which of their statements hold.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from spiking_lfp.studies.experiment import SCALES
+    from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
+
+    if name is None:
+        table = Table(Column("experiment", no_wrap=True), "what is done")
+        for each, entry in EXPERIMENTS.items():
+            table.add_row(each, entry.title)
+        out.print(table)
+        return
+    chosen = next((each for each in SCALES if each == scale), None)
+    if chosen is None:
+        raise unknown_name("scale", scale, SCALES)
+
+    def told(case: "Case", outcome: "Outcome") -> None:
+        settings = "  ".join(f"{key} {value}" for key, value in case.items())
+        out.print(f"{settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
+
+    where = folder or Path("experiments") / f"{name}-{scale}"
+    report, paths = run_experiment(name, chosen, where, told, seeds, processes, data_root)
+    _print_table(report.rows)
+    for finding in report.findings:
+        verdict = {True: "holds", False: "does not hold", None: "cannot be told"}[finding.holds]
+        out.print(f"[bold]{verdict}[/bold]: {finding.paper} Found: {finding.found}", highlight=False)
+    for path in paths:
+        out.print(str(path), highlight=False, markup=False)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """Show the numbers; what all rows have in common stands beneath them."""
+    common = [name for name in rows[0] if len(rows) > 1 and all(row[name] == rows[0][name] for row in rows)]
+    names = [name for name in rows[0] if name not in common]
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(_show(row[name]) for name in names))
+    # on a console that is narrower its lines run on: cut to fit, numbers could not be read
+    table.width = Measurement.get(out, out.options.update(max_width=sys.maxsize), table).maximum
+    out.print(table, crop=False)
+    if common:
+        text = ", ".join(f"{name} {_show(rows[0][name])}" for name in common)
+        out.print(f"all: {text}", highlight=False, markup=False)
+
+
+def _last(outcome: "Outcome") -> str:
+    """Return the last accuracy of an outcome, which has one or a curve of them."""
+    value = outcome.get("accuracy")
+    if isinstance(value, list):
+        value = value[-1] if value else None
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _show(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

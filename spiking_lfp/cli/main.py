@@ -1,0 +1,292 @@
+"""The command `spiking-lfp`: thin, everything it does can be done from Python."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from spiking_lfp.cli import bench, deploy, experiment, pictures, tune
+from spiking_lfp.cli.console import DataRoot, Device, RunFolder, assignments, err, fail, out
+from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
+
+if TYPE_CHECKING:
+    from spiking_lfp.data import DatasetStatus, Samples
+    from spiking_lfp.training import Meter, TrainConfig
+
+app = typer.Typer(
+    help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
+    warnings.showwarning = lambda message, *_, **__: err.print(
+        f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+    )
+    try:
+        app()
+    except OtherProcessError:  # one sentence is enough
+        sys.exit(1)
+    except SpikingLFPError as error:
+        fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
+
+
+@app.command()
+def train(
+    preset: Annotated[str | None, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and order.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set: see `spiking-lfp datasets`.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="T, time steps for which an image is shown, or bins of a recording.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Membrane decay per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    quantize: Annotated[
+        int | None, typer.Option(help="Bits of the weights, 2..8: the forward pass is that of integer hardware.")
+    ] = None,
+    readout: Annotated[
+        str | None, typer.Option(help="Who answers: spikes of output neurons, or mono-nets on rates: mono.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the run, new or empty. [default: runs/PRESET]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of an interrupted run: go on exactly where it stopped.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Train a network with LFP, draw how it learned, and keep it in a run folder.
+
+    Several processes share the work: torchrun --nproc-per-node=2 -m spiking_lfp train ...
+    """
+    from spiking_lfp import reuse_freed_memory
+    from spiking_lfp.training import distributed
+
+    reuse_freed_memory()
+    flags = {
+        "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
+        "quantize": quantize, "readout": readout,
+    }  # fmt: skip
+    wanted = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
+    with distributed.processes(device):
+        out.quiet = not distributed.is_writer()
+        _train(preset, wanted, run_folder, resume, tensorboard, data_root, device)
+
+
+def _train(
+    preset: str | None,
+    wanted: dict[str, Any],
+    run_folder: Path | None,
+    resume: Path | None,
+    tensorboard: bool,
+    data_root: Path | None,
+    device: str,
+) -> None:
+    from spiking_lfp import training
+    from spiking_lfp.training import distributed
+    from spiking_lfp.training.watch import ProgressBar, TensorBoard
+
+    if resume is None:
+        if preset is None:
+            raise UsageError(f"name a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
+        config = training.preset_config(preset, wanted)
+    else:
+        config = distributed.from_writer(lambda: training.read_config(resume))
+        if wanted or run_folder is not None:
+            raise UsageError("--resume goes on with the run's own settings: drop the others")
+        if preset not in (None, config.preset):
+            raise UsageError(f"{resume} is a run of {config.preset}, not of {preset}: drop the preset's name")
+    folder = resume
+    with ProgressBar(out) as bar:
+        watchers: tuple[training.Watcher, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
+        out.print(_describe_settings(config.model_dump()), markup=False)
+        try:
+            if resume is None:
+                folder = training.train(config, run_folder, data_root, device, watchers, bar.preparing)
+            else:
+                training.resume(resume, data_root, device, watchers, bar.preparing)
+        except KeyboardInterrupt:
+            bar.progress.stop()
+            if not distributed.is_writer():
+                sys.exit(130)
+            kept = bar.folder or folder
+            fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
+    assert folder is not None
+    if not distributed.is_writer():
+        return
+    source = _draw(folder, data_root)
+    last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
+    held_out = "validation" if last["validation"] else "test"
+    out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
+    out.print(f"data: {source}", highlight=False, markup=False)
+    out.print(
+        f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
+        highlight=False,
+        markup=False,
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(help="Another data set of the same shape.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained network on the test samples."""
+    from spiking_lfp import training
+
+    network, config = training.load_run(run, device)
+    config = config.model_copy(update={"data": data or config.data})
+    samples = _samples(config, data_root)
+    test = samples.test.to(next(network.parameters()).device)
+    meter = training.evaluate(network, test, chunk=config.chunk)
+    out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.samples} samples of {samples.name}")
+    out.print(_rates(meter))
+
+
+@app.command()
+def info(run: RunFolder) -> None:
+    """Show the settings, the network and the progress of a run."""
+    from spiking_lfp import training
+
+    network, config = training.load_run(run, "cpu")
+    out.print(_describe_settings(config.model_dump()), markup=False)
+    out.print(str(network), highlight=False, markup=False)
+    out.print(f"{sum(p.numel() for p in network.parameters()):,} parameters", highlight=False)
+    table = Table("epoch", "training", "validation", "test", "seconds", title=escape(str(run)))
+    for line in training.read_metrics(run):
+        if line["kind"] == "epoch":
+            shown = [f"{line[part]['accuracy']:.2%}" if line[part] else "" for part in ("train", "validation", "test")]
+            table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
+    out.print(table)
+
+
+@app.command()
+def datasets(data_root: DataRoot = None) -> None:
+    """List the data sets by name, and which are there."""
+    from spiking_lfp.data import data_root as find_root
+    from spiking_lfp.data import dataset_status, event_set_status
+    from spiking_lfp.data.cache import cache_folder, cache_status
+
+    cached = cache_status()
+    damaged = sum(entry.samples is None for entry in cached)
+    table = Table(Column("name", no_wrap=True), "samples", "classes", "train + test", "there", "cached")
+    for status in [*dataset_status(data_root), *event_set_status(data_root)]:
+        shape = "x".join(map(str, status.sample_shape))
+        mine = [entry.size for entry in cached if entry.name == status.name]
+        table.add_row(
+            status.name,
+            f"{status.description}, {shape} ({status.note})",
+            str(status.classes),
+            f"{status.train_size:,} + {status.test_size:,}",
+            _there(status),
+            f"{sum(mine) / 1e6:,.1f} MB" if mine else "",
+        )
+    out.print(table)
+    out.print(
+        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used\n"
+        f"cache of recordings {cache_folder()}: {len(cached)} files, "
+        f"{sum(entry.size for entry in cached) / 1e6:,.1f} MB, {damaged} damaged",
+        highlight=False,
+        markup=False,
+    )
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+) -> None:
+    """List the presets, and all settings with their meaning."""
+    from spiking_lfp.training import TrainConfig, preset_config, preset_names, preset_title
+    from spiking_lfp.training.config import checked_config
+
+    if name is None:
+        listed = Table(Column("preset", no_wrap=True), "what it trains")
+        for each in preset_names():
+            listed.add_row(each, preset_title(each))
+        out.print(listed)
+    values = (preset_config(name) if name else checked_config({})).model_dump()
+    table = Table("setting", name or "default", "meaning", title="--set KEY=VALUE changes any of them")
+    for key, field in TrainConfig.model_fields.items():
+        if key != "preset":
+            table.add_row(key, _show(values[key]), field.description)
+    out.print(table)
+
+
+bench.add_commands(app)
+experiment.add_commands(app)
+tune.add_commands(app)
+pictures.add_commands(app)
+deploy.add_commands(app)
+
+
+def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
+    from spiking_lfp import training
+    from spiking_lfp.training.watch import preparation
+
+    with preparation(out) as progress:
+        return training.samples_for(config, data_root, progress)
+
+
+def _draw(folder: Path, data_root: Path | None) -> str:
+    """Draw the learning curve, and what the network's layers do on the first test sample; return what the data are."""
+    import torch
+
+    from spiking_lfp import plots, training
+    from spiking_lfp.nn.layers import LIF
+
+    plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
+    network, config = training.load_run(folder, "cpu")
+    samples = _samples(config, data_root)
+    x, labels = samples.test.batch(torch.tensor([0]))
+    spikes: dict[str, torch.Tensor] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
+    with torch.no_grad():
+        answer = int(network(x).sum(0).argmax())
+    names = samples.class_names
+    label = f"{names[int(labels[0])]}, taken for {names[answer]}"
+    plots.spike_raster(x[:, 0], spikes, label, folder / "spike_raster.png")
+    return samples.source
+
+
+def _there(status: "DatasetStatus") -> str:
+    if not status.present:
+        return "no"
+    return "yes" if status.found is None else f"{status.found[0]:,} + {status.found[1]:,}"
+
+
+def _describe_settings(settings: dict[str, Any]) -> str:
+    return "  ".join(f"{key}={_show(value)}" for key, value in settings.items())
+
+
+def _rates(meter: "Meter") -> Table:
+    table = Table("layer", "spikes per neuron and step")
+    for name, rate in meter.rates.items():
+        table.add_row(name, f"{rate / meter.samples:.2%}")
+    return table
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,73 @@
+"""The command that searches settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from spiking_lfp.cli.console import DataRoot, Device, assignments, out
+
+if TYPE_CHECKING:
+    from spiking_lfp.studies.tune import Trial
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command()(tune)
+
+
+def tune(
+    preset: Annotated[str, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")],
+    trials: Annotated[int, typer.Option(help="How many settings to try in all.")] = 20,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=LOW..HIGH",
+            help="What to search, also KEY=A,B,...; repeatable. [default: lr, gain, clip, and the reward of spikes]",
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as for train.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for what was tried. [default: tune/PRESET]")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Search for better settings of a preset with Optuna, by accuracy on training samples held out.
+
+    Interrupted, the same command goes on.
+    """
+    from spiking_lfp import reuse_freed_memory
+    from spiking_lfp.studies import tune as search_settings
+    from spiking_lfp.training import preset_config
+
+    reuse_freed_memory()
+    config = preset_config(preset, assignments(changes or []))
+
+    def told(trial: "Trial") -> None:
+        accuracy = "no accuracy" if trial.accuracy is None else f"{trial.accuracy:.2%}"
+        out.print(
+            f"trial {trial.number}  {accuracy}{', given up' if trial.given_up else ''}  {_settings(trial)}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+    where = folder or Path("tune") / preset
+    found = search_settings.tune(config, where, trials, search or (), told, data_root, device)
+    table = Table("trial", "validation accuracy", "settings")
+    for trial in found[:5]:
+        table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))
+    out.print(table)
+    given = "".join(f" --set {change}" for change in changes or [])
+    best = "".join(f" --set {key}={value}" for key, value in found[0].values.items())
+    out.print(
+        f"train with the best: spiking-lfp train {preset}{given}{best}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def _settings(trial: "Trial") -> str:
+    return "  ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.values.items()
+    )

@@ -1,0 +1,1 @@
+"""How a reward travels: synapses, how feedback crosses them, autograd as its tape, and the rewards themselves."""

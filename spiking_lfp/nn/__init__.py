@@ -1,0 +1,1 @@
+"""Modules for users: layers, networks and composites, encoders, optimisers, long sequences, explanations."""

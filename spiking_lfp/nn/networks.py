@@ -1,0 +1,276 @@
+"""The papers' networks, by name, with sizes as arguments."""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.mono.readout import MonoReadout, Scheme
+from spiking_lfp.neurons.lif import Reset
+from spiking_lfp.nn.layers import (
+    LIF,
+    AvgPool2d,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    NormalizeFeedback,
+    RecurrentLIF,
+    name_layers,
+)
+
+
+def mlp(
+    in_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    hidden: Sequence[int] = (1000, 1000),
+    beta: float = 0.9,
+    threshold: float = 1.0,
+    reset: Reset = "subtract",
+    normalize_feedback: bool = False,
+    gain: float = 1.0,
+) -> nn.Sequential:
+    """Build the LFP paper's MLP, 784-1000-1000-10 (app. A.6.3).
+
+    Args:
+        in_shape: shape of one sample; flattened.
+        classes: number of output neurons.
+        hidden: neurons of each hidden layer.
+        beta: membrane decay of all layers.
+        threshold: firing threshold of all layers.
+        reset: reset of all layers.
+        normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
+
+    Returns:
+        A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+    """
+    sizes = [math.prod(in_shape), *hidden, classes]
+    _positive("layer sizes", sizes)
+    stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
+    stack.modules.append(Flatten())
+    for inputs, outputs in pairwise(sizes):
+        stack.lif(nn.Linear(inputs, outputs))
+    return stack.network()
+
+
+def lenet(
+    in_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    channels: Sequence[int] = (12, 64),
+    hidden: Sequence[int] = (1024,),
+    kernel: int = 5,
+    beta: float = 0.9,
+    threshold: float = 1.0,
+    reset: Reset = "subtract",
+    normalize_feedback: bool = False,
+    gain: float = 1.0,
+) -> nn.Sequential:
+    """Build the LFP paper's LeNet, 12C5-MP2-64C5-MP2-1024-10 (app. A.6.3).
+
+    Args:
+        in_shape: channels, height and width of one sample.
+        classes: number of output neurons.
+        channels: output channels of each convolution; each is followed by a 2 x 2 max pooling.
+        hidden: neurons of each hidden dense layer; none gives 12C5-MP2-64C5-MP2-10.
+        kernel: side of the convolutions' kernels.
+        beta: membrane decay of all layers.
+        threshold: firing threshold of all layers.
+        reset: reset of all layers.
+        normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
+
+    Returns:
+        A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+    """
+    if len(in_shape) != 3:
+        raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
+    _positive("layer sizes", [*in_shape, *channels, *hidden, classes, kernel])
+    stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
+    planes, height, width = in_shape
+    for outputs in channels:
+        height, width = (height - kernel + 1) // 2, (width - kernel + 1) // 2
+        if min(height, width) < 1:
+            raise UsageError(f"samples of {tuple(in_shape)} are too small for {len(channels)} convolutions of {kernel}")
+        stack.lif(nn.Conv2d(planes, outputs, kernel))
+        stack.modules.append(MaxPool2d(2))
+        planes = outputs
+    stack.modules.append(Flatten())
+    sizes = [planes * height * width, *hidden, classes]
+    for inputs, outputs in pairwise(sizes):
+        stack.lif(nn.Linear(inputs, outputs))
+    return stack.network()
+
+
+def stack(
+    in_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    layers: str = "12C5-MP2-64C5-MP2-1024",
+    beta: float = 0.9,
+    threshold: float = 1.0,
+    reset: Reset = "subtract",
+    normalize_feedback: bool = False,
+    gain: float = 1.0,
+) -> nn.Sequential:
+    """Build a network from its layers in writing, as papers give them: `12C5-MP2-64C5-MP2-DP0.3-256`.
+
+    Between dashes: `12C5` is a convolution to 12 channels with a 5 x 5 kernel, `12C5s2p1` one of stride 2, padding 1;
+    `MP2` and `AP2` pool over 2 x 2; `DP0.3` drops out with probability 0.3; `256` is a dense layer of 256 neurons,
+    `256R` one whose spikes come back to it in the next step. The layer of the classes is put last.
+
+    Args:
+        in_shape: channels, height and width of one step of one sample.
+        classes: number of output neurons.
+        layers: the layers before the output, none if empty.
+        beta: membrane decay of all layers.
+        threshold: firing threshold of all layers.
+        reset: reset of all layers.
+        normalize_feedback: put a `NormalizeFeedback` between layers.
+        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
+            more to make layers spike.
+
+    Returns:
+        A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+
+    Raises:
+        UsageError: for a layer that cannot be read, or does not fit what comes before it.
+    """
+    if len(in_shape) != 3:
+        raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
+    _positive("layer sizes", [*in_shape, classes])
+    made = _Stack(beta, threshold, reset, normalize_feedback, gain)
+    shape: tuple[int, ...] = tuple(in_shape)
+    for text in [part.strip() for part in layers.split("-") if part.strip()] + [str(classes)]:
+        found = _LAYER.fullmatch(text)
+        if found is None:
+            raise UsageError(f"layer {text!r} is none of 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256 and 256R")
+        written = found.groupdict()
+        if written["channels"]:
+            shape = made.convolution(text, shape, *(int(written[key] or default) for key, default in _CONVOLUTION))
+        elif written["pool"]:
+            shape = made.pool(text, shape, written["pool"], int(written["side"]))
+        elif written["p"]:
+            made.modules.append(Dropout(float(written["p"])))
+        else:
+            shape = made.dense(text, shape, int(written["neurons"]), bool(written["recurrent"]))
+    return made.network()
+
+
+_LAYER = re.compile(
+    r"(?P<channels>\d+)C(?P<kernel>\d+)(s(?P<stride>\d+))?(p(?P<padding>\d+))?"
+    r"|(?P<pool>[MA])P(?P<side>\d+)|DP(?P<p>0?\.\d+|0)|(?P<neurons>\d+)(?P<recurrent>R)?"
+)
+_CONVOLUTION = (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0))
+
+NETWORKS: dict[str, Callable[..., nn.Sequential]] = {"mlp": mlp, "lenet": lenet, "stack": stack}
+
+
+def build_network(name: str, **arguments: Any) -> nn.Sequential:
+    """Build the network called `name` with the arguments of its function.
+
+    Raises:
+        UsageError: for an unknown name and sizes that do not fit.
+    """
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    known = inspect.signature(NETWORKS[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise unknown_name(f"argument of network {name!r}", argument, known)
+    return NETWORKS[name](**arguments)
+
+
+def with_mono_readout(
+    network: nn.Sequential,
+    hidden: Sequence[int] = (256,),
+    scheme: Scheme = "one-vs-rest",
+    windows: int = 1,
+    beta: float = 1.0,
+    seed: int = 0,
+) -> nn.Sequential:
+    """Return `network` with a `MonoReadout` in the place of its last layer of neurons, for as many classes.
+
+    Args:
+        network: ends in a dense layer of spiking neurons.
+        hidden: as for `MonoReadout`, and so are scheme, windows, beta and seed.
+
+    Raises:
+        UsageError: for a network that ends otherwise, and too few neurons for the decisions.
+    """
+    *below, last = list(network) or [network]
+    if not isinstance(last, LIF) or not isinstance(last.synapse, nn.Linear):
+        raise UsageError(f"a mono readout takes the place of a dense LIF layer at the end, found {last}")
+    if not any(isinstance(module, LIF) for module in below):
+        raise UsageError("a mono readout answers from the spikes of a hidden layer, and the network has none")
+    features, classes = last.synapse.in_features, last.synapse.out_features
+    return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, windows, beta, seed=seed))
+
+
+class _Stack:
+    """Collects the modules of a feed-forward network whose LIF layers share their constants."""
+
+    def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool, gain: float) -> None:
+        self.gain = gain
+        self.constants = (beta, threshold, reset)
+        self.normalize_feedback = normalize_feedback
+        self.modules: list[nn.Module] = []
+
+    def lif(self, synapse: nn.Linear | nn.Conv2d, kind: type[LIF] = LIF) -> None:
+        if self.normalize_feedback and any(isinstance(module, LIF) for module in self.modules):
+            self.modules.append(NormalizeFeedback())
+        if self.gain != 1:
+            with torch.no_grad():
+                synapse.weight.mul_(self.gain)
+        self.modules.append(kind(synapse, *self.constants))
+
+    def convolution(
+        self, text: str, shape: tuple[int, ...], channels: int, kernel: int, stride: int, padding: int
+    ) -> tuple[int, ...]:
+        """Add a convolution and return the shape after it."""
+        planes, *sides = _image(text, shape)
+        _positive(f"the numbers of layer {text!r}", [channels, kernel, stride])
+        after = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+        if min(after) < 1:
+            raise UsageError(f"layer {text!r} is larger than its input of {sides[0]} x {sides[1]}")
+        self.lif(nn.Conv2d(planes, channels, kernel, stride, padding))
+        return (channels, *after)
+
+    def pool(self, text: str, shape: tuple[int, ...], kind: str, side: int) -> tuple[int, ...]:
+        """Add a pooling and return the shape after it."""
+        planes, *sides = _image(text, shape)
+        if not 1 <= side <= min(sides):
+            raise UsageError(f"layer {text!r} does not fit its input of {sides[0]} x {sides[1]}")
+        self.modules.append(MaxPool2d(side) if kind == "M" else AvgPool2d(side))
+        return (planes, *(each // side for each in sides))
+
+    def dense(self, text: str, shape: tuple[int, ...], neurons: int, recurrent: bool) -> tuple[int, ...]:
+        """Add a dense layer and return the shape after it."""
+        _positive(f"the neurons of layer {text!r}", [neurons])
+        if len(shape) > 1:
+            self.modules.append(Flatten())
+        self.lif(nn.Linear(math.prod(shape), neurons), RecurrentLIF if recurrent else LIF)
+        return (neurons,)
+
+    def network(self) -> nn.Sequential:
+        network = nn.Sequential(*self.modules)
+        name_layers(network)
+        return network
+
+
+def _image(text: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise UsageError(f"layer {text!r} needs an image, but comes after a dense layer: put it before")
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _positive(what: str, sizes: Sequence[int]) -> None:
+    if min(sizes) < 1:
+        raise UsageError(f"{what} must be at least 1, found {list(sizes)}")

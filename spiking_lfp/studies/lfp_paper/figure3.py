@@ -1,0 +1,315 @@
+"""LFP fig. 3 and A.6: the rules on a VGG-16 for 20 classes of photographs, from the start and pretrained.
+
+Tiny ImageNet stands in for ImageNet. Where torchvision's weights of a VGG-16 are not in torch's folder of them, the
+network is pretrained by gradients on the classes of CIFAR-100 that are there. Smaller scales take narrower networks:
+Adam's learning rate, 1e-4 at full width, is divided by the share of the width, so that outputs move as much.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp.data import ImageDataset, load_dataset, subset
+from spiking_lfp.data._torchvision import torchvision_models
+from spiking_lfp.data.cache import cache_folder
+from spiking_lfp.nn.composites import COMPOSITES
+from spiking_lfp.studies.cases import Case, Outcome
+from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
+from spiking_lfp.studies.lfp_paper.ordinary import (
+    COLOURS,
+    GRADIENT,
+    NAMES,
+    Data,
+    Learner,
+    count_epochs,
+    draw_curves,
+    mean_and_deviation,
+    train,
+)
+from spiking_lfp.training.files import write_atomically
+
+RULES = tuple(name for name in COMPOSITES if name != "zero")
+STARTS = {"pretrained": "pretrained", "random": "from random weights"}
+# points of accuracy within which two methods are called equal, as with the few test images of small scales
+EQUAL = 0.03
+# of Adam, at full width
+RATE = 1e-4
+# of the photographs that torchvision's weights were trained on
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def cases(scale: Scale, seeds: int) -> list[Case]:
+    """Return each method from both starts."""
+    smoke: Case = {"data": "mnist-subset", "classes": 3, "train": 32, "test": 30, "epochs": 1}
+    sizes: dict[str, Case] = {
+        "smoke": {**smoke, "width": 1 / 32, "side": 32},
+        "small": {
+            **{"data": "tiny-imagenet-20", "classes": 5, "train": 1200, "test": 250, "epochs": 6},
+            **{"width": 1 / 8, "side": 32},
+        },
+        "paper": {
+            **{"data": "tiny-imagenet-20", "classes": 20, "train": None, "test": None, "epochs": 20},
+            **{"width": 1.0, "side": 64},
+        },
+    }
+    before: dict[str, Case] = {
+        "smoke": {"before": "mnist-subset", "before_train": 32, "before_epochs": 1},
+        "small": {"before": "cifar100-classes", "before_train": 3000, "before_epochs": 8},
+        "paper": {"before": "cifar100-classes", "before_train": None, "before_epochs": 30},
+    }
+    return [
+        {
+            "start": start,
+            "method": method,
+            "seed": seed,
+            **sizes[scale],
+            **(before[scale] if start == "pretrained" else {}),
+        }
+        for start in STARTS
+        for method in (GRADIENT, *RULES)
+        for seed in range(1, seeds + 1)
+    ]
+
+
+def run(case: Case, data_root: Path | None) -> Outcome:
+    """Train a case by Adam in batches of 32 (LFP app. A.6.2)."""
+    images = load_dataset(case["data"], data_root)
+    data = _scaled(subset(images, range(case["classes"]), case["train"], case["test"]), case["side"])
+    torch.manual_seed(case["seed"])
+    model = vgg16(data.classes, case["width"], case["side"])
+    if case["start"] == "pretrained":
+        weights = _pretrained(case, data_root)
+        last = f"classifier.{len(model.classifier) - 1}."
+        # the classes are others, so that the last layer starts anew
+        kept = {name: value for name, value in weights.items() if not name.startswith(last)}
+        model.load_state_dict({**model.state_dict(), **kept})
+    return train(_learner(model, case["method"], RATE / case["width"]), data, case["epochs"], 32, case["seed"])
+
+
+def vgg16(classes: int, width: float, side: int) -> Any:
+    """Build torchvision's VGG-16 with a share of its channels and of its dense neurons.
+
+    For images of 32 pixels nothing is left to pool before the dense layers, where torchvision makes 7 x 7 copies.
+    """
+    vgg = torchvision_models().vgg
+    features = vgg.make_layers([each if each == "M" else round(width * each) for each in vgg.cfgs["D"]])
+    places = 1 if side == 32 else 7
+    model = vgg.VGG(features, init_weights=False)
+    model.avgpool = nn.AdaptiveAvgPool2d(places)
+    dense, channels = round(width * 4096), round(width * 512)
+    model.classifier = nn.Sequential(
+        nn.Linear(places**2 * channels, dense),
+        nn.ReLU(True),
+        nn.Dropout(0.5),
+        nn.Linear(dense, dense),
+        nn.ReLU(True),
+        nn.Dropout(0.5),
+        nn.Linear(dense, classes),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            # torchvision's deviation of dense weights, 0.01, is near this one for its 4096 inputs, not for fewer
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            assert module.bias is not None, "torchvision's have one"
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def _learner(model: nn.Module, method: str, rate: float) -> Learner:
+    return Learner(model, method, torch.optim.Adam(model.parameters(), rate))
+
+
+def _scaled(images: ImageDataset, side: int) -> Data:
+    """Return images of three channels and `side` pixels, scaled as torchvision's weights expect them."""
+    data = Data.of_images(images)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
+
+    def scaled(x: Tensor) -> Tensor:
+        coloured = F.interpolate(x, (side, side), mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
+        return (coloured - mean) / deviation
+
+    return Data(scaled(data.train_x), data.train_y, scaled(data.test_x), data.test_y, data.classes)
+
+
+def _pretrained(case: Case, data_root: Path | None) -> dict[str, Tensor]:
+    """Return weights to start from: torchvision's, or those of a training that is done once for all methods."""
+    if case["width"] == 1:
+        url = torchvision_models().VGG16_Weights.IMAGENET1K_V1.url
+        known = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        if known.is_file():
+            return _read(known)
+    settings = {name: case[name] for name in ("seed", "width", "side", "before", "before_train", "before_epochs")}
+    images = subset(load_dataset(case["before"], data_root), train=case["before_train"])
+    # other classes of CIFAR-100, or another version of torch, make other weights
+    made_of = json.dumps([settings, images.name, images.class_names, torch.__version__])
+    path = cache_folder() / "pretrained" / f"vgg16-{hashlib.sha256(made_of.encode()).hexdigest()}.pt"
+    if not path.is_file():
+        with torch.random.fork_rng():
+            data = _scaled(images, case["side"])
+            torch.manual_seed(case["seed"])
+            model = vgg16(data.classes, case["width"], case["side"])
+            # at the full rate some networks die, whose later layers only see zeros
+            learner = _learner(model, GRADIENT, RATE / case["width"] / 2)
+            train(learner, data, case["before_epochs"], 32, case["seed"])
+        content = io.BytesIO()
+        torch.save(model.state_dict(), content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def report(results: Results) -> Report:
+    """Compare accuracy, changes of signs, and changes of parameters."""
+    groups = Groups(results, ("start", "method"))
+    rows = []
+    for (start, method), outcomes in groups.groups.items():
+        row: dict[str, Any] = {"start": start, "method": method}
+        row["accuracy"], row["deviation"] = mean_and_deviation([outcome["accuracy"][-1] for outcome in outcomes])
+        for column, value in (("signs changed in an epoch", _signs), ("squared change in an epoch", _change)):
+            row[column], row[f"deviation of {column}"] = mean_and_deviation([value(outcome) for outcome in outcomes])
+        row["seconds of an epoch"] = mean_and_deviation([min(outcome["seconds"]) for outcome in outcomes])[0]
+        rows.append({**row, "seeds": len(outcomes)})
+    classes = results[0][0]["classes"]
+    return Report(rows, _figure(groups), _findings(groups, 1 / classes))
+
+
+def _signs(outcome: Outcome) -> float:
+    return sum(outcome["sign_changes"]) / len(outcome["sign_changes"])
+
+
+def _change(outcome: Outcome) -> float:
+    return sum(outcome["change"]) / len(outcome["change"])
+
+
+def _findings(groups: Groups, chance: float) -> list[Finding]:
+    last = groups.mean(lambda outcome: outcome["accuracy"][-1])
+    signs, change = groups.mean(_signs), groups.mean(_change)
+    mixed = ("epsilon-zplus-zminus", "epsilon-alpha2-beta1")
+
+    def shown(values: dict[tuple[Any, ...], float], start: str, form: str) -> str:
+        return ", ".join(f"{method} {values[start, method]:{form}}" for method in (GRADIENT, *RULES))
+
+    def finding(start: str, paper: str, found: str, holds: bool) -> Finding:
+        learned = last[start, GRADIENT] > 1.5 * chance
+        return Finding(f"{STARTS[start].capitalize()}: {paper}", found, holds if learned else None)
+
+    def accuracy(method: str, start: str = "random") -> float:
+        return last[start, method]
+
+    scores = {start: f"accuracies {shown(last, start, '.1%')}" for start in STARTS}
+    equal = f"; equal is within {EQUAL:.0%}."
+    findings = [
+        finding(
+            "random",
+            "LFP-epsilon is on par with gradients.",
+            scores["random"] + equal,
+            accuracy("epsilon") >= accuracy(GRADIENT) - EQUAL,
+        ),
+        finding(
+            "random",
+            "all other composites perform significantly worse.",
+            scores["random"] + equal,
+            all(accuracy(rule) < accuracy(GRADIENT) - EQUAL for rule in RULES if rule != "epsilon"),
+        ),
+        finding(
+            "random",
+            "the mixed composites lead to better accuracies than LFP-z+z-.",
+            scores["random"] + ".",
+            min(map(accuracy, mixed)) > accuracy("zplus-zminus"),
+        ),
+        finding(
+            "random",
+            "LFP-alpha2-beta1 only achieves random performance.",
+            f"{accuracy('alpha2-beta1'):.1%}, chance is {chance:.1%}.",
+            accuracy("alpha2-beta1") < chance + EQUAL,
+        ),
+        finding(
+            "pretrained",
+            "only LFP-alpha2-beta1 performs significantly lower than the others.",
+            scores["pretrained"] + equal,
+            accuracy("alpha2-beta1", "pretrained") + EQUAL
+            < min(accuracy(method, "pretrained") for method in (GRADIENT, *RULES) if method != "alpha2-beta1"),
+        ),
+        finding(
+            "pretrained",
+            "LFP-z+z- performs just as well as gradients.",
+            scores["pretrained"] + equal,
+            accuracy("zplus-zminus", "pretrained") >= accuracy(GRADIENT, "pretrained") - EQUAL,
+        ),
+    ]
+    for start in STARTS:
+        counts = f"of parameters, {shown(signs, start, '.2%')}."
+        sizes = f"mean squared change in an epoch {shown(change, start, '.1e')}."
+        by_signs = {method: signs[start, method] for method in (GRADIENT, *RULES)}
+        by_change = {method: change[start, method] for method in (GRADIENT, *RULES)}
+        findings += [
+            finding(start, "gradients change most signs.", counts, max(by_signs, key=by_signs.__getitem__) == GRADIENT),
+            finding(
+                start,
+                "LFP-alpha2-beta1 changes the fewest signs.",
+                counts,
+                min(by_signs, key=by_signs.__getitem__) == "alpha2-beta1",
+            ),
+            finding(
+                start,
+                "of the rules, LFP-alpha2-beta1 leads to the largest changes of parameters.",
+                sizes,
+                max(RULES, key=by_change.__getitem__) == "alpha2-beta1",
+            ),
+            finding(
+                start,
+                "LFP-z+z- leads to the smallest changes of parameters.",
+                sizes,
+                min(by_change, key=by_change.__getitem__) == "zplus-zminus",
+            ),
+        ]
+    return findings
+
+
+def _figure(groups: Groups) -> Figure:
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels: list[list[Axes]] = figure.subplots(3, 2, sharex=True, sharey="row").tolist()
+    for (start, method), outcomes in groups.groups.items():
+        column = list(STARTS).index(start)
+        for row, (name, factor) in zip(panels, (("accuracy", 100), ("sign_changes", 100), ("change", 1)), strict=True):
+            curves = [[factor * value for value in outcome[name]] for outcome in outcomes]
+            draw_curves(row[column], curves, color=COLOURS[method], marker=".", label=NAMES[method])
+    for row, numbers in zip(panels, (("I", "III"), ("II", "IV"), ("A.6", "A.6")), strict=True):
+        for axes, number, title in zip(row, numbers, STARTS.values(), strict=True):
+            axes.set_title(f"{number}: {title}")
+            axes.grid(alpha=0.3)
+    for axes, label in zip(
+        (row[0] for row in panels),
+        ("test accuracy [%]", "parameters of changed sign [%]", "mean squared change"),
+        strict=True,
+    ):
+        axes.set_ylabel(label)
+    for axes in panels[2]:
+        count_epochs(axes)
+        axes.set_yscale("log")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
+    return figure
+
+
+EXPERIMENT = Experiment(
+    title="LFP's rules and gradients on a VGG-16 for Tiny ImageNet, pretrained and not (LFP fig. 3, A.6)",
+    seeds={"smoke": 1, "small": 2, "paper": 3},
+    cases=cases,
+    run=run,
+    report=report,
+)

@@ -1,0 +1,271 @@
+"""Training of ordinary networks, by LFP or by gradients, with what the paper measures of it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp.checks import raise_deferred
+from spiking_lfp.data import ImageDataset
+from spiking_lfp.errors import NonFiniteError, unknown_name
+from spiking_lfp.lfp.rewards import logit_reward, propagate
+from spiking_lfp.nn.composites import COMPOSITES, Composite, composite
+from spiking_lfp.studies.experiment import deviation
+from spiking_lfp.training.devices import pick_device
+
+GRADIENT = "gradient"
+METHODS = (GRADIENT, *COMPOSITES)
+# as figures call and colour them, by Okabe and Ito's palette for all kinds of sight
+NAMES = {
+    GRADIENT: "gradient",
+    "epsilon": r"LFP-$\epsilon$",
+    "zplus-zminus": "LFP-$z^+z^-$",
+    "alpha2-beta1": r"LFP-$\alpha 2\beta 1$",
+    "epsilon-zplus-zminus": r"LFP-$\epsilon$-$z^+z^-$",
+    "epsilon-alpha2-beta1": r"LFP-$\epsilon$-$\alpha 2\beta 1$",
+}
+COLOURS = {
+    GRADIENT: "black",
+    "epsilon": "#0072b2",
+    "zplus-zminus": "#d55e00",
+    "alpha2-beta1": "#009e73",
+    "epsilon-zplus-zminus": "#e69f00",
+    "epsilon-alpha2-beta1": "#cc79a7",
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples in memory: inputs `[N, ...]` as float32, labels `[N]`."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+    @classmethod
+    def of_images(cls, images: ImageDataset) -> "Data":
+        """Return images with values in 0..1."""
+        train, test = (part.float().div(255) for part in (images.train_images, images.test_images))
+        return cls(train, images.train_labels, test, images.test_labels, len(images.class_names))
+
+    def to(self, device: torch.device) -> "Data":
+        """Return the same samples on `device`."""
+        train = self.train_x.to(device), self.train_y.to(device)
+        return Data(*train, self.test_x.to(device), self.test_y.to(device), self.classes)
+
+
+class Learner:
+    """Updates an ordinary network, sample batch by sample batch.
+
+    A gradient is that of the cross entropy; feedback is LFP eq. 7, divided by the number of samples.
+
+    Args:
+        model: from inputs to logits.
+        method: "gradient" or the name of a composite.
+        optimizer: of the model's parameters.
+        normalize: divide what goes back by its largest magnitude after each layer; gradients need `NormalizeFeedback`
+            modules in the model for that.
+    """
+
+    def __init__(
+        self, model: nn.Module, method: str, optimizer: torch.optim.Optimizer, normalize: bool = False
+    ) -> None:
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
+        self.model, self.optimizer = model, optimizer
+        self.composite: Composite | None = None
+        if method != GRADIENT:
+            plain = composite(method)
+            self.composite = Composite(plain.default, plain.types, normalize=normalize)
+
+    def update(self, x: Tensor, labels: Tensor) -> None:
+        """Update the network once."""
+        self.optimizer.zero_grad()
+        if self.composite is None:
+            F.cross_entropy(self.model(x), labels).backward()
+        else:
+            with self.composite.applied(self.model):
+                logits = self.model(x)
+            propagate(logits, logit_reward(logits, labels) / len(labels))
+        self.optimizer.step()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Return the fraction of samples classified right, in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    right = sum(
+        int((model(some.to(device)).argmax(1) == wanted.to(device)).sum())
+        for some, wanted in zip(x.split(batch_size), labels.split(batch_size), strict=True)
+    )
+    return right / len(labels)
+
+
+class ParameterWatch:
+    """Compares the parameters of a model with those at the last look (LFP fig. 3, 5, A.6)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.before = self._parameters()
+
+    def look(self) -> dict[str, float]:
+        """Return how much changed since the last look.
+
+        Returns:
+            `sign_changes`, the fraction of parameters whose sign changed; `change`, the mean of squared differences;
+            `median`, that of magnitudes of weights, divided by their 75th percentile.
+        """
+        now = self._parameters()
+        changed = int((now.sign() != self.before.sign()).sum()) / len(now)
+        difference = float((now - self.before).square().mean())
+        self.before = now
+        sizes = torch.cat([each.detach().flatten() for each in self.model.parameters() if each.dim() > 1]).abs()
+        if len(sizes) > 1_000_000:  # quantile takes 16 million at most, and a sample tells it as well
+            sizes = sizes[:: len(sizes) // 1_000_000]
+        median, upper = (float(part) for part in sizes.quantile(sizes.new_tensor([0.5, 0.75])))
+        return {"sign_changes": changed, "change": difference, "median": median / upper if upper else 0.0}
+
+    def _parameters(self) -> Tensor:
+        return torch.cat([each.detach().flatten() for each in self.model.parameters()])
+
+
+@torch.no_grad()
+def pruned_accuracies(model: nn.Module, data: Data, fractions: Sequence[float]) -> list[float]:
+    """Return the accuracy with the given fractions of the smallest weights of the model set to 0; it stays as it is."""
+    weights = [each for each in model.parameters() if each.dim() > 1]
+    kept = [each.clone() for each in weights]
+    sizes = torch.cat([each.flatten() for each in weights]).abs()
+    order = sizes.sort().values
+    found = []
+    for fraction in fractions:
+        least = round(fraction * len(order))
+        bound = order[least - 1] if least else -1.0
+        for weight, whole in zip(weights, kept, strict=True):
+            weight.copy_(torch.where(whole.abs() > bound, whole, 0.0))
+        found.append(accuracy(model, data.test_x, data.test_y))
+    for weight, whole in zip(weights, kept, strict=True):
+        weight.copy_(whole)
+    return found
+
+
+def train(
+    learner: Learner,
+    data: Data,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    changes: Mapping[int, Learner] | None = None,
+) -> dict[str, list[float]]:
+    """Train for some epochs, and return the curves of what is measured after each: accuracy, changes, seconds.
+
+    On a GPU if there is one. Once feedback is no longer finite, the network stays as it is.
+
+    Args:
+        learner: updates the network.
+        data: learned whole in every epoch, in a new order.
+        epochs: how many.
+        batch_size: samples of an update.
+        seed: of the order.
+        changes: who updates the same network after so many updates.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = pick_device("auto")
+    learner.model.to(device)
+    data = data.to(device)
+    watch = ParameterWatch(learner.model)
+    curves: dict[str, list[float]] = {}
+    updates, lost = 0, False
+    for _ in range(epochs):
+        started = time.perf_counter()
+        learner.model.train()
+        order = torch.randperm(len(data.train_y), generator=generator)
+        try:
+            for batch in () if lost else order.split(batch_size):
+                learner = (changes or {}).get(updates, learner)
+                learner.update(data.train_x[batch], data.train_y[batch])
+                updates += 1
+            raise_deferred()
+        except NonFiniteError:
+            lost = True  # too large a learning rate is a result too
+        measured = {
+            "seconds": time.perf_counter() - started,
+            "accuracy": accuracy(learner.model, data.test_x, data.test_y),
+            **watch.look(),
+        }
+        for name, value in measured.items():
+            curves.setdefault(name, []).append(value)
+    return curves
+
+
+def relu_mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Build a network of dense layers with ReLU between them (LFP app. A.1, A.6.1)."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        if index:
+            layers.append(nn.ReLU())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(inputs, outputs))
+    return nn.Sequential(*layers)
+
+
+def lenet(in_shape: Sequence[int], classes: int) -> nn.Sequential:
+    """Build the LeNet of LFP app. A.6.1: two convolutions of 16 channels, 5 x 5, and dense layers of 120, 84."""
+    channels, height, width = in_shape
+    height, width = ((side - 4) // 2 for side in (height, width))
+    height, width = ((side - 4) // 2 for side in (height, width))
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * height * width, 120),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(84, classes),
+    )
+
+
+def draw_curves(axes: Axes, curves: Sequence[Sequence[float]], x: Sequence[float] | None = None, **style: Any) -> None:
+    """Draw the mean of curves over seeds, with a band of their standard deviation.
+
+    Args:
+        axes: where.
+        curves: of one length.
+        x: of their points; 1, 2, ... if None, the number of epochs done.
+        style: of the line.
+    """
+    points = list(zip(*curves, strict=True))
+    middle, spread = zip(*map(mean_and_deviation, points), strict=True)
+    places = list(x or range(1, len(points) + 1))
+    (line,) = axes.plot(places, middle, **style)
+    low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
+    axes.fill_between(places, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def count_epochs(axes: Axes) -> None:
+    """Let the horizontal axis count epochs."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard deviation over seeds."""
+    return fmean(values), deviation(values)

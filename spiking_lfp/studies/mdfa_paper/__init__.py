@@ -1,0 +1,1 @@
+"""The experiments of the mDFA paper, and mono-nets on spikes."""

@@ -1,0 +1,66 @@
+"""The experiments by name, and how one is run."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.studies.cases import Case, Outcome, run_cases
+from spiking_lfp.studies.experiment import SCALES, Experiment, Report, Scale, write_report
+from spiking_lfp.studies.lfp_paper import depth, figure2, figure3, figure4, figure5, toy
+from spiking_lfp.studies.mdfa_paper import alignment, pairs
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "cifar": figure2.EXPERIMENT,
+    "vgg": figure3.EXPERIMENT,
+    "snn-grid": figure4.EXPERIMENT,
+    "fine-tuning": figure5.EXPERIMENT,
+    "simple-reward": toy.SIMPLE_REWARD,
+    "shattering": depth.SHATTERING,
+    "depth": depth.DEPTH,
+    "mdfa-binary": alignment.BINARY,
+    "mdfa-classes": alignment.CLASSES,
+    "spiking-pairs": pairs.EXPERIMENT,
+}
+
+
+def run_experiment(
+    name: str,
+    scale: Scale,
+    folder: Path,
+    told: Callable[[Case, Outcome], None],
+    seeds: int | None = None,
+    processes: int = 1,
+    data_root: Path | None = None,
+) -> tuple[Report, list[Path]]:
+    """Run an experiment, or what is still missing of it, and write what it came to into `folder`.
+
+    Args:
+        name: of `EXPERIMENTS`.
+        scale: "smoke" to see that it works, "small" for an hour or so, "paper" for the paper's sizes.
+        folder: for the cases, `numbers.csv`, `numbers.json` and `figure.png`.
+        told: is called after each training.
+        seeds: how many, the scale's own number if None.
+        processes: how many trainings run at a time.
+        data_root: folder of the data sets.
+
+    Raises:
+        UsageError: for an unknown name or scale.
+        DataError: if a data set is missing.
+        RunError: if a training dies or the folder cannot be used.
+    """
+    if name not in EXPERIMENTS:
+        raise unknown_name("experiment", name, EXPERIMENTS)
+    if scale not in SCALES:
+        raise unknown_name("scale", scale, SCALES)
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds must be at least 1, found {seeds}")
+    experiment = EXPERIMENTS[name]
+    cases = experiment.cases(scale, seeds or experiment.seeds[scale])
+    results = run_cases(cases, partial(_trained, experiment.run, data_root), folder, told, processes)
+    report = experiment.report(results)
+    return report, write_report(report, folder)
+
+
+def _trained(run: Callable[[Case, Path | None], Outcome], data_root: Path | None, case: Case) -> Outcome:
+    return run(case, data_root)

@@ -1,0 +1,104 @@
+"""The baseline: the same network trained by snnTorch's surrogate gradients through time, in the same training loop."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spiking_lfp.errors import UsageError
+from spiking_lfp.nn.layers import LIF, AvgPool2d, Dropout, Flatten, MaxPool2d, RecurrentLIF
+from spiking_lfp.training.loop import Run
+from spiking_lfp.training.step import Meter
+
+SLOPE = 25
+
+
+class SurrogateNetwork(nn.Module):
+    """snnTorch neurons around the synapses of one of our networks, whose parameters they share.
+
+    All steps go through a synapse in one product, snnTorch's fastest form. Its neurons spike as ours do, so what is
+    learned here is evaluated in our network.
+
+    Args:
+        network: an `nn.Sequential` of our layers.
+
+    Raises:
+        UsageError: if snnTorch is not installed, or for a layer it has no counterpart of.
+    """
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        try:
+            import snntorch
+        except ImportError:
+            raise UsageError("snnTorch is not installed: pip install 'spiking-lfp[interop]'") from None
+        self.layers = list(network)
+        self.neurons = nn.ModuleList(
+            [_neurons(snntorch, layer) for layer in self.layers if isinstance(layer, LIF)]
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output spikes `[T, B, classes]` of sequences `[T, B, ...]`."""
+        neurons = iter(self.neurons)
+        for layer in self.layers:
+            if isinstance(layer, LIF):
+                current = layer.synapse(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                x = _spikes(next(neurons), current, isinstance(layer, RecurrentLIF))
+            elif isinstance(layer, MaxPool2d):
+                x = F.max_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride).unflatten(0, x.shape[:2])
+            elif isinstance(layer, AvgPool2d):
+                pooled = F.avg_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride, layer.padding)
+                x = pooled.unflatten(0, x.shape[:2])
+            elif isinstance(layer, Dropout):
+                kept = F.dropout(x.new_ones(x.shape[1:]), layer.p, self.training)
+                x = x * kept
+            elif isinstance(layer, Flatten):
+                x = x.flatten(2)
+            else:
+                raise UsageError(f"the surrogate baseline has no counterpart of {layer}")
+        return x
+
+
+def _neurons(snntorch: Any, layer: LIF) -> nn.Module:
+    constants = {
+        "beta": layer.beta.float().clone(),
+        "threshold": layer.threshold.float().clone(),
+        "reset_mechanism": layer.reset,
+        "spike_grad": snntorch.surrogate.fast_sigmoid(SLOPE),
+    }
+    if not isinstance(layer, RecurrentLIF):
+        leaky: nn.Module = snntorch.Leaky(**constants)
+        return leaky
+    recurrent: nn.Module = snntorch.RLeaky(linear_features=layer.recurrent.out_features, **constants)
+    recurrent.recurrent = layer.recurrent
+    return recurrent
+
+
+def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
+    """Run neurons over all steps."""
+    membrane, spikes = torch.zeros_like(current[0]), torch.zeros_like(current[0])
+    out = []
+    for step in current:
+        spikes, membrane = neurons(step, spikes, membrane) if recurrent else neurons(step, membrane)
+        out.append(spikes)
+    return torch.stack(out)
+
+
+class SurrogateRun(Run):
+    """A run whose updates are surrogate gradients of the cross entropy on spike counts (LFP app. A.6.3), unclipped."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        assert isinstance(self.network, nn.Sequential)
+        self.surrogate = SurrogateNetwork(self.network).to(self.device)
+
+    def update(self, indices: Tensor) -> Meter:
+        """Update the network once by a batch."""
+        x, labels = self.training.batch(indices, self.progress.epoch)
+        self.surrogate.train(self.network.training)
+        self.optimizer.zero_grad()
+        counts = self.surrogate(x).sum(0)
+        F.cross_entropy(counts, labels).backward()
+        self.optimizer.step()
+        return Meter(len(indices), int((counts.detach().argmax(-1) == labels).sum()))
