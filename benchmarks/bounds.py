@@ -36,7 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, reuse_freed_memory, spike_count_reward
-from spiking_lfp.kernels import cpu, layout
+from spiking_lfp.kernels import layout
+from spiking_lfp.kernels.cpu import pool
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lfp import synapses as synapse_maps
@@ -50,10 +51,10 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "finding events": [(synapse_maps, "spike_events")],
     "synapse forward": [(Dense, "current"), (Convolution, "current")],
     "LIF forward": [(kernels, "lif_forward")],
-    "pooling forward": [(cpu, "max_pool")],
+    "pooling forward": [(pool, "max_pool")],
     "LIF feedback": [(kernels, "lif_feedback")],
     "synapse backward": [(Dense, "adjoints"), (Convolution, "adjoints")],
-    "pooling backward": [(cpu, "max_pool_feedback")],
+    "pooling backward": [(pool, "max_pool_feedback")],
 }
 BACKWARD = ("LIF feedback", "synapse backward", "pooling backward")
 ORDER = ["encode", *list(STAGES)[:4], "reward", *BACKWARD, "clip", "optimiser"]

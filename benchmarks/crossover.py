@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from spiking_lfp import reuse_freed_memory
-from spiking_lfp.kernels import packing
+from spiking_lfp.kernels.cpu import packing
 from spiking_lfp.kernels.precision import Precision, products_in
 from spiking_lfp.lfp.synapses import Synapse, synapse_of
 

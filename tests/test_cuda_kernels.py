@@ -34,7 +34,7 @@ DEVICE = "cuda" if GPU else "cpu"
 if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined
 
-from spiking_lfp.kernels import cuda  # noqa: E402
+from spiking_lfp.kernels.cuda import lif as cuda  # noqa: E402
 
 needs_gpu = pytest.mark.skipif(not GPU, reason="no CUDA device")
 
@@ -240,7 +240,7 @@ import re
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from spiking_lfp.kernels import cuda
+from spiking_lfp.kernels.cuda import lif as cuda
 
 def assembly(kernel, capability, dtype, **constants):
     names = kernel.arg_names

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import spiking_lfp as lfp
 from spiking_lfp import kernels
-from spiking_lfp.kernels import events, packing
+from spiking_lfp.kernels.cpu import events, packing
 from spiking_lfp.kernels.spikes import Events, Window
 from spiking_lfp.lfp.synapses import Convolution, Dense, synapse_of
 
@@ -185,7 +185,7 @@ def test_a_network_does_the_same_with_and_without_events(network: nn.Module, mon
     for most in (0.25, -1.0):
         monkeypatch.setattr(packing, "MOST_SPIKES", most)
         network.zero_grad()
-        for layer in lfp.layers.name_layers(network).values():
+        for layer in lfp.name_layers(network).values():
             layer.register_forward_pre_hook(lambda _, args: taken.append(kernels.spike_events(args[0]) is not None))
         spikes = network(lfp.constant(images, 12))
         lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
-from spiking_lfp.kernels import integer
+from spiking_lfp.kernels.cpu import integer
 from spiking_lfp.neurons import integer as fixed_point
 from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron
 from spiking_lfp.neurons.lif import Neuron

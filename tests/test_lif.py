@@ -12,7 +12,7 @@ from oracles import one_q
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
-from spiking_lfp.kernels import cpu
+from spiking_lfp.kernels.cpu import lif as cpu
 from spiking_lfp.neurons import lif
 from spiking_lfp.neurons.lif import RESETS, Neuron, Reset, Trace
 

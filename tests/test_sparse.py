@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import spiking_lfp as lfp
-from spiking_lfp.kernels import sparse
-from spiking_lfp.kernels.events import transpose_block
+from spiking_lfp.kernels.cpu import sparse
+from spiking_lfp.kernels.cpu.events import transpose_block
 
 dtypes = st.sampled_from([torch.float32, torch.float64])
 

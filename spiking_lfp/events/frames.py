@@ -60,7 +60,7 @@ def event_frames(
     frames = np.zeros((steps, *sensor), np.uint8)
     if not len(events):
         return frames
-    from spiking_lfp.kernels import frames as kernel
+    from spiking_lfp.kernels.cpu import frames as kernel
 
     least, largest, back = (int(found) for found in kernel.span(events))
     if by == "count" and back >= 0:
@@ -138,7 +138,7 @@ def unpack_batch(
     batch, steps, size = packed.shape
     features = _features(size, shape)
     if packed.device.type == "cpu":
-        from spiking_lfp.kernels import frames as kernel
+        from spiking_lfp.kernels.cpu import frames as kernel
 
         return kernel.unpack(packed, features).view(steps, batch, *shape)
     return _unpack(packed, features).view(steps, batch, *shape)

@@ -42,7 +42,7 @@ def spike_events(x: Tensor, known: Events | None = None) -> Events | None:
     """
     if not compiled(x):
         return None
-    from spiking_lfp.kernels import packing
+    from spiking_lfp.kernels.cpu import packing
 
     return packing.spike_events(x, known)
 
@@ -54,7 +54,7 @@ def descent_(update: Tensor, weight: Tensor) -> Tensor:
         whether all of it is finite, one truth value.
     """
     if _in_one_pass(update, weight):
-        from spiking_lfp.kernels import updates
+        from spiking_lfp.kernels.cpu import updates
 
         return updates.descent(update, weight)
     return update.mul_(weight.abs()).neg_().sum().isfinite()
@@ -66,7 +66,7 @@ def clip_units_(update: Tensor, weight: Tensor, clip: float, minimum: float) -> 
     Units are rows; of a tensor with one axis, its elements.
     """
     if _in_one_pass(update, weight) and update.dim() > 1:
-        from spiking_lfp.kernels import updates
+        from spiking_lfp.kernels.cpu import updates
 
         return updates.clip_units(update, weight, clip, minimum)
     bound = _unit_norm(weight).clamp_(min=minimum).mul_(clip)
@@ -85,12 +85,13 @@ def _in_one_pass(update: Tensor, weight: Tensor) -> bool:
 def lif_forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
     """Run LIF neurons: see `lif.forward`; `current` is used up and may be overwritten."""
     if compiled(current):
-        from spiking_lfp.kernels import cpu, recurrent
+        from spiking_lfp.kernels.cpu import lif as cpu
+        from spiking_lfp.kernels.cpu import recurrent
 
         run = cpu.forward if neuron.recurrent is None else recurrent.forward
         return run(current, steps, neuron, initial)
     if on_gpu(current) and neuron.recurrent is None:
-        from spiking_lfp.kernels import cuda
+        from spiking_lfp.kernels.cuda import lif as cuda
 
         return cuda.forward(current, steps, neuron, initial)
     return lif.forward(current, steps, neuron, initial)
@@ -101,7 +102,7 @@ def integer_forward(
 ) -> tuple[Tensor, Tensor, Trace]:
     """Run integer LIF neurons: see `fixed_point.forward`."""
     if compiled(current):
-        from spiking_lfp.kernels import integer
+        from spiking_lfp.kernels.cpu import integer
 
         return integer.forward(current, steps, neuron, initial)
     return fixed_point.forward(current, steps, neuron, initial)
@@ -121,7 +122,7 @@ def lif_feedback(
         if found is not None:
             return (found[0],), found[1]
     if compiled(trace.record) and trace.neuron.recurrent is None:
-        from spiking_lfp.kernels import cpu
+        from spiking_lfp.kernels.cpu import lif as cpu
 
         return cpu.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
     return lif.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
@@ -132,13 +133,14 @@ def _epsilon_feedback(
 ) -> tuple[Tensor, Tensor] | None:
     """Return the feedback by LFP-epsilon if a kernel takes the trace."""
     if compiled(trace.record):
-        from spiking_lfp.kernels import cpu, recurrent
+        from spiking_lfp.kernels.cpu import lif as cpu
+        from spiking_lfp.kernels.cpu import recurrent
 
         if trace.neuron.recurrent is not None:
             return recurrent.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon)
         return cpu.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
     if on_gpu(trace.record) and trace.neuron.recurrent is None:
-        from spiking_lfp.kernels import cuda
+        from spiking_lfp.kernels.cuda import lif as cuda
 
         return cuda.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
     return None

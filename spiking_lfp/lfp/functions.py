@@ -231,9 +231,9 @@ class MaxPool2dFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
-        from spiking_lfp.kernels import cpu
+        from spiking_lfp.kernels.cpu import pool
 
-        out, winner = cpu.max_pool(x, kernel, stride)
+        out, winner = pool.max_pool(x, kernel, stride)
         ctx.window = kernel, stride, x.shape
         ctx.save_for_backward(winner)
         return out
@@ -241,10 +241,10 @@ class MaxPool2dFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None]:
-        from spiking_lfp.kernels import cpu
+        from spiking_lfp.kernels.cpu import pool
 
         (winner,) = ctx.saved_tensors
-        return cpu.max_pool_feedback(feedback, winner, *ctx.window), None, None
+        return pool.max_pool_feedback(feedback, winner, *ctx.window), None, None
 
 
 class ActivationFunction(torch.autograd.Function):

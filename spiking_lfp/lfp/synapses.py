@@ -62,12 +62,12 @@ class Dense:
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels import events
+            from spiking_lfp.kernels.cpu import events
 
             return events.dense_current(x, weight, bias)
         rows = x.reshape(-1, self.in_features)
         if self._worth_listing(rows, weight):
-            from spiking_lfp.kernels import sparse
+            from spiking_lfp.kernels.cpu import sparse
 
             listed = sparse.sparse_rows(rows)
             if listed is not None:
@@ -79,7 +79,7 @@ class Dense:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x * (W^T q)` and `sum q x^T`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels import events
+            from spiking_lfp.kernels.cpu import events
 
             return events.dense_adjoints(x, q, weight, need_input, need_weight)
         merged, rows = q.reshape(-1, len(weight)), x.reshape(-1, self.in_features)
@@ -90,7 +90,7 @@ class Dense:
     def _outer(self, q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return `sum_N q x^T`."""
         if self._worth_listing(x, weight):
-            from spiking_lfp.kernels import sparse
+            from spiking_lfp.kernels.cpu import sparse
 
             columns = sparse.sparse_columns(x)
             if columns is not None:
@@ -131,7 +131,7 @@ class Convolution:
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels import events
+            from spiking_lfp.kernels.cpu import events
 
             return events.conv_current(x, weight, bias, self._window(x))
         images, weight = _channels_last(x.flatten(0, -4)), _channels_last(weight)
@@ -143,7 +143,7 @@ class Convolution:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x` times the transposed convolution of `q`, and the correlation of `q` with `x`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels import events
+            from spiking_lfp.kernels.cpu import events
 
             return events.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
         images = [_channels_last(tensor) for tensor in (q.flatten(0, -4), x.flatten(0, -4), weight)]

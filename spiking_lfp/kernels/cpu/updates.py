@@ -8,7 +8,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 
 Array = NDArray[Any]
 # values that are worth a thread

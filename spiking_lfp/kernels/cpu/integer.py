@@ -8,8 +8,8 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
-from spiking_lfp.kernels.threads import follow_torch_threads
 from spiking_lfp.neurons.integer import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
 from spiking_lfp.neurons.lif import Trace
 

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spiking_lfp.kernels.simd import array_data
+from spiking_lfp.kernels.cpu.simd import array_data
 
 LANES = 64
 

@@ -18,10 +18,10 @@ from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.cpu.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
 from spiking_lfp.kernels.spikes import Events, Window
-from spiking_lfp.kernels.threads import follow_torch_threads
 
 Array = NDArray[Any]
 # outputs up to which both adjoints go through inputs 64 at a time instead of one by one

@@ -8,10 +8,10 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.cpu.simd import non_ones, nonzeros
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.simd import non_ones, nonzeros
 from spiking_lfp.kernels.spikes import Events
-from spiking_lfp.kernels.threads import follow_torch_threads
 
 Array = NDArray[Any]
 # spikes per input and step above which a dense product is faster

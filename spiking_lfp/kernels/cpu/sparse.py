@@ -11,9 +11,9 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.events import TILE_VECTORS, bias_of, tiles_of, transpose_block
-from spiking_lfp.kernels.simd import VECTOR_BYTES, sum_scaled
-from spiking_lfp.kernels.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.events import TILE_VECTORS, bias_of, tiles_of, transpose_block
+from spiking_lfp.kernels.cpu.simd import VECTOR_BYTES, sum_scaled
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 
 Array = NDArray[Any]
 # share of values other than 0 above which a dense product is faster

@@ -13,13 +13,13 @@ from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu import constants, flat_array, lanes
-from spiking_lfp.kernels.events import TILE_VECTORS, list_bits, tiles_of
+from spiking_lfp.kernels.cpu.events import TILE_VECTORS, list_bits, tiles_of
+from spiking_lfp.kernels.cpu.lif import constants, flat_array, lanes
+from spiking_lfp.kernels.cpu.neurons import lif_feedback_epsilon, lif_forward
+from spiking_lfp.kernels.cpu.packing import room_for
+from spiking_lfp.kernels.cpu.simd import count_bits, sum_rows
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, packed
-from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
-from spiking_lfp.kernels.packing import room_for
-from spiking_lfp.kernels.simd import count_bits, sum_rows
-from spiking_lfp.kernels.threads import follow_torch_threads
 from spiking_lfp.neurons.lif import Neuron, Trace
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""The LIF recursions and spike pooling for CPU, compiled by numba; equal to `lif` and torch by test.
+"""The LIF recursions for CPU, compiled by numba; equal to `neurons.lif` by test.
 
 Bound by memory: each kernel passes once over what it reads and writes, and keeps the rest in cache. Rows of the batch
 run in parallel, neurons are vectorised. No fast-math: the operations and their order are those of the reference.
@@ -13,11 +13,11 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.layout import empty, first, flat, last, packed
-from spiking_lfp.kernels.neurons import lif_feedback_epsilon, lif_forward
-from spiking_lfp.kernels.packing import room_for
-from spiking_lfp.kernels.simd import count_bits, lowest_bit, nonzeros, prefetch
-from spiking_lfp.kernels.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.neurons import lif_feedback_epsilon, lif_forward
+from spiking_lfp.kernels.cpu.packing import room_for
+from spiking_lfp.kernels.cpu.simd import count_bits, prefetch
+from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.neurons.lif import Neuron, Trace, all_gains, initial_membrane, whole_membrane
 from spiking_lfp.rules import Rule
 
@@ -166,72 +166,6 @@ def _feedback(
                 carried[b, n] = beta[n] * kept * mine
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-@no_type_check
-def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
-    """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row; the first of equals wins."""
-    images, height, width, channels = out.shape
-    columns = x.shape[2] * channels
-    for m in prange(images):
-        # the best of each column of a window first, since lines are longer than pixels
-        upright, above = np.empty(columns, out.dtype), np.empty(columns, np.uint8)
-        for i in range(height):
-            lines = x[m, i * stride : i * stride + kernel].reshape(kernel, columns)
-            upright[:] = lines[0]
-            above[:] = 0
-            for k in range(1, kernel):
-                line = lines[k]
-                for j in range(columns):
-                    better = (line[j] > upright[j]) | (line[j] != line[j])  # NaN wins, as in torch
-                    upright[j] = line[j] if better else upright[j]
-                    above[j] = kernel * k if better else above[j]
-            for j in range(width):
-                best, where = out[m, i, j], winner[m, i, j]
-                start = j * stride * channels
-                best[:] = upright[start : start + channels]
-                where[:] = above[start : start + channels]
-                for k in range(1, kernel):
-                    value = upright[start + k * channels : start + (k + 1) * channels]
-                    place = above[start + k * channels : start + (k + 1) * channels]
-                    for c in range(channels):
-                        later = place[c] + k
-                        better = (value[c] > best[c]) | (value[c] != value[c])
-                        better |= (value[c] == best[c]) & (later < where[c])
-                        best[c] = value[c] if better else best[c]
-                        where[c] = later if better else where[c]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-@no_type_check
-def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
-    """Add `feedback` `[N, P * Q * C]`, most of it 0, to `out` `[N, H, W, C]` where the winners were."""
-    images, size = feedback.shape
-    _, _, columns, channels = winner.shape
-    width = out.shape[2]
-    # where each window starts in an image, and from there each of its places
-    starts = np.empty(size, np.int32)
-    for j in range(size):
-        line, column = j // channels // columns, j // channels % columns
-        starts[j] = (line * width + column) * stride * channels + j % channels
-    places = np.empty(kernel * kernel, np.int32)
-    for k in range(kernel * kernel):
-        places[k] = (k // kernel * width + k % kernel) * channels
-    for m in prange(images):
-        out[m] = 0
-        image, won = out[m].reshape(-1), winner[m].reshape(-1)
-        for start in range(0, size, 64):
-            if start + 64 <= size:
-                word = nonzeros(feedback, m * size + start)
-            else:
-                word = np.uint64(0)
-                for j in range(start, size):
-                    word |= np.uint64(feedback[m, j] != 0) << np.uint64(j - start)
-            while word:
-                j = start + lowest_bit(word)
-                word &= word - np.uint64(1)
-                image[starts[j] + places[won[j]]] += feedback[m, j]
-
-
 def flat_array(tensor: Tensor, lead: int) -> Array:
     """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
     array: Array = flat(tensor, lead).numpy()
@@ -321,21 +255,3 @@ def feedback(
         arrays[1] if len(arrays) > 1 else np.empty((0, 0, 0), arrays[0].dtype),
     )
     return tuple(q), carried
-
-
-def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Pool `[N, C, H, W]`; return the largest values and which of the window's places held them first, as uint8."""
-    follow_torch_threads()
-    height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
-    out = x.new_empty((len(x), height, width, x.shape[1]))
-    winner = torch.empty(out.shape, dtype=torch.uint8)
-    _max_pool(last(packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
-    return first(out, 1), winner
-
-
-def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
-    """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
-    follow_torch_threads()
-    out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
-    _max_pool_feedback(flat_array(feedback, 1), winner.numpy(), kernel, stride, out.numpy())
-    return first(out, 1)
