@@ -37,24 +37,22 @@ from torch.nn import functional as F
 
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, reuse_freed_memory, spike_count_reward
 from spiking_lfp.kernels import layout
-from spiking_lfp.kernels.cpu import pool
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import Events
-from spiking_lfp.lfp import synapses as synapse_maps
 from spiking_lfp.lfp.synapses import CORRELATED_ROWS, Convolution, Dense
-from spiking_lfp.neurons.lif import Neuron, Trace
+from spiking_lfp.neurons import LIFNeuron, Trace
 
 COPIED_BYTES = 100_000_000
 
 # where the package looks up the functions of each stage
 STAGES: dict[str, list[tuple[Any, str]]] = {
-    "finding events": [(synapse_maps, "spike_events")],
+    "finding events": [(kernels, "spike_events")],
     "synapse forward": [(Dense, "current"), (Convolution, "current")],
-    "LIF forward": [(kernels, "lif_forward")],
-    "pooling forward": [(pool, "max_pool")],
-    "LIF feedback": [(kernels, "lif_feedback")],
+    "LIF forward": [(kernels, "forward")],
+    "pooling forward": [(kernels, "max_pool")],
+    "LIF feedback": [(kernels, "feedback")],
     "synapse backward": [(Dense, "adjoints"), (Convolution, "adjoints")],
-    "pooling backward": [(pool, "max_pool_feedback")],
+    "pooling backward": [(kernels, "max_pool_feedback")],
 }
 BACKWARD = ("LIF feedback", "synapse backward", "pooling backward")
 ORDER = ["encode", *list(STAGES)[:4], "reward", *BACKWARD, "clip", "optimiser"]
@@ -134,7 +132,7 @@ class Counter:
 
 
 def _keeps_current(value: Any) -> bool:
-    return isinstance(value, Trace) and value.membrane is None
+    return isinstance(value, Trace) and value.states is None
 
 
 def size(value: Any) -> int:
@@ -321,16 +319,16 @@ def rows(
 def recursions(steps: int, batch: int, neurons: int, rounds: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds of the LIF recursions, and of a copy of the bytes that they must read and write."""
     current, reward = 2 * torch.rand(steps, batch, neurons) - 0.5, torch.randn(steps, batch, neurons)
-    neuron = Neuron(torch.tensor(BETA), torch.tensor(1.0), "subtract")
-    trace = kernels.lif_forward(current.clone(), steps, neuron, None)[2]
+    neuron = LIFNeuron(torch.tensor(BETA), torch.tensor(1.0), "subtract")
+    trace = kernels.forward(neuron, current.clone(), steps, None)[2]
     copy = copier(3 * current.nbytes)
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         used_up = current.clone()
         # each reads or writes three tensors: current, membrane, spikes; and membrane, feedback, q
-        times["forward"].append(milliseconds(partial(kernels.lif_forward, used_up, steps, neuron, None)))
+        times["forward"].append(milliseconds(partial(kernels.forward, neuron, used_up, steps, None)))
         times["copy beside forward"].append(milliseconds(copy))
-        times["feedback"].append(milliseconds(partial(kernels.lif_feedback, trace, reward, None, Epsilon(), False)))
+        times["feedback"].append(milliseconds(partial(kernels.feedback, trace, reward, None, Epsilon(), False)))
         times["copy beside feedback"].append(milliseconds(copy))
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {name: {"ms": medians[name], "copy_ms": medians[f"copy beside {name}"]} for name in ("forward", "feedback")}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, spike_count_reward
 from spiking_lfp.kernels.precision import products_in
-from spiking_lfp.neurons.lif import Neuron
+from spiking_lfp.neurons import LIFNeuron
 from spiking_lfp.training import preset_config, read_metrics, train
 
 STEPS = 25
@@ -105,18 +105,18 @@ def time_steps(device: torch.device, batch: int, rounds: int, repeat: int) -> di
 def time_kernels(device: torch.device, batch: int, rounds: int, repeat: int) -> dict[str, dict[str, float]]:
     """Return, by kernel, the milliseconds, the bytes a second, and what a copy of as many bytes reaches."""
     shape, value = (batch, 4096), torch.tensor(0.9, device=device)
-    neuron, results = Neuron(value, value, "subtract"), {}
+    neuron, results = LIFNeuron(value, value, "subtract"), {}
     for dtype in (torch.float32, torch.bfloat16):
         full, single = (
             torch.rand(STEPS, *shape, device=device).to(dtype),
             torch.rand(1, *shape, device=device).to(dtype),
         )
         size = full.numel() * full.element_size()
-        recorded = kernels.lif_forward(full.clone(), STEPS, neuron, None)[2]
-        replayed = kernels.lif_forward(single, STEPS, neuron, None)[2]
+        recorded = kernels.forward(neuron, full.clone(), STEPS, None)[2]
+        replayed = kernels.forward(neuron, single, STEPS, None)[2]
         reward = torch.randn_like(full)
-        forward = partial(kernels.lif_forward, steps=STEPS, neuron=neuron, initial=None)
-        feedback = partial(kernels.lif_feedback, spike_feedback=reward, final_feedback=None, rule=Epsilon())
+        forward = partial(kernels.forward, neuron, steps=STEPS, initial=None)
+        feedback = partial(kernels.feedback, spike_feedback=reward, final_feedback=None, rule=Epsilon())
         # each with the tensors [T, B, n] that it has to read or write at least
         works: dict[str, tuple[int, Callable[[], Any]]] = {
             "copy": (2, partial(full.copy_, reward)),

@@ -29,19 +29,18 @@ if TYPE_CHECKING:
     from spiking_lfp.nn.execution import recorded, run_in_integers
     from spiking_lfp.nn.explain import input_feedback
     from spiking_lfp.nn.layers import (
-        LIF,
         Affine,
         AvgPool2d,
         Dropout,
         Flatten,
         MaxPool2d,
         NormalizeFeedback,
-        RecurrentLIF,
         add,
         name_layers,
     )
     from spiking_lfp.nn.networks import lenet, mlp, stack
     from spiking_lfp.nn.optim import AdaptiveClip, SignSGD
+    from spiking_lfp.nn.spiking import LIF, RecurrentLIF
     from spiking_lfp.rules import AlphaBeta, Contributions, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 _HOME = {
@@ -58,17 +57,16 @@ _HOME = {
     "nn.execution": ["recorded", "run_in_integers"],
     "kernels.memory": ["reuse_freed_memory"],
     "nn.layers": [
-        "LIF",
         "Affine",
         "AvgPool2d",
         "Dropout",
         "Flatten",
         "MaxPool2d",
         "NormalizeFeedback",
-        "RecurrentLIF",
         "add",
         "name_layers",
     ],
+    "nn.spiking": ["LIF", "RecurrentLIF"],
     "mono": ["FeedbackAlignment", "FeedforwardNet", "MonoReadout"],
     "nn.networks": ["lenet", "mlp", "stack"],
     "nn.optim": ["AdaptiveClip", "SignSGD"],

@@ -7,9 +7,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from spiking_lfp import Epsilon
 
 
 def per_neuron(value: float | Tensor, neurons: int) -> list[float]:
@@ -290,6 +293,36 @@ def spike_count_reward(spikes: Tensor, labels: Tensor) -> Tensor:
         else:
             reward[t, b, c] = -o[t] * (1 - sigmoid(sum(abs(value - 1) for value in o) - steps / 2))
     return reward
+
+
+class Recursions:
+    """The two recursions of neurons whose state is the membrane alone, as functions of plain tensors.
+
+    Args:
+        kernels: the module that holds them; the reference if None.
+    """
+
+    def __init__(self, kernels: Any = None) -> None:
+        self.kernels = kernels
+
+    def forward(self, current: Tensor, steps: int, neuron: Any, initial: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        run = type(neuron).forward if self.kernels is None else self.kernels.forward
+        spikes, (final,), trace = run(neuron, current, steps, None if initial is None else (initial,))
+        return spikes, final, trace
+
+    def feedback(
+        self, trace: Any, reward: Tensor, on_final: Tensor | None, rule: Any, summed: bool, parts: Any = None
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        run = trace.neuron.feedback if self.kernels is None else self.kernels.feedback
+        q, (on_initial,) = run(trace, reward, None if on_final is None else (on_final,), rule, summed, parts)
+        return q, on_initial
+
+    def feedback_epsilon(
+        self, trace: Any, reward: Tensor, on_final: Tensor | None, epsilon: float, summed: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        ends = None if on_final is None else (on_final,)
+        (q,), (on_initial,) = self.kernels.feedback_epsilon(trace, reward, ends, Epsilon(epsilon), summed, None)
+        return q, on_initial
 
 
 def one_q(found: tuple[tuple[Tensor, ...], Tensor]) -> tuple[Tensor, Tensor]:

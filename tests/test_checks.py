@@ -19,13 +19,13 @@ from spiking_lfp import (
     checks,
     constant,
     correctness_reward,
-    kernels,
     logit_reward,
     propagate,
     raise_deferred,
     spike_count_reward,
 )
 from spiking_lfp.checks import number, require
+from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, training_step, watch_spikes
 
 
@@ -38,7 +38,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "deferred", lambda device: True)
-    monkeypatch.setattr(kernels, "compiled", lambda tensor: False)
+    monkeypatch.setattr(registry, "device_of", lambda tensor: None)
 
 
 def false() -> Tensor:
@@ -174,7 +174,7 @@ def test_the_meter_counts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
                 training_step(net, x, torch.randint(0, 4, (5,)), optimizer, None, meter)
         return meter
 
-    monkeypatch.setattr(kernels, "compiled", lambda tensor: False)
+    monkeypatch.setattr(registry, "device_of", lambda tensor: None)
     plain = trained()
     monkeypatch.setattr(checks, "deferred", lambda device: True)
     later = trained()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from oracles import one_q
+from oracles import Recursions, one_q
 from torch import Tensor, nn
 
 from spiking_lfp import (
@@ -21,12 +21,11 @@ from spiking_lfp import (
     Flatten,
     MaxPool2d,
     constant,
-    kernels,
     propagate,
     spike_count_reward,
 )
-from spiking_lfp.neurons import lif
-from spiking_lfp.neurons.lif import RESETS, Neuron, Reset, Trace
+from spiking_lfp.kernels import registry
+from spiking_lfp.neurons import RESETS, LIFNeuron, Reset, Trace
 
 pytest.importorskip("triton")
 GPU = torch.cuda.is_available()
@@ -34,7 +33,9 @@ DEVICE = "cuda" if GPU else "cpu"
 if not GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined
 
-from spiking_lfp.kernels.cuda import lif as cuda  # noqa: E402
+from spiking_lfp.kernels.cuda import lif as cuda_kernels  # noqa: E402
+
+lif, cuda = Recursions(), Recursions(cuda_kernels)
 
 needs_gpu = pytest.mark.skipif(not GPU, reason="no CUDA device")
 
@@ -60,19 +61,19 @@ def nearest() -> Iterator[None]:
 
 
 def on_device(value: Any) -> Any:
-    if isinstance(value, Neuron):
-        return Neuron(value.beta.to(DEVICE), value.threshold.to(DEVICE), value.reset)
+    if isinstance(value, LIFNeuron):
+        return LIFNeuron(value.beta.to(DEVICE), value.threshold.to(DEVICE), value.reset)
     return value.to(DEVICE, copy=True) if isinstance(value, Tensor) else value
 
 
-def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
+def forward(current: Tensor, steps: int, neuron: LIFNeuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
     return cuda.forward(*map(on_device, (current, steps, neuron, initial)))
 
 
 def assert_kernels_agree(
     current: Tensor,
     steps: int,
-    neuron: Neuron,
+    neuron: LIFNeuron,
     initial: Tensor | None,
     on_final: Tensor | None,
     summed: bool,
@@ -84,7 +85,7 @@ def assert_kernels_agree(
     assert torch.equal(found_spikes.cpu(), spikes)
     assert torch.equal(found_final.cpu(), final)
     assert torch.equal(found_trace.record.cpu(), trace.record)
-    assert (found_trace.membrane is None) == (trace.membrane is None) == (len(current) < steps)
+    assert (found_trace.states is None) == (trace.states is None) == (len(current) < steps)
 
     reward = torch.randn(spikes.shape, dtype=torch.float64).to(spikes.dtype)
     expected = one_q(lif.feedback(trace, reward, on_final, Epsilon(epsilon), summed))
@@ -95,13 +96,13 @@ def assert_kernels_agree(
             assert torch.equal(one.cpu(), other)
         return
     # the reference rounds after each operation, the kernel once
-    wide = Neuron(neuron.beta.double(), neuron.threshold.double(), neuron.reset)
+    wide = LIFNeuron(neuron.beta.double(), neuron.threshold.double(), neuron.reset)
     membrane = (
         trace
-        if trace.membrane is not None
+        if trace.states is not None
         else lif.forward(current.expand(steps, *final.shape), steps, neuron, initial)[2]
     ).record
-    wide_trace = Trace(wide, steps, None if initial is None else initial.double(), membrane.double())
+    wide_trace = Trace(wide, steps, None if initial is None else (initial.double(),), (membrane.double(),))
     wide_final = None if on_final is None else on_final.double()
     exact = one_q(lif.feedback(wide_trace, reward.double(), wide_final, Epsilon(epsilon), summed))
     for one, truth in zip(found, exact, strict=True):
@@ -133,7 +134,7 @@ def test_kernels_equal_the_reference(dtype: torch.dtype, data: st.DataObject) ->
     threshold = rand(*kinds[data.draw(st.sampled_from(list(kinds)))]) + 0.25
     if data.draw(st.booleans()):
         beta, threshold = (beta * 4).ceil() / 4, (threshold * 4).round() / 4
-    neuron = Neuron(beta.to(dtype), threshold.to(dtype), data.draw(st.sampled_from(RESETS)))
+    neuron = LIFNeuron(beta.to(dtype), threshold.to(dtype), data.draw(st.sampled_from(RESETS)))
     initial, on_final = (
         (rand(batch, *shape) * 3 - 1).to(dtype) if data.draw(st.booleans()) else None for _ in range(2)
     )
@@ -144,7 +145,7 @@ def test_kernels_equal_the_reference(dtype: torch.dtype, data: st.DataObject) ->
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("steps", [2, cuda.SEGMENT - 1, cuda.SEGMENT, cuda.SEGMENT + 1, 3 * cuda.SEGMENT + 2])
 def test_membranes_computed_again_are_those_of_the_reference(steps: int, reset: Reset) -> None:
-    neuron = Neuron(torch.tensor(0.9), torch.tensor(0.7), reset)
+    neuron = LIFNeuron(torch.tensor(0.9), torch.tensor(0.7), reset)
     for summed in (False, True):
         assert_kernels_agree(torch.randn(1, 2, 150), steps, neuron, torch.randn(2, 150), torch.randn(2, 150), summed)
 
@@ -159,7 +160,7 @@ def test_tensors_may_lie_in_memory_as_they_like_and_arguments_are_left_alone() -
         strewn(torch.randn(2, 3, 4, 5)),
         strewn(rand(3, 4, 5).float()),
     )
-    neuron = Neuron(beta, torch.tensor(0.5), "subtract")
+    neuron = LIFNeuron(beta, torch.tensor(0.5), "subtract")
     _, _, trace = lif.forward(current, 6, neuron, initial)
     expected = one_q(lif.feedback(trace, reward, on_final, Epsilon(), False))
     kept = [on_device(tensor) for tensor in (reward, initial, on_final, beta)]
@@ -179,7 +180,7 @@ def test_tensors_may_lie_in_memory_as_they_like_and_arguments_are_left_alone() -
 def test_what_is_not_finite_goes_through_as_in_the_reference(reset: Reset, value: float) -> None:
     current = torch.randn(4, 1, 5)
     current[1, 0, 2] = value
-    neuron = Neuron(torch.tensor(0.9), torch.tensor(0.7), reset)
+    neuron = LIFNeuron(torch.tensor(0.9), torch.tensor(0.7), reset)
     for found, expected in zip(
         forward(current, 4, neuron, None)[:2], lif.forward(current, 4, neuron, None), strict=False
     ):
@@ -201,14 +202,14 @@ def test_layers_take_them_for_tensors_on_gpus(monkeypatch: pytest.MonkeyPatch) -
     theirs = deepcopy(ours)
     images, labels = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0])
     ran: list[str] = []
+    load = registry.Kernel.load
     outcomes = []
     for net, device in ((theirs, "cpu"), (ours.to(DEVICE), DEVICE)):
-        monkeypatch.setattr(kernels, "compiled", lambda _: False)
+        monkeypatch.setattr(registry, "device_of", lambda _: None)
         if net is ours:
             # a GPU tensor as far as the choice of kernels goes
-            monkeypatch.setattr(kernels, "on_gpu", lambda _: True)
-            for name in ("forward", "feedback_epsilon"):
-                monkeypatch.setattr(cuda, name, counted(getattr(cuda, name), ran))
+            monkeypatch.setattr(registry, "device_of", lambda _: "cuda")
+            monkeypatch.setattr(registry.Kernel, "load", lambda kernel: counted(load(kernel), ran))
         spikes = net(constant(images.to(device), 9))
         propagate(spikes, spike_count_reward(spikes, labels.to(device)))
         outcomes.append([spikes.detach().cpu(), *(p.grad.cpu() for p in net.parameters() if p.grad is not None)])
@@ -229,10 +230,11 @@ def counted(function: Callable[..., Any], ran: list[str]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float16])
 def test_the_choice_of_kernels(dtype: torch.dtype) -> None:
-    assert not kernels.on_gpu(torch.zeros(1, dtype=dtype))
-    assert not kernels.on_gpu(torch.zeros(1, dtype=dtype, device="meta"))
+    assert registry.device_of(torch.zeros(1, dtype=dtype)) in ("cpu", None)
+    assert registry.device_of(torch.zeros(1, dtype=dtype, device="meta")) is None
     if GPU:
-        assert kernels.on_gpu(torch.zeros(1, dtype=dtype, device="cuda")) == (dtype in DTYPES)
+        found = registry.device_of(torch.zeros(1, dtype=dtype, device="cuda"))
+        assert found == ("cuda" if dtype in DTYPES else None)
 
 
 COMPILE = """

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp.kernels.cpu import integer
-from spiking_lfp.neurons import integer as fixed_point
+from spiking_lfp.lfp.execution import Real
+from spiking_lfp.neurons import LIFNeuron
 from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron
-from spiking_lfp.neurons.lif import Neuron
 from spiking_lfp.nn.execution import recorded, run_in_integers
+from spiking_lfp.nn.spiking import spiking_layers
 
 
 def by_hand(current: list[int], theta: int, decay: int, frac_bits: int, reset: str) -> tuple[list[int], list[int]]:
@@ -43,10 +44,9 @@ def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, res
     membranes, spikes = by_hand(current, theta, decay, frac_bits, reset)
     neuron = IntegerNeuron(torch.tensor([theta], dtype=dtype), decay, frac_bits, reset)
     arrived = torch.tensor(current, dtype=dtype).view(-1, 1, 1)
-    for forward in (fixed_point.forward, integer.forward):
-        found, final, trace = forward(arrived.clone(), len(current), neuron, None)
-        assert trace.membrane is not None
-        assert trace.membrane.flatten().tolist() == membranes
+    for forward in (IntegerNeuron.forward, integer.forward):
+        found, (final,), trace = forward(neuron, arrived.clone(), len(current), None)
+        assert trace.record.flatten().tolist() == membranes
         assert found.flatten().tolist() == spikes
         assert final.item() == membranes[-1]
 
@@ -58,17 +58,17 @@ def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, 
     for time, initial in ((9, None), (1, torch.randint(-9000, 20_000, (3, *shape)).float())):
         current = torch.randint(-100, 250, (time, 3, *shape)).float()
         found, expected = (
-            forward(current.clone(), 9, neuron, initial) for forward in (integer.forward, fixed_point.forward)
+            forward(neuron, current.clone(), 9, None if initial is None else (initial,))
+            for forward in (integer.forward, IntegerNeuron.forward)
         )
         assert expected[0].any()
         assert torch.equal(found[0], expected[0])
-        assert torch.equal(found[1], expected[1])
-        assert found[2].membrane is not None
-        assert torch.equal(found[2].membrane, expected[2].record)
+        assert torch.equal(found[1][0], expected[1][0])
+        assert torch.equal(found[2].record, expected[2].record)
 
 
-def neuron(beta: float = 0.9, threshold: float = 1.0, reset: Any = "subtract") -> Neuron:
-    return Neuron(torch.tensor(beta), torch.tensor(threshold), reset)
+def neuron(beta: float = 0.9, threshold: float = 1.0, reset: Any = "subtract") -> LIFNeuron:
+    return LIFNeuron(torch.tensor(beta), torch.tensor(threshold), reset)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -123,14 +123,14 @@ def test_the_mean_unit_cuts_off_the_few_largest() -> None:
     ],
 )
 def test_what_integers_cannot_represent_is_refused(
-    weight: Tensor, constants: Neuron, bits: int, levels: int, message: str
+    weight: Tensor, constants: LIFNeuron, bits: int, levels: int, message: str
 ) -> None:
     with pytest.raises(lfp.UsageError, match=message):
         FixedPoint(bits, levels).layer(weight, None, constants, "a")
 
 
 def test_constants_that_differ_within_a_layer_are_refused() -> None:
-    differing = Neuron(torch.tensor([0.9, 0.8]), torch.tensor(1.0), "subtract")
+    differing = LIFNeuron(torch.tensor([0.9, 0.8]), torch.tensor(1.0), "subtract")
     with pytest.raises(lfp.UsageError, match="share one beta a layer and one threshold an output, found 2 and 1 for 2"):
         FixedPoint().layer(torch.ones(2, 3), None, differing, "a")
 
@@ -195,8 +195,8 @@ def test_feedback_is_that_of_a_real_layer_with_rounded_weights(bits: int) -> Non
         before, (_, state) = state, layer.run(x[t : t + 1], state)
         reward[t].masked_fill_((state == 0) & (True if before is None else before == 0), 0)
     outcomes = []
-    for fixed in (layer.fixed, None):
-        layer.fixed = fixed
+    for execution in (layer.execution, Real()):
+        layer.execution = execution
         layer.zero_grad()
         inputs = x.clone().requires_grad_()
         spikes = layer(inputs)
@@ -261,7 +261,7 @@ def test_membranes_recorded_elsewhere_give_the_updates_of_the_layer_itself(bits:
 def test_recordings_must_fit() -> None:
     network, x = spiking_network(), lfp.constant(images(), 7)
     with (
-        pytest.raises(lfp.UsageError, match=r"'9' is no LIF layer of the network: it has 0, 2, 5, 6"),
+        pytest.raises(lfp.UsageError, match=r"'9' is no spiking layer of the network: it has 0, 2, 5, 6"),
         recorded(network, {"9": torch.zeros(7, 5, 3)}),
     ):
         pass
@@ -270,9 +270,9 @@ def test_recordings_must_fit() -> None:
         pytest.raises(lfp.UsageError, match=r"layer 5: expected a recorded membrane \[7, 5, 20\], found \[7, 5, 21\]"),
     ):
         network(x)
-    assert all(module.recorded is None for module in network.modules() if isinstance(module, lfp.LIF))
+    assert all(layer.execution == Real() for layer in spiking_layers(network).values())
 
 
 def test_a_network_without_neurons_has_nothing_to_run_in_integers() -> None:
-    with pytest.raises(lfp.UsageError, match="no LIF layer"):
+    with pytest.raises(lfp.UsageError, match="no spiking layer"):
         run_in_integers(nn.Linear(2, 2), 8)

@@ -8,17 +8,17 @@ import snntorch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import one_q
+from oracles import Recursions, one_q
 from torch import Tensor, nn
 
 from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
-from spiking_lfp.kernels.cpu import lif as cpu
-from spiking_lfp.neurons import lif
-from spiking_lfp.neurons.lif import RESETS, Neuron, Reset, Trace
+from spiking_lfp.kernels.cpu import lif as cpu_kernels
+from spiking_lfp.neurons import RESETS, LIFNeuron, Reset, Trace
 
+lif, cpu = Recursions(), Recursions(cpu_kernels)
 FORWARDS = {"reference": lif.forward, "compiled": cpu.forward}
-Case = tuple[Tensor, int, Neuron, Tensor | None]
-Forward = Callable[[Tensor, int, Neuron, Tensor | None], tuple[Tensor, Tensor, Trace]]
+Case = tuple[Tensor, int, LIFNeuron, Tensor | None]
+Forward = Callable[[Tensor, int, LIFNeuron, Tensor | None], tuple[Tensor, Tensor, Trace]]
 
 
 @pytest.fixture(params=FORWARDS)
@@ -26,8 +26,8 @@ def forward(request: pytest.FixtureRequest) -> Forward:
     return FORWARDS[request.param]
 
 
-def neuron(beta: float | Tensor, threshold: float | Tensor, reset: str, dtype: torch.dtype) -> Neuron:
-    return Neuron(torch.as_tensor(beta, dtype=dtype), torch.as_tensor(threshold, dtype=dtype), reset)
+def neuron(beta: float | Tensor, threshold: float | Tensor, reset: str, dtype: torch.dtype) -> LIFNeuron:
+    return LIFNeuron(torch.as_tensor(beta, dtype=dtype), torch.as_tensor(threshold, dtype=dtype), reset)
 
 
 @torch.no_grad()
@@ -61,8 +61,8 @@ def test_neurons_equal_snntorch_to_the_bit(
 
     assert 0.02 < spikes.mean() < 0.98
     assert torch.equal(spikes, expected_spikes)
-    assert trace.membrane is not None
-    assert torch.equal(trace.membrane, expected)
+    assert trace.states is not None
+    assert torch.equal(trace.record, expected)
     assert torch.equal(final, expected[-1])
 
 
@@ -72,7 +72,7 @@ def test_constants_per_neuron_equal_snntorch_to_the_bit(forward: Forward, dtype:
     current = torch.randn(30, 3, 2, 4, 5, dtype=dtype) * 0.8 + 0.2
     beta, threshold = torch.rand(2, 4, 5, dtype=dtype), torch.rand(2, 1, 1, dtype=dtype) + 0.2
     expected_spikes, expected = snntorch_run(current, beta, threshold, reset)
-    spikes, _, trace = forward(current.clone(), 30, Neuron(beta, threshold, reset), None)
+    spikes, _, trace = forward(current.clone(), 30, LIFNeuron(beta, threshold, reset), None)
     assert torch.equal(spikes, expected_spikes)
     assert torch.equal(trace.record, expected)
 
@@ -176,13 +176,13 @@ def cases(draw: st.DrawFn) -> Case:
     threshold = rand(*per_neuron) + 0.25 if per_neuron else torch.tensor(draw(st.sampled_from([0.5, 1.0, 1.3])))
     reset: Reset = draw(st.sampled_from(RESETS))
     initial = (rand(batch, *shape) * 3 - 1).to(dtype) if draw(st.booleans()) else None
-    return current.to(dtype), steps, Neuron(beta.to(dtype), threshold.to(dtype), reset), initial
+    return current.to(dtype), steps, LIFNeuron(beta.to(dtype), threshold.to(dtype), reset), initial
 
 
 def assert_kernels_agree(
     current: Tensor,
     steps: int,
-    constants: Neuron,
+    constants: LIFNeuron,
     initial: Tensor | None,
     final_feedback: bool,
     summed: bool,
@@ -193,7 +193,7 @@ def assert_kernels_agree(
     assert torch.equal(found_spikes, spikes)
     assert torch.equal(found_final, final)
     assert torch.equal(found_trace.record, trace.record)
-    assert (found_trace.membrane is None) == (trace.membrane is None) == (len(current) < steps)
+    assert (found_trace.states is None) == (trace.states is None) == (len(current) < steps)
 
     generator = torch.Generator().manual_seed(steps)
     reward = torch.randn(spikes.shape, generator=generator, dtype=spikes.dtype)
@@ -219,11 +219,11 @@ def test_compiled_equals_reference(case: Case, final_feedback: bool, summed: boo
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize(("steps", "neurons"), [(200, 700), (1100, 131)])
 def test_compiled_equals_reference_across_tiles(steps: int, neurons: int, reset: Reset, constant_input: bool) -> None:
-    assert neurons > max(64, cpu.TILE_VALUES // (steps + 1))  # more than one tile, the last one not full
-    assert neurons % max(64, cpu.TILE_VALUES // (steps + 1))
+    assert neurons > max(64, cpu_kernels.TILE_VALUES // (steps + 1))  # more than one tile, the last one not full
+    assert neurons % max(64, cpu_kernels.TILE_VALUES // (steps + 1))
     current = torch.randn(1 if constant_input else steps, 2, neurons, dtype=torch.float64) * 0.5 + 0.2
     beta, threshold = 1 - torch.rand(neurons, dtype=torch.float64) / 2, torch.rand(neurons, dtype=torch.float64) + 0.5
-    constants = Neuron(beta, threshold, reset)
+    constants = LIFNeuron(beta, threshold, reset)
     assert_kernels_agree(current, steps, constants, torch.randn(2, neurons).double(), True, summed=False)
     assert_kernels_agree(current, steps, constants, None, False, summed=True)
 
@@ -259,8 +259,8 @@ def test_a_replayed_trace_gives_the_feedback_of_the_recorded_one(reset: Reset) -
     ):
         _, _, replayed = run(current.clone(), 12, constants, None)
         _, _, recorded = run(current.expand(12, 3, 9).clone(), 12, constants, None)
-        assert replayed.membrane is None
-        assert recorded.membrane is not None
+        assert replayed.states is None
+        assert recorded.states is not None
         for found, expected in zip(feedback(replayed), feedback(recorded), strict=True):
             assert torch.equal(found, expected)
 
@@ -319,12 +319,12 @@ def test_kernels_do_not_depend_on_the_layout_of_tensors_in_memory(
     beta, threshold = 1 - torch.rand(shape, dtype=torch.float64) / 2, torch.rand(shape, dtype=torch.float64) + 0.5
     current, reward = (torch.randn(6, batch, *shape, dtype=torch.float64) for _ in range(2))
     initial, on_final = (torch.randn(batch, *shape, dtype=torch.float64) for _ in range(2))
-    other_neuron = Neuron(in_memory(beta, layout), in_memory(threshold, layout), reset)
+    other_neuron = LIFNeuron(in_memory(beta, layout), in_memory(threshold, layout), reset)
 
     for steps in (6, 9):  # 9: the first current in all steps
         seen = current[: 6 if steps == 6 else 1]
         on_spikes = torch.cat([reward, reward])[:steps]
-        spikes, final, trace = lif.forward(seen.clone(), steps, Neuron(beta, threshold, reset), initial)
+        spikes, final, trace = lif.forward(seen.clone(), steps, LIFNeuron(beta, threshold, reset), initial)
         (q,), on_initial = lif.feedback(trace, on_spikes, on_final, Epsilon(), False)
 
         found_spikes, found_final, found_trace = cpu.forward(

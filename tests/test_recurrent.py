@@ -30,10 +30,11 @@ from spiking_lfp import (
     run_in_integers,
     spike_count_reward,
 )
-from spiking_lfp.kernels import recurrent as kernel
-from spiking_lfp.neurons import lif
-from spiking_lfp.neurons.lif import RESETS, Neuron, Reset
+from spiking_lfp.kernels.cpu import recurrent as kernels
+from spiking_lfp.neurons import RESETS, RecurrentLIFNeuron, Reset
 from spiking_lfp.rules import Contributions
+
+lif, kernel = oracles.Recursions(), oracles.Recursions(kernels)
 
 INPUTS, NEURONS, BATCH, STEPS = 6, 5, 3, 8
 
@@ -268,7 +269,7 @@ def test_compiled_equals_reference(
     weight = grid((rand(neurons, neurons) * 2 - 1) * 4 / neurons**0.5)
     beta = 1 - rand(neurons) if constants_per_neuron else torch.tensor(0.75)
     threshold = rand(neurons) + 0.25 if constants_per_neuron else torch.tensor(0.5)
-    neuron = Neuron(beta.to(dtype), threshold.to(dtype), reset, weight)
+    neuron = RecurrentLIFNeuron(beta.to(dtype), threshold.to(dtype), reset, recurrent=weight)
     initial = grid(rand(batch, neurons) * 3 - 1) if started else None
 
     spikes, final, trace = lif.forward(current.clone(), steps, neuron, initial)
@@ -276,8 +277,8 @@ def test_compiled_equals_reference(
     assert torch.equal(found_spikes, spikes)
     assert torch.equal(found_final, final)
     assert torch.equal(found.record, trace.record)
-    assert trace.membrane is not None
-    assert found.membrane is not None
+    assert trace.states is not None
+    assert found.states is not None
 
     reward = (rand(steps, batch, neurons) * 2 - 1).to(dtype)
     on_final = (rand(batch, neurons) * 2 - 1).to(dtype) if started else None
@@ -293,7 +294,9 @@ def test_compiled_equals_reference(
 
 
 def test_kernels_leave_their_arguments_alone_and_take_any_layout() -> None:
-    neuron = Neuron(torch.tensor(0.9).double(), torch.tensor(0.5).double(), "zero", random(70, 70).T / 8)
+    neuron = RecurrentLIFNeuron(
+        torch.tensor(0.9).double(), torch.tensor(0.5).double(), "zero", recurrent=random(70, 70).T / 8
+    )
     initial, on_final, reward = random(4, 70), random(4, 70), random(9, 4, 70)
     copies = [tensor.clone() for tensor in (initial, on_final, reward, neuron.recurrent)]
     current = random(9, 4, 70)

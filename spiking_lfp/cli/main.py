@@ -253,7 +253,7 @@ def _draw(folder: Path, data_root: Path | None) -> str:
     import torch
 
     from spiking_lfp import plots, training
-    from spiking_lfp.nn.layers import LIF
+    from spiking_lfp.nn.spiking import LIF
 
     plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
     network, config = training.load_run(folder, "cpu")

@@ -17,7 +17,8 @@ from spiking_lfp.deploy.formats.nir import Gain, read_nir, write_nir
 from spiking_lfp.deploy.interop import from_norse, from_snntorch, peer, to_norse, to_snntorch
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import LIF, AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.spiking import LIF
 
 STEPS, BATCH, SIDE = 40, 4, 8
 # a power of two: norse keeps its constants in float32, which holds them exactly then

@@ -27,8 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.errors import ExportError, UsageError
-from spiking_lfp.neurons.lif import Reset
-from spiking_lfp.nn.layers import LIF, AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.lfp.execution import Real
+from spiking_lfp.neurons import Reset
+from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.nn.spiking import LIF, SpikingLayer
 
 Part = tuple[str, nn.Module]
 
@@ -240,7 +242,7 @@ def our_layers(network: nn.Module) -> list[Part]:
     """
     found = []
     for name, layer in parts(network):
-        if isinstance(layer, LIF) and layer.fixed is not None:
+        if isinstance(layer, SpikingLayer) and not isinstance(layer.execution, Real):
             raise ExportError(
                 f"layer {name}: computes in the fixed point of integer hardware, which floating-point neurons do not; "
                 "export the integer network instead"

@@ -15,14 +15,16 @@ from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.lfp.execution import Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
+from spiking_lfp.neurons import LIFNeuron, Reset
 from spiking_lfp.neurons.integer import FixedPoint
-from spiking_lfp.neurons.lif import Neuron, Reset
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import LIF, Dropout, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
+from spiking_lfp.nn.spiking import LIF, spiking_layers
 
 Scale = Literal["max", "mean", "percentile", "search"]
 SCALES: tuple[Scale, ...] = ("max", "mean", "percentile", "search")
@@ -115,10 +117,10 @@ def quantize(
     """
     images, labels = images.cpu(), labels.cpu()
     real = copy.deepcopy(network).cpu().eval()
-    trained = next((module.fixed for module in real.modules() if isinstance(module, LIF)), None)
-    for module in real.modules():
-        if isinstance(module, LIF):
-            module.fixed = None
+    spiking = spiking_layers(real).values()
+    trained = next((each.execution for each in spiking if isinstance(each.execution, Integer)), None)
+    for each in spiking:
+        each.execution = Real()
     if bits is None:
         bits = 8 if trained is None else trained.bits
     if scale is None:
@@ -232,7 +234,7 @@ def _converter(
     rule: Reset = "subtract" if reset == "subtract_decayed" else reset
     # in the precision of training, so that what is rounded is the same
     constants = module.beta.to(weight.dtype), module.threshold.to(weight.dtype)
-    neuron = Neuron(*constants, rule)
+    neuron = LIFNeuron(*constants, rule)
     fixed = FixedPoint(settings.bits, levels, settings.per_channel)
 
     def convert(scale: Tensor) -> Spiking:

@@ -1,36 +1,48 @@
-"""Picks the fastest implementation of the LIF recursions for a tensor's device and dtype; `lif` is the fallback."""
+"""What is worth making fast, by the fastest implementation for its tensors: `registry` has the table of kernels."""
 
-from functools import cache
+from torch import Size, Tensor
 
-import torch
-from torch import Tensor
-
-from spiking_lfp.kernels.spikes import Events
-from spiking_lfp.neurons import integer as fixed_point
-from spiking_lfp.neurons import lif
+from spiking_lfp.kernels import registry
+from spiking_lfp.kernels.product import is_small
+from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.neurons import Neuron, State, Trace
+from spiking_lfp.neurons.base import Parts, Q
 from spiking_lfp.neurons.integer import IntegerNeuron
-from spiking_lfp.neurons.lif import Neuron, Trace
-from spiking_lfp.rules import Epsilon, Rule
+from spiking_lfp.rules import Rule
+
+# rows up to which a product may skip zeros, and outputs from which that may pay
+SPARSE_ROWS, SPARSE_OUTPUTS = 1024, 64
+# the place of the winner in a window is kept in one byte
+LARGEST_WINDOW = 16
 
 
-def compiled(tensor: Tensor) -> bool:
-    """Tell whether the CPU kernels take this tensor."""
-    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+def forward(
+    neuron: Neuron | IntegerNeuron, current: Tensor, steps: int, initial: State | None
+) -> tuple[Tensor, State, Trace]:
+    """Run neurons: see `Neuron.forward`; `current` is used up and may be overwritten."""
+    kernel = registry.find("forward", current, type(neuron))
+    if kernel is None:
+        return neuron.forward(current, steps, initial)
+    spikes, final, trace = kernel(neuron, current, steps, initial)
+    return spikes, final, trace
 
 
-def on_gpu(tensor: Tensor) -> bool:
-    """Tell whether the GPU kernels take this tensor."""
-    dtypes = (torch.float32, torch.float64, torch.bfloat16)
-    return tensor.device.type == "cuda" and tensor.dtype in dtypes and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    try:
-        import triton
-    except ImportError:
-        return False
-    return tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 3)
+def feedback(
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: State | None,
+    rule: Rule,
+    summed: bool,
+    parts: Parts | None = None,
+) -> tuple[Q, State]:
+    """Carry feedback back through time: see `Neuron.feedback`."""
+    kernel = None
+    if trace.spikes is None:  # kernels tell spikes from states
+        kernel = registry.find("feedback", trace.record, type(trace.neuron), type(rule))
+    if kernel is None:
+        return trace.neuron.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
+    q, on_initial = kernel(trace, spike_feedback, final_feedback, rule, summed, parts)
+    return q, on_initial
 
 
 def spike_events(x: Tensor, known: Events | None = None) -> Events | None:
@@ -40,11 +52,68 @@ def spike_events(x: Tensor, known: Events | None = None) -> Events | None:
         x: any input of a layer.
         known: its spikes, if whoever wrote `x` packed them.
     """
-    if not compiled(x):
-        return None
-    from spiking_lfp.kernels.cpu import packing
+    kernel = registry.find("spike events", x)
+    found: Events | None = None if kernel is None else kernel(x, known)
+    return found
 
-    return packing.spike_events(x, known)
+
+def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
+    current: Tensor = _needed("dense current", weight)(events, weight, bias)
+    return current
+
+
+def dense_adjoints(
+    events: Events, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, K]` and `q` `[T, B, O]`."""
+    down, outer = _needed("dense adjoints", weight)(events, q, weight, need_input, need_weight)
+    return down, outer
+
+
+def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+    """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]`."""
+    current: Tensor = _needed("convolution current", weight)(events, weight, bias, window)
+    return current
+
+
+def conv_adjoints(
+    events: Events, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, C, H, W]` and `q` `[T, B, O, P, Q]`."""
+    down, outer = _needed("convolution adjoints", weight)(events, q, weight, window, need_input, need_weight)
+    return down, outer
+
+
+def sparse_current(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """Return `W x + b`, `[N, O]`, for `x` `[N, I]`, or None if skipping its zeros does not pay."""
+    kernel = _worth_listing("sparse current", x, weight)
+    found: Tensor | None = None if kernel is None else kernel(x, weight, bias)
+    return found
+
+
+def sparse_outer(q: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+    """Return `sum_N q x^T`, shaped like `weight`, or None if skipping the zeros of `x` `[N, I]` does not pay."""
+    kernel = _worth_listing("sparse outer", x, weight)
+    found: Tensor | None = None if kernel is None else kernel(q, x)
+    return found
+
+
+def pools(x: Tensor, kernel_size: int) -> bool:
+    """Tell whether there is a kernel for pooling `x` with such a window."""
+    return kernel_size <= LARGEST_WINDOW and registry.find("max pool", x) is not None
+
+
+def max_pool(x: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Pool `[N, C, H, W]`; return the largest values, and where in their windows they were."""
+    out, winner = _needed("max pool", x)(x, kernel_size, stride)
+    return out, winner
+
+
+def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel_size: int, stride: int, shape: Size) -> Tensor:
+    """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
+    handed: Tensor = _needed("max pool feedback", feedback)(feedback, winner, kernel_size, stride, shape)
+    return handed
 
 
 def descent_(update: Tensor, weight: Tensor) -> Tensor:
@@ -53,10 +122,10 @@ def descent_(update: Tensor, weight: Tensor) -> Tensor:
     Returns:
         whether all of it is finite, one truth value.
     """
-    if _in_one_pass(update, weight):
-        from spiking_lfp.kernels.cpu import updates
-
-        return updates.descent(update, weight)
+    kernel = registry.find("descent", update) if _in_one_pass(update, weight) else None
+    if kernel is not None:
+        finite: Tensor = kernel(update, weight)
+        return finite
     return update.mul_(weight.abs()).neg_().sum().isfinite()
 
 
@@ -65,13 +134,26 @@ def clip_units_(update: Tensor, weight: Tensor, clip: float, minimum: float) -> 
 
     Units are rows; of a tensor with one axis, its elements.
     """
-    if _in_one_pass(update, weight) and update.dim() > 1:
-        from spiking_lfp.kernels.cpu import updates
-
-        return updates.clip_units(update, weight, clip, minimum)
+    kernel = registry.find("clip units", update) if _in_one_pass(update, weight) and update.dim() > 1 else None
+    if kernel is not None:
+        kernel(update, weight, clip, minimum)
+        return
     bound = _unit_norm(weight).clamp_(min=minimum).mul_(clip)
     # at most 1, and 1 for an update of zero
     update.mul_(bound.div_(_unit_norm(update).clamp_(min=1e-12)).clamp_(max=1))
+
+
+def _needed(operation: str, like: Tensor) -> registry.Function:
+    kernel = registry.find(operation, like)
+    assert kernel is not None, "asked for only where there is a kernel"
+    return kernel
+
+
+def _worth_listing(operation: str, x: Tensor, weight: Tensor) -> registry.Function | None:
+    """Return the kernel where skipping zeros of `x` `[N, I]` may pay: for a batch of images, into many neurons."""
+    if len(x) > SPARSE_ROWS or len(weight) < SPARSE_OUTPUTS or is_small(x, weight):
+        return None
+    return registry.find(operation, x)
 
 
 def _unit_norm(tensor: Tensor) -> Tensor:
@@ -79,68 +161,4 @@ def _unit_norm(tensor: Tensor) -> Tensor:
 
 
 def _in_one_pass(update: Tensor, weight: Tensor) -> bool:
-    return compiled(update) and update.dtype == weight.dtype and update.is_contiguous() and weight.is_contiguous()
-
-
-def lif_forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
-    """Run LIF neurons: see `lif.forward`; `current` is used up and may be overwritten."""
-    if compiled(current):
-        from spiking_lfp.kernels.cpu import lif as cpu
-        from spiking_lfp.kernels.cpu import recurrent
-
-        run = cpu.forward if neuron.recurrent is None else recurrent.forward
-        return run(current, steps, neuron, initial)
-    if on_gpu(current) and neuron.recurrent is None:
-        from spiking_lfp.kernels.cuda import lif as cuda
-
-        return cuda.forward(current, steps, neuron, initial)
-    return lif.forward(current, steps, neuron, initial)
-
-
-def integer_forward(
-    current: Tensor, steps: int, neuron: IntegerNeuron, initial: Tensor | None
-) -> tuple[Tensor, Tensor, Trace]:
-    """Run integer LIF neurons: see `fixed_point.forward`."""
-    if compiled(current):
-        from spiking_lfp.kernels.cpu import integer
-
-        return integer.forward(current, steps, neuron, initial)
-    return fixed_point.forward(current, steps, neuron, initial)
-
-
-def lif_feedback(
-    trace: Trace,
-    spike_feedback: Tensor,
-    final_feedback: Tensor | None,
-    rule: Rule,
-    summed: bool,
-    parts: tuple[Tensor, Tensor] | None,
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Carry feedback back through time: see `lif.feedback`."""
-    if type(rule) is Epsilon:
-        found = _epsilon_feedback(trace, spike_feedback, final_feedback, rule.epsilon, summed)
-        if found is not None:
-            return (found[0],), found[1]
-    if compiled(trace.record) and trace.neuron.recurrent is None:
-        from spiking_lfp.kernels.cpu import lif as cpu
-
-        return cpu.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
-    return lif.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
-
-
-def _epsilon_feedback(
-    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
-) -> tuple[Tensor, Tensor] | None:
-    """Return the feedback by LFP-epsilon if a kernel takes the trace."""
-    if compiled(trace.record):
-        from spiking_lfp.kernels.cpu import lif as cpu
-        from spiking_lfp.kernels.cpu import recurrent
-
-        if trace.neuron.recurrent is not None:
-            return recurrent.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon)
-        return cpu.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
-    if on_gpu(trace.record) and trace.neuron.recurrent is None:
-        from spiking_lfp.kernels.cuda import lif as cuda
-
-        return cuda.feedback_epsilon(trace, spike_feedback, final_feedback, epsilon, summed)
-    return None
+    return update.dtype == weight.dtype and update.is_contiguous() and weight.is_contiguous()

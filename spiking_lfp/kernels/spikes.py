@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 Array = NDArray[Any]
 
@@ -24,6 +25,21 @@ class Events:
     bits: Tensor
     counts: Tensor
     shape: torch.Size
+
+
+# spikes by the tensor that holds them too, as long as it lives
+_handed_on: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def hand_on(spikes: Tensor, events: Events) -> None:
+    """Let the layer that sees `spikes` next have them as bits too."""
+    _handed_on[spikes] = events
+
+
+def handed_on(x: Tensor) -> Events | None:
+    """Return the spikes of `x` as bits if the layer that made it handed them on, and nobody wrote to it since."""
+    found: Events | None = None if x.is_inference() or x._version else _handed_on.get(x)
+    return found
 
 
 @dataclass(frozen=True)

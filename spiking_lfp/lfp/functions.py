@@ -12,34 +12,41 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from spiking_lfp import kernels
 from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
-from spiking_lfp.kernels.spikes import Events
-from spiking_lfp.lfp.propagation import Q, by_sign, distribute, parts, signed
+from spiking_lfp.kernels.spikes import Events, hand_on, handed_on
+from spiking_lfp.lfp.execution import Execution
+from spiking_lfp.lfp.propagation import distribute, parts, signed
 from spiking_lfp.lfp.synapses import Dense, Synapse, is_constant
-from spiking_lfp.neurons.integer import FixedPoint, IntegerLayer, trace_of
-from spiking_lfp.neurons.lif import Neuron, Trace
+from spiking_lfp.neurons import Neuron, State, Trace
+from spiking_lfp.neurons.base import Q, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors.
-
-    Attributes:
-        fixed: how the layer is brought to integers, where its forward pass is that of integer hardware.
-        recorded: its membranes `[T, B, *n]`, where its forward pass was run elsewhere.
-    """
+    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors."""
 
     synapse: Synapse
     rule: Rule
-    neuron: Neuron | None
     name: str
-    fixed: FixedPoint | None = None
-    recorded: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SpikingSpec(Spec):
+    """The same of a layer with neurons.
+
+    Attributes:
+        neuron: its constants.
+        execution: how its forward pass is carried out.
+    """
+
+    neuron: Neuron
+    execution: Execution
 
 
 def _recurrent_descent(spec: Spec, trace: Trace, q: Q, recurrent: Tensor) -> Tensor:
@@ -51,25 +58,29 @@ def _recurrent_descent(spec: Spec, trace: Trace, q: Q, recurrent: Tensor) -> Ten
     return outer
 
 
-def _check_neurons(spec: Spec, current: Tensor, initial: Tensor | None) -> None:
-    """Check constants and initial membrane against the neurons of `current` `[time, B, *n]`."""
-    assert spec.neuron is not None
+def _check_neurons(spec: SpikingSpec, current: Tensor, initial: State | None) -> None:
+    """Check constants and initial states against the neurons of `current` `[time, B, *n]`."""
     shape = current.shape[2:]
-    for what, value in (("beta", spec.neuron.beta), ("threshold", spec.neuron.threshold)):
+    for what in spec.neuron.limits():
+        value: Tensor = getattr(spec.neuron, what)
         sizes = zip(reversed(value.shape), reversed(shape), strict=False)
         if value.dim() > len(shape) or any(size not in (1, neurons) for size, neurons in sizes):
             raise UsageError(
                 f"layer {spec.name}: {what} of shape {list(value.shape)} does not fit neurons of shape {list(shape)}"
             )
-    if initial is not None and (initial.shape, initial.dtype) != (current.shape[1:], current.dtype):
-        raise UsageError(
-            f"layer {spec.name}: expected a membrane {list(current.shape[1:])} of {current.dtype}, "
-            f"found {list(initial.shape)} of {initial.dtype}"
-        )
+    for what, state in zip(spec.neuron.states, initial or (), strict=False):
+        if (state.shape, state.dtype) != (current.shape[1:], current.dtype):
+            raise UsageError(
+                f"layer {spec.name}: expected a {what} {list(current.shape[1:])} of {current.dtype}, "
+                f"found {list(state.shape)} of {state.dtype}"
+            )
 
 
-class LIFFunction(torch.autograd.Function):
-    """A synapse and its LIF neurons, which may see their own spikes through `recurrent`, over all time steps."""
+class SpikingFunction(torch.autograd.Function):
+    """A synapse and its neurons, which may see their own spikes through `recurrent`, over all time steps.
+
+    The initial states come last, all of them or none; spikes and the final states are returned.
+    """
 
     @staticmethod
     def forward(
@@ -77,96 +88,78 @@ class LIFFunction(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        initial: Tensor | None,
         recurrent: Tensor | None,
-        spec: Spec,
-    ) -> tuple[Tensor, Tensor]:
-        assert spec.neuron is not None
-        constant = is_constant(x)
+        spec: SpikingSpec,
+        *initial: Tensor,
+    ) -> tuple[Tensor, ...]:
+        constant, start, execution = is_constant(x), initial or None, spec.execution
+        neuron = _with_recurrent(spec.neuron, recurrent)
         shown = x[:1] if constant else x
+        prepared = execution.prepare(weight, bias, neuron, spec.name)
         inputs: Tensor | Events
-        fixed = None if spec.fixed is None else spec.fixed.layer(weight, bias, spec.neuron, spec.name)
-        if spec.fixed is not None and spec.fixed.levels > 1:
-            inputs = (shown * spec.fixed.levels).round_()
+        if execution.levels > 1:
+            inputs = (shown * execution.levels).round_()
         else:
-            inputs = shown if constant else spec.synapse.inputs(x, _packed(x))
-        current = spec.synapse.current(inputs, *((weight, bias) if fixed is None else (fixed.weight, fixed.bias)))
-        _check_neurons(spec, current, initial)
-        # NaN never leaves a membrane again, so its last value tells of every step; a reset to zero forgets infinity
+            inputs = shown if constant else spec.synapse.inputs(x, handed_on(x))
+        current = spec.synapse.current(inputs, prepared.weight, prepared.bias)
+        _check_neurons(spec, current, start)
+        # NaN never leaves a state again, so the last one tells of every step; some neurons forget infinity
         lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
-        if spec.neuron.reset == "zero":
+        if neuron.forgets:
             arrived = current.sum() if recurrent is None else current.sum() + recurrent.sum()
             require(arrived.isfinite(), NonFiniteError, lost)
-        if spec.recorded is not None:
-            spikes, final, trace = _recorded(spec, fixed, len(x), current.shape[1:])
-        elif fixed is not None:
-            spikes, final, trace = kernels.integer_forward(current, len(x), fixed.neuron, initial)
-        else:
-            neuron = replace(spec.neuron, recurrent=recurrent)
-            spikes, final, trace = kernels.lif_forward(current, len(x), neuron, initial)
-        require(final.sum().isfinite(), NonFiniteError, lost)
-        ctx.spec = spec
+        spikes, final, trace = execution.run(prepared, current, len(x), start, spec.name)
+        for state in final:
+            require(state.sum().isfinite(), NonFiniteError, lost)
+        if trace.packed is not None:
+            hand_on(spikes, Events(*trace.packed, spikes.shape))
+        ctx.spec, ctx.neuron = spec, trace.neuron
         ctx.set_materialize_grads(False)
         ctx.steps, ctx.constant = len(x), constant
         ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
-        acting = _acting(spec, fixed)
-        ctx.save_for_backward(*kept, weight, bias, initial, recurrent, trace.membrane, trace.current, *acting)
-        ctx.integer = None if fixed is None else trace.neuron
-        ctx.packed = None if trace.packed is None else Events(*trace.packed, spikes.shape)
-        return spikes, final
+        ctx.save_for_backward(
+            *kept, weight, bias, recurrent, prepared.acting, prepared.unit, trace.current, trace.spikes, *initial,
+            *(trace.states or ()),
+        )  # fmt: skip
+        return spikes, *final
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, spike_feedback: Tensor | None, final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
-        first, counts, weight, bias, initial, recurrent, membrane, current, acting, unit = ctx.saved_tensors
-        neuron = ctx.integer or replace(ctx.spec.neuron, recurrent=recurrent)
-        trace = Trace(neuron, ctx.steps, initial, membrane, current)
+    def backward(ctx: Any, spike_feedback: Tensor | None, *final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
+        first, counts, weight, bias, recurrent, acting, unit, current, spikes, *states = ctx.saved_tensors
+        spec, need_state = ctx.spec, ctx.needs_input_grad[5:]
+        initial, states = tuple(states[: len(need_state)]) or None, tuple(states[len(need_state) :]) or None
+        trace = Trace(_with_recurrent(ctx.neuron, recurrent), ctx.steps, initial, states, current, spikes)
         if spike_feedback is None:
             spike_feedback = trace.record.new_zeros((ctx.steps, *trace.record.shape[1:]))
+        ends: State | None = None
+        if any(each is not None for each in final_feedback):
+            ends = tuple(torch.zeros_like(trace.record[0]) if each is None else each for each in final_feedback)
         with full_precision(first):
             # a constant input meets the same weights in every step: sum q over time before the product
             summed = ctx.constant and not ctx.needs_input_grad[0]
             at_once = summed and unit is None and recurrent is None
             x = first if ctx.events is None else Events(first, counts, ctx.events)
             shown = first[:1] if ctx.constant else x
-            found = _parts(ctx.spec, shown, weight if acting is None else acting, bias, unit)
-            q, carried = kernels.lif_feedback(trace, spike_feedback, final_feedback, ctx.spec.rule, at_once, found)
+            found = _parts(spec, shown, weight if acting is None else acting, bias, unit)
+            q, carried = kernels.feedback(trace, spike_feedback, ends, spec.rule, at_once, found)
             if unit is not None:
                 q = _in_real_units(q, trace, unit)
-            grad_recurrent = _recurrent_descent(ctx.spec, trace, q, recurrent) if ctx.needs_input_grad[4] else None
+            grad_recurrent = _recurrent_descent(spec, trace, q, recurrent) if ctx.needs_input_grad[3] else None
             q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
             x, needs = shown if summed else x, ctx.needs_input_grad[:3]
             return (
-                *distribute(ctx.spec.rule, ctx.spec.synapse, q, x, (weight, bias), needs, ctx.spec.name, acting),
-                carried if ctx.needs_input_grad[3] else None,
+                *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, acting),
                 grad_recurrent,
                 None,
+                *(each if need else None for each, need in zip(carried, need_state, strict=False)),
             )
 
 
-def _recorded(spec: Spec, fixed: IntegerLayer | None, steps: int, neurons: torch.Size) -> tuple[Tensor, Tensor, Trace]:
-    """Return spikes, final membrane and trace of a layer that ran elsewhere."""
-    assert spec.neuron is not None
-    membrane = spec.recorded
-    assert membrane is not None
-    if membrane.shape != (steps, *neurons):
-        raise UsageError(
-            f"layer {spec.name}: expected a recorded membrane {[steps, *neurons]}, found {list(membrane.shape)}"
-        )
-    trace = Trace(spec.neuron, steps, None, membrane)
-    if fixed is not None:
-        trace = trace_of(fixed.neuron, steps, None, membrane)
-    return (membrane > trace.neuron.threshold).to(membrane.dtype), membrane[-1].clone(), trace
-
-
-def _acting(spec: Spec, fixed: IntegerLayer | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the real weights that integers stand for, and how many units of a membrane make one of the threshold's."""
-    if fixed is None:
-        return None, None
-    assert spec.fixed is not None
-    columns = fixed.scale.view(-1, *[1] * (fixed.weight.dim() - 1))
-    return fixed.weight * columns, spec.fixed.levels / fixed.scale * 2**fixed.neuron.frac_bits
+def _with_recurrent(neuron: Neuron, recurrent: Tensor | None) -> Neuron:
+    """Return the neuron with `V` as the tape knows it."""
+    return neuron if recurrent is None else replace(neuron, recurrent=recurrent)  # type: ignore[call-arg]
 
 
 def _parts(
@@ -185,23 +178,16 @@ def _in_real_units(q: Q, trace: Trace, unit: Tensor) -> Q:
 
     Integer membranes are often exactly 0: then nothing contributed, and there is nothing to distribute.
     """
-    membrane = trace.record
-    quiet = membrane == 0
-    quiet[1:] &= membrane[:-1] == 0
+    quiet = trace.record == 0
+    quiet[1:] &= trace.record[:-1] == 0
     if trace.initial is not None:
-        quiet[0] &= trace.initial == 0
+        quiet[0] &= trace.initial[0] == 0
     return tuple(each.mul_(_per_neuron(unit, each)).masked_fill_(quiet, 0) for each in q)
 
 
 def _per_neuron(unit: Tensor, like: Tensor) -> Tensor:
     """Shape a value of each output `[O]` like those of neurons `[time, B, O, ...]`."""
     return unit.view(-1, *[1] * (like.dim() - 3))
-
-
-def _packed(x: Tensor) -> Events | None:
-    """Return the spikes of `x` if it is what a LIF layer returned, and nobody wrote to it since."""
-    made: Any = None if x.is_inference() or x._version or x.output_nr else x.grad_fn
-    return getattr(made, "packed", None) if isinstance(made, LIFFunction._backward_cls) else None
 
 
 class AffineFunction(torch.autograd.Function):
@@ -226,14 +212,20 @@ class AffineFunction(torch.autograd.Function):
             return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
 
 
+def max_pool2d(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Return the largest value of windows of `[N, C, H, W]`; feedback goes to the winner, the first of several."""
+    if not kernels.pools(x, kernel):
+        return F.max_pool2d(x, kernel, stride)
+    out: Tensor = MaxPool2dFunction.apply(x, kernel, stride)
+    return out
+
+
 class MaxPool2dFunction(torch.autograd.Function):
-    """Largest value of windows, by the CPU kernels; feedback goes to the winner."""
+    """Largest value of windows, by a kernel."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
-        from spiking_lfp.kernels.cpu import pool
-
-        out, winner = pool.max_pool(x, kernel, stride)
+        out, winner = kernels.max_pool(x, kernel, stride)
         ctx.window = kernel, stride, x.shape
         ctx.save_for_backward(winner)
         return out
@@ -241,10 +233,8 @@ class MaxPool2dFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None, None]:
-        from spiking_lfp.kernels.cpu import pool
-
         (winner,) = ctx.saved_tensors
-        return pool.max_pool_feedback(feedback, winner, *ctx.window), None, None
+        return kernels.max_pool_feedback(feedback, winner, *ctx.window), None, None
 
 
 class ActivationFunction(torch.autograd.Function):

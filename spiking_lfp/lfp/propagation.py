@@ -14,26 +14,16 @@ from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.lfp.synapses import Synapse
+from spiking_lfp.neurons.base import Q, as_pair, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
-Q = tuple[Tensor, ...]
 Inputs = Tensor | Events
-
-
-def as_pair(gain: Tensor | tuple[Tensor, Tensor]) -> Q:
-    """Return what a rule's `gain` returned as a tuple."""
-    return gain if isinstance(gain, tuple) else (gain,)
 
 
 def signed(rule: Rule, contributions: Contributions, feedback: Tensor) -> Q:
     """Return `q` of ordinary neurons: `sign(z) * r / N`."""
     signed_feedback = contributions.total.sign() * feedback
     return tuple(signed_feedback * gain for gain in as_pair(rule.gain(contributions)))
-
-
-def by_sign(q: Q, contribution: Tensor) -> Tensor:
-    """Return the `q` that each of these contributions gets, elementwise."""
-    return q[0] if len(q) == 1 else torch.where(contribution >= 0, q[0], q[1])
 
 
 def parts(rule: Rule, synapse: Synapse, x: Inputs, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor] | None:

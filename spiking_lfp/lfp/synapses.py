@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
-from spiking_lfp.kernels import compiled, spike_events
-from spiking_lfp.kernels.product import is_small, product
+from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import Events, Window
 
 # rows of a transposed product at a time
@@ -57,55 +57,34 @@ class Dense:
 
     def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
         """Return events if few inputs spike."""
-        return spike_events(x, known) or x
+        return kernels.spike_events(x, known) or x
 
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels.cpu import events
-
-            return events.dense_current(x, weight, bias)
+            return kernels.dense_current(x, weight, bias)
         rows = x.reshape(-1, self.in_features)
-        if self._worth_listing(rows, weight):
-            from spiking_lfp.kernels.cpu import sparse
-
-            listed = sparse.sparse_rows(rows)
-            if listed is not None:
-                return self._like(sparse.product(listed, weight, bias), x)
-        return self._like(product(rows, weight, bias), x)
+        current = kernels.sparse_current(rows, weight, bias)
+        return self._like(product(rows, weight, bias) if current is None else current, x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x * (W^T q)` and `sum q x^T`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels.cpu import events
-
-            return events.dense_adjoints(x, q, weight, need_input, need_weight)
+            return kernels.dense_adjoints(x, q, weight, need_input, need_weight)
         merged, rows = q.reshape(-1, len(weight)), x.reshape(-1, self.in_features)
         # first, while the larger result does not exist yet
-        outer = self._outer(merged, rows, weight) if need_weight else None
+        outer = None
+        if need_weight:
+            outer = kernels.sparse_outer(merged, rows, weight)
+            outer = _correlate(merged, rows) if outer is None else outer
         return self._like(product(merged, weight.T), x).mul_(x) if need_input else None, outer
-
-    def _outer(self, q: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return `sum_N q x^T`."""
-        if self._worth_listing(x, weight):
-            from spiking_lfp.kernels.cpu import sparse
-
-            columns = sparse.sparse_columns(x)
-            if columns is not None:
-                return sparse.correlate(q, columns)
-        return _correlate(q, x)
 
     @staticmethod
     def _like(rows: Tensor, x: Tensor) -> Tensor:
         """Give `rows` `[N, features]` the axes that `x` has before its features."""
         return rows.view(*x.shape[:-1], rows.shape[1])
-
-    @staticmethod
-    def _worth_listing(x: Tensor, weight: Tensor) -> bool:
-        """Tell whether a product that skips zeros of `x` `[N, I]` may pay: for a batch of images, into many neurons."""
-        return compiled(x) and len(x) <= CORRELATED_ROWS and len(weight) >= 64 and not is_small(x, weight)
 
     def check(self, sample_shape: torch.Size) -> str | None:
         """Accept `[in_features]`."""
@@ -126,14 +105,12 @@ class Convolution:
 
     def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
         """Return events if few inputs spike, unless the kernel has gaps or sees some channels only."""
-        return (spike_events(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
+        return (kernels.spike_events(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
 
     def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels.cpu import events
-
-            return events.conv_current(x, weight, bias, self._window(x))
+            return kernels.conv_current(x, weight, bias, self._window(x))
         images, weight = _channels_last(x.flatten(0, -4)), _channels_last(weight)
         out = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return self._like(out, x)
@@ -143,9 +120,7 @@ class Convolution:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x` times the transposed convolution of `q`, and the correlation of `q` with `x`."""
         if isinstance(x, Events):
-            from spiking_lfp.kernels.cpu import events
-
-            return events.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
+            return kernels.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
         images = [_channels_last(tensor) for tensor in (q.flatten(0, -4), x.flatten(0, -4), weight)]
         window = [self.stride, self.padding, self.dilation, False, [0, 0], self.groups]
         wanted = [need_input, need_weight, False]

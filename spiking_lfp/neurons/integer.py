@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.neurons.lif import Neuron, Reset, Trace
+from spiking_lfp.neurons.base import State, Trace
+from spiking_lfp.neurons.lif import LIFNeuron, Reset
 
 MEMBRANE_MAX = 2**23 - 1
 DECAY_ONE = 4096
@@ -43,6 +44,33 @@ class IntegerNeuron:
         """Return the threshold of the membrane, broadcastable to `neurons`."""
         bound: Tensor = self.theta * float(2**self.frac_bits)
         return bound.view(-1, *[1] * (len(neurons) - 1))
+
+    def forward(
+        self, current: Float[Tensor, "time batch *n"], steps: int, initial: State | None
+    ) -> tuple[Float[Tensor, "steps batch *n"], State, Trace]:
+        """Run the neurons: `Neuron.forward` in integers.
+
+        Args:
+            current: `W x + b`, integers `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
+            steps: T.
+            initial: the membrane before, or None for zero.
+
+        Returns:
+            spikes, exactly 0 or 1; the final membrane; and the trace, both in integers `V` before any reset of the same
+            step, with constants in the same unit.
+        """
+        bound = self.bound(current.shape[2:])
+        membrane = current.new_empty((steps, *current.shape[1:]))
+        before = torch.zeros_like(current[0]) if initial is None else initial[0]
+        for t in range(steps):
+            fired = before > bound
+            kept = before.masked_fill(fired, 0) if self.reset == "zero" else before
+            after = leak(kept, self.decay) + current[t % len(current)] * 2**self.frac_bits
+            if self.reset == "subtract":
+                after = after - fired * bound
+            before = after.clamp_(-MEMBRANE_MAX, MEMBRANE_MAX)
+            membrane[t] = before
+        return (membrane > bound).to(current.dtype), (before.clone(),), trace_of(self, steps, initial, membrane)
 
 
 @dataclass(frozen=True)
@@ -101,7 +129,7 @@ class FixedPoint:
 
     @torch.no_grad()
     def layer(
-        self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str, scale: Tensor | None = None
+        self, weight: Tensor, bias: Tensor | None, neuron: LIFNeuron, name: str, scale: Tensor | None = None
     ) -> IntegerLayer:
         """Bring a layer to integers.
 
@@ -158,39 +186,7 @@ def leak(membrane: Tensor, decay: int) -> Tensor:
     return (membrane.double() * ((DECAY_ONE - decay) / DECAY_ONE)).trunc().to(membrane.dtype)
 
 
-def forward(
-    current: Float[Tensor, "time batch *n"],
-    steps: int,
-    neuron: IntegerNeuron,
-    initial: Float[Tensor, "batch *n"] | None,
-) -> tuple[Float[Tensor, "steps batch *n"], Float[Tensor, "batch *n"], Trace]:
-    """Run integer neurons: `lif.forward` in integers.
-
-    Args:
-        current: `W x + b`, integers `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
-        steps: T.
-        neuron: constants.
-        initial: the membrane before, or None for zero.
-
-    Returns:
-        spikes, exactly 0 or 1; the final membrane; and the trace, both in integers `V` before any reset of the same
-        step, with constants in the same unit.
-    """
-    bound = neuron.bound(current.shape[2:])
-    membrane = current.new_empty((steps, *current.shape[1:]))
-    before = torch.zeros_like(current[0]) if initial is None else initial
-    for t in range(steps):
-        fired = before > bound
-        kept = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
-        after = leak(kept, neuron.decay) + current[t % len(current)] * 2**neuron.frac_bits
-        if neuron.reset == "subtract":
-            after = after - fired * bound
-        before = after.clamp_(-MEMBRANE_MAX, MEMBRANE_MAX)
-        membrane[t] = before
-    return (membrane > bound).to(current.dtype), before.clone(), trace_of(neuron, steps, initial, membrane)
-
-
-def trace_of(neuron: IntegerNeuron, steps: int, initial: Tensor | None, membrane: Tensor) -> Trace:
+def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, membrane: Tensor) -> Trace:
     """Return the trace of integer membranes `[T, B, *n]`, with constants in their unit."""
     beta = membrane.new_tensor((DECAY_ONE - neuron.decay) / DECAY_ONE)
-    return Trace(Neuron(beta, neuron.bound(membrane.shape[2:]), neuron.reset), steps, initial, membrane)
+    return Trace(LIFNeuron(beta, neuron.bound(membrane.shape[2:]), neuron.reset), steps, initial, (membrane,))

@@ -7,7 +7,8 @@ from torch.utils.checkpoint import checkpoint
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.nn.layers import LIF, Carry, Dropout, NormalizeFeedback
+from spiking_lfp.nn.carry import Carry, carried
+from spiking_lfp.nn.layers import NormalizeFeedback
 
 
 def run_in_chunks(
@@ -37,19 +38,13 @@ def run_in_chunks(
         raise UsageError("NormalizeFeedback has to see the feedback of all steps at once: drop it, or the chunks")
     if any(isinstance(module, MonoReadout) for module in network.modules()):
         raise UsageError("MonoReadout has to see the spikes of all steps at once: drop it, or the chunks")
-    layers = [module for module in network.modules() if isinstance(module, LIF | Dropout)]
     done: set[int] = set()
 
     def run(number: int, part: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carry = Carry(states, len(part) / len(x), number in done)
         done.add(number)
-        for layer in layers:
-            layer.carry = carry
-        try:
+        with carried(carry):
             return network(part), *carry.given
-        finally:
-            for layer in layers:
-                layer.carry = None
 
     outputs: list[Tensor] = []
     states: list[Tensor] = []

@@ -26,10 +26,10 @@ from spiking_lfp.lfp.functions import (
     ActivationFunction,
     AddFunction,
     AffineFunction,
-    LIFFunction,
     NormalizeFeedbackFunction,
     ScaleFunction,
     Spec,
+    SpikingFunction,
 )
 from spiking_lfp.lfp.synapses import Convolution, Dense, LinearMap, Synapse
 from spiking_lfp.mono import FeedforwardNet
@@ -319,7 +319,7 @@ class _LFPMode(TorchFunctionMode):
         if name is not None:
             self.called.add(name)
         rule = self.composite.default if name is None else self.rules[name]
-        out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, rule, None, name or kind))
+        out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, rule, name or kind))
         return out
 
     def activation(self, func: Callable[..., Tensor], x: Tensor, *rest: Any, **more: Any) -> Tensor:
@@ -343,7 +343,7 @@ class _LFPMode(TorchFunctionMode):
         """Divide feedback by the rule for sums among what a mean or sum is of."""
         synapse = LinearMap(lambda z, weight, bias: func(z, *rest, **more) * weight)
         out: Tensor = AffineFunction.apply(
-            x, x.new_ones(()), None, Spec(synapse, self.composite.default, None, func.__name__)
+            x, x.new_ones(()), None, Spec(synapse, self.composite.default, func.__name__)
         )
         return out
 
@@ -429,7 +429,7 @@ def _check_node(node: Any) -> None:
         raise UsageError(
             f"LFP says nothing about an operation of the model, in torch's words {_operation(node.name())}: replace it"
         )
-    affine, spiking = (isinstance(node, kind._backward_cls) for kind in (AffineFunction, LIFFunction))
+    affine, spiking = (isinstance(node, kind._backward_cls) for kind in (AffineFunction, SpikingFunction))
     for place, (before, _) in enumerate(node.next_functions):
         leaf = getattr(before, "variable", None)
         # inputs come first; what follows belongs to the layer

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.neurons.integer import FixedPoint, ScaleRule
-from spiking_lfp.nn.layers import LIF
+from spiking_lfp.lfp.execution import Integer, Real, Recorded
+from spiking_lfp.neurons import State
+from spiking_lfp.neurons.integer import ScaleRule
+from spiking_lfp.nn.spiking import spiking_layers
 
 LEVELS = 255
 
@@ -20,31 +22,31 @@ LEVELS = 255
 def run_in_integers(
     network: nn.Module, bits: int, levels: int = LEVELS, per_channel: bool = False, scale: ScaleRule | None = None
 ) -> None:
-    """Let the LIF layers of `network` run as integer hardware does from now on, while their real weights learn.
+    """Let the spiking layers of `network` run as integer hardware does from now on, while their real weights learn.
 
     Every forward pass rounds the weights anew. What `deploy.quantize` exports of the network does the same, to the bit.
     Rounding reads the largest weights back, so on a GPU every step waits for the device.
 
     Args:
-        network: its first LIF layer sees the inputs, the others spikes.
+        network: its first spiking layer sees the inputs, the others spikes.
         bits: of a weight, 2..8; 0 goes back to real numbers.
         levels: the integer that stands for an input of 1, 1 if the inputs are spikes.
         per_channel: give each output a scale of its own.
         scale: see `FixedPoint`; "mean" up to 4 bits and "max" above if None.
 
     Raises:
-        UsageError: if the network has no LIF layer, or a number is out of range.
+        UsageError: if the network has no spiking layer, or a number is out of range.
     """
-    layers = [module for module in network.modules() if isinstance(module, LIF)]
+    layers = list(spiking_layers(network).values())
     if not layers:
-        raise UsageError("the network has no LIF layer to run in integers")
+        raise UsageError("the network has no spiking layer to run in integers")
+    rule: ScaleRule = scale or ("mean" if bits <= 4 else "max")
     for index, layer in enumerate(layers):
-        rule: ScaleRule = scale or ("mean" if bits <= 4 else "max")
-        layer.fixed = FixedPoint(bits, levels if index == 0 else 1, per_channel, rule) if bits else None
+        layer.execution = Integer(bits, levels if index == 0 else 1, per_channel, rule) if bits else Real()
 
 
 @contextmanager
-def recorded(network: nn.Module, membranes: Mapping[str, Float[Tensor, "steps batch *n"]]) -> Iterator[None]:
+def recorded(network: nn.Module, states: Mapping[str, Float[Tensor, "steps batch *n"] | State]) -> Iterator[None]:
     """Let layers return what a simulator or chip recorded instead of running, inside the context.
 
         with recorded(network, {"1": membrane_1, "2": membrane_2}):
@@ -53,21 +55,27 @@ def recorded(network: nn.Module, membranes: Mapping[str, Float[Tensor, "steps ba
 
     Args:
         network: its layers' weights, constants and rules say how feedback is divided.
-        membranes: by the path of LIF layers in `network`: the membrane of every step before any reset of that step,
-            `[T, B, *n]`; a neuron spiked where it is greater than the threshold. In the unit of the threshold, or in
-            integers for layers that run in integers.
+        states: by the path of spiking layers in `network`: the membrane of every step before any reset of that step,
+            `[T, B, *n]`, or all states of neurons that have several. In the unit of the threshold, or in integers for
+            layers that run in integers. Neurons spike where their state says so: where the membrane is greater than the
+            threshold.
 
     Raises:
-        UsageError: for names that are no LIF layers; when the network runs, for shapes that do not fit.
+        UsageError: for names that are no spiking layers; when the network runs, for shapes that do not fit.
     """
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, LIF)}
-    for name in membranes:
+    layers = spiking_layers(network)
+    for name in states:
         if name not in layers:
-            raise UsageError(f"{name!r} is no LIF layer of the network: it has {', '.join(layers) or 'none'}")
+            raise UsageError(f"{name!r} is no spiking layer of the network: it has {', '.join(layers) or 'none'}")
+    before = {name: layers[name].execution for name in states}
     try:
-        for name, membrane in membranes.items():
-            layers[name].recorded = membrane
+        for name, values in states.items():
+            of = before[name]
+            if isinstance(of, Recorded):
+                raise UsageError(f"layer {name} returns what was recorded already: leave that context first")
+            assert isinstance(of, Real | Integer)
+            layers[name].execution = Recorded((values,) if isinstance(values, Tensor) else tuple(values), of)
         yield
     finally:
-        for name in membranes:
-            layers[name].recorded = None
+        for name, execution in before.items():
+            layers[name].execution = execution

@@ -12,17 +12,9 @@ from torch import nn
 
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
-from spiking_lfp.neurons.lif import Reset
-from spiking_lfp.nn.layers import (
-    LIF,
-    AvgPool2d,
-    Dropout,
-    Flatten,
-    MaxPool2d,
-    NormalizeFeedback,
-    RecurrentLIF,
-    name_layers,
-)
+from spiking_lfp.neurons import Reset
+from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.nn.spiking import LIF, RecurrentLIF
 
 
 def mlp(

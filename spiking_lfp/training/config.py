@@ -11,7 +11,7 @@ from spiking_lfp.data.event_sets import is_event_set
 from spiking_lfp.data.recipes import LARGEST, EventRecipe
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
-from spiking_lfp.neurons.lif import Reset
+from spiking_lfp.neurons import Reset
 
 Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 

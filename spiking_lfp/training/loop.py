@@ -18,10 +18,11 @@ from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.layers import name_layers
 from spiking_lfp.nn.optim import AdaptiveClip
+from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
-from spiking_lfp.training.step import Meter, evaluation_step, idle_step, lif_layers, training_step, watch_spikes
+from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
 
 
 @runtime_checkable
@@ -229,7 +230,7 @@ class Run:
         """Return the sum of the meters of all processes, that have seen so many samples together."""
         if distributed.size() == 1:
             return meter
-        names = list(lif_layers(self.network))
+        names = list(spiking_layers(self.network))
         counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
         sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
         correct, reward, *rates = map(number, distributed.sum_over_all(sums))

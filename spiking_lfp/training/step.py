@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import number
 from spiking_lfp.lfp.rewards import Reward, propagate, spike_count_reward
+from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
-from spiking_lfp.nn.layers import LIF
 from spiking_lfp.nn.optim import AdaptiveClip
+from spiking_lfp.nn.spiking import SpikingLayer, spiking_layers
 from spiking_lfp.training.distributed import sum_updates
 
 
@@ -68,26 +69,22 @@ class Meter:
         return [name for name, rate in self.rates.items() if rate == 0]
 
 
-def lif_layers(network: nn.Module) -> dict[str, LIF]:
-    """Return the LIF layers of `network` by their path in it."""
-    return {name: module for name, module in network.named_modules() if isinstance(module, LIF)}
-
-
 @contextmanager
 def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
-    """Add up in `meter` the spike rates of all LIF layers while `network` runs; leaves no hook behind."""
+    """Add up in `meter` the spike rates of all layers with neurons while `network` runs; leaves no hook behind."""
 
     def watcher(name: str) -> object:
-        def hook(module: LIF, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
-            if module.carry is not None and module.carry.again:
+        def hook(module: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
+            carry = current_carry()
+            if carry is not None and carry.again:
                 return
-            share = 1 if module.carry is None else module.carry.share
+            share = 1 if carry is None else carry.share
             rate = number(spikes.detach().mean()) * (share * spikes.shape[1])
             meter.rates[name] = meter.rates.get(name, 0.0) + rate
 
         return hook
 
-    handles = [layer.register_forward_hook(watcher(name)) for name, layer in lif_layers(network).items()]  # type: ignore[arg-type]
+    handles = [layer.register_forward_hook(watcher(name)) for name, layer in spiking_layers(network).items()]  # type: ignore[arg-type]
     try:
         yield
     finally:

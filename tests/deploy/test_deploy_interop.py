@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from spiking_lfp.deploy import conformance
 from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
 from spiking_lfp.errors import ExportError
-from spiking_lfp.neurons.integer import FixedPoint
+from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import LIF, Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.layers import Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.spiking import LIF
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_layers_that_nobody_else_has_are_refused(
 
 def test_layers_in_fixed_point_are_refused() -> None:
     layer = LIF(nn.Linear(8, 8))
-    layer.fixed = FixedPoint()
+    layer.execution = Integer()
     with pytest.raises(ExportError, match="layer 0: computes in the fixed point of integer hardware"):
         to_snntorch(nn.Sequential(layer))
 

@@ -17,7 +17,8 @@ from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import LIF, AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.spiking import LIF
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
 

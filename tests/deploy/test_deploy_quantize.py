@@ -13,7 +13,9 @@ from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerReset, MaxPool
 from spiking_lfp.deploy.quantize import SCALES, Scale, quantize
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.nn.execution import run_in_integers
+from spiking_lfp.nn.spiking import spiking_layers
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -111,7 +113,8 @@ def test_the_network_itself_is_left_alone() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     quantize(network, images, labels, 5, CLASSES, 8)
     assert network.training
-    assert all(module.fixed is not None and module.fixed.bits == 4 for module in network if isinstance(module, lfp.LIF))
+    executions = [layer.execution for layer in spiking_layers(network).values()]
+    assert all(isinstance(execution, Integer) and execution.bits == 4 for execution in executions)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from small_runs import small_config, small_dataset
 
-from spiking_lfp import kernels
 from spiking_lfp.data import samples
+from spiking_lfp.kernels import registry
 from spiking_lfp.training import TrainConfig, runs
 from spiking_lfp.training.files import CHECKPOINT, METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
-kernels.compiled = lambda _: False
+registry.device_of = lambda _: None
 samples.load_dataset = lambda *_: small_dataset()
 samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
 

@@ -14,9 +14,10 @@ from small_runs import small_config, small_dataset
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spiking_lfp import AdaptiveClip, constant, kernels, mlp, propagate, spike_count_reward
+from spiking_lfp import AdaptiveClip, constant, mlp, propagate, spike_count_reward
 from spiking_lfp.cli import main as cli
 from spiking_lfp.data import samples
+from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, TrainConfig, loop, processes, train, training_step
 from spiking_lfp.training.distributed import is_writer, rank, share, sum_updates
 from spiking_lfp.training.step import idle_step
@@ -127,7 +128,7 @@ def settings(config: TrainConfig) -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     # each process would have to load the compiled ones, which takes longer than the whole run
-    kernels.compiled = lambda _: False
+    registry.device_of = lambda _: None
     samples.load_dataset = lambda *_: small_dataset()
     samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
     {"train": train_all, "die": die, "fail": fail}[sys.argv[1]](Path(sys.argv[2]))

@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 from small_runs import outcome
 
-from spiking_lfp import checks, kernels
+from spiking_lfp import checks
 from spiking_lfp.errors import NonFiniteError
+from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, loop
 from spiking_lfp.training.watch import ProgressBar
 
@@ -21,7 +22,7 @@ Run = Callable[..., Path]
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "_first", {})
     monkeypatch.setattr(checks, "_failures", {})
-    monkeypatch.setattr(kernels, "compiled", lambda tensor: False)
+    monkeypatch.setattr(registry, "device_of", lambda tensor: None)
 
 
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,9 @@ from spiking_lfp.deploy.model import (
     Spiking,
 )
 from spiking_lfp.errors import ExportError
-from spiking_lfp.nn.layers import LIF, AvgPool2d, MaxPool2d, name_layers
+from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
+from spiking_lfp.nn.spiking import LIF
 
 Gain = Literal["resistance", "weights"]
 WRITER, SCHEMA, LEAK = "spiking_lfp", 1, "mul12_trunc"

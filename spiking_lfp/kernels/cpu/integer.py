@@ -1,4 +1,4 @@
-"""Integer LIF neurons for CPU, compiled by numba; equal to `fixed_point.forward` by test."""
+"""Integer LIF neurons for CPU, compiled by numba; equal to `IntegerNeuron.forward` by test."""
 
 from typing import Any, no_type_check
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
+from spiking_lfp.neurons import State, Trace
 from spiking_lfp.neurons.integer import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
-from spiking_lfp.neurons.lif import Trace
 
 Array = NDArray[Any]
 
@@ -46,12 +46,12 @@ def _forward(
                 fired[n] = one if left > bound[n] else nought
 
 
-def forward(current: Tensor, steps: int, neuron: IntegerNeuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
-    """`fixed_point.forward` for float32 and float64."""
+def forward(neuron: IntegerNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
+    """`IntegerNeuron.forward` for float32 and float64."""
     follow_torch_threads()
     current = packed(current, 2)
     membrane, spikes = (empty((steps, *current.shape[1:]), current) for _ in range(2))
-    state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else packed(initial, 1).int()
+    state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else packed(initial[0], 1).int()
     state = packed(state, 1)
     bound = neuron.bound(current.shape[2:]).expand(current.shape[2:]).to(torch.int32)
     _forward(
@@ -64,4 +64,4 @@ def forward(current: Tensor, steps: int, neuron: IntegerNeuron, initial: Tensor 
         flat(membrane, 2).numpy(),
         flat(spikes, 2).numpy(),
     )
-    return spikes, state.to(current.dtype), trace_of(neuron, steps, initial, membrane)
+    return spikes, (state.to(current.dtype),), trace_of(neuron, steps, initial, membrane)

@@ -18,8 +18,9 @@ from spiking_lfp.kernels.cpu.packing import room_for
 from spiking_lfp.kernels.cpu.simd import count_bits, prefetch
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
-from spiking_lfp.neurons.lif import Neuron, Trace, all_gains, initial_membrane, whole_membrane
-from spiking_lfp.rules import Rule
+from spiking_lfp.neurons import LIFNeuron, State, Trace
+from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.rules import Epsilon, Rule
 
 Array = NDArray[Any]
 # membranes of one tile of neurons over all steps: half a second-level cache
@@ -172,20 +173,20 @@ def flat_array(tensor: Tensor, lead: int) -> Array:
     return array
 
 
-def constants(neuron: Neuron, like: Tensor) -> tuple[Array, Array, Array, bool]:
+def constants(neuron: LIFNeuron, like: Tensor) -> tuple[Array, Array, Array, bool]:
     """Return beta, threshold and what a spike subtracts, for the neurons of `like` `[B, *n]`, and if it zeroes."""
     beta, threshold = (value.to(like.dtype).expand(like.shape[1:]) for value in (neuron.beta, neuron.threshold))
     drop = threshold if neuron.reset == "subtract" else torch.zeros_like(threshold)
     return flat_array(beta, 0), flat_array(threshold, 0), flat_array(drop, 0), neuron.reset == "zero"
 
 
-def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
-    """`lif.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
+def forward(neuron: LIFNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
+    """`LIFNeuron.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
     follow_torch_threads()
     current = packed(current, 2)
     constant = len(current) < steps
     spikes = empty((steps, *current.shape[1:]), current)
-    final = torch.zeros_like(current[0]) if initial is None else packed(initial, 1).clone()
+    final = torch.zeros_like(current[0]) if initial is None else packed(initial[0], 1).clone()
     record, found = flat_array(current, 2), room_for(spikes)
     _forward(
         record,
@@ -197,53 +198,60 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
     )
     packed_spikes = found.bits, found.counts
     if constant:
-        return spikes, final, Trace(neuron, steps, initial, None, current, packed_spikes)
-    return spikes, final, Trace(neuron, steps, initial, current, None, packed_spikes)
+        return spikes, (final,), Trace(neuron, steps, initial, None, current, packed=packed_spikes)
+    return spikes, (final,), Trace(neuron, steps, initial, (current,), packed=packed_spikes)
 
 
 def feedback_epsilon(
-    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
-) -> tuple[Tensor, Tensor]:
-    """`lif.feedback` with the rule `Epsilon`, for float32 and float64."""
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: State | None,
+    rule: Epsilon,
+    summed: bool,
+    parts: Parts | None,
+) -> tuple[Q, State]:
+    """`LIFNeuron.feedback` with the rule `Epsilon`, for float32 and float64."""
+    assert isinstance(trace.neuron, LIFNeuron)
     follow_torch_threads()
     record = packed(trace.record, 2)
     like = record[0]
-    initial = torch.zeros_like(like) if trace.initial is None else trace.initial
-    carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
     q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
-    run = _replayed_feedback_epsilon if trace.membrane is None else _feedback_epsilon
+    carried = carried_of(final_feedback, like)
+    run = _replayed_feedback_epsilon if trace.states is None else _feedback_epsilon
     run(
         flat_array(record, 2),
-        flat_array(initial, 1),
+        flat_array(torch.zeros_like(like) if trace.initial is None else trace.initial[0], 1),
         *constants(trace.neuron, like),
-        like.new_tensor(epsilon).numpy()[()],
+        like.new_tensor(rule.epsilon).numpy()[()],
         flat_array(spike_feedback, 2),
         flat_array(carried, 1),
         flat_array(q, 2),
     )
-    return q, carried
+    return (q,), (carried,)
 
 
 def feedback(
     trace: Trace,
     spike_feedback: Tensor,
-    final_feedback: Tensor | None,
+    final_feedback: State | None,
     rule: Rule,
     summed: bool,
-    parts: tuple[Tensor, Tensor] | None,
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """`lif.feedback` for any rule, for float32 and float64."""
+    parts: Parts | None,
+) -> tuple[Q, State]:
+    """`LIFNeuron.feedback` for any rule, for float32 and float64."""
+    neuron, trace = trace.neuron, trace.replayed()
+    assert isinstance(neuron, LIFNeuron)
     follow_torch_threads()
-    membrane = packed(whole_membrane(trace), 2)
-    gains = [flat_array(gain, 2) for gain in all_gains(trace, membrane, rule, parts)]
+    membrane = packed(trace.record, 2)
+    gains = [flat_array(gain, 2) for gain in neuron.gains(trace, rule, parts)]
     like = membrane[0]
-    carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
+    carried = carried_of(final_feedback, like)
     q = [torch.zeros_like(membrane[:1]) if summed else empty(spike_feedback.shape, membrane) for _ in gains]
     arrays = [flat_array(each, 2) for each in q]
-    beta, threshold, _, zero = constants(trace.neuron, like)
+    beta, threshold, _, zero = constants(neuron, like)
     _feedback(
         flat_array(membrane, 2),
-        flat_array(initial_membrane(trace), 1),
+        flat_array(torch.zeros_like(like) if trace.initial is None else trace.initial[0], 1),
         beta,
         threshold,
         zero,
@@ -254,4 +262,9 @@ def feedback(
         arrays[0],
         arrays[1] if len(arrays) > 1 else np.empty((0, 0, 0), arrays[0].dtype),
     )
-    return tuple(q), carried
+    return tuple(q), (carried,)
+
+
+def carried_of(final_feedback: State | None, like: Tensor) -> Tensor:
+    """Return a copy of the feedback on the final membrane to write to; zeros if there is none."""
+    return torch.zeros_like(like) if final_feedback is None else packed(final_feedback[0], 1).clone()

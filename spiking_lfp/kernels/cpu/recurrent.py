@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.kernels.cpu.events import TILE_VECTORS, list_bits, tiles_of
-from spiking_lfp.kernels.cpu.lif import constants, flat_array, lanes
+from spiking_lfp.kernels.cpu.lif import carried_of, constants, flat_array, lanes
 from spiking_lfp.kernels.cpu.neurons import lif_feedback_epsilon, lif_forward
 from spiking_lfp.kernels.cpu.packing import room_for
 from spiking_lfp.kernels.cpu.simd import count_bits, sum_rows
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, packed
-from spiking_lfp.neurons.lif import Neuron, Trace
+from spiking_lfp.neurons import RecurrentLIFNeuron, State, Trace
+from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.rules import Epsilon
 
 Array = NDArray[Any]
 
@@ -111,13 +113,14 @@ def _feedback_epsilon(
                     carried[b, listed[k]] += _dot(weight[listed[k]], q[t, b])
 
 
-def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
-    """`lif.forward` for float32 and float64; overwrites `current` with the membrane unless it is constant."""
-    assert neuron.recurrent is not None
+def forward(
+    neuron: RecurrentLIFNeuron, current: Tensor, steps: int, initial: State | None
+) -> tuple[Tensor, State, Trace]:
+    """`RecurrentLIFNeuron.forward` for float32 and float64; overwrites `current` with the membrane if it changes."""
     follow_torch_threads()
     membrane = packed(current.expand(steps, -1, -1), 2)
     spikes = empty(membrane.shape, current)
-    final = torch.zeros_like(membrane[0]) if initial is None else packed(initial, 1).clone()
+    final = torch.zeros_like(membrane[0]) if initial is None else packed(initial[0], 1).clone()
     found = room_for(spikes)
     _forward(
         membrane.numpy(),
@@ -129,30 +132,34 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
         found.bits.numpy().view(np.uint64),
         found.counts.numpy(),
     )
-    return spikes, final, Trace(neuron, steps, initial, membrane, None, (found.bits, found.counts))
+    return spikes, (final,), Trace(neuron, steps, initial, (membrane,), packed=(found.bits, found.counts))
 
 
 def feedback_epsilon(
-    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """`lif.feedback` with the rule `Epsilon`, not summed, for float32 and float64."""
-    weight = trace.neuron.recurrent
-    assert weight is not None
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: State | None,
+    rule: Epsilon,
+    summed: bool,
+    parts: Parts | None,
+) -> tuple[Q, State]:
+    """`RecurrentLIFNeuron.feedback` with the rule `Epsilon`, for float32 and float64."""
+    assert isinstance(trace.neuron, RecurrentLIFNeuron)
+    assert not summed, "what a step hands on depends on the step before"
     follow_torch_threads()
     membrane = packed(trace.record, 2)
     like = membrane[0]
-    initial = torch.zeros_like(like) if trace.initial is None else trace.initial
-    carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
+    carried = carried_of(final_feedback, like)
     q = empty(membrane.shape, membrane)
     _feedback_epsilon(
         membrane.numpy(),
-        flat_array(initial, 1),
+        flat_array(torch.zeros_like(like) if trace.initial is None else trace.initial[0], 1),
         *constants(trace.neuron, like),
-        flat_array(weight.T, 1),
+        flat_array(trace.neuron.recurrent.T, 1),
         min(get_num_threads(), len(like)),
-        like.new_tensor(epsilon).numpy()[()],
+        like.new_tensor(rule.epsilon).numpy()[()],
         flat_array(spike_feedback, 2),
         carried.numpy(),
         q.numpy(),
     )
-    return q, carried
+    return (q,), (carried,)

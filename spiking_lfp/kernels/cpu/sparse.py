@@ -112,6 +112,18 @@ def _outer(rows: Array, values: Array, counts: Array, table: Array, out: Array) 
         transpose_block(sums, 0, width, last - first, size, out, tile * width * inputs + first, inputs)
 
 
+def current(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """`kernels.sparse_current`; None if `x` holds too much that is not 0."""
+    listed = sparse_rows(x)
+    return None if listed is None else product(listed, weight, bias)
+
+
+def outer(q: Tensor, x: Tensor) -> Tensor | None:
+    """`kernels.sparse_outer`; None if `x` holds too much that is not 0."""
+    listed = sparse_columns(x)
+    return None if listed is None else correlate(q, listed)
+
+
 def sparse_rows(x: Tensor) -> Sparse | None:
     """List what is not 0 in the rows of `x` `[N, K]`, or return None if that is too much to pay."""
     return _listed(_list, x, len(x), x.shape[1])

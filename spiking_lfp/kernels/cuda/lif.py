@@ -17,7 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from spiking_lfp.kernels.layout import empty, flat, packed
-from spiking_lfp.neurons.lif import Neuron, Trace
+from spiking_lfp.neurons import LIFNeuron, State, Trace
+from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.rules import Epsilon
 
 # With constant input every so many steps a membrane is stored while replaying, and those between are computed again
 # from it: an eighth of the memory, for about four more of a step's few operations.
@@ -215,7 +217,7 @@ def _feedback_epsilon(
     tl.store(initial_feedback + place, carried.to(stored), mask=inside)
 
 
-def _constants(neuron: Neuron, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
+def _constants(neuron: LIFNeuron, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
     """Return beta and threshold for the neurons of `like` `[B, *n]`, and how far apart they are: 0 for one number."""
     values = [value.to(like.dtype) for value in (neuron.beta, neuron.threshold)]
     beta, threshold = (
@@ -231,8 +233,8 @@ def _launch(kernel: Any, like: Tensor, *arguments: Any, **constants: Any) -> Non
         kernel[lambda meta: (triton.cdiv(elements, meta["BLOCK"]),)](*arguments, enable_fp_fusion=False, **constants)
 
 
-def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None) -> tuple[Tensor, Tensor, Trace]:
-    """`lif.forward`; overwrites `current` with the membrane unless it is constant."""
+def forward(neuron: LIFNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
+    """`LIFNeuron.forward`; overwrites `current` with the membrane unless it is constant."""
     current = packed(current, 2)
     constant = len(current) < steps
     spikes = empty((steps, *current.shape[1:]), current)
@@ -242,7 +244,7 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
         _forward,
         final,
         current,
-        None if initial is None else packed(initial, 1),
+        None if initial is None else packed(initial[0], 1),
         beta,
         threshold,
         spikes,
@@ -255,14 +257,19 @@ def forward(current: Tensor, steps: int, neuron: Neuron, initial: Tensor | None)
         CONSTANT=constant,
         RESET=neuron.reset,
     )
-    trace = Trace(neuron, steps, initial, None if constant else current, current if constant else None)
-    return spikes, final, trace
+    return spikes, (final,), Trace(neuron, steps, initial, *((None, current) if constant else ((current,), None)))
 
 
 def feedback_epsilon(
-    trace: Trace, spike_feedback: Tensor, final_feedback: Tensor | None, epsilon: float, summed: bool
-) -> tuple[Tensor, Tensor]:
-    """`lif.feedback` with the rule `Epsilon`."""
+    trace: Trace,
+    spike_feedback: Tensor,
+    final_feedback: State | None,
+    rule: Epsilon,
+    summed: bool,
+    parts: Parts | None,
+) -> tuple[Q, State]:
+    """`LIFNeuron.feedback` with the rule `Epsilon`."""
+    assert isinstance(trace.neuron, LIFNeuron)
     record = packed(trace.record, 2)
     steps, like = trace.steps, record[0]
     q = empty((1 if summed else steps, *like.shape), record)
@@ -272,12 +279,12 @@ def feedback_epsilon(
         _feedback_epsilon,
         like,
         record,
-        None if trace.initial is None else packed(trace.initial, 1),
+        None if trace.initial is None else packed(trace.initial[0], 1),
         beta,
         threshold,
-        None if trace.membrane is not None else record.new_empty((-(-steps // SEGMENT), like.numel())),
+        None if trace.states is not None else record.new_empty((-(-steps // SEGMENT), like.numel())),
         packed(spike_feedback, 2),
-        None if final_feedback is None else packed(final_feedback, 1),
+        None if final_feedback is None else packed(final_feedback[0], 1),
         q,
         initial_feedback,
         steps,
@@ -288,6 +295,6 @@ def feedback_epsilon(
         SEGMENT=SEGMENT,
         SUMMED=summed,
         RESET=trace.neuron.reset,
-        EPSILON=epsilon,
+        EPSILON=rule.epsilon,
     )
-    return q, initial_feedback
+    return (q,), (initial_feedback,)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import ExportError
-from spiking_lfp.nn.layers import LIF, Dropout, RecurrentLIF
+from spiking_lfp.nn.layers import Dropout
+from spiking_lfp.nn.spiking import LIF, RecurrentLIF
 
 
 @dataclass

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn.layers import LIF, AvgPool2d, Dropout, Flatten, MaxPool2d, RecurrentLIF
+from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d
+from spiking_lfp.nn.spiking import LIF, RecurrentLIF
 from spiking_lfp.training.loop import Run
 from spiking_lfp.training.step import Meter
 

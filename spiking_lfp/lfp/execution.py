@@ -1,0 +1,125 @@
+"""How the forward pass of a layer is carried out: in real numbers, as integer hardware does, or elsewhere.
+
+LFP needs no derivative of it: whatever says what the neurons did can be trained.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spiking_lfp import kernels
+from spiking_lfp.errors import UsageError
+from spiking_lfp.neurons import LIFNeuron, Neuron, State, Trace
+from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron, trace_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a layer runs with.
+
+    Attributes:
+        weight: that meets the inputs.
+        bias: likewise.
+        neuron: that meets the currents.
+        acting: the real weight that `weight` stands for, where that is not the one that learns; else None.
+        unit: how many units of the membrane make one of the real threshold's, for each output `[O]`; None for one.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    neuron: Neuron | IntegerNeuron
+    acting: Tensor | None = None
+    unit: Tensor | None = None
+
+
+class Execution(ABC):
+    """How a layer is carried out; subclasses are frozen dataclasses."""
+
+    @property
+    def levels(self) -> int:
+        """The integer that stands for an input of 1; 1 leaves inputs as they are."""
+        return 1
+
+    @abstractmethod
+    def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
+        """Return what the layer runs with; `name` is for errors."""
+
+    def run(
+        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+    ) -> tuple[Tensor, State, Trace]:
+        """Run the neurons; see `Neuron.forward`."""
+        return kernels.forward(prepared.neuron, current, steps, initial)
+
+
+@dataclass(frozen=True)
+class Real(Execution):
+    """In real numbers."""
+
+    def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
+        """Return the weights and the neuron as they are."""
+        return Prepared(weight, bias, neuron)
+
+
+@dataclass(frozen=True)
+class Integer(FixedPoint, Execution):
+    """As integer hardware does it, with weights rounded anew in every forward pass; see `FixedPoint`."""
+
+    def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
+        """Return integers.
+
+        Raises:
+            UsageError: with the layer's name, for neurons and numbers that have no integer form.
+        """
+        if neuron.recurrent is not None:
+            raise UsageError(f"layer {name}: recurrent layers do not run in integers")
+        if type(neuron) is not LIFNeuron:
+            raise UsageError(f"layer {name}: {type(neuron).__name__} has no integer form, LIFNeuron has one")
+        layer = self.layer(weight, bias, neuron, name)
+        columns = layer.scale.view(-1, *[1] * (layer.weight.dim() - 1))
+        unit = self.levels / layer.scale * 2**layer.neuron.frac_bits
+        return Prepared(layer.weight, layer.bias, layer.neuron, layer.weight * columns, unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded(Execution):
+    """Not at all: the layer returns what was recorded of a simulator or chip.
+
+    Attributes:
+        states: of every step, before any reset of that step, `[T, B, *n]` each, the membrane first.
+        of: how it was carried out there, and so the unit of the states.
+    """
+
+    states: State
+    of: Real | Integer = Real()
+
+    @property
+    def levels(self) -> int:
+        """Those of the execution that was recorded."""
+        return self.of.levels
+
+    def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
+        """Return what the layer ran with."""
+        return self.of.prepare(weight, bias, neuron, name)
+
+    def run(
+        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+    ) -> tuple[Tensor, State, Trace]:
+        """Return what the neurons did.
+
+        Raises:
+            UsageError: if the states do not fit the layer.
+        """
+        expected = [steps, *current.shape[1:]]
+        wanted = ("membrane",) if isinstance(prepared.neuron, IntegerNeuron) else prepared.neuron.states
+        if len(self.states) != len(wanted):
+            raise UsageError(f"layer {name}: expected recorded {' and '.join(wanted)}, found {len(self.states)} states")
+        for what, values in zip(wanted, self.states, strict=True):
+            if list(values.shape) != expected:
+                raise UsageError(f"layer {name}: expected a recorded {what} {expected}, found {list(values.shape)}")
+        if isinstance(prepared.neuron, IntegerNeuron):
+            trace = trace_of(prepared.neuron, steps, None, self.states[0])
+        else:
+            trace = Trace(prepared.neuron, steps, None, self.states)
+        spikes = trace.neuron.fires(self.states).to(self.states[0].dtype)
+        return spikes, tuple(values[-1].clone() for values in self.states), trace

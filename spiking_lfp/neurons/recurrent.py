@@ -1,0 +1,40 @@
+"""Leaky integrate-and-fire neurons that see the spikes of their own layer."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from spiking_lfp.neurons.base import Parts, Q, State, Trace
+from spiking_lfp.neurons.lif import LIFNeuron
+
+
+@dataclass(frozen=True)
+class RecurrentLIFNeuron(LIFNeuron):
+    """`LIFNeuron` with `I[t] + V S[t-1]` in place of `I[t]`.
+
+    `S[t-1] * (V^T q[t])` is feedback on their spikes: it joins `m[t]` on its way to `rho[t-1]`, and so reaches a part
+    of the sequence that ran before through its final membrane.
+
+    Attributes:
+        recurrent: `V`, `[n, n]`.
+    """
+
+    recurrent: Tensor = field(kw_only=True)  # type: ignore[misc]
+
+    def step(self, state: State, current: Float[Tensor, "batch n"]) -> State:
+        """Return `U[t]`."""
+        fired = self.fires(state).to(current.dtype)
+        return super().step(state, current + fired @ self.recurrent.T)
+
+    def all_parts(self, trace: Trace, parts: Parts) -> Parts:
+        """Return `z+` and `|z-|` of `V`, to which the layer's spikes contribute."""
+        positive, negative = super().all_parts(trace, parts)
+        spikes = trace.spikes_before()
+        return positive + spikes @ self.recurrent.clamp(min=0).T, negative - spikes @ self.recurrent.clamp(max=0).T
+
+    def owed(self, carried: Tensor, fired: Tensor, q: Q) -> Tensor:
+        """Return what the membrane carried, and `S[t-1] * (V^T q[t])`."""
+        if len(q) == 1:
+            return carried + fired * (q[0] @ self.recurrent)
+        return carried + fired * (q[0] @ self.recurrent.clamp(min=0) + q[1] @ self.recurrent.clamp(max=0))

@@ -1,0 +1,213 @@
+"""Layers of spiking neurons: a synapse and its neurons, exact spikes forward and LFP feedback backward."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spiking_lfp.errors import UsageError
+from spiking_lfp.kernels.product import full_precision
+from spiking_lfp.lfp.execution import Execution, Real
+from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
+from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
+from spiking_lfp.nn.carry import current_carry
+from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
+from spiking_lfp.rules import Rule
+
+Membrane = Float[Tensor, "batch *n"]
+
+
+class SpikingLayer(SynapticLayer):
+    """Base of the layers with neurons: a synapse, the constants of its neurons as buffers, and how they are run.
+
+    A subclass names its kind of neuron and takes its constants:
+
+        class AdaptiveLIF(SpikingLayer):
+            kind = AdaptiveLIFNeuron
+            def __init__(self, synapse, beta=0.9, ..., rule=None):
+                super().__init__(synapse, rule, reset=reset, beta=beta, ...)
+
+    Args:
+        synapse: `nn.Linear` or `nn.Conv2d`.
+        rule: LFP rule, `Epsilon()` if None.
+        reset: what a spike does to the membrane.
+        constants: of the neuron, by name: numbers, or tensors broadcastable to one sample's neurons.
+
+    Attributes:
+        kind: of its neurons.
+        execution: how the forward pass is carried out: `Real()`, `Integer(...)` or `Recorded(...)`.
+
+    Raises:
+        UsageError: for constants out of range, and inputs that do not fit.
+        NonFiniteError: if the membrane or the feedback holds NaN or infinity.
+    """
+
+    kind: ClassVar[type[Neuron]]
+    execution: Execution = Real()
+
+    def __init__(
+        self, synapse: nn.Module, rule: Rule | None = None, reset: Reset = "subtract", **constants: float | Tensor
+    ) -> None:
+        super().__init__(synapse, rule)
+        if reset not in RESETS:
+            raise UsageError(f"reset must be one of {', '.join(RESETS)}, found {reset!r}")
+        self.reset: Reset = reset
+        for name, (holds, words) in self.kind.limits().items():
+            # float64, so that a network turned to any dtype meets the number that was meant
+            value = torch.as_tensor(constants[name], dtype=torch.float64).clone()
+            if not bool(holds(value).all()):
+                raise UsageError(f"{name} must be {words}, found {constants[name]}")
+            self.register_buffer(name, value)
+
+    def neuron(self, dtype: torch.dtype) -> Neuron:
+        """Return the neuron with the layer's constants in `dtype`."""
+        values = {name: getattr(self, name).to(dtype) for name in self.kind.limits()}
+        return self.kind(**values, reset=self.reset)  # type: ignore[call-arg]
+
+    def forward(self, x: Inputs) -> Spikes:
+        """Return the spikes `[T, B, *n]` of the sequence `x` `[T, B, *i]`, starting from a state at rest."""
+        carry = current_carry()
+        if carry is None:
+            return self.run_from(None, x)[0]
+        spikes, state = self.run_from(carry.take(len(self.kind.states)), x)
+        carry.give(*state)
+        return spikes
+
+    @opaque
+    def run_from(self, state: State | None, x: Inputs) -> tuple[Spikes, State]:
+        """Run a part of a longer sequence.
+
+        Args:
+            state: the final states `[B, *n]` of the part before, or None to start at rest. Feedback flows through them
+                to that part; detach them to stop the feedback there.
+            x: the inputs of the next steps, `[T, B, *i]`.
+
+        Returns:
+            spikes `[T, B, *n]` and the final states.
+        """
+        weight, bias = self._parameters_for(x)
+        spec = SpikingSpec(self._map, self.rule, self.name, self.neuron(weight.dtype), self.execution)
+        with full_precision(x):
+            spikes, *final = SpikingFunction.apply(x, weight, bias, self._recurrent_weight(), spec, *(state or ()))
+        return spikes, tuple(final)
+
+    def _recurrent_weight(self) -> Tensor | None:
+        """Return the weights through which the neurons see their own spikes, if they do."""
+        return None
+
+    def extra_repr(self) -> str:
+        """Show the constants."""
+
+        def show(value: Tensor) -> str:
+            return f"{value.item():g}" if value.dim() == 0 else f"per neuron {list(value.shape)}"
+
+        constants = "".join(f"{name}={show(getattr(self, name))}, " for name in self.kind.limits())
+        shown = f"{constants}reset={self.reset!r}, rule={self.rule}"
+        return shown if isinstance(self.execution, Real) else f"{shown}, {self.execution}"
+
+
+class LIF(SpikingLayer):
+    """A synapse and its leaky integrate-and-fire neurons: exact spikes forward, LFP feedback backward.
+
+        U[t] = beta * U[t-1] + W x[t] + b - threshold * S[t-1]        S[t] = 1 if U[t] > threshold else 0
+
+    (LFP eq. A.14, A.15; snnTorch's `Leaky`.) Feedback on the spikes becomes feedback on `x` and updates of `W` and `b`
+    (LFP eq. 2-4, 8, 9; the membrane's past is one of the contributions).
+
+    Args:
+        synapse: `nn.Linear` or `nn.Conv2d`.
+        beta: part of the membrane that a step keeps, 0 < beta <= 1; a number, or a tensor broadcastable to one sample's
+            neurons.
+        threshold: firing threshold, greater than 0; likewise.
+        reset: "subtract" the threshold one step after a spike, set the membrane to "zero", or "none".
+        rule: LFP rule, `Epsilon()` if None.
+
+    Raises:
+        UsageError: for constants out of range, and inputs that do not fit.
+        NonFiniteError: if the membrane or the feedback holds NaN or infinity.
+    """
+
+    kind: ClassVar[type[LIFNeuron]] = LIFNeuron
+    beta: Tensor
+    threshold: Tensor
+
+    def __init__(
+        self,
+        synapse: nn.Module,
+        beta: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        reset: Reset = "subtract",
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(synapse, rule, reset, beta=beta, threshold=threshold)
+
+    def run(self, x: Inputs, membrane: Membrane | None = None) -> tuple[Spikes, Membrane]:
+        """Run a part of a longer sequence.
+
+        Args:
+            x: the inputs of the next steps, `[T, B, *i]`.
+            membrane: the final membrane `[B, *n]` of the part before, or None to start at rest. Feedback flows through
+                it to that part; detach it to stop the feedback there.
+
+        Returns:
+            spikes `[T, B, *n]` and the final membrane, which is the whole state.
+        """
+        spikes, (final,) = self.run_from(None if membrane is None else (membrane,), x)
+        return spikes, final
+
+
+class RecurrentLIF(LIF):
+    """LIF neurons that see the spikes of their own layer, one step later.
+
+        U[t] = beta * U[t-1] + W x[t] + b + V S[t-1] - threshold * S[t-1]
+
+    `S[t-1]` is one more input: it receives feedback, `S[t-1] * (V^T q[t])`, which joins that of the layers above, and
+    `V` is updated as `W` is. The state is the membrane alone, as in `LIF`, since it tells the spikes too: what the next
+    part of a sequence owes them comes back through it.
+
+    Args:
+        synapse: `nn.Linear` to `n` neurons.
+        beta: as in `LIF`, and so are threshold, reset and rule.
+        recurrent: `V`, an `nn.Linear(n, n, bias=False)`; one with torch's initial weights if None.
+
+    Raises:
+        UsageError: as `LIF`, for a synapse or `recurrent` of another kind or shape, and when it is to run in integers.
+    """
+
+    kind = RecurrentLIFNeuron
+    recurrent: nn.Linear
+
+    def __init__(
+        self,
+        synapse: nn.Module,
+        beta: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        reset: Reset = "subtract",
+        rule: Rule | None = None,
+        recurrent: nn.Linear | None = None,
+    ) -> None:
+        super().__init__(synapse, beta, threshold, reset, rule)
+        if not isinstance(synapse, nn.Linear):
+            raise UsageError(f"the synapse of a recurrent layer must be an nn.Linear, found {synapse}")
+        n, weight = synapse.out_features, synapse.weight
+        if recurrent is None:
+            recurrent = nn.Linear(n, n, bias=False, device=weight.device, dtype=weight.dtype)
+        if tuple(recurrent.weight.shape) != (n, n) or recurrent.bias is not None:
+            raise UsageError(f"recurrent must be nn.Linear({n}, {n}, bias=False), found {recurrent}")
+        self.recurrent = recurrent
+
+    def neuron(self, dtype: torch.dtype) -> Neuron:
+        """Return the neuron with the layer's constants in `dtype`, and its weights."""
+        beta, threshold = self.beta.to(dtype), self.threshold.to(dtype)
+        return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self.recurrent.weight)
+
+    def _recurrent_weight(self) -> Tensor:
+        if self.rule.alike:
+            raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
+        return self.recurrent.weight
+
+
+def spiking_layers(network: nn.Module) -> dict[str, SpikingLayer]:
+    """Return the layers with neurons of `network` by their path in it."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, SpikingLayer)}
