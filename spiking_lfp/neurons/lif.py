@@ -46,13 +46,15 @@ class LIFNeuron(Neuron):
 
     def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
         """Return `U[t]`."""
-        (before,) = state
-        fired = self.fires(state)
+        return (self.membrane(state[0], self.fires(state), current),)
+
+    def membrane(self, before: Tensor, fired: Tensor, current: Tensor) -> Tensor:
+        """Return `U[t]` for `U[t-1]` and `S[t-1]`."""
         if self.reset == "subtract":
-            return (self.beta * before + current - fired.to(before.dtype) * self.threshold,)
+            return self.beta * before + current - fired.to(before.dtype) * self.threshold
         if self.reset == "zero":
-            return (self.beta * before.masked_fill(fired, 0) + current,)
-        return (self.beta * before + current,)
+            return self.beta * before.masked_fill(fired, 0) + current
+        return self.beta * before + current
 
     def fires(self, state: State) -> Tensor:
         """Return `S`."""

@@ -24,8 +24,8 @@ class RecurrentLIFNeuron(LIFNeuron):
 
     def step(self, state: State, current: Float[Tensor, "batch n"]) -> State:
         """Return `U[t]`."""
-        fired = self.fires(state).to(current.dtype)
-        return super().step(state, current + fired @ self.recurrent.T)
+        fired = self.fires(state)
+        return (self.membrane(state[0], fired, current + fired.to(current.dtype) @ self.recurrent.T),)
 
     def all_parts(self, trace: Trace, parts: Parts) -> Parts:
         """Return `z+` and `|z-|` of `V`, to which the layer's spikes contribute."""

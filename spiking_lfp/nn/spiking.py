@@ -69,23 +69,28 @@ class SpikingLayer(SynapticLayer):
         """Return the spikes `[T, B, *n]` of the sequence `x` `[T, B, *i]`, starting from a state at rest."""
         carry = current_carry()
         if carry is None:
-            return self.run_from(None, x)[0]
-        spikes, state = self.run_from(carry.take(len(self.kind.states)), x)
+            return self._run(x, None)[0]
+        spikes, state = self._run(x, carry.take(len(self.kind.states)))
         carry.give(*state)
         return spikes
 
-    @opaque
-    def run_from(self, state: State | None, x: Inputs) -> tuple[Spikes, State]:
+    def run(self, x: Inputs, state: State | None = None) -> tuple[Spikes, State]:
         """Run a part of a longer sequence.
 
         Args:
-            state: the final states `[B, *n]` of the part before, or None to start at rest. Feedback flows through them
-                to that part; detach them to stop the feedback there.
             x: the inputs of the next steps, `[T, B, *i]`.
+            state: the final states `[B, *n]` of the part before, the membrane first, or None to start at rest. Feedback
+                flows through them to that part; detach them to stop the feedback there.
 
         Returns:
             spikes `[T, B, *n]` and the final states.
         """
+        if state is not None and len(state) != len(self.kind.states):
+            raise UsageError(f"layer {self.name}: expected {' and '.join(self.kind.states)}, found {len(state)} states")
+        return self._run(x, state)
+
+    @opaque
+    def _run(self, x: Inputs, state: State | None) -> tuple[Spikes, State]:
         weight, bias = self._parameters_for(x)
         spec = SpikingSpec(self._map, self.rule, self.name, self.neuron(weight.dtype), self.execution)
         with full_precision(x):
@@ -142,7 +147,9 @@ class LIF(SpikingLayer):
     ) -> None:
         super().__init__(synapse, rule, reset, beta=beta, threshold=threshold)
 
-    def run(self, x: Inputs, membrane: Membrane | None = None) -> tuple[Spikes, Membrane]:
+    def run(  # type: ignore[override]
+        self, x: Inputs, membrane: Membrane | None = None
+    ) -> tuple[Spikes, Membrane]:
         """Run a part of a longer sequence.
 
         Args:
@@ -153,7 +160,7 @@ class LIF(SpikingLayer):
         Returns:
             spikes `[T, B, *n]` and the final membrane, which is the whole state.
         """
-        spikes, (final,) = self.run_from(None if membrane is None else (membrane,), x)
+        spikes, (final,) = self._run(x, None if membrane is None else (membrane,))
         return spikes, final
 
 
