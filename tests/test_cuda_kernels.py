@@ -36,6 +36,7 @@ if not GPU:
 from spiking_lfp.kernels.cuda import lif as cuda_kernels  # noqa: E402
 
 lif, cuda = Recursions(), Recursions(cuda_kernels)
+SEGMENT = cuda_kernels.SEGMENT
 
 needs_gpu = pytest.mark.skipif(not GPU, reason="no CUDA device")
 
@@ -143,12 +144,7 @@ def test_kernels_equal_the_reference(dtype: torch.dtype, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize("reset", RESETS)
-SEGMENT = cuda_kernels.SEGMENT
-
-
 @pytest.mark.parametrize("steps", [2, SEGMENT - 1, SEGMENT, SEGMENT + 1, 3 * SEGMENT + 2])
-    "steps", [2, cuda_kernels.SEGMENT - 1, cuda_kernels.SEGMENT, cuda_kernels.SEGMENT + 1, 3 * cuda_kernels.SEGMENT + 2]
-)
 def test_membranes_computed_again_are_those_of_the_reference(steps: int, reset: Reset) -> None:
     neuron = LIFNeuron(torch.tensor(0.9), torch.tensor(0.7), reset)
     for summed in (False, True):
