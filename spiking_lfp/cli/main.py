@@ -217,8 +217,8 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
 ) -> None:
     """List the presets, and all settings with their meaning."""
-    from spiking_lfp.training import TrainConfig, preset_config, preset_names, preset_title
-    from spiking_lfp.training.config import checked_config
+    from spiking_lfp.training import preset_config, preset_names, preset_title
+    from spiking_lfp.training.config import GROUPS, checked_config
 
     if name is None:
         listed = Table(Column("preset", no_wrap=True), "what it trains")
@@ -227,9 +227,12 @@ def presets(
         out.print(listed)
     values = (preset_config(name) if name else checked_config({})).model_dump()
     table = Table("setting", name or "default", "meaning", title="--set KEY=VALUE changes any of them")
-    for key, field in TrainConfig.model_fields.items():
-        if key != "preset":
-            table.add_row(key, _show(values[key]), field.description)
+    for group, kind in GROUPS.items():
+        table.add_section()
+        table.add_row(f"[bold]{group}[/bold]", "", kind.__doc__)
+        for key, field in kind.model_fields.items():
+            if key != "preset":
+                table.add_row(key, _show(values[key]), field.description)
     out.print(table)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from spiking_lfp.events.records import EVENT, Recording, Sensor
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
 from spiking_lfp.nn import encoders
 
-Encoding = Literal["constant", "rate", "latency"]
 Progress = Callable[[int, int], None]
 ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": encoders.latency}
 
@@ -32,7 +30,7 @@ ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": enc
 def load_samples(
     name: str,
     recipe: EventRecipe,
-    encoding: Encoding = "constant",
+    encoding: str = "constant",
     root: Path | None = None,
     download: bool = True,
     progress: Progress | None = None,
@@ -70,7 +68,7 @@ def load_samples(
     return _of_cache(title, listing, made, recipe, source)
 
 
-def image_samples(dataset: ImageDataset, encoding: Encoding, steps: int, shift: int = 0) -> Samples:
+def image_samples(dataset: ImageDataset, encoding: str, steps: int, shift: int = 0) -> Samples:
     """Return the images of a data set, shown for so many steps."""
     encoder = partial(ENCODERS[encoding], steps=steps)
     return Samples(

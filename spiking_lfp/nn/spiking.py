@@ -53,7 +53,13 @@ class SpikingLayer(SynapticLayer):
         if reset not in RESETS:
             raise UsageError(f"reset must be one of {', '.join(RESETS)}, found {reset!r}")
         self.reset: Reset = reset
-        for name, (holds, words) in self.kind.limits().items():
+        limits = self.kind.limits()
+        for name in constants:
+            if name not in limits:
+                raise UsageError(f"{self.kind.__name__} has no constant {name!r}: it has {', '.join(limits)}")
+        for name, (holds, words) in limits.items():
+            if name not in constants:
+                raise UsageError(f"{type(self).__name__} has to give {name}, a constant of {self.kind.__name__}")
             # float64, so that a network turned to any dtype meets the number that was meant
             value = torch.as_tensor(constants[name], dtype=torch.float64).clone()
             if not bool(holds(value).all()):

@@ -1,39 +1,45 @@
 """Every setting of a training run, typed and checked, and the presets that ship with the package."""
 
 import tomllib
+from collections.abc import Collection
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from spiking_lfp.data.event_sets import is_event_set
 from spiking_lfp.data.recipes import LARGEST, EventRecipe
+from spiking_lfp.data.samples import ENCODERS
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
+from spiking_lfp.lfp.rewards import REWARDS
+from spiking_lfp.mono.readout import Scheme
 from spiking_lfp.neurons import Reset
+from spiking_lfp.neurons.integer import ScaleRule
+from spiking_lfp.nn.composites import COMPOSITES
+from spiking_lfp.nn.networks import NETWORKS
+from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 
 Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
-class TrainConfig(EventRecipe):
-    """The settings of a run; stored with it as `config.toml`.
+def one_of(registry: Collection[str]) -> AfterValidator:
+    """Accept the names in a registry only."""
 
-    A run is determined by its settings: the same settings on the same machine give the same numbers.
-    """
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"Input should be {', '.join(map(repr, registry))}")
+        return name
 
-    preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
-    network: Literal["mlp", "lenet", "stack"] = Field("mlp", description="network by name; stack takes it from layers")
-    hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
-    channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
-    layers: str = Field(
-        "12C5-MP2-64C5-MP2-1024",
-        description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
-        "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
-    )
-    gain: float = Field(1.0, gt=0, le=1e6, description="how many times larger than torch's the first weights are")
+    return AfterValidator(check)
+
+
+class DataSettings(EventRecipe):
+    """What the network sees."""
+
     data: str = Field("mnist-subset", description="data set by name, or a folder of recordings")
-    encoding: Literal["constant", "rate", "latency"] = Field(
+    encoding: Annotated[str, one_of(ENCODERS)] = Field(
         "constant", description="how images are shown: the same in every step, as random or as single spikes"
     )
     shift: int = Field(
@@ -42,53 +48,103 @@ class TrainConfig(EventRecipe):
         le=100,
         description="pixels by which training images move at most, at random from the second epoch on",
     )
-    beta: float = Field(0.9, gt=0, le=1, description="membrane decay per step")
-    threshold: float = Field(1.0, gt=0, description="firing threshold")
-    reset: Reset = Field("subtract", description="reset after a spike")
-    rule: Literal["zero", "epsilon", "zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus", "epsilon-alpha2-beta1"] = (
-        Field("epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers")
+    validation: float = Field(0.0, ge=0, lt=1, description="part of the training samples held out to choose by")
+
+
+class NetworkSettings(BaseModel):
+    """What learns, and who answers."""
+
+    network: Annotated[str, one_of(NETWORKS)] = Field("mlp", description="network by name; stack takes it from layers")
+    hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
+    channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
+    layers: str = Field(
+        "12C5-MP2-64C5-MP2-1024",
+        description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
+        "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
     )
-    reward: Literal["spike-count", "spike-rate"] = Field(
-        "spike-count", description="of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate fits any T"
-    )
+    gain: float = Field(1.0, gt=0, le=1e6, description="how many times larger than torch's the first weights are")
+    normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
     readout: Literal["spikes", "mono"] = Field(
         "spikes",
         description="who answers: a layer of spiking neurons, or mono-nets on the rates of the last hidden one (mDFA)",
     )
     readout_hidden: Neurons = Field((256,), description="units of each hidden layer of a mono-net")
-    readout_scheme: Literal["one-vs-rest", "pairwise"] = Field(
-        "one-vs-rest", description="a mono-net for each class, or for every pair of classes"
-    )
+    readout_scheme: Scheme = Field("one-vs-rest", description="a mono-net for each class, or for every pair of classes")
     readout_windows: int = Field(1, ge=1, description="equal parts of the sequence, whose spikes count apart")
     readout_beta: float = Field(1.0, gt=0, le=1, description="decay per step of what a spike counts, 1 for plain rates")
+
+
+class NeuronSettings(BaseModel):
+    """Constants of all neurons."""
+
+    beta: float = Field(0.9, gt=0, le=1, description="part of the membrane that a step keeps")
+    threshold: float = Field(1.0, gt=0, description="firing threshold")
+    reset: Reset = Field("subtract", description="reset after a spike")
+
+
+class LearningSettings(BaseModel):
+    """How rewards become updates."""
+
+    rule: Annotated[str, one_of(COMPOSITES)] = Field(
+        "epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers"
+    )
+    reward: Annotated[str, one_of(REWARDS)] = Field(
+        "spike-count", description="of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate fits any T"
+    )
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="torch optimiser")
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field("adam", description="torch optimiser")
     lr: float = Field(1e-3, gt=0, le=1e36, description="learning rate at the start")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="course of the learning rate to 0")
+    schedule: Annotated[str, one_of(SCHEDULES)] = Field("linear", description="course of the learning rate to 0")
     clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")
-    normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
-    precision: Precision = Field(
-        "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
+    patience: int = Field(
+        0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
     )
+
+
+class HardwareSettings(BaseModel):
+    """How the forward pass is carried out."""
+
     quantize: int = Field(
         0,
         ge=0,
         le=8,
         description="bits of weights, 2..8: the forward pass is that of integer hardware; 0 for real numbers",
     )
-    quantize_scale: Literal["auto", "max", "mean"] = Field(
+    quantize_scale: ScaleRule | Literal["auto"] = Field(
         "auto", description="unit of integer weights: by the largest, by the mean, auto takes mean up to 4 bits"
     )
-    chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
-    validation: float = Field(0.0, ge=0, lt=1, description="part of the training samples held out to choose by")
-    patience: int = Field(
-        0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
+    precision: Precision = Field(
+        "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
     )
+    chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
+
+
+class RunSettings(BaseModel):
+    """What is kept of the run."""
+
+    preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights and order")
     log_every: int = Field(20, ge=1, description="batches between lines of metrics")
     checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
+
+
+GROUPS: dict[str, type[BaseModel]] = {
+    "data": DataSettings,
+    "network": NetworkSettings,
+    "neuron": NeuronSettings,
+    "learning": LearningSettings,
+    "hardware": HardwareSettings,
+    "run": RunSettings,
+}
+
+
+class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSettings, NetworkSettings, DataSettings):
+    """The settings of a run, in the `GROUPS`; stored with it as `config.toml`.
+
+    A run is determined by its settings: the same settings on the same machine give the same numbers.
+    """
 
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> "TrainConfig":
@@ -138,8 +194,7 @@ def preset_names() -> list[str]:
 
 def preset_title(name: str) -> str:
     """Return what the preset called `name` says of itself, its first line."""
-    first: str = (_presets() / f"{name}.toml").read_text().partition("\n")[0]
-    return first.removeprefix("# ")
+    return preset_text(name).partition("\n")[0].removeprefix("# ")
 
 
 def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConfig:
@@ -156,8 +211,7 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
         raise unknown_name("preset", name, preset_names())
     if changes and "preset" in changes:
         raise UsageError("preset is no setting to change: name the preset itself")
-    settings = tomllib.loads((_presets() / f"{name}.toml").read_text())
-    return checked_config({"preset": name, **settings, **(changes or {})})
+    return checked_config({"preset": name, **ungrouped(preset_text(name)), **(changes or {})})
 
 
 def checked_config(settings: dict[str, Any]) -> TrainConfig:
@@ -177,8 +231,41 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """Return the settings as TOML text that `checked_config` reads back to the same config."""
-    return tomli_w.dumps(config.model_dump(mode="json"))
+    """Return the settings as TOML text, a table for each group, that `from_toml` reads back to the same config."""
+    values = config.model_dump(mode="json")
+    return tomli_w.dumps({group: {name: values[name] for name in kind.model_fields} for group, kind in GROUPS.items()})
+
+
+def from_toml(text: str) -> TrainConfig:
+    """Return the settings in TOML text, in tables by group, or without as they were once written.
+
+    Raises:
+        UsageError: for settings that do not exist, do not fit, or stand in the table of another group.
+        tomllib.TOMLDecodeError: for text that is no TOML.
+    """
+    return checked_config(ungrouped(text))
+
+
+def ungrouped(text: str) -> dict[str, Any]:
+    """Return the settings in TOML text by name."""
+    settings: dict[str, Any] = {}
+    for key, value in tomllib.loads(text).items():
+        if not isinstance(value, dict):
+            settings[key] = value
+            continue
+        if key not in GROUPS:
+            raise unknown_name("group of settings", key, GROUPS)
+        for name in value:
+            if name not in GROUPS[key].model_fields:
+                raise unknown_name(f"setting of group {key}", name, GROUPS[key].model_fields)
+        settings |= value
+    return settings
+
+
+def preset_text(name: str) -> str:
+    """Return the TOML text of the preset called `name`."""
+    text: str = (_presets() / f"{name}.toml").read_text()
+    return text
 
 
 def _presets() -> Any:

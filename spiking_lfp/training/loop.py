@@ -22,6 +22,7 @@ from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.files import Metrics, save_checkpoint
+from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
 
 
@@ -118,8 +119,8 @@ class Run:
         self.training = whole.part(order[held_out:].sort().values) if held_out else whole
         self.evaluation = whole.part(order[:held_out]) if held_out else samples.test.to(device)
         self.batches = -(-len(self.training) // config.batch_size)
-        self.optimizer = _optimizer(config, network)
-        self.schedule = _schedule(config, self.optimizer, self.batches * config.epochs)
+        self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
+        self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
         self.reward = cross_entropy_reward if config.readout == "mono" else REWARDS[config.reward]
         for module in network.modules():
@@ -266,24 +267,6 @@ class Run:
                 "learn nothing: lower the threshold, raise beta or steps, or start from larger weights",
                 stacklevel=2,
             )
-
-
-def _optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(network.parameters(), config.lr, config.momentum, dampening=config.momentum)
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(network.parameters(), config.lr, fused=True)
-
-
-def _schedule(
-    config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    schedules = torch.optim.lr_scheduler
-    if config.schedule == "linear":
-        return schedules.LinearLR(optimizer, 1.0, 0.0, updates)
-    if config.schedule == "cosine":
-        return schedules.CosineAnnealingLR(optimizer, updates)
-    return schedules.ConstantLR(optimizer, 1.0)
 
 
 def restore_state(load: Callable[[Any], object], state: Any, folder: Path) -> None:

@@ -14,7 +14,7 @@ from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import LEVELS, run_in_integers
 from spiking_lfp.nn.networks import build_network, with_mono_readout
 from spiking_lfp.training import distributed
-from spiking_lfp.training.config import TrainConfig, checked_config, to_toml
+from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.files import (
     CHECKPOINT,
@@ -195,7 +195,7 @@ def read_config(folder: Path) -> TrainConfig:
     """
     path = folder / CONFIG
     try:
-        return checked_config(tomllib.loads(path.read_text()))
+        return from_toml(path.read_text())
     except FileNotFoundError:
         raise RunError(f"{folder} is no run: expected {path}; give a folder that train made") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:

@@ -1,7 +1,6 @@
 """Settings: presets, texts, bounds, and the way to a file and back."""
 
-import tomllib
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +9,14 @@ from hypothesis import strategies as st
 from small_runs import small_samples
 
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
+from spiking_lfp.data.samples import ENCODERS
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import REWARDS
 from spiking_lfp.nn.composites import COMPOSITES
+from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
-from spiking_lfp.training.config import checked_config, to_toml
+from spiking_lfp.training.config import GROUPS, checked_config, from_toml, to_toml
+from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.runs import network_for
 
 PAPERS_NETWORKS = {
@@ -63,10 +65,40 @@ def test_presets_are_the_papers_networks(name: str) -> None:
     assert (config.preset, config.steps) == (name, 25)
 
 
-def test_rules_and_rewards_by_name_are_all_there_are() -> None:
-    fields = TrainConfig.model_fields
-    assert set(get_args(fields["rule"].annotation)) == set(COMPOSITES)
-    assert set(get_args(fields["reward"].annotation)) == set(REWARDS)
+@pytest.mark.parametrize(
+    ("setting", "registry"),
+    [
+        ("network", NETWORKS), ("encoding", ENCODERS), ("rule", COMPOSITES), ("reward", REWARDS),
+        ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
+    ],
+)  # fmt: skip
+def test_choices_are_what_the_registries_hold(setting: str, registry: dict[str, object]) -> None:
+    for name in registry:
+        assert getattr(checked_config({setting: name}), setting) == name
+    with pytest.raises(UsageError, match=rf"^setting {setting} = 'none of them': Input should be .*'{name}'"):
+        checked_config({setting: "none of them"})
+
+
+def test_every_setting_is_in_one_group() -> None:
+    names = [name for group in GROUPS.values() for name in group.model_fields]
+    assert sorted(names) == sorted(set(names)) == sorted(TrainConfig.model_fields)
+
+
+def test_settings_in_tables_and_without_are_the_same() -> None:
+    flat = 'network = "lenet"\nlr = 0.5\ndata = "kmnist"\nhidden = [7]\n'
+    grouped = '[data]\ndata = "kmnist"\n[network]\nnetwork = "lenet"\nhidden = [7]\n[learning]\nlr = 0.5\n'
+    assert (
+        from_toml(flat)
+        == from_toml(grouped)
+        == checked_config({"network": "lenet", "lr": 0.5, "data": "kmnist", "hidden": (7,)})
+    )
+
+
+def test_a_table_holds_the_settings_of_its_group_only() -> None:
+    with pytest.raises(UsageError, match=r"^unknown setting of group neuron 'lr': .*known are beta, reset, threshold"):
+        from_toml("[neuron]\nlr = 0.5\n")
+    with pytest.raises(UsageError, match=r"^unknown group of settings 'neurons': did you mean 'neuron'\?"):
+        from_toml("[neurons]\nbeta = 0.5\n")
 
 
 def test_the_preset_of_few_steps_has_weights_that_wake_its_neurons() -> None:
@@ -109,7 +141,7 @@ def test_settings_reach_the_network() -> None:
 
 @given(configs)
 def test_settings_come_back_from_a_file(config: TrainConfig) -> None:
-    assert checked_config(tomllib.loads(to_toml(config))) == config
+    assert from_toml(to_toml(config)) == config
 
 
 @given(configs)
