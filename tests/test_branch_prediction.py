@@ -13,15 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predictors import ONE, PATH, Gshare, MonoNet, Perceptron, Predictor
+from record import Recipe, build, record
+from run import best, candidates, mpki
 from torch import Tensor
+from traces import FOLDER, Trace, TraceError, load, save, stored
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "branch_prediction"
-sys.path.insert(0, str(EXAMPLE))
-from predictors import ONE, PATH, Gshare, MonoNet, Perceptron, Predictor  # noqa: E402
-from record import Recipe, build, record  # noqa: E402
-from run import best, candidates, mpki  # noqa: E402
-from traces import FOLDER, Trace, TraceError, load, save, stored  # noqa: E402
-
 SMALL = MonoNet(5, 2, (0, 1, 3, 9), clip=5, theta=2)
 BUDGETS = [8192, 32768, 65536]
 
@@ -187,6 +185,7 @@ def test_storage_is_within_the_budget_and_all_of_it_is_counted(budget: int) -> N
         (Perceptron(3, 8), [(-128, 127)]),
         (MonoNet(5, 2), [(-8, 7), (0, 255)]),
     ],
+    ids=["gshare", "gshare of the past", "perceptron", "mono-net", "mono-net of a long past"],
 )
 def test_values_fit_into_the_bits_they_are_counted_with(predictor: Predictor, limits: list[tuple[int, int]]) -> None:
     trace = load(FOLDER / "gzip.npz")

@@ -1,6 +1,5 @@
 """The command as a process: what it loads, how it starts, and that a kill costs nothing but time."""
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -9,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import spiking_lfp
+from helpers.processes import ENVIRONMENT
 from spiking_lfp.training import load_run, preset_config, read_metrics, train
 from spiking_lfp.training.files import load_checkpoint
 
-PACKAGES = Path(spiking_lfp.__file__).parents[1]
-ENVIRONMENT = {
-    **os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "200"
-}  # fmt: skip
 HEAVY = "print(sorted({'torch', 'numba', 'typer', 'matplotlib', 'torchvision'} & set(sys.modules)), file=sys.stderr)"
 
 

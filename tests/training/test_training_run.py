@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import outcome, small_config, small_dataset, small_samples
 from torch import Tensor
 
+from helpers.small_runs import outcome, small_config, small_dataset, small_samples
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.lfp.rewards import cross_entropy_reward, spike_rate_reward

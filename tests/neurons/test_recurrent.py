@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-import oracles
 import pytest
 import snntorch
 import torch
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers import oracles
 from spiking_lfp import (
     LIF,
     AdaptiveClip,
@@ -30,7 +30,7 @@ from spiking_lfp import (
     run_in_integers,
     spike_count_reward,
 )
-from spiking_lfp.kernels import recurrent as kernel
+from spiking_lfp.kernels.cpu import recurrent as kernel
 from spiking_lfp.neurons import lif
 from spiking_lfp.neurons.lif import RESETS, Neuron, Reset
 from spiking_lfp.rules import Contributions
