@@ -114,7 +114,7 @@ def slow_mono(net: MonoNet, addresses: list[int], taken: list[bool]) -> tuple[li
         (SMALL, slow_mono),
         (MonoNet(4, 1, (0, 7, 64), per_unit=1, clip=3, theta=9, weight_bits=3, rate=0), slow_mono),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_predictors_equal_their_replicas(predictor: Any, slow: Any) -> None:
     addresses, taken = branches(700, seed=4)
@@ -185,7 +185,6 @@ def test_storage_is_within_the_budget_and_all_of_it_is_counted(budget: int) -> N
         (Perceptron(3, 8), [(-128, 127)]),
         (MonoNet(5, 2), [(-8, 7), (0, 255)]),
     ],
-    ids=["gshare", "gshare of the past", "perceptron", "mono-net", "mono-net of a long past"],
 )
 def test_values_fit_into_the_bits_they_are_counted_with(predictor: Predictor, limits: list[tuple[int, int]]) -> None:
     trace = load(FOLDER / "gzip.npz")
