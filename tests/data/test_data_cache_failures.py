@@ -104,11 +104,11 @@ def test_a_killed_builder_leaves_no_workers_and_nothing_that_is_served(tmp_path:
 
 
 def test_what_a_process_is_writing_stays_and_what_a_dead_one_wrote_goes(tmp_path: Path) -> None:
-    for name in (".a-1.tmp", ".b-1.tmp"):
+    for name in (".a-1.h5.tmp", ".b-1.h5.tmp"):
         (tmp_path / name).touch()
-    with FileLock(tmp_path / ".a-1.lock"):
+    with FileLock(tmp_path / ".a-1.h5.lock"):
         made = build(tmp_path)
-    assert left(tmp_path) == [".a-1.tmp", made.path.name]
+    assert left(tmp_path) == [".a-1.h5.tmp", made.path.name]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from helpers.small_runs import small_config, small_dataset
 from spiking_lfp import kernels
 from spiking_lfp.data import samples
 from spiking_lfp.training import TrainConfig, runs
-from spiking_lfp.training.files import CHECKPOINT, METRICS
+from spiking_lfp.training.checkpoint import CHECKPOINT
+from spiking_lfp.training.files import METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
 kernels.compiled = lambda _: False

@@ -27,7 +27,8 @@ from spiking_lfp.training import (
     samples_for,
     train,
 )
-from spiking_lfp.training.files import CHECKPOINT, CONFIG, METRICS, load_checkpoint
+from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
+from spiking_lfp.training.files import CONFIG, METRICS
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch is built without torch.distributed")
 
@@ -129,8 +130,8 @@ def test_a_run_whose_processes_are_killed_ends_like_one_in_one_go(killed: Path, 
 
 
 def test_a_run_goes_on_with_fewer_processes(killed: Path, trained: Path) -> None:
-    state = load_checkpoint(killed / "for one process")["progress"]
-    assert (state["epoch"], state["batch"]) == (0, 4)
+    progress = Checkpoint.load(killed / "for one process").progress
+    assert (progress.epoch, progress.batch) == (0, 4)
     same(load_run(resume(killed / "for one process"))[0], load_run(trained / "whole")[0])
 
 
