@@ -14,11 +14,18 @@ demo: .venv/installed
 
 # the whole suite: lint, types, layering, tests, examples, wheel
 test: .venv/test-installed
+	$(MAKE) --jobs 2 lint suite
+
+.PHONY: lint suite
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+# whole modules go to a worker, in the order of tests/conftest.py
+suite:
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 # the same network everywhere: C, Icarus, Verilator, yosys, SANA-FE, brian2-loihi, lava-nc; installs them, or says what it cannot
 hardware-test: .venv/test-installed
@@ -27,7 +34,7 @@ hardware-test: .venv/test-installed
 
 .PHONY: hardware-test-only
 hardware-test-only:
-	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/deploy
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'

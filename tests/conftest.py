@@ -1,17 +1,41 @@
-"""Settings for every test: reproducible, one thread, no deadlines, a fixed order of examples in CI."""
+"""Settings for every test: reproducible, one thread, no deadlines, a fixed order of examples in CI; several workers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
+from numba.core.caching import IndexDataCacheFile
+
+# modules that take longest, which begin first so that all workers end together
+LONGEST = ("test_training_distributed", "test_package", "test_examples")
 
 hypothesis.settings.register_profile("local", deadline=None, database=None)
 hypothesis.settings.register_profile("ci", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 torch.set_num_threads(1)
+
+
+def one_process_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Lock numba's cache: it keeps an index and data, and of two processes at once one loses what it compiled."""
+
+    def call(self: Any, *arguments: Any) -> Any:
+        with FileLock(f"{self._index_path}.lock"):
+            return method(self, *arguments)
+
+    return call
+
+
+for each in ("load", "save"):
+    setattr(IndexDataCacheFile, each, one_process_at_a_time(getattr(IndexDataCacheFile, each)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

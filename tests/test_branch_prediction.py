@@ -13,15 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predictors import ONE, PATH, Gshare, MonoNet, Perceptron, Predictor
+from record import Recipe, build, record
+from run import best, candidates, mpki
 from torch import Tensor
+from traces import FOLDER, Trace, TraceError, load, save, stored
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "branch_prediction"
-sys.path.insert(0, str(EXAMPLE))
-from predictors import ONE, PATH, Gshare, MonoNet, Perceptron, Predictor  # noqa: E402
-from record import Recipe, build, record  # noqa: E402
-from run import best, candidates, mpki  # noqa: E402
-from traces import FOLDER, Trace, TraceError, load, save, stored  # noqa: E402
-
 SMALL = MonoNet(5, 2, (0, 1, 3, 9), clip=5, theta=2)
 BUDGETS = [8192, 32768, 65536]
 
@@ -116,7 +114,7 @@ def slow_mono(net: MonoNet, addresses: list[int], taken: list[bool]) -> tuple[li
         (SMALL, slow_mono),
         (MonoNet(4, 1, (0, 7, 64), per_unit=1, clip=3, theta=9, weight_bits=3, rate=0), slow_mono),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_predictors_equal_their_replicas(predictor: Any, slow: Any) -> None:
     addresses, taken = branches(700, seed=4)

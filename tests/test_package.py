@@ -1,6 +1,7 @@
-"""The wheel and the sdist are complete: built here, and the wheel tried in an environment of its own."""
+"""The public names, listed once; and the wheel and the sdist, built here and tried in an environment of their own."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,39 @@ from pathlib import Path
 
 import pytest
 
+import spiking_lfp
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_public_names_are_listed_once_and_there() -> None:
+    lines = (ROOT / "spiking_lfp" / "__init__.pyi").read_text().split("\n")
+    imports = [line.split() for line in lines if line.startswith("from")]
+    names = [words[3] for words in imports]
+    # under its own name, which is how stubs hand a name on
+    assert all(words[::2] == ["from", "import", "as"] and words[3] == words[5] for words in imports)
+    assert spiking_lfp.__all__ == sorted(names)
+    assert len(set(names)) == len(names) > 50
+    for _, module, _, name, *_ in imports:
+        assert getattr(spiking_lfp, name) is getattr(sys.modules[module], name)
+        # from where it is written, but for the doors of whole folders
+        home = getattr(getattr(spiking_lfp, name), "__module__", module)
+        assert home == module or home.startswith(f"{module}.")
+
+
+def test_public_names_are_all_that_the_package_shows() -> None:
+    assert dir(spiking_lfp) == sorted([*spiking_lfp.__all__, "__version__"])
+    found: dict[str, object] = {}
+    exec("from spiking_lfp import *", found)
+    assert found.keys() - {"__builtins__"} == set(spiking_lfp.__all__)
+    with pytest.raises(AttributeError, match=r"^module 'spiking_lfp' has no attribute 'lif'$"):
+        spiking_lfp.lif  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Lif'"):
+        from spiking_lfp import Lif  # noqa: F401
+
+
+def test_a_users_script_that_mypy_checks_runs() -> None:
+    runpy.run_path(str(ROOT / "tests" / "user_script.py"))
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +56,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> None:
     wheel = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
-    inside = ("py.typed", "data/digits/digits.npz", "data/digits/LICENSE.md", "training/presets/mnist-mlp.toml")
+    inside = (
+        "py.typed",
+        "__init__.pyi",
+        "data/digits/digits.npz",
+        "data/digits/LICENSE.md",
+        "training/presets/mnist-mlp.toml",
+    )
     hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "targets/loihi.toml")
-    for name in (*inside, "deploy/report.html", *(f"hardware/{name}" for name in hardware)):
+    for name in (*inside, *(f"hardware/{name}" for name in hardware)):
         assert f"spiking_lfp/{name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
     assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in wheel)

@@ -44,6 +44,7 @@ from torch.utils.data import Dataset
 
 from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, unknown_name
 from spiking_lfp.events.frames import pack_frames, unpack_frames
+from spiking_lfp.files import WholeFiles, take_name, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
 FORMAT = 1
@@ -51,6 +52,8 @@ MOST_WORKERS = 8
 # samples handed to a worker at a time: those cut from one recording come one after the other
 BATCH = 16
 CHUNK_BYTES = 2**24
+
+WHOLE = WholeFiles(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]
 
@@ -127,7 +130,7 @@ def cached(
     if _fits(path, text, layout):
         return SequenceCache(path, layout, hit=True)
     with ExitStack() as held:
-        with _writing(path):
+        with WHOLE.explained(path):
             where.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(_lock_of(path)))
         # another process may have made it meanwhile
@@ -258,9 +261,9 @@ def _build(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp")
+    temporary = temporary_name(path)
     try:
-        with _writing(path):
+        with WHOLE.explained(path):
             sink = _Sink(temporary, "w+")
         with sink:
             try:
@@ -268,12 +271,10 @@ def _build(
                     _fill(file, path, sink, recipe, layout, splits, workers, progress)
             finally:
                 # rather than what HDF5 says when it does not find what it wrote
-                with _writing(path):
+                with WHOLE.explained(path):
                     sink.check()
-            with _writing(path):
-                os.fsync(sink.fileno())
-        with _writing(path):
-            temporary.replace(path)
+        with WHOLE.explained(path):
+            take_name(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -294,7 +295,7 @@ def _fill(
     with closing(_made(splits, layout, workers)) as made:
         for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
             samples[index] = stored
-            with _writing(path):
+            with WHOLE.explained(path):
                 sink.check()
             if progress is not None:
                 progress(done, len(places))
@@ -432,18 +433,6 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read ({reason}): delete it to have it made again") from None
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what a disk that is full or cannot be written leads to into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space, or name another folder by "
-            f"{FOLDER_VARIABLE}"
-        ) from None
-
-
 def _remove_orphans(folder: Path, path: Path) -> None:
     """Remove what processes that died were writing: whoever writes holds the lock, and that of `path` is ours."""
     for temporary in folder.glob(".*.tmp"):
@@ -457,4 +446,4 @@ def _remove_orphans(folder: Path, path: Path) -> None:
 
 
 def _lock_of(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.lock")
+    return path.with_name(f".{path.name}.lock")

@@ -81,7 +81,6 @@ from typing import Any, Literal, NoReturn, cast
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.model import (
     INTEGER_RESETS,
     Array,
@@ -97,6 +96,7 @@ from spiking_lfp.deploy.model import (
 )
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 
 FORMAT = "spiking_lfp integer network"
 SCHEMA = 1
@@ -132,7 +132,7 @@ def save_network(network: IntegerNetwork, path: Path) -> None:
     _check(network)
     if path.is_dir():
         raise ExportError(f"cannot write {path}: it is a folder, name a file")
-    write_whole(path, _image(network))
+    EXPORTS.write(path, _image(network))
 
 
 def load_network(path: Path) -> IntegerNetwork:

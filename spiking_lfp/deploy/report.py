@@ -14,11 +14,11 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
-from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.model import Array, IntegerNetwork, Layer, Spiking
 from spiking_lfp.deploy.simulator import Outcome, check_inputs, simulate
 from spiking_lfp.deploy.verify import Agreement
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 
 # more neurons than this are no longer told apart in a raster
 SHOWN_NEURONS = 96
@@ -93,7 +93,7 @@ def write_report(
         "data": {"steps": steps, "samples": [sample["classes"] for sample in shown]},
     }
     text = _environment().from_string(_template()).render(page)
-    write_whole(path, text.encode("utf-8", "replace"))
+    EXPORTS.write(path, text.encode("utf-8", "replace"))
 
 
 def _template() -> str:

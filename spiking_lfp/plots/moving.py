@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from spiking_lfp.files import RESULTS
 from spiking_lfp.plots.parts import Sequence4, draw_inputs, draw_legend, draw_raster, is_flat, picture, strong, whole
-from spiking_lfp.training.files import write_atomically
 
 SHOWN_CLASSES = 12
 COLOURS = 128
@@ -73,7 +73,7 @@ def animation(
         top.set_title(f"{class_names[label]}, step {step}", fontsize=10)
         pages.append(_page(figure))
         figure.set_layout_engine("none")  # nothing may move from here on
-    write_atomically(path, _gif(pages, fps))
+    RESULTS.write(path, _gif(pages, fps))
 
 
 def _sample(axes: Axes, sequence: Sequence4) -> Show:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from spiking_lfp.training.files import write_atomically
+from spiking_lfp.files import RESULTS
 
 Sequence4 = Float[Tensor, "steps channels height width"]
 
@@ -123,7 +123,7 @@ def save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    write_atomically(path, buffer.getvalue())
+    RESULTS.write(path, buffer.getvalue())
 
 
 def _in_matplotlib(ink: Ink) -> str:

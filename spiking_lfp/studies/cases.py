@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
+from spiking_lfp.files import RESULTS
 from spiking_lfp.kernels.memory import reuse_freed_memory
-from spiking_lfp.training.files import write_atomically
 
 # what says which training is meant, and what it came to; plain values, as JSON has them
 Case = dict[str, Any]
@@ -74,7 +74,7 @@ def run_cases(
                 done.append((case, outcome))
                 found[_key(case)] = case, outcome
                 lines = [json.dumps({"case": each, "outcome": came}) for each, came in done]
-                write_atomically(folder / KEPT, ("\n".join(lines) + "\n").encode())
+                RESULTS.write(folder / KEPT, ("\n".join(lines) + "\n").encode())
                 told(case, outcome)
     finally:
         for _, pool in pools.values():

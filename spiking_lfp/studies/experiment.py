@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 from matplotlib.figure import Figure
 
+from spiking_lfp.files import RESULTS
 from spiking_lfp.plots.parts import save
 from spiking_lfp.studies.cases import Case, Outcome
-from spiking_lfp.training.files import write_atomically
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -70,9 +70,9 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     table.writeheader()
     table.writerows(report.rows)
     paths = [folder / name for name in ("numbers.csv", "numbers.json", "figure.png")]
-    write_atomically(paths[0], text.getvalue().encode())
+    RESULTS.write(paths[0], text.getvalue().encode())
     kept = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
-    write_atomically(paths[1], (json.dumps(kept, indent=1) + "\n").encode())
+    RESULTS.write(paths[1], (json.dumps(kept, indent=1) + "\n").encode())
     save(report.figure, paths[2])
     return paths
 

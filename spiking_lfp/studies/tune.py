@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.files import RESULTS
 from spiking_lfp.training import Meter, TrainConfig
 from spiking_lfp.training.config import checked_config
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.files import write_atomically
 from spiking_lfp.training.loop import Run
 from spiking_lfp.training.runs import network_for, samples_for
 
@@ -221,4 +221,4 @@ def _write(folder: Path, study: "optuna.Study") -> None:
         accuracy = "" if trial.accuracy is None else str(trial.accuracy)
         values = [str(trial.values.get(name, "")) for name in settings]
         lines.append([str(trial.number), accuracy, str(trial.given_up), *values])
-    write_atomically(folder / TRIALS, "".join(",".join(line) + "\n" for line in lines).encode())
+    RESULTS.write(folder / TRIALS, "".join(",".join(line) + "\n" for line in lines).encode())

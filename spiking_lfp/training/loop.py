@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,8 +19,9 @@ from spiking_lfp.nn.layers import name_layers
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
+from spiking_lfp.training.checkpoint import Checkpoint, Progress
 from spiking_lfp.training.config import TrainConfig
-from spiking_lfp.training.files import Metrics, save_checkpoint
+from spiking_lfp.training.files import Metrics
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
 
@@ -38,24 +38,6 @@ class Watcher(Protocol):
 
     def line(self, metrics: dict[str, Any]) -> None:
         """Follow a line written to the run's metrics."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands, made of plain values for its checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0
-    best_accuracy: float = -1.0
-    epochs_since_best: int = 0
-    stopped: bool = False
-    metrics_size: int = 0
-    meter: Meter = field(default_factory=Meter)
-
-    @classmethod
-    def of(cls, state: dict[str, Any]) -> "Progress":
-        """Read what `dataclasses.asdict` made."""
-        return cls(**{**state, "meter": Meter(**state["meter"])})
 
 
 def evaluate(
@@ -109,7 +91,7 @@ class Run:
     ) -> None:
         self.config, self.network, self.device = config, network, device
         self.watchers = watchers if distributed.is_writer() else ()
-        self.data = {"in_shape": list(samples.sample_shape), "classes": len(samples.class_names)}
+        self.in_shape, self.classes = list(samples.sample_shape), len(samples.class_names)
         whole = samples.train.to(device)
         held_out = round(len(whole) * config.validation)
         if held_out == len(whole) or (config.validation and held_out == 0):
@@ -141,29 +123,32 @@ class Run:
                 raise NonFiniteError(f"layer {layer}: its weights hold NaN or infinity; lower the learning rate")
         if not distributed.is_writer():
             return
-        parts = {
-            "config": self.config.model_dump(mode="json"),
-            "data": self.data,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "progress": asdict(self.progress),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-        }
-        save_checkpoint(self.folder, parts)
+        Checkpoint(
+            config=self.config.model_dump(mode="json"),
+            in_shape=self.in_shape,
+            classes=self.classes,
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            schedule=self.schedule.state_dict(),
+            progress=self.progress,
+            random=torch.get_rng_state(),
+            random_cuda=torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        ).save(self.folder)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a complete checkpoint."""
-        if state["data"] != self.data:
-            raise RunError(f"{self.folder} was trained on {state['data']}, the data are {self.data} now")
-        restore_state(self.network.load_state_dict, state["network"], self.folder)
-        restore_state(self.optimizer.load_state_dict, state["optimizer"], self.folder)
-        restore_state(self.schedule.load_state_dict, state["schedule"], self.folder)
-        self.progress = Progress.of(state["progress"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint."""
+        if (checkpoint.in_shape, checkpoint.classes) != (self.in_shape, self.classes):
+            raise RunError(
+                f"{self.folder} was trained on samples {checkpoint.in_shape} of {checkpoint.classes} classes, "
+                f"the data are {self.in_shape} of {self.classes} classes now"
+            )
+        restore_state(self.network.load_state_dict, checkpoint.network, self.folder)
+        restore_state(self.optimizer.load_state_dict, checkpoint.optimizer, self.folder)
+        restore_state(self.schedule.load_state_dict, checkpoint.schedule, self.folder)
+        self.progress = checkpoint.progress
+        torch.set_rng_state(checkpoint.random)
+        if checkpoint.random_cuda is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(checkpoint.random_cuda, self.device)
 
     def finish(self) -> None:
         """Train up to the last epoch."""

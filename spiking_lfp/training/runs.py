@@ -10,20 +10,15 @@ from torch import nn
 
 from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.files import RESULTS
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import LEVELS, run_in_integers
 from spiking_lfp.nn.networks import build_network, with_mono_readout
 from spiking_lfp.training import distributed
+from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.files import (
-    CHECKPOINT,
-    CONFIG,
-    clear_stillborn,
-    create_run_folder,
-    load_checkpoint,
-    write_atomically,
-)
+from spiking_lfp.training.files import CONFIG, clear_stillborn, create_run_folder
 from spiking_lfp.training.loop import Run, Watcher, restore_state
 
 
@@ -83,14 +78,13 @@ def resume(
     There may be more or fewer processes than before. Args and errors are those of `train`; a run that is finished
     already is left as it is.
     """
-    parts = "data", "network", "optimizer", "schedule", "progress", "random", "random_cuda"
     with distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
-        state = distributed.from_writer(lambda: _checkpoint(folder, config, *parts))
+        checkpoint = distributed.from_writer(lambda: _checkpoint(folder, config))
         samples = distributed.first_here(lambda: samples_for(config, data_root, progress))
         run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
         run.folder = folder
-        run.restore(state)
+        run.restore(checkpoint)
         run.finish()
         return folder
 
@@ -102,10 +96,9 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
         RunError: if `folder` holds no readable run.
     """
     config = read_config(folder)
-    state = _checkpoint(folder, config, "data", "network")
-    shape = state["data"]
-    network = _network(config, shape["in_shape"], shape["classes"])
-    restore_state(network.load_state_dict, state["network"], folder)
+    checkpoint = _checkpoint(folder, config)
+    network = _network(config, checkpoint.in_shape, checkpoint.classes)
+    restore_state(network.load_state_dict, checkpoint.network, folder)
     return network.to(pick_device(device)).eval(), config
 
 
@@ -123,7 +116,7 @@ def _begin(run: Run, out: Path | None) -> Path:
     """Make the folder of `run`, with its settings and the checkpoint of its start."""
     run.folder = create_run_folder(out, run.config.preset)
     try:
-        write_atomically(run.folder / CONFIG, to_toml(run.config).encode())
+        RESULTS.write(run.folder / CONFIG, to_toml(run.config).encode())
         run.save()
     except RunError:  # nothing half-made stays behind
         with suppress(OSError):
@@ -172,19 +165,16 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
     return network
 
 
-def _checkpoint(folder: Path, config: TrainConfig, *parts: str) -> dict[str, Any]:
-    state = load_checkpoint(folder)
-    lacking = [part for part in ("config", *parts) if part not in state]
-    if lacking:
-        raise RunError(f"the checkpoint in {folder} lacks {', '.join(lacking)}: it was not written by train")
-    trained = checked_config(state["config"]).model_dump()
+def _checkpoint(folder: Path, config: TrainConfig) -> Checkpoint:
+    checkpoint = Checkpoint.load(folder)
+    trained = checked_config(checkpoint.config).model_dump()
     changed = [key for key, value in config.model_dump().items() if trained[key] != value]
     if changed:
         raise RunError(
             f"{folder / CONFIG} says {changed[0]} = {getattr(config, changed[0])}, its checkpoint was trained with "
             f"{trained[changed[0]]}: put the old value back, or train anew"
         )
-    return state
+    return checkpoint
 
 
 def read_config(folder: Path) -> TrainConfig:

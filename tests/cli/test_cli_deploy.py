@@ -1,20 +1,17 @@
 """From a finished run to integers, files, simulators and the page, by commands."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.small_recordings import write_nmnist
 from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.backends import MODULES
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.simulator import simulate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from small_recordings import write_nmnist
 
 Call = Callable[..., Any]
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")

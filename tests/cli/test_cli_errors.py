@@ -11,7 +11,7 @@ import pytest
 
 from spiking_lfp.data._files import IDX_FILES
 from spiking_lfp.training import preset_names
-from spiking_lfp.training.files import load_checkpoint
+from spiking_lfp.training.checkpoint import Checkpoint
 
 Call = Callable[..., Any]
 
@@ -146,7 +146,7 @@ def test_overflow_gives_1_and_the_layer(call: Call, settings: list[str]) -> None
     answer = call("train", *settings, "--lr", "1e36", "--out", "run")
     assert answer.code == 1
     assert answer.error.startswith("layer 1: its membrane holds NaN or infinity")
-    assert load_checkpoint(Path("run"))["progress"]["batch"] == 0
+    assert Checkpoint.load(Path("run")).progress.batch == 0
 
 
 def test_too_little_memory_gives_1(call: Call, settings: list[str]) -> None:

@@ -1,6 +1,5 @@
 """The command as a process: what it loads, how it starts, and that a kill costs nothing but time."""
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -9,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import spiking_lfp
+from helpers.processes import ENVIRONMENT
 from spiking_lfp.training import load_run, preset_config, read_metrics, train
-from spiking_lfp.training.files import load_checkpoint
+from spiking_lfp.training.checkpoint import Checkpoint
 
-PACKAGES = Path(spiking_lfp.__file__).parents[1]
-ENVIRONMENT = {
-    **os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "COLUMNS": "200"
-}  # fmt: skip
 HEAVY = "print(sorted({'torch', 'numba', 'typer', 'matplotlib', 'torchvision'} & set(sys.modules)), file=sys.stderr)"
 
 
@@ -73,7 +68,7 @@ def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> No
     whole = train(preset_config("mnist-mlp", {**changes, "hidden": "8"}), tmp_path / "whole", data_root)
     lines = [[{**line, "seconds": None} for line in read_metrics(each)] for each in (folder, whole)]
     assert lines[0] == lines[1]
-    states = [load_checkpoint(each) for each in (folder, whole)]
-    assert states[0]["random"].equal(states[1]["random"])
+    one, other = (Checkpoint.load(each) for each in (folder, whole))
+    assert one.random.equal(other.random)
     for one, other in zip(*(load_run(each)[0].parameters() for each in (folder, whole)), strict=True):
         assert one.equal(other)

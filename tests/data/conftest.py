@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_sets import Arrays, SmallCifar, idx_bytes
 
+from helpers.small_sets import Arrays, SmallCifar, idx_bytes
 from spiking_lfp.data._files import IDX_FILES
 
 

@@ -15,49 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from helpers.processes import ENVIRONMENT
+from helpers.small_caches import LAYOUT, RECIPE, build, check, damaged, made, misshapen
 from spiking_lfp.data import cache
-from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cache_folder, cache_status, cached
+from spiking_lfp.data.cache import Jobs, Layout, cache_folder, cache_status, cached
 from spiking_lfp.errors import DataError, RunError
-from spiking_lfp.events.frames import unpack_batch
-
-LAYOUT = Layout(3, (2, 3, 5), True)
-RECIPE = {"data": "made up", "steps": 3}
-
-
-def made(job: int, layout: Layout = LAYOUT) -> np.ndarray:
-    """Frames that only depend on their number."""
-    most = 2 if layout.binary else 256
-    return np.random.default_rng(job).integers(0, most, (layout.steps, *layout.shape)).astype(np.uint8)
-
-
-def damaged(job: int) -> np.ndarray:
-    if job == 5:
-        raise DataError("recording 5 is damaged")
-    return made(job)
-
-
-def misshapen(job: int) -> np.ndarray:
-    return made(job)[:, :1]
-
-
-def splits(make: Any = made, train: int = 7, test: int = 3) -> dict[str, Jobs]:
-    return {
-        "train": Jobs(make, range(train), [job % 4 for job in range(train)]),
-        "test": Jobs(make, range(100, 100 + test), [job % 4 for job in range(test)]),
-    }
-
-
-def build(folder: Path, **changes: Any) -> SequenceCache:
-    recipe, workers = changes.pop("recipe", RECIPE), changes.pop("workers", 1)
-    return cached("small", recipe, LAYOUT, lambda: splits(**changes), folder=folder, workers=workers)
-
-
-def check(found: SequenceCache) -> None:
-    for name, jobs in splits().items():
-        samples, labels = found.load(name)
-        frames = unpack_batch(samples, LAYOUT.shape).transpose(0, 1).numpy()
-        assert np.array_equal(frames, np.stack([made(job) for job in jobs.jobs]))
-        assert labels.tolist() == list(jobs.labels)
 
 
 def files(folder: Path) -> list[str]:
@@ -211,9 +173,8 @@ def test_loaders_read_in_several_processes(tmp_path: Path) -> None:
 
 BUILDER = """
 import sys, time
-sys.path.insert(0, {tests!r})
 from pathlib import Path
-import test_data_cache as mine
+from helpers import small_caches as mine
 slow = lambda job: (print("making", job, flush=True), time.sleep({sleep}), mine.made(job))[-1]
 found = mine.build(Path({folder!r}), make=slow)
 mine.check(found)
@@ -222,8 +183,8 @@ print("hit" if found.hit else "built", flush=True)
 
 
 def start(folder: Path, sleep: float) -> subprocess.Popen[str]:
-    code = BUILDER.format(tests=str(Path(__file__).parent), folder=str(folder), sleep=sleep)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    code = BUILDER.format(folder=str(folder), sleep=sleep)
+    return subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

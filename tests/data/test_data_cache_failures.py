@@ -1,7 +1,4 @@
-"""The cache of sequences while processes die, disks are full, and files are damaged.
-
-Run as a script, it is a process that builds: `test_data_cache_failures.py FOLDER`.
-"""
+"""The cache of sequences while processes die, disks are full, and files are damaged."""
 
 import json
 import multiprocessing
@@ -19,60 +16,14 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from helpers.failing_caches import JOBS, LAYOUT, RECIPE, build, deadly, frames, is_right, logged, not_there, splits
+from helpers.processes import ENVIRONMENT
 from spiking_lfp.data import cache
-from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cache_status, cached
+from spiking_lfp.data.cache import Jobs, Layout, cache_status
 from spiking_lfp.errors import DataError, RunError, UsageError
 from spiking_lfp.events.frames import unpack_batch
-
-LAYOUT = Layout(3, (2, 3, 3), binary=True)
-RECIPE = {"data": "a set", "files": [["a.bin", 10, 17], ["b.bin", 20, 18]]}
-JOBS = 40
-
-
-def frames(job: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(job).integers(0, 2, (3, 2, 3, 3), np.uint8)
-
-
-def logged(log: Path, seconds: float, job: int) -> NDArray[np.uint8]:
-    time.sleep(seconds)
-    with log.open("a") as file:
-        file.write(f"{job}\n")
-    return frames(job)
-
-
-def deadly(_: int) -> NDArray[np.uint8]:
-    os._exit(1)
-
-
-def not_there(_: int) -> NDArray[np.uint8]:
-    raise FileNotFoundError("b.bin is not there")
-
-
-def splits(make: Any = frames, count: int = JOBS) -> dict[str, Jobs]:
-    train = range(count)
-    return {
-        "train": Jobs(make, train, [job % 7 for job in train]),
-        "test": Jobs(make, [1000, 1001, 1002], [5, -1, 2**40]),
-    }
-
-
-def build(folder: Path, jobs: dict[str, Jobs] | None = None, **options: Any) -> SequenceCache:
-    recipe, layout = options.pop("recipe", RECIPE), options.pop("layout", LAYOUT)
-    made = splits() if jobs is None else jobs
-    return cached("set", recipe, layout, lambda: made, folder=folder, **{"workers": 1, **options})
-
-
-def is_right(made: SequenceCache, count: int = JOBS) -> bool:
-    for split, jobs in splits(count=count).items():
-        samples, labels = made.load(split)
-        bits = np.unpackbits(samples.numpy(), axis=2, count=18, bitorder="little")
-        right = np.stack([frames(job) for job in jobs.jobs]).reshape(bits.shape)
-        if not np.array_equal(bits, right) or labels.tolist() != list(jobs.labels):
-            return False
-    return True
 
 
 def left(folder: Path) -> list[str]:
@@ -132,7 +83,12 @@ def test_an_interrupted_build_leaves_nothing_and_workers_were_not_far_ahead(tmp_
 
 def test_a_killed_builder_leaves_no_workers_and_nothing_that_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    builder = subprocess.Popen([sys.executable, __file__, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    builder = subprocess.Popen(
+        [sys.executable, "-m", "helpers.failing_caches", str(tmp_path)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert builder.stdout is not None
     assert builder.stdout.readline() == "1\n"
     builder.kill()
@@ -148,11 +104,11 @@ def test_a_killed_builder_leaves_no_workers_and_nothing_that_is_served(tmp_path:
 
 
 def test_what_a_process_is_writing_stays_and_what_a_dead_one_wrote_goes(tmp_path: Path) -> None:
-    for name in (".a-1.tmp", ".b-1.tmp"):
+    for name in (".a-1.h5.tmp", ".b-1.h5.tmp"):
         (tmp_path / name).touch()
-    with FileLock(tmp_path / ".a-1.lock"):
+    with FileLock(tmp_path / ".a-1.h5.lock"):
         made = build(tmp_path)
-    assert left(tmp_path) == [".a-1.tmp", made.path.name]
+    assert left(tmp_path) == [".a-1.h5.tmp", made.path.name]
 
 
 @pytest.mark.parametrize(
@@ -316,12 +272,3 @@ def test_the_listing_names_what_cannot_be_read(tmp_path: Path) -> None:
     assert found.pop(made.path.name).recipe == RECIPE
     assert sorted(entry.name for entry in found.values()) == ["a-folder", "gone", "my-set", "no"]
     assert all(entry.samples is None and entry.recipe is None for entry in found.values())
-
-
-def main(root: Path) -> None:
-    make = partial(logged, root / "log", 0.03)
-    build(root / "cache", splits(make), workers=2, progress=lambda done, _: print(done, flush=True))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

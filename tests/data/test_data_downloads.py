@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_sets import SmallCifar, idx_bytes
 
+from helpers.small_sets import SmallCifar, idx_bytes
 from spiking_lfp.data import _files, load_dataset
 from spiking_lfp.data._files import IDX_FILES
 from spiking_lfp.data._torchvision import torchvision_datasets

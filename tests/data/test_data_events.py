@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_recordings as make
 import tonic.datasets
 import torch
 from torch import Tensor
 
+from helpers import small_recordings as make
 from spiking_lfp.data import EVENT_SOURCES, EventRecipe, event_set_status, load_samples
 from spiking_lfp.data import cache as cache_module
 from spiking_lfp.data.event_sets import list_event_set, list_folder

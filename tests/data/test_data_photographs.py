@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_sets import jpeg_bytes, tar_bytes, tiny_imagenet_files, write_atlas
 
+from helpers.small_sets import jpeg_bytes, tar_bytes, tiny_imagenet_files, write_atlas
 from spiking_lfp.data import (
     DatasetStatus,
     EventRecipe,

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_sets import Arrays, SmallCifar, idx_bytes, numpy1_pickle
 
+from helpers.small_sets import Arrays, SmallCifar, idx_bytes, numpy1_pickle
 from spiking_lfp.data import DATASET_NAMES, ImageDataset, data_root, dataset_status, load_dataset
 from spiking_lfp.data._files import IDX_FILES
 from spiking_lfp.data.catalog import SOURCES

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import integer_networks as make
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.model import (
     INTEGER_RESETS,

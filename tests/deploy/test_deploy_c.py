@@ -6,12 +6,12 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import integer_networks as make
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
 from spiking_lfp.deploy.formats.c import SOURCES, write_c

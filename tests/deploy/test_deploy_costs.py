@@ -3,12 +3,12 @@
 import math
 from dataclasses import replace
 
-import integer_networks as make
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.costs import ENERGIES, Footprint, costs
 from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, MaxPool
 from spiking_lfp.deploy.simulator import simulate

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import integer_networks as integer
 import numpy as np
 import pytest
 
+from helpers import integer_networks as integer
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
 from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Spiking
 from spiking_lfp.deploy.simulator import simulate

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import integer_networks as integer
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers import integer_networks as integer
 from spiking_lfp.deploy.conformance import read_by_norse, read_by_snntorch
 from spiking_lfp.deploy.formats.nir import read_nir, write_nir
 from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking

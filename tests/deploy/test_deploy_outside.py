@@ -3,12 +3,12 @@
 from dataclasses import replace
 from importlib.util import find_spec
 
-import integer_networks as make
 import numpy as np
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.outside import OutsideBackend, stages, synapses
 from spiking_lfp.deploy.model import INTEGER_RESETS, Dense, IntegerNetwork, IntegerReset, Layer, Spiking

@@ -12,10 +12,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import integer_networks as make
 import numpy as np
 import pytest
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.report import _depth, _si, write_report

@@ -1,11 +1,11 @@
 """The integer simulator against the specification, neuron by neuron."""
 
-import integer_networks as make
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerReset
 from spiking_lfp.deploy.simulator import Stream, simulate
 from spiking_lfp.errors import ExportError

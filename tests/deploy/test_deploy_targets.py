@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import integer_networks as make
 import numpy as np
 import pytest
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy import targets
 from spiking_lfp.deploy.model import IntegerNetwork, MaxPool
 from spiking_lfp.deploy.targets import check, read_limits, target_names

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import integer_networks as make
 import pytest
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy import verify
 from spiking_lfp.deploy.backends import backend
 from spiking_lfp.deploy.model import IntegerNetwork

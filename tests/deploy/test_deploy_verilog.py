@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import integer_networks as make
 import numpy as np
 import pytest
 
+from helpers import integer_networks as make
 from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
 from spiking_lfp.deploy.formats import verilog

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import event_bytes as make
 import h5py
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from helpers import event_bytes as make
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.files import SUFFIXES, read_events
 from spiking_lfp.events.records import Recording

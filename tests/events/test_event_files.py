@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import event_bytes as make
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import event_bytes as make
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events import _formats
 from spiking_lfp.events.files import SUFFIXES, read_events

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mono_replicas import dense_net, descents_from, gradients, grads, image_net, loss, slope, taped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.mono_replicas import dense_net, descents_from, gradients, grads, image_net, loss, slope, taped
 from spiking_lfp import NonFiniteError, UsageError
 from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, fully_connected, loss_gradient
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mono_replicas import dense_net, image_net
 from torch import nn
 
+from helpers.mono_replicas import dense_net, image_net
 from spiking_lfp import SignSGD, UsageError
 from spiking_lfp.mono import (
     INITIALS,

@@ -3,9 +3,9 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mono_replicas import MODULES, dense_net, gradients, grads, image_net
 from torch import Tensor, nn
 
+from helpers.mono_replicas import MODULES, dense_net, gradients, grads, image_net
 from spiking_lfp import SignSGD
 from spiking_lfp.mono import ACTIVATIONS, FeedbackAlignment, FeedforwardNet, from_sigmoid, loss_gradient
 

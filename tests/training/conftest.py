@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import small_config, small_dataset
 
+from helpers.small_runs import small_config, small_dataset
 from spiking_lfp.data import load_dataset, samples
 from spiking_lfp.training import train
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import small_samples
 
+from helpers.small_runs import small_samples
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.data.samples import ENCODERS
 from spiking_lfp.errors import UsageError

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from small_runs import outcome
 
+from helpers.small_runs import outcome
 from spiking_lfp import checks
 from spiking_lfp.errors import NonFiniteError
 from spiking_lfp.kernels import registry

@@ -1,6 +1,5 @@
 """Several processes, really started by torchrun: they train as one would, and end together."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from several_processes import CONFIGS, gradients, updates
-from small_runs import outcome, small_config
 
-import spiking_lfp
+from helpers.processes import ENVIRONMENT
+from helpers.several_processes import CONFIGS, gradients, updates
+from helpers.small_runs import outcome, small_config
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.training import (
     distributed,
@@ -28,18 +27,12 @@ from spiking_lfp.training import (
     samples_for,
     train,
 )
-from spiking_lfp.training.files import CHECKPOINT, CONFIG, METRICS, load_checkpoint
+from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
+from spiking_lfp.training.files import CONFIG, METRICS
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch is built without torch.distributed")
 
-SCRIPT = Path(__file__).with_name("several_processes.py")
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(Path(spiking_lfp.__file__).parents[1]),
-    "OMP_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "COLUMNS": "200",
-}
+SCRIPT = "-m", "helpers.several_processes"
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def free_port() -> int:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of all configs."""
     root = tmp_path_factory.mktemp("trained")
-    done = torchrun(root / "said", SCRIPT, "train", root)
+    done = torchrun(root / "said", *SCRIPT, "train", root)
     assert (done.code, done.errors(0)) == (0, ["", ""])
     return root
 
@@ -127,7 +120,7 @@ def test_ones_own_loop_sums_updates_and_the_wrapper_of_torch_takes_their_mean(tr
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed twice, and the state it was in after the first time."""
     root = tmp_path_factory.mktemp("killed")
-    done = torchrun(root / "said", SCRIPT, "die", root, options=("--standalone", "--max-restarts=2"))
+    done = torchrun(root / "said", *SCRIPT, "die", root, options=("--standalone", "--max-restarts=2"))
     assert (done.code, [len(done.errors(attempt)) for attempt in range(3)]) == (0, [2, 2, 2])
     return root
 
@@ -137,13 +130,13 @@ def test_a_run_whose_processes_are_killed_ends_like_one_in_one_go(killed: Path, 
 
 
 def test_a_run_goes_on_with_fewer_processes(killed: Path, trained: Path) -> None:
-    state = load_checkpoint(killed / "for one process")["progress"]
-    assert (state["epoch"], state["batch"]) == (0, 4)
+    progress = Checkpoint.load(killed / "for one process").progress
+    assert (progress.epoch, progress.batch) == (0, 4)
     same(load_run(resume(killed / "for one process"))[0], load_run(trained / "whole")[0])
 
 
 def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "said", SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
+    done = torchrun(tmp_path / "said", *SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
     assert done.code == 1
     of_all, of_one = done.errors(0), done.errors(1)
     assert sorted(of_all) == ["", "error: layer 1: its membrane holds NaN or infinity; check inputs and weights\n"]

@@ -1,22 +1,17 @@
 """Runs that are killed (SIGKILL) at any moment and resumed end bit for bit like one that was left alone."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from small_runs import outcome
-
-import spiking_lfp
-
-KILLED_RUNS = Path(__file__).with_name("killed_runs.py")
-PACKAGES = Path(spiking_lfp.__file__).parents[1]
+from helpers.processes import ENVIRONMENT
+from helpers.small_runs import outcome
 
 
 def test_killed_runs_resume_exactly(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", KILLED_RUNS, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-W", "error", "-m", "helpers.killed_runs", tmp_path],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

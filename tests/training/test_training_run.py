@@ -4,14 +4,15 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_runs import outcome, small_config, small_dataset, small_samples
 from torch import Tensor
 
+from helpers.small_runs import outcome, small_config, small_dataset, small_samples
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.lfp.rewards import cross_entropy_reward, spike_rate_reward
@@ -31,7 +32,8 @@ from spiking_lfp.training import (
     samples_for,
     train,
 )
-from spiking_lfp.training.files import CHECKPOINT, METRICS, load_checkpoint, save_checkpoint
+from spiking_lfp.training.checkpoint import CHECKPOINT, VERSION, Checkpoint
+from spiking_lfp.training.files import METRICS
 from spiking_lfp.training.runs import network_for
 
 Run = Callable[..., Path]
@@ -184,7 +186,7 @@ def test_training_stops_where_validation_gets_no_better(
     folder = run(epochs=6, validation=0.3, patience=patience)
     shown = [line["validation"]["accuracy"] for line in lines(folder, "epoch")]
     assert shown == [accuracy / 100 for accuracy in accuracies[:epochs]]
-    assert load_checkpoint(folder)["progress"]["best_accuracy"] == max(shown)
+    assert Checkpoint.load(folder).progress.best_accuracy == max(shown)
 
 
 def test_patience_goes_on_counting_after_an_interruption(
@@ -263,7 +265,7 @@ def test_the_learning_rate_follows_its_schedule(
     updates = 3 * epochs
     rates = [line["lr"] for line in lines(folder, "batch")]
     assert rates == pytest.approx([0.02 * course(update / updates) for update in range(updates)])
-    end = load_checkpoint(folder)["optimizer"]["param_groups"][0]["lr"]
+    end = Checkpoint.load(folder).optimizer["param_groups"][0]["lr"]
     assert end == pytest.approx(0.02 * course(1), abs=1e-12)
 
 
@@ -277,7 +279,7 @@ def test_the_learning_rate_follows_its_schedule(
 )
 def test_every_optimizer_trains(optimizer: str, settings: dict[str, Any], run: Run) -> None:
     folder = run(optimizer=optimizer, momentum=0.8, lr=0.1)
-    group = load_checkpoint(folder)["optimizer"]["param_groups"][0]
+    group = Checkpoint.load(folder).optimizer["param_groups"][0]
     assert {key: group[key] for key in settings} == settings
     torch.manual_seed(0)
     for before, after in zip(
@@ -393,16 +395,16 @@ def test_weights_that_stop_being_numbers_stop_the_run_and_spare_the_checkpoint(
     poison(monkeypatch, at, value)
     with pytest.raises(NonFiniteError, match=r"^layer 1: "):
         run(checkpoint_every=checkpoint_every)
-    state = load_checkpoint(tmp_path / "run")
-    assert all(value.isfinite().all() for value in state["network"].values())
-    assert 3 * state["progress"]["epoch"] + state["progress"]["batch"] < at
+    checkpoint = Checkpoint.load(tmp_path / "run")
+    assert all(value.isfinite().all() for value in checkpoint.network.values())
+    assert 3 * checkpoint.progress.epoch + checkpoint.progress.batch < at
 
 
 def test_checkpoints_are_written_within_epochs(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run("run", (Watch(stop_at=(2, 3)),), checkpoint_every=2)
-    progress = load_checkpoint(tmp_path / "run")["progress"]
-    assert (progress["epoch"], progress["batch"], progress["meter"]["samples"]) == (1, 2, 8)
+    progress = Checkpoint.load(tmp_path / "run").progress
+    assert (progress.epoch, progress.batch, progress.meter.samples) == (1, 2, 8)
 
 
 def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) -> None:
@@ -444,8 +446,8 @@ def test_a_checkpoint_of_another_network_is_refused(what: Callable[[Path], objec
     shutil.copy(one / CHECKPOINT, other / CHECKPOINT)
     with pytest.raises(RunError, match=f"^{other / 'config.toml'} says hidden = .5, 4., its checkpoint was trained"):
         what(other)
-    state = load_checkpoint(other)
-    save_checkpoint(other, {**state, "config": {**state["config"], "hidden": [5, 4]}})
+    checkpoint = Checkpoint.load(other)
+    replace(checkpoint, config={**checkpoint.config, "hidden": [5, 4]}).save(other)
     with pytest.raises(RunError, match=f"^the checkpoint in {other} does not fit its settings: ") as caught:
         what(other)
     assert "\n" not in str(caught.value)
@@ -463,8 +465,8 @@ def test_settings_changed_by_hand_are_refused(what: Callable[[Path], object], ru
 @pytest.mark.parametrize("what", [load_run, resume])
 def test_a_checkpoint_that_lacks_parts_is_refused(what: Callable[[Path], object], run: Run) -> None:
     folder = run(epochs=1)
-    save_checkpoint(folder, {"network": {}})
-    with pytest.raises(RunError, match=f"{folder}"):
+    torch.save({"format": VERSION, "network": {}}, folder / CHECKPOINT)
+    with pytest.raises(RunError, match=f"^{folder / CHECKPOINT} was not written by train: it lacks classes, config, "):
         what(folder)
 
 
@@ -473,7 +475,7 @@ def test_other_data_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     for size, classes in ((9, 3), (8, 4)):
         monkeypatch.setattr(samples, "load_dataset", lambda *_, s=size, c=classes: small_dataset(s, c))
-        with pytest.raises(RunError, match=f"^{folder} was trained on .*'in_shape': .1, 8, 8., 'classes': 3"):
+        with pytest.raises(RunError, match=f"^{folder} was trained on samples .1, 8, 8. of 3 classes, the data are "):
             resume(folder)
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
 
@@ -515,7 +517,7 @@ def test_chunks_train_alike(chunk: int, run: Run) -> None:
         for part in ("train", "test"):
             assert one[part]["spike_rates"] == pytest.approx(other[part]["spike_rates"])
             assert one[part]["accuracy"] == other[part]["accuracy"]
-    states = [load_checkpoint(folder)["network"] for folder in (whole, parts)]
+    states = [Checkpoint.load(folder).network for folder in (whole, parts)]
     assert all(torch.allclose(states[0][key], states[1][key], atol=1e-6) for key in states[0])
 
 

@@ -4,9 +4,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-from small_runs import small_config, small_dataset, small_samples
 from torch import Tensor, nn
 
+from helpers.small_runs import small_config, small_dataset, small_samples
 from spiking_lfp import LIF, AdaptiveClip, NonFiniteError, constant, mlp, propagate, spike_count_reward
 from spiking_lfp.training import Meter, evaluate, training_step, watch_spikes
 from spiking_lfp.training.runs import network_for

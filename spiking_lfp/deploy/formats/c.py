@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, GoldenRun, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
 LINE = 24
@@ -37,7 +37,7 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
             files[golden.name] = _golden_header(network, network.golden).encode()
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            write_whole(folder / name, content)
+            EXPORTS.write(folder / name, content)
         if network.golden is None:
             # that of another network
             golden.unlink(missing_ok=True)

@@ -28,9 +28,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.files import written_whole
 from spiking_lfp.deploy.model import FRAC_BITS, Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 
 FORMAT = "spiking_lfp netx"
 
@@ -51,7 +51,7 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
         refusal = _refusal(layer, levels, early_bias)
         if refusal is not None:
             raise ExportError(f"layer {layer.name}: {refusal}")
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
+    with EXPORTS.writing(path) as temporary, h5py.File(temporary, "w") as file:
         _fill(file, network)
 
 

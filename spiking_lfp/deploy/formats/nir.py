@@ -47,7 +47,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.files import written_whole
 from spiking_lfp.deploy.interop import lif_layer, our_layers, peer, scale_synapse
 from spiking_lfp.deploy.model import (
     DECAY_BITS,
@@ -64,6 +63,7 @@ from spiking_lfp.deploy.model import (
     Spiking,
 )
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LIF
@@ -222,7 +222,7 @@ class _Graph:
         self.nodes["output"] = self.nir.Output(np.array(last.output_type["output"]))
         keys = list(self.nodes)
         graph = self.nir.NIRGraph(self.nodes, list(pairwise(keys)), metadata=self.about)
-        with written_whole(path) as temporary:
+        with EXPORTS.writing(path) as temporary:
             self.nir.write(temporary, graph)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_lfp.deploy.files import write_whole
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
     DECAY_BITS,
@@ -27,6 +26,7 @@ from spiking_lfp.deploy.model import (
     Spiking,
 )
 from spiking_lfp.errors import ExportError
+from spiking_lfp.files import EXPORTS
 
 LANES = range(1, 65)
 MAX_WORDS = 2**24
@@ -300,7 +300,7 @@ def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list
     try:
         files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *BENCHES)}
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_whole(folder / name, content) for name, content in files.items()]
+        return [EXPORTS.write(folder / name, content) for name, content in files.items()]
     except OSError as error:
         raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
 

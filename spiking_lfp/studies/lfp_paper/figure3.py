@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from spiking_lfp.data import ImageDataset, load_dataset, subset
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.data.cache import cache_folder
+from spiking_lfp.files import RESULTS
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
@@ -34,7 +35,6 @@ from spiking_lfp.studies.lfp_paper.ordinary import (
     mean_and_deviation,
     train,
 )
-from spiking_lfp.training.files import write_atomically
 
 RULES = tuple(name for name in COMPOSITES if name != "zero")
 STARTS = {"pretrained": "pretrained", "random": "from random weights"}
@@ -162,7 +162,7 @@ def _pretrained(case: Case, data_root: Path | None) -> dict[str, Tensor]:
         content = io.BytesIO()
         torch.save(model.state_dict(), content)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
+        RESULTS.write(path, content.getvalue())
     return _read(path)
 
 

@@ -15,13 +15,14 @@ from torch import nn
 
 from spiking_lfp.data import Split, event_set_status
 from spiking_lfp.errors import RunError, UsageError, unknown_name
+from spiking_lfp.files import RESULTS
 from spiking_lfp.studies import cases as grids
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateRun
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, read_metrics
 from spiking_lfp.training.config import to_toml
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.files import CONFIG, write_atomically
+from spiking_lfp.training.files import CONFIG
 from spiking_lfp.training.loop import Run, evaluate
 from spiking_lfp.training.runs import network_for, samples_for
 
@@ -148,7 +149,7 @@ def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
         run.folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot create {run.folder}: {error.strerror}; choose another --out") from None
-    write_atomically(run.folder / CONFIG, to_toml(config).encode())
+    RESULTS.write(run.folder / CONFIG, to_toml(config).encode())
     run.finish()
     seconds = sum(line["seconds"] for line in read_metrics(run.folder) if line["kind"] == "epoch")
     return measured(run.network, config, samples.test.to(device), len(samples.train), seconds)

@@ -10,8 +10,8 @@ from statistics import mean, stdev
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spiking_lfp.files import RESULTS
 from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome
-from spiking_lfp.training.files import write_atomically
 
 COLOURS = {"lfp": "tab:blue", "surrogate": "tab:orange"}
 
@@ -82,7 +82,7 @@ def write_report(results: Sequence[tuple[Case, Outcome]], folder: Path) -> list[
     found = rows(results)
     contents = {"events.md": markdown(found).encode(), "events.csv": _csv(found), "events.png": _picture(found)}
     for name, content in contents.items():
-        write_atomically(folder / name, content)
+        RESULTS.write(folder / name, content)
     return [folder / name for name in contents]
 
 

@@ -7,13 +7,13 @@ import pickle
 import weakref
 from typing import Any
 
-import oracles
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers import oracles
 from spiking_lfp import (
     LIF,
     Affine,

@@ -350,7 +350,7 @@ def test_an_animation_that_cannot_be_written_leaves_the_old_one(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("spiking_lfp.training.files.os.fsync", full)
+    monkeypatch.setattr("spiking_lfp.files.os.fsync", full)
     with pytest.raises(RunError, match=f"^cannot write {path}: No space left"):
         plots.animation(spikes(2, 1, 6, 6), spikes(2, 10), NAMES, 3, path)
     assert path.read_bytes() == b"old"

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-import oracles
 import pytest
 import snntorch
 import torch
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers import oracles
 from spiking_lfp import (
     LIF,
     AdaptiveClip,

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from helpers import oracles
 from spiking_lfp import (
     LIF,
     NonFiniteError,

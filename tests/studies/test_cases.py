@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grids import squared
 
+from helpers.grids import squared
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.studies.cases import KEPT, read_cases, run_cases
 

@@ -1,4 +1,4 @@
-"""What tests let several processes do: `torchrun --nproc-per-node=2 several_processes.py WHAT FOLDER`."""
+"""What tests let several processes do: `torchrun --nproc-per-node=2 -m helpers.several_processes WHAT FOLDER`."""
 
 import errno
 import os
@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from small_runs import small_config, small_dataset
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from helpers.small_runs import small_config, small_dataset
 from spiking_lfp import AdaptiveClip, constant, mlp, propagate, spike_count_reward
 from spiking_lfp.cli import main as cli
 from spiking_lfp.data import samples

@@ -1,7 +1,6 @@
 """The baseline spikes as our network does and learns as snnTorch does; counts of costs; a small benchmark whole."""
 
 import csv
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers import small_recordings as make
 from spiking_lfp import LIF, UsageError
 from spiking_lfp.errors import RunError
 from spiking_lfp.nn.networks import stack
@@ -20,9 +20,6 @@ from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench,
 from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome, cases_for, present_presets, run_cases
 from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import small_recordings as make
 
 snntorch = pytest.importorskip("snntorch")
 

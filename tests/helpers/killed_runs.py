@@ -1,4 +1,4 @@
-"""Runs that die of SIGKILL at one moment after the other and are resumed: `killed_runs.py FOLDER`.
+"""Runs that die of SIGKILL at one moment after the other and are resumed: `python -m helpers.killed_runs FOLDER`.
 
 A moment is an update, or just before a file of the run is opened, renamed or cut. Each network
 gets a folder with a run for every moment, or every few, `whole`, never killed, and `again`, killed until it is through.
@@ -15,12 +15,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from small_runs import small_config, small_dataset
-
+from helpers.small_runs import small_config, small_dataset
 from spiking_lfp.data import samples
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import TrainConfig, runs
-from spiking_lfp.training.files import CHECKPOINT, METRICS
+from spiking_lfp.training.checkpoint import CHECKPOINT
+from spiking_lfp.training.files import METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
 registry.device_of = lambda _: None

@@ -8,9 +8,9 @@ import snntorch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import Recursions, one_q
 from torch import Tensor, nn
 
+from helpers.oracles import Recursions, one_q
 from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
 from spiking_lfp.kernels.cpu import lif as cpu_kernels
 from spiking_lfp.neurons import RESETS, LIFNeuron, Reset, Trace

@@ -1,5 +1,6 @@
 """A small data set, runs on it that take milliseconds, and what is compared of them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor
 from spiking_lfp.data import ImageDataset, Samples
 from spiking_lfp.data.samples import image_samples
 from spiking_lfp.training import TrainConfig, read_metrics
-from spiking_lfp.training.files import METRICS, load_checkpoint
+from spiking_lfp.training.checkpoint import Checkpoint
+from spiking_lfp.training.files import METRICS
 
 
 def small_dataset(size: int = 8, classes: int = 3) -> ImageDataset:
@@ -44,16 +46,17 @@ def small_config(**changes: Any) -> TrainConfig:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """All that a run came to, comparable bit for bit: everything but the time it took."""
-    state, lines = load_checkpoint(folder), read_metrics(folder)
+    state, lines = asdict(Checkpoint.load(folder)), read_metrics(folder)
     assert state["progress"].pop("metrics_size") == (folder / METRICS).stat().st_size
     for line in lines:
         line.pop("seconds", None)
-    return {"metrics": lines, **_plain(state)}
+    return {"metrics": lines, **plain(state)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The same with the bytes of tensors in their place, to be compared."""
     if isinstance(value, Tensor):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from oracles import Recursions, one_q
 from torch import Tensor, nn
 
+from helpers.oracles import Recursions, one_q
 from spiking_lfp import (
     LIF,
     AdaptiveClip,

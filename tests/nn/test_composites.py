@@ -1,6 +1,6 @@
 """Composites: which layer follows which rule, on networks of this package and on any other torch model.
 
-Expected feedback comes from the replicas of `test_rules_replicas`, layer by layer, and from torch's own derivative of
+Expected feedback comes from the replicas of `helpers.rule_replicas`, layer by layer, and from torch's own derivative of
 single layers; whole models are compared in float64.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_rules_replicas import assert_near, inverse_normalisers, ordinary, sign
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import spiking_lfp as lfp
+from helpers.rule_replicas import assert_near, inverse_normalisers, ordinary, sign
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import logit_reward, propagate

@@ -1,0 +1,1 @@
+"""What tests share: oracles, replicas, small data sets, networks and runs, and scripts for other processes."""

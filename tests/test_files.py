@@ -1,0 +1,135 @@
+"""Files are there whole or not at all, whatever fails or dies meanwhile, and what is left is overwritten."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spiking_lfp.errors import DataError, ExportError, RunError
+from spiking_lfp.files import EXPORTS, RESULTS, WholeFiles
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+def stop_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def stop_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", full)
+
+
+@pytest.mark.parametrize("writer", [RESULTS, EXPORTS, WholeFiles(DataError, "look elsewhere")])
+@pytest.mark.parametrize("failure", [stop_fsync, stop_rename])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_failing_write_leaves_what_was_there(
+    writer: WholeFiles, failure: Callable[[pytest.MonkeyPatch], None], old: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failure(monkeypatch)
+        with pytest.raises(writer.error, match=f"^cannot write {path}: No space left on device; {writer.remedy}$"):
+            writer.write(path, b"new content")
+    assert contents(tmp_path) == ({} if old is None else {"file": old})
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_whatever_ends_a_write_half_way_leaves_what_was_there(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def die_half_way() -> None:
+        with EXPORTS.writing(path) as temporary:
+            temporary.write_bytes(b"ne")
+            assert path.read_bytes() == b"old"
+            raise error
+
+    with pytest.raises(ExportError if error is OSError else error):
+        die_half_way()
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_a_write_beyond_the_limit_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    # in a process of its own, since the limit holds for all that it writes
+    script = f"""
+import resource
+from pathlib import Path
+from spiking_lfp.errors import RunError
+from spiking_lfp.files import RESULTS
+resource.setrlimit(resource.RLIMIT_FSIZE, (4, resource.RLIM_INFINITY))
+try:
+    RESULTS.write(Path({str(path)!r}), b"new content")
+except RunError as error:
+    assert str(error).startswith("cannot write {path}: File too large"), error
+else:
+    raise AssertionError("the limit of file sizes has no effect")
+"""
+    run = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 0, run.stderr
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_a_write_replaces_the_file(tmp_path: Path) -> None:
+    for content in (b"first, the longer one", b"second"):
+        assert RESULTS.write(tmp_path / "file", content) == tmp_path / "file"
+        assert contents(tmp_path) == {"file": content}
+
+
+def test_a_write_is_on_disk_before_it_takes_the_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def sync(file: int) -> None:
+        found = os.fstat(file)
+        synced.append(("folder" if stat.S_ISDIR(found.st_mode) else found.st_size, sorted(contents(tmp_path))))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    RESULTS.write(tmp_path / "file", b"12345")
+    assert synced == [(5, [".file.tmp"]), ("folder", ["file"])]
+
+
+def test_a_folder_that_cannot_be_brought_to_disk_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: full() if stat.S_ISDIR(os.fstat(file).st_mode) else None)
+    RESULTS.write(tmp_path / "file", b"12345")
+    assert contents(tmp_path) == {"file": b"12345"}
+
+
+def test_a_write_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"^cannot write "):
+        RESULTS.write(tmp_path / "file" / "x", b"")
+
+
+def test_what_a_kill_left_of_a_write_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    script = f"""
+import os, signal
+from pathlib import Path
+from spiking_lfp.files import RESULTS
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+RESULTS.write(Path({str(path)!r}), b"first")
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    assert contents(tmp_path) == {".file.tmp": b"first"}
+    RESULTS.write(path, b"second")
+    assert contents(tmp_path) == {"file": b"second"}
