@@ -54,7 +54,7 @@ from spiking_lfp.rules import Epsilon as Epsilon
 from spiking_lfp.rules import Flat as Flat
 from spiking_lfp.rules import Gamma as Gamma
 from spiking_lfp.rules import Rule as Rule
-from spiking_lfp.rules import ZPlusZMinus as ZPlusZMinus
 from spiking_lfp.rules import Zero as Zero
+from spiking_lfp.rules import ZPlusZMinus as ZPlusZMinus
 
 __version__: str
