@@ -25,13 +25,13 @@ class Contributions:
     Attributes:
         total: `z`, the sum of all contributions; for a LIF neuron the membrane before the reset, `V[t]`.
         previous: what the membrane was one step earlier, `U[t-1]`; None for a neuron without memory.
-        parts: `z+` and `|z-|`, the sizes of the sums of positive and of negative contributions, of which the decayed
-            membrane is one; for rules with `needs_parts`.
+        sums_by_sign: `z+` and `|z-|`, the sizes of the sums of positive and of negative contributions, of which the
+            decayed membrane is one; for rules with `needs_sums_by_sign`.
     """
 
     total: Tensor
     previous: Tensor | None = None
-    parts: tuple[Tensor, Tensor] | None = None
+    sums_by_sign: tuple[Tensor, Tensor] | None = None
 
     def size(self) -> Tensor:
         """Return `|z|`, where a neuron has a memory that of its two parts: what was there and what came."""
@@ -41,21 +41,21 @@ class Contributions:
 
     def positive_and_negative(self) -> tuple[Tensor, Tensor]:
         """Return `z+` and `|z-|`."""
-        assert self.parts is not None, "only rules with needs_parts may ask"
-        return self.parts
+        assert self.sums_by_sign is not None, "only rules with needs_sums_by_sign may ask"
+        return self.sums_by_sign
 
 
 class Rule(ABC):
     """One way to normalise feedback; subclasses are small frozen dataclasses.
 
     Attributes:
-        needs_parts: whether the gain depends on the sums of positive and of negative contributions, which cost two
-            more products.
-        alike: whether all connections count alike, as if inputs and weights were 1.
+        needs_sums_by_sign: whether the gain depends on the sums of positive and of negative contributions, which cost
+            two more products.
+        uniform: whether all connections count alike, as if inputs and weights were 1.
     """
 
-    needs_parts: ClassVar[bool] = False
-    alike: ClassVar[bool] = False
+    needs_sums_by_sign: ClassVar[bool] = False
+    uniform: ClassVar[bool] = False
 
     @abstractmethod
     def gain(self, contributions: Contributions) -> Gain | tuple[Gain, Gain]:
@@ -105,7 +105,7 @@ class Epsilon(_Stabilised):
 class ZPlusZMinus(_Stabilised):
     """LFP-z+z- (LFP eq. 12, 13, A.13): `N = z+ + |z-| + epsilon`, so that feedback never grows from layer to layer."""
 
-    needs_parts: ClassVar[bool] = True
+    needs_sums_by_sign: ClassVar[bool] = True
 
     def gain(self, contributions: Contributions) -> Gain:
         """Return `1 / (z+ + |z-| + epsilon)`."""
@@ -126,7 +126,7 @@ class AlphaBeta(_Stabilised):
 
     alpha: float = 2.0
     beta: float = 1.0
-    needs_parts: ClassVar[bool] = True
+    needs_sums_by_sign: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,7 +148,7 @@ class Gamma(_Stabilised):
     """
 
     gamma: float = 0.25
-    needs_parts: ClassVar[bool] = True
+    needs_sums_by_sign: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,8 +172,8 @@ class Flat(_Stabilised):
     Meant for the first layer. The past of a LIF neuron counts as what it is.
     """
 
-    needs_parts: ClassVar[bool] = True
-    alike: ClassVar[bool] = True
+    needs_sums_by_sign: ClassVar[bool] = True
+    uniform: ClassVar[bool] = True
 
     def gain(self, contributions: Contributions) -> Gain:
         """Return one over how many there are."""

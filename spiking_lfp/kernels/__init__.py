@@ -6,7 +6,7 @@ from spiking_lfp.kernels import registry
 from spiking_lfp.kernels.product import is_small
 from spiking_lfp.kernels.spikes import Events, Window
 from spiking_lfp.neurons import Neuron, State, Trace
-from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.neurons.integer import IntegerNeuron
 from spiking_lfp.rules import Rule
 
@@ -33,15 +33,15 @@ def feedback(
     final_feedback: State | None,
     rule: Rule,
     summed: bool,
-    parts: Parts | None = None,
+    sums: SumsBySign | None = None,
 ) -> tuple[Q, State]:
     """Carry feedback back through time: see `Neuron.feedback`."""
     kernel = None
     if trace.spikes is None:  # kernels tell spikes from states
         kernel = registry.find("feedback", trace.record, type(trace.neuron), type(rule))
     if kernel is None:
-        return trace.neuron.feedback(trace, spike_feedback, final_feedback, rule, summed, parts)
-    q, on_initial = kernel(trace, spike_feedback, final_feedback, rule, summed, parts)
+        return trace.neuron.feedback(trace, spike_feedback, final_feedback, rule, summed, sums)
+    q, on_initial = kernel(trace, spike_feedback, final_feedback, rule, summed, sums)
     return q, on_initial
 
 

@@ -22,14 +22,14 @@ class Prepared:
         weight: that meets the inputs.
         bias: likewise.
         neuron: that meets the currents.
-        acting: the real weight that `weight` stands for, where that is not the one that learns; else None.
+        forward_weight: the real weight that `weight` stands for, where that is not the one that learns; else None.
         unit: how many units of the membrane make one of the real threshold's, for each output `[O]`; None for one.
     """
 
     weight: Tensor
     bias: Tensor | None
     neuron: Neuron | IntegerNeuron
-    acting: Tensor | None = None
+    forward_weight: Tensor | None = None
     unit: Tensor | None = None
 
 

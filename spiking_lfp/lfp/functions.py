@@ -20,7 +20,7 @@ from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.kernels.spikes import Events, hand_on, handed_on
 from spiking_lfp.lfp.execution import Execution
-from spiking_lfp.lfp.propagation import distribute, parts, signed
+from spiking_lfp.lfp.propagation import distribute, signed, sums_by_sign
 from spiking_lfp.lfp.synapses import Dense, Synapse, is_constant
 from spiking_lfp.neurons import Neuron, State, Trace
 from spiking_lfp.neurons.base import Q, by_sign
@@ -119,15 +119,15 @@ class SpikingFunction(torch.autograd.Function):
         ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
         ctx.save_for_backward(
-            *kept, weight, bias, recurrent, prepared.acting, prepared.unit, trace.current, trace.spikes, *initial,
-            *(trace.states or ()),
+            *kept, weight, bias, recurrent, prepared.forward_weight, prepared.unit, trace.current, trace.spikes,
+            *initial, *(trace.states or ()),
         )  # fmt: skip
         return spikes, *final
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, spike_feedback: Tensor | None, *final_feedback: Tensor | None) -> tuple[Tensor | None, ...]:
-        first, counts, weight, bias, recurrent, acting, unit, current, spikes, *states = ctx.saved_tensors
+        first, counts, weight, bias, recurrent, forward_weight, unit, current, spikes, *states = ctx.saved_tensors
         spec, need_state = ctx.spec, ctx.needs_input_grad[5:]
         initial, states = tuple(states[: len(need_state)]) or None, tuple(states[len(need_state) :]) or None
         trace = Trace(_with_recurrent(ctx.neuron, recurrent), ctx.steps, initial, states, current, spikes)
@@ -142,7 +142,7 @@ class SpikingFunction(torch.autograd.Function):
             at_once = summed and unit is None and recurrent is None
             x = first if ctx.events is None else Events(first, counts, ctx.events)
             shown = first[:1] if ctx.constant else x
-            found = _parts(spec, shown, weight if acting is None else acting, bias, unit)
+            found = _sums_by_sign(spec, shown, weight if forward_weight is None else forward_weight, bias, unit)
             q, carried = kernels.feedback(trace, spike_feedback, ends, spec.rule, at_once, found)
             if unit is not None:
                 q = _in_real_units(q, trace, unit)
@@ -150,7 +150,7 @@ class SpikingFunction(torch.autograd.Function):
             q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
             x, needs = shown if summed else x, ctx.needs_input_grad[:3]
             return (
-                *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, acting),
+                *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, forward_weight),
                 grad_recurrent,
                 None,
                 *(each if need else None for each, need in zip(carried, need_state, strict=False)),
@@ -162,11 +162,11 @@ def _with_recurrent(neuron: Neuron, recurrent: Tensor | None) -> Neuron:
     return neuron if recurrent is None else replace(neuron, recurrent=recurrent)  # type: ignore[call-arg]
 
 
-def _parts(
+def _sums_by_sign(
     spec: Spec, x: Tensor | Events, weight: Tensor, bias: Tensor | None, unit: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
     """Return the parts of `W x + b` that a rule asks for, in the unit of the membrane."""
-    found = parts(spec.rule, spec.synapse, x, weight, bias)
+    found = sums_by_sign(spec.rule, spec.synapse, x, weight, bias)
     if found is None or unit is None:
         return found
     positive, negative = (part * _per_neuron(unit, part) for part in found)
@@ -207,7 +207,7 @@ class AffineFunction(torch.autograd.Function):
         spec: Spec = ctx.spec
         needs = ctx.needs_input_grad[:3]
         with full_precision(x):
-            found = Contributions(z, None, _parts(spec, x, weight, bias, None))
+            found = Contributions(z, None, _sums_by_sign(spec, x, weight, bias, None))
             q = signed(spec.rule, found, feedback)
             return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
 
@@ -289,9 +289,9 @@ class AddFunction(torch.autograd.Function):
     def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         a, b = ctx.saved_tensors
         total, shares = a + b, None
-        if ctx.rule.alike:
+        if ctx.rule.uniform:
             a, b = torch.ones_like(a), torch.ones_like(b)
-        if ctx.rule.needs_parts:
+        if ctx.rule.needs_sums_by_sign:
             shares = a.clamp(min=0) + b.clamp(min=0), -a.clamp(max=0) - b.clamp(max=0)
         q = signed(ctx.rule, Contributions(total, None, shares), feedback)
         on_a, on_b = (

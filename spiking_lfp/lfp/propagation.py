@@ -26,9 +26,11 @@ def signed(rule: Rule, contributions: Contributions, feedback: Tensor) -> Q:
     return tuple(signed_feedback * gain for gain in as_pair(rule.gain(contributions)))
 
 
-def parts(rule: Rule, synapse: Synapse, x: Inputs, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor] | None:
+def sums_by_sign(
+    rule: Rule, synapse: Synapse, x: Inputs, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
     """Return `z+` and `|z-|` of `W x + b`, if the rule asks for them."""
-    if not rule.needs_parts:
+    if not rule.needs_sums_by_sign:
         return None
     x, weight, bias = _seen(rule, x, weight, bias)
     biases = (None, None) if bias is None else (bias.clamp(min=0), -bias.clamp(max=0))
@@ -49,7 +51,7 @@ def distribute(
     weights: tuple[Tensor, Tensor | None],
     needs: tuple[bool, bool, bool],
     name: str,
-    acting: Tensor | None = None,
+    forward_weight: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of weight and bias.
 
@@ -59,21 +61,21 @@ def distribute(
         weights: weight and bias.
         needs: which of the three results are needed.
         name: of the layer, for errors.
-        acting: the weight that took part, where it is not the one that learns: a rounded one.
+        forward_weight: the weight that took part, where it is not the one that learns: a rounded one.
 
     Raises:
         NonFiniteError: if one of the results holds NaN or infinity.
     """
     weight, bias = weights
-    x, acting, seen_bias = _seen(rule, x, weight if acting is None else acting, bias)
+    x, forward_weight, seen_bias = _seen(rule, x, weight if forward_weight is None else forward_weight, bias)
     if len(q) == 1:
-        down, outer = synapse.adjoints(q[0], x, acting, *needs[:2])
+        down, outer = synapse.adjoints(q[0], x, forward_weight, *needs[:2])
     else:
-        down, outer = _apart(synapse, q, x, acting, *needs[:2])
+        down, outer = _apart(synapse, q, x, forward_weight, *needs[:2])
     # the one place where an update turns into a descent direction
     finite = []
     if outer is not None:
-        finite.append(kernels.descent_(outer, acting if rule.alike else weight))
+        finite.append(kernels.descent_(outer, forward_weight if rule.uniform else weight))
     grad_bias = None
     if needs[2] and bias is not None and seen_bias is not None:
         axes = set(range(q[0].dim())) - {synapse.axis % q[0].dim()}
@@ -125,7 +127,7 @@ def _by_sign(x: Inputs) -> Iterator[tuple[int, Inputs]]:
 
 def _seen(rule: Rule, x: Inputs, weight: Tensor, bias: Tensor | None) -> tuple[Inputs, Tensor, Tensor | None]:
     """Return the inputs and weights that contribute by the rule."""
-    if not rule.alike:
+    if not rule.uniform:
         return x, weight, bias
     ones = torch.ones(x.shape, dtype=weight.dtype, device=weight.device)
     return ones, torch.ones_like(weight), None if bias is None else torch.ones_like(bias)

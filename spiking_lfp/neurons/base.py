@@ -22,7 +22,7 @@ State = tuple[Tensor, ...]
 # what a synapse hands on and is updated by: one for all contributions, or one for positive and one for negative ones
 Q = tuple[Tensor, ...]
 # the sizes of the positive and of the negative parts of `W x + b`, for every step or one for all
-Parts = tuple[Float[Tensor, "_ batch *n"], Float[Tensor, "_ batch *n"]]
+SumsBySign = tuple[Float[Tensor, "_ batch *n"], Float[Tensor, "_ batch *n"]]
 
 
 Limit = tuple[Callable[[Tensor], Tensor], str]
@@ -82,7 +82,7 @@ class Neuron(ABC):
         final_feedback: State | None,
         rule: Rule,
         summed: bool,
-        parts: Parts | None = None,
+        sums: SumsBySign | None = None,
     ) -> tuple[Q, State]:
         """Carry feedback back through time.
 
@@ -92,7 +92,7 @@ class Neuron(ABC):
             final_feedback: feedback on the final states, or None for zero.
             rule: says how a neuron divides its feedback.
             summed: return `q` summed over time, `[1, B, *n]`.
-            parts: of the current, for rules that need them; other contributions are known from the trace.
+            sums: of the current, for rules that need them; other contributions are known from the trace.
 
         Returns:
             `q` `[T, B, *n]` for the synapse, and the feedback on the initial states.

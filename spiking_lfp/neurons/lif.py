@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.neurons.base import KEPT_PART, POSITIVE, Neuron, Parts, Q, Shares, State, Trace, as_pair, by_sign
+from spiking_lfp.neurons.base import KEPT_PART, POSITIVE, Neuron, Q, Shares, State, SumsBySign, Trace, as_pair, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
 Reset = Literal["subtract", "zero", "none"]
@@ -67,11 +67,11 @@ class LIFNeuron(Neuron):
         final_feedback: State | None,
         rule: Rule,
         summed: bool,
-        parts: Parts | None = None,
+        sums: SumsBySign | None = None,
     ) -> tuple[Q, State]:
         """Carry feedback back through time; see `Neuron.feedback`."""
         trace = trace.replayed()
-        gains, before, fired = self.gains(trace, rule, parts), trace.before(), trace.spikes_before()
+        gains, before, fired = self.gains(trace, rule, sums), trace.before(), trace.spikes_before()
         survived = before.masked_fill(fired > 0, 0) if self.reset == "zero" else before
         carried = torch.zeros_like(before[0]) if final_feedback is None else final_feedback[0]
         shares = Shares(summed)
@@ -82,27 +82,27 @@ class LIFNeuron(Neuron):
             carried = self.owed(carried, fired[t], q)
         return shares.result(), (carried,)
 
-    def gains(self, trace: Trace, rule: Rule, parts: Parts | None) -> Q:
+    def gains(self, trace: Trace, rule: Rule, sums: SumsBySign | None) -> Q:
         """Return the gain of every step by the rule: contributions, and so gains, do not depend on feedback.
 
         Args:
             trace: with the membrane of every step.
             rule: gives the gain.
-            parts: of the current, for rules that need them.
+            sums: of the current, for rules that need them.
         """
         assert trace.states is not None
         before, total = trace.before(), trace.states[0]
         # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
         if self.reset != "none":
             total = total + trace.spikes_before() * (self.threshold if self.reset == "subtract" else self.beta * before)
-        if parts is not None:
-            parts = self.all_parts(trace, parts)
-        return as_pair(rule.gain(Contributions(total, before, parts)))
+        if sums is not None:
+            sums = self.all_sums(trace, sums)
+        return as_pair(rule.gain(Contributions(total, before, sums)))
 
-    def all_parts(self, trace: Trace, parts: Parts) -> Parts:
+    def all_sums(self, trace: Trace, sums: SumsBySign) -> SumsBySign:
         """Return `z+` and `|z-|` of `V`: of the current, and of what the membrane kept."""
         kept = self.beta * trace.before()
-        return parts[0] + kept.clamp(min=0), parts[1] - kept.clamp(max=0)
+        return sums[0] + kept.clamp(min=0), sums[1] - kept.clamp(max=0)
 
     def owed(self, carried: Tensor, fired: Tensor, q: Q) -> Tensor:
         """Return the feedback that a step owes the one before: what its membrane `carried`, if nothing else."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.neurons.base import Parts, Q, State, Trace
+from spiking_lfp.neurons.base import Q, State, SumsBySign, Trace
 from spiking_lfp.neurons.lif import LIFNeuron
 
 
@@ -27,9 +27,9 @@ class RecurrentLIFNeuron(LIFNeuron):
         fired = self.fires(state)
         return (self.membrane(state[0], fired, current + fired.to(current.dtype) @ self.recurrent.T),)
 
-    def all_parts(self, trace: Trace, parts: Parts) -> Parts:
+    def all_sums(self, trace: Trace, sums: SumsBySign) -> SumsBySign:
         """Return `z+` and `|z-|` of `V`, to which the layer's spikes contribute."""
-        positive, negative = super().all_parts(trace, parts)
+        positive, negative = super().all_sums(trace, sums)
         spikes = trace.spikes_before()
         return positive + spikes @ self.recurrent.clamp(min=0).T, negative - spikes @ self.recurrent.clamp(max=0).T
 

@@ -216,7 +216,7 @@ class RecurrentLIF(LIF):
         return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self.recurrent.weight)
 
     def _recurrent_weight(self) -> Tensor:
-        if self.rule.alike:
+        if self.rule.uniform:
             raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
         return self.recurrent.weight
 

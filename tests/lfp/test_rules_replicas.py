@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helpers.rule_replicas import Replica, assert_near, inverse_normalisers, ordinary, sign
+from helpers.rule_replicas import Replica, assert_near, connections_of, inverse_normalisers, ordinary, sign
 from spiking_lfp import (
     LIF,
     Affine,

@@ -19,7 +19,7 @@ from spiking_lfp.kernels.cpu.simd import count_bits, prefetch
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.neurons import LIFNeuron, State, Trace
-from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon, Rule
 
 Array = NDArray[Any]
@@ -208,7 +208,7 @@ def feedback_epsilon(
     final_feedback: State | None,
     rule: Epsilon,
     summed: bool,
-    parts: Parts | None,
+    sums: SumsBySign | None,
 ) -> tuple[Q, State]:
     """`LIFNeuron.feedback` with the rule `Epsilon`, for float32 and float64."""
     assert isinstance(trace.neuron, LIFNeuron)
@@ -236,14 +236,14 @@ def feedback(
     final_feedback: State | None,
     rule: Rule,
     summed: bool,
-    parts: Parts | None,
+    sums: SumsBySign | None,
 ) -> tuple[Q, State]:
     """`LIFNeuron.feedback` for any rule, for float32 and float64."""
     neuron, trace = trace.neuron, trace.replayed()
     assert isinstance(neuron, LIFNeuron)
     follow_torch_threads()
     membrane = packed(trace.record, 2)
-    gains = [flat_array(gain, 2) for gain in neuron.gains(trace, rule, parts)]
+    gains = [flat_array(gain, 2) for gain in neuron.gains(trace, rule, sums)]
     like = membrane[0]
     carried = carried_of(final_feedback, like)
     q = [torch.zeros_like(membrane[:1]) if summed else empty(spike_feedback.shape, membrane) for _ in gains]

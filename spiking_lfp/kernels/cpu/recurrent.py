@@ -21,7 +21,7 @@ from spiking_lfp.kernels.cpu.simd import count_bits, sum_rows
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, packed
 from spiking_lfp.neurons import RecurrentLIFNeuron, State, Trace
-from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon
 
 Array = NDArray[Any]
@@ -141,7 +141,7 @@ def feedback_epsilon(
     final_feedback: State | None,
     rule: Epsilon,
     summed: bool,
-    parts: Parts | None,
+    sums: SumsBySign | None,
 ) -> tuple[Q, State]:
     """`RecurrentLIFNeuron.feedback` with the rule `Epsilon`, for float32 and float64."""
     assert isinstance(trace.neuron, RecurrentLIFNeuron)

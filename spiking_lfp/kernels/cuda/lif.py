@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.neurons import LIFNeuron, State, Trace
-from spiking_lfp.neurons.base import Parts, Q
+from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon
 
 # With constant input every so many steps a membrane is stored while replaying, and those between are computed again
@@ -266,7 +266,7 @@ def feedback_epsilon(
     final_feedback: State | None,
     rule: Epsilon,
     summed: bool,
-    parts: Parts | None,
+    sums: SumsBySign | None,
 ) -> tuple[Q, State]:
     """`LIFNeuron.feedback` with the rule `Epsilon`."""
     assert isinstance(trace.neuron, LIFNeuron)
