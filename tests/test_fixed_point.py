@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
+from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.kernels.cpu import integer
 from spiking_lfp.neurons import integer as fixed_point
-from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron
+from spiking_lfp.neurons.integer import FixedPoint
 from spiking_lfp.neurons.lif import Neuron
 from spiking_lfp.nn.execution import recorded, run_in_integers
 
@@ -41,7 +42,7 @@ def by_hand(current: list[int], theta: int, decay: int, frac_bits: int, reset: s
 )  # fmt: skip
 def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, reset: Any, dtype: Any) -> None:
     membranes, spikes = by_hand(current, theta, decay, frac_bits, reset)
-    neuron = IntegerNeuron(torch.tensor([theta], dtype=dtype), decay, frac_bits, reset)
+    neuron = IntegerLIF(torch.tensor([theta], dtype=torch.int32), decay, frac_bits, reset)
     arrived = torch.tensor(current, dtype=dtype).view(-1, 1, 1)
     for forward in (fixed_point.forward, integer.forward):
         found, final, trace = forward(arrived.clone(), len(current), neuron, None)
@@ -54,7 +55,7 @@ def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, res
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("shape", [(5,), (4, 3, 6)])
 def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, ...]) -> None:
-    neuron = IntegerNeuron(torch.randint(20, 300, (shape[0],)).float(), 410, 6, reset)
+    neuron = IntegerLIF(torch.randint(20, 300, (shape[0],)).int(), 410, 6, reset)
     for time, initial in ((9, None), (1, torch.randint(-9000, 20_000, (3, *shape)).float())):
         current = torch.randint(-100, 250, (time, 3, *shape)).float()
         found, expected = (

@@ -5,10 +5,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.kernels.spikes import Events
 from spiking_lfp.neurons import integer as fixed_point
 from spiking_lfp.neurons import lif
-from spiking_lfp.neurons.integer import IntegerNeuron
 from spiking_lfp.neurons.lif import Neuron, Trace
 from spiking_lfp.rules import Epsilon, Rule
 

@@ -1,7 +1,7 @@
-"""The arithmetic of integer hardware on the training side: weights, and LIF neurons on integers, in plain torch.
+"""Integer hardware on the training side: real layers brought to integers, and their neurons in plain torch.
 
-`deploy.model` defines the same arithmetic for files and simulators. Integers are kept in floating-point tensors, which
-hold all of them exactly, so that every product and kernel works with them.
+The neurons are those of `integers`, as files and simulators have them. Between layers integers are kept in
+floating-point tensors, which hold all of them exactly, so that every product and kernel works with them.
 
 Shapes: O outputs of a layer (neurons of a dense one, channels of a convolution), `*n` neurons of one sample.
 """
@@ -15,34 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.neurons.lif import Neuron, Reset, Trace
+from spiking_lfp.integers import IntegerLIF, IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
+from spiking_lfp.neurons.lif import Neuron, Trace
 
-MEMBRANE_MAX = 2**23 - 1
-DECAY_ONE = 4096
-FRAC_BITS = 6
 ScaleRule = Literal["max", "mean"]
-
-
-@dataclass(frozen=True)
-class IntegerNeuron:
-    """Constants of integer LIF neurons.
-
-    Attributes:
-        theta: threshold in units of weight times input, `[O]`.
-        decay: the membrane loses `decay / 4096` a step, truncated towards zero.
-        frac_bits: bits of the membrane below one unit.
-        reset: "subtract" or "zero".
-    """
-
-    theta: Tensor
-    decay: int
-    frac_bits: int
-    reset: Reset
-
-    def bound(self, neurons: torch.Size) -> Tensor:
-        """Return the threshold of the membrane, broadcastable to `neurons`."""
-        bound: Tensor = self.theta * float(2**self.frac_bits)
-        return bound.view(-1, *[1] * (len(neurons) - 1))
 
 
 @dataclass(frozen=True)
@@ -59,7 +36,7 @@ class IntegerLayer:
     weight: Tensor
     bias: Tensor | None
     scale: Tensor
-    neuron: IntegerNeuron
+    neuron: IntegerLIF
 
 
 @dataclass(frozen=True)
@@ -73,18 +50,21 @@ class FixedPoint:
         scale: "max": the largest weight becomes the largest integer; "mean": smaller, by the mean weight, where few
             weights are much larger than the others, which are cut off then (the step size of Esser et al. 2020,
             Learned Step Size Quantization, sec. 2.1, at initialisation).
+        arithmetic: of the chip.
     """
 
     bits: int = 8
     levels: int = 1
     per_channel: bool = False
     scale: ScaleRule = "max"
+    arithmetic: Arithmetic = DEFAULT
 
     def __post_init__(self) -> None:
-        if not (2 <= self.bits <= 8 and 1 <= self.levels <= 255 and self.scale in ("max", "mean")):
+        most = self.arithmetic.weight_bits
+        if not (2 <= self.bits <= most and 1 <= self.levels <= 255 and self.scale in ("max", "mean")):
             raise UsageError(
-                f"weights need 2..8 bits, inputs 1..255 levels, scale max or mean; found {self.bits}, {self.levels}, "
-                f"{self.scale!r}"
+                f"weights need 2..{most} bits, inputs 1..255 levels, scale max or mean; found {self.bits}, "
+                f"{self.levels}, {self.scale!r}"
             )
 
     @torch.no_grad()
@@ -101,7 +81,13 @@ class FixedPoint:
 
     @torch.no_grad()
     def layer(
-        self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str, scale: Tensor | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        neuron: Neuron,
+        name: str,
+        scale: Tensor | None = None,
+        reset: IntegerReset | None = None,
     ) -> IntegerLayer:
         """Bring a layer to integers.
 
@@ -111,6 +97,7 @@ class FixedPoint:
             neuron: real constants; one beta for the layer, one threshold for it or for each output.
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
+            reset: of the integer neurons; that of the real ones if None.
 
         Raises:
             UsageError: with the layer's name and the number, if that cannot be represented.
@@ -121,6 +108,10 @@ class FixedPoint:
             raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
         if neuron.reset == "none":
             raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
+        arithmetic, reset = self.arithmetic, reset or neuron.reset
+        if reset not in arithmetic.resets:
+            known = ", ".join(arithmetic.resets)
+            raise UsageError(f"layer {name}: the arithmetic {arithmetic.name} has the reset {known}, found {reset!r}")
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
         integers = (weight / columns).round_().clamp_(-most, most)
@@ -139,23 +130,17 @@ class FixedPoint:
         if whole is not None:
             largest += whole.abs()
         reach = int(torch.maximum(largest, theta).max())
-        if reach > MEMBRANE_MAX or int(theta.min()) < 1:
+        if reach > arithmetic.largest or int(theta.min()) < 1:
             raise UsageError(
                 f"layer {name}: currents or threshold reach {reach} in weight units (threshold {int(theta.min())} at "
-                f"least), the membrane holds 1..{MEMBRANE_MAX}: use fewer bits, or another threshold"
+                f"least), the membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
             )
         # as many bits of fraction as leave room for the largest current and threshold
-        frac_bits = min(FRAC_BITS, int(math.log2(MEMBRANE_MAX / max(reach, 1))))
-        while reach << frac_bits > MEMBRANE_MAX:
+        frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
+        while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
-        decay = min(round((1 - float(neuron.beta)) * DECAY_ONE), DECAY_ONE - 1)
-        return IntegerLayer(integers, whole, scale, IntegerNeuron(theta, decay, frac_bits, neuron.reset))
-
-
-def leak(membrane: Tensor, decay: int) -> Tensor:
-    """Return the membranes after a step's leak, truncated towards zero."""
-    # up to 2^35, which float64 holds
-    return (membrane.double() * ((DECAY_ONE - decay) / DECAY_ONE)).trunc().to(membrane.dtype)
+        decay = arithmetic.decay(float(neuron.beta))
+        return IntegerLayer(integers, whole, scale, IntegerLIF(theta.int(), decay, frac_bits, reset, arithmetic))
 
 
 def forward(
@@ -176,21 +161,23 @@ def forward(
         spikes, exactly 0 or 1; the final membrane; and the trace, both in integers `V` before any reset of the same
         step, with constants in the same unit.
     """
-    bound = neuron.bound(current.shape[2:])
-    membrane = current.new_empty((steps, *current.shape[1:]))
-    before = torch.zeros_like(current[0]) if initial is None else initial
+    arrived = current.int() << neuron.frac_bits
+    state = (torch.zeros_like(arrived[0]) if initial is None else initial.int(),)
+    fired = neuron.arithmetic.fires(state[0], neuron.threshold(arrived[0]))
+    membrane, spikes = (current.new_empty((steps, *current.shape[1:])) for _ in range(2))
     for t in range(steps):
-        fired = before > bound
-        kept = before.masked_fill(fired, 0) if neuron.reset == "zero" else before
-        after = leak(kept, neuron.decay) + current[t % len(current)] * 2**neuron.frac_bits
-        if neuron.reset == "subtract":
-            after = after - fired * bound
-        before = after.clamp_(-MEMBRANE_MAX, MEMBRANE_MAX)
-        membrane[t] = before
-    return (membrane > bound).to(current.dtype), before.clone(), trace_of(neuron, steps, initial, membrane)
+        state, fired = neuron.step(state, fired, arrived[t % len(arrived)])
+        membrane[t], spikes[t] = state[0], fired
+    return spikes, membrane[-1].clone(), trace_of(neuron, steps, initial, membrane)
 
 
 def trace_of(neuron: IntegerNeuron, steps: int, initial: Tensor | None, membrane: Tensor) -> Trace:
     """Return the trace of integer membranes `[T, B, *n]`, with constants in their unit."""
-    beta = membrane.new_tensor((DECAY_ONE - neuron.decay) / DECAY_ONE)
-    return Trace(Neuron(beta, neuron.bound(membrane.shape[2:]), neuron.reset), steps, initial, membrane)
+    arithmetic, threshold = neuron.arithmetic, neuron.threshold(membrane[0]).to(membrane.dtype)
+    if arithmetic.comparison == ">=":
+        # a trace spikes above its threshold: between two integers both say the same
+        threshold = threshold - 0.5
+    assert neuron.reset != "subtract_decayed"  # no real neuron has it
+    return Trace(
+        Neuron(membrane.new_tensor(arithmetic.beta(neuron.decay)), threshold, neuron.reset), steps, initial, membrane
+    )
