@@ -22,8 +22,8 @@ IntegerReset = Literal["zero", "subtract", "subtract_decayed"]
 INTEGER_RESETS: tuple[IntegerReset, ...] = get_args(IntegerReset)
 
 # of the multiplication by which membranes leak
-_DECAY_BITS = 12
-_DECAY_ONE = 1 << _DECAY_BITS
+DECAY_BITS = 12
+DECAY_ONE = 1 << DECAY_BITS
 # what 4 bits hold
 _LARGEST_DASH = 15
 
@@ -70,30 +70,30 @@ class Arithmetic:
     @property
     def largest_decay(self) -> int:
         """The largest number by which membranes leak; the smallest is 0."""
-        return _LARGEST_DASH if self.leak == "shift" else _DECAY_ONE - 1
+        return _LARGEST_DASH if self.leak == "shift" else DECAY_ONE - 1
 
     def beta(self, decay: int) -> float:
         """Return the share of a membrane that a step leaves, rounding apart."""
-        return 1 - 1 / (1 << decay) if self.leak == "shift" else (_DECAY_ONE - decay) / _DECAY_ONE
+        return 1 - 1 / (1 << decay) if self.leak == "shift" else (DECAY_ONE - decay) / DECAY_ONE
 
     def decay(self, beta: float) -> int:
         """Return the number by which membranes leak most like real ones that keep the share `beta`."""
         if self.leak == "shift":
             return min(range(_LARGEST_DASH + 1), key=lambda dash: abs(self.beta(dash) - beta))
-        return min(round((1 - beta) * _DECAY_ONE), _DECAY_ONE - 1)
+        return min(round((1 - beta) * DECAY_ONE), DECAY_ONE - 1)
 
     def leaked(self, membrane: Integers, decay: int) -> Integers:
         """Return what a step's leak leaves of membranes."""
         if self.leak == "shift":
             lost = membrane >> decay
             return membrane - (lost + ((lost == 0) & (membrane > 0)))
-        kept = _DECAY_ONE - decay
+        kept = DECAY_ONE - decay
         # V * kept needs 36 bits: V = 4096 high + low, of which each product fits into 32
-        low = (membrane & _DECAY_ONE - 1) * kept
+        low = (membrane & DECAY_ONE - 1) * kept
         if self.leak == "mul12_trunc":
             # rounding down after adding 4095 is rounding up: towards zero for what is below it, whose sign is all ones
-            low += (membrane >> self.membrane_bits) & _DECAY_ONE - 1
-        return (membrane >> _DECAY_BITS) * kept + (low >> _DECAY_BITS)
+            low += (membrane >> self.membrane_bits) & DECAY_ONE - 1
+        return (membrane >> DECAY_BITS) * kept + (low >> DECAY_BITS)
 
     def limit(self, membrane: Integers) -> Integers:
         """Return membranes as the chip can hold them."""

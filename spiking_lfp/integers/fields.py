@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, get_type_hints
 
 Sides = dict[str, int]
+# what was found, and what was expected
+Wrong = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,12 @@ class Number:
     least: int
     most: int | Callable[[Any], int] | None = None
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> str | None:
+    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
         """Say what was found and expected if `value` does not fit."""
         most = self.most(owner) if callable(self.most) else self.most
         if self.least <= value and (most is None or value <= most):
             return None
-        return f"{value}, expected {f'at least {self.least}' if most is None else f'{self.least}..{most}'}"
+        return str(value), f"at least {self.least}" if most is None else f"{self.least}..{most}"
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Numbers:
     count: int
     least: int
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> str | None:
+    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
         """Say what was found and expected if `value` does not fit."""
         if len(value) == self.count and min(value) >= self.least:
             return None
-        return f"{list(value)}, expected {self.count} integers, at least {self.least}"
+        return str(list(value)), f"{self.count} integers, at least {self.least}"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Word:
 
     choices: tuple[str, ...] = ()
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> str | None:
+    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
         """Say what was found and expected if `value` does not fit."""
         if not self.choices or value in self.choices:
             return None
-        return f"{value!r}, expected {', '.join(self.choices)}"
+        return repr(value), ", ".join(self.choices)
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ class Words:
 
     choices: tuple[str, ...]
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> str | None:
+    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
         """Say what was found and expected if `value` does not fit."""
         if value and set(value) <= set(self.choices):
             return None
-        return f"{', '.join(value) or 'nothing'}, expected some of {', '.join(self.choices)}"
+        return ", ".join(value) or "none", f"some of {', '.join(self.choices)}"
 
 
 @dataclass(frozen=True)
-class Array:
+class Values:
     """An array of NumPy's `dtype`; equal names of sides are equally long, in all fields of one layer."""
 
     dtype: str
@@ -74,7 +75,7 @@ class Array:
         """Return the shape, None for sides that are not known yet."""
         return tuple(known.get(name) for name in self.shape)
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> str | None:
+    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
         """Say what was found and expected if `value` does not fit; add the sides that it makes known."""
         wanted = self.sides(sides)
         fits = value.dtype == self.dtype and value.ndim == len(wanted)
@@ -82,15 +83,14 @@ class Array:
             sides |= dict(zip(self.shape, value.shape, strict=True))
             return None
         expected = ", ".join(name if side is None else str(side) for name, side in zip(self.shape, wanted, strict=True))
-        return f"{value.dtype} {list(value.shape)}, expected {self.dtype} [{expected}]"
+        return f"{value.dtype} {list(value.shape)}", f"{self.dtype} [{expected}]"
 
 
-Holds = Number | Numbers | Word | Words | Array
+Holds = Number | Numbers | Word | Words | Values
 
 
-@cache
-def described(kind: type) -> dict[str, Holds]:
-    """Return what the fields of a dataclass hold, `Annotated[TYPE, HOLDS]`; those that nothing is said of are left out."""
+def described(kind: Any) -> dict[str, Holds]:
+    """Return what fields of a dataclass hold: those that are declared as `Annotated[TYPE, HOLDS]`."""
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         for note in getattr(hint, "__metadata__", ()):
@@ -109,5 +109,5 @@ def wrong(owner: Any, sides: Sides) -> str | None:
     for name, holds in described(type(owner)).items():
         found = holds.wrong(getattr(owner, name), owner, sides)
         if found is not None:
-            return f"{name} is {found}"
+            return f"{name} is {found[0]}, expected {found[1]}"
     return None

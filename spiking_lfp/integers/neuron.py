@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, Booleans, IntegerReset, Integers
-from spiking_lfp.integers.fields import Array, Number, Word
+from spiking_lfp.integers.fields import Number, Values, Word
 
 State = tuple[Integers, ...]
 
@@ -23,7 +23,7 @@ class IntegerNeuron(ABC):
         arithmetic: how all this is computed.
     """
 
-    theta: Annotated[Integers, Array("int32", ("O",))]
+    theta: Annotated[Integers, Values("int32", ("O",))]
     decay: Annotated[int, Number(0, lambda neuron: neuron.arithmetic.largest_decay)]
     frac_bits: Annotated[int, Number(0, lambda neuron: neuron.arithmetic.frac_bits)]
     reset: Annotated[IntegerReset, Word(INTEGER_RESETS)]

@@ -106,12 +106,12 @@ class FixedPoint:
             scale = self.scales(weight)
         if not bool((scale > 0).all() & scale.isfinite().all()):
             raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
-        if neuron.reset == "none":
+        arithmetic, wanted = self.arithmetic, reset or neuron.reset
+        if wanted == "none":
             raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
-        arithmetic, reset = self.arithmetic, reset or neuron.reset
-        if reset not in arithmetic.resets:
+        if wanted not in arithmetic.resets:
             known = ", ".join(arithmetic.resets)
-            raise UsageError(f"layer {name}: the arithmetic {arithmetic.name} has the reset {known}, found {reset!r}")
+            raise UsageError(f"layer {name}: the arithmetic {arithmetic.name} has the reset {known}, found {wanted!r}")
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
         integers = (weight / columns).round_().clamp_(-most, most)
@@ -140,7 +140,7 @@ class FixedPoint:
         while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
         decay = arithmetic.decay(float(neuron.beta))
-        return IntegerLayer(integers, whole, scale, IntegerLIF(theta.int(), decay, frac_bits, reset, arithmetic))
+        return IntegerLayer(integers, whole, scale, IntegerLIF(theta.int(), decay, frac_bits, wanted, arithmetic))
 
 
 def forward(

@@ -7,10 +7,10 @@ from typing import Any
 import integer_networks as make
 import numpy as np
 import pytest
+from spiking_lfp.deploy.targets import check, read_limits, target_names
 
 from spiking_lfp.deploy import targets
 from spiking_lfp.deploy.model import IntegerNetwork, MaxPool
-from spiking_lfp.deploy.targets import check, read_limits, target_names
 from spiking_lfp.errors import ExportError, UsageError
 
 
