@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from spiking_lfp.deploy.artifact import load_network
-from spiking_lfp.deploy.backends import MODULES
 from spiking_lfp.deploy.backends.c import compiler
+from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.simulator import simulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -146,7 +146,7 @@ def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
     assert (answer.code, answer.error) == (2, "samples must be at least 1, found 0")
     answer = call("verify", exported, "--with", "spinnaker")
     assert answer.code == 2
-    assert all(name in answer.error for name in MODULES)
+    assert all(name in answer.error for name in backends())
     answer = call("export", "nowhere")
     assert answer.code == 1
     assert "nowhere is no run" in answer.error

@@ -274,7 +274,7 @@ def test_graphs_of_others_that_differ_are_refused(tmp_path: Path) -> None:
 
 
 def without_leak(net: IntegerNetwork) -> IntegerNetwork:
-    layers = (replace(layer, decay=0) if isinstance(layer, Spiking) else layer for layer in net.layers)
+    layers = (integer.changed(layer, decay=0) if isinstance(layer, Spiking) else layer for layer in net.layers)
     return replace(net, layers=tuple(layers))
 
 
