@@ -4,7 +4,6 @@ Estimates of cores and memory are lower bounds: what does not fit by them does n
 """
 
 from collections.abc import Iterator, Sequence
-from functools import singledispatch
 
 import numpy as np
 
@@ -14,11 +13,11 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     IntegerNetwork,
     Layer,
     MaxPool,
     Spiking,
-    no_form,
     other_neurons,
 )
 from spiking_lfp.errors import unknown_name
@@ -147,30 +146,28 @@ def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[st
         )
 
 
-@singledispatch
-def _size(layer: Layer, limits: Limits) -> tuple[int, int, int]:
-    """Return how many neurons and synapses a layer takes, and the most synapses of one neuron."""
-    raise no_form(layer, "the limits of chips")
+# Return how many neurons and synapses a layer takes, and the most synapses of one neuron.
+_size: Forms[tuple[int, int, int]] = Forms("the limits of chips")
 
 
-@_size.register
+@_size.of(Dense)
 def _(layer: Dense, limits: Limits) -> tuple[int, int, int]:
     return layer.neurons, layer.weight.size, layer.weight[0].size
 
 
-@_size.register
+@_size.of(Conv)
 def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
     # no neuron sees more than the whole image
     rows, columns = (min(pair) for pair in zip(layer.kernel, layer.in_shape[1:], strict=True))
     return layer.neurons, int(layer.fan_out().sum()), layer.weight.shape[1] * rows * columns
 
 
-@_size.register
+@_size.of(Flatten)
 def _(layer: Flatten, limits: Limits) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-@_size.register
+@_size.of(MaxPool)
 def _(layer: MaxPool, limits: Limits) -> tuple[int, int, int]:
     if not limits.pooling_neurons:
         return 0, 0, 0

@@ -10,9 +10,9 @@ from rest, without delay between layers. Images that are shown as they are (cons
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, w
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+Form = TypeVar("Form")
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,9 +252,36 @@ class Flatten(Layer):
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten)}
 
 
-def no_form(layer: Layer, where: str) -> ExportError:
-    """Return the error of a format, or of a simulator, that does not know this type of layer."""
-    return ExportError(f"layer {layer.name}: {type(layer).__name__} has no form in {where}")
+class Forms(Generic[Form]):
+    """What a format, or a simulator, makes of a layer: one function for each type of layer; any other is refused.
+
+    Args:
+        where: the format, for the sentence.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.known: dict[type[Layer], Callable[..., Form]] = {}
+
+    def of(self, kind: type[Layer]) -> Callable[[Callable[..., Form]], Callable[..., Form]]:
+        """Register a function for layers of exactly this type."""
+
+        def register(form: Callable[..., Form]) -> Callable[..., Form]:
+            self.known[kind] = form
+            return form
+
+        return register
+
+    def __call__(self, layer: Layer, *given: Any) -> Form:
+        """Return what the function for the layer's type returns.
+
+        Raises:
+            ExportError: with the layer's name and type, if there is none.
+        """
+        form = self.known.get(type(layer))
+        if form is None:
+            raise ExportError(f"layer {layer.name}: {type(layer).__name__} has no form in {self.where}")
+        return form(layer, *given)
 
 
 def other_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:

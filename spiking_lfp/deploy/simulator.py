@@ -5,7 +5,6 @@ Products run in float32, which is exact here: membranes hold every sum, and have
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
-    Layer,
     MaxPool,
     Spiking,
-    no_form,
 )
 from spiking_lfp.errors import ExportError
 
@@ -142,18 +140,16 @@ class Stream:
             yield self._step(x, current)
 
 
-@singledispatch
-def _without_neurons(layer: Layer, x: Array) -> Array:
-    """Return what a layer makes of inputs `[N, ...]`."""
-    raise no_form(layer, "the simulator")
+# Return what a layer makes of inputs `[N, ...]`.
+_without_neurons: Forms[Array] = Forms("the simulator")
 
 
-@_without_neurons.register
+@_without_neurons.of(Flatten)
 def _(layer: Flatten, x: Array) -> Array:
     return x.reshape(len(x), -1)
 
 
-@_without_neurons.register
+@_without_neurons.of(MaxPool)
 def _(layer: MaxPool, x: Array) -> Array:
     height, width = (layer.stride * (side - 1) + 1 for side in layer.out_shape[1:])
     pooled: Array = np.zeros((len(x), *layer.out_shape), bool)
@@ -220,19 +216,17 @@ def with_golden_run(network: IntegerNetwork, inputs: Array) -> IntegerNetwork:
     return replace(network, golden=GoldenRun(inputs.astype(np.uint8), outcome.spikes))
 
 
-@singledispatch
-def _synapse(layer: Spiking) -> Callable[[Array], Array]:
-    """Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`."""
-    raise no_form(layer, "the simulator")
+# Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`.
+_synapse: Forms[Callable[[Array], Array]] = Forms("the simulator")
 
 
-@_synapse.register
+@_synapse.of(Dense)
 def _(layer: Dense) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
     return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)
 
 
-@_synapse.register
+@_synapse.of(Conv)
 def _(layer: Conv) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
     groups, outputs = layer.groups, layer.outputs // layer.groups

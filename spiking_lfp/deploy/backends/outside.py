@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, singledispatch
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,10 +22,10 @@ from spiking_lfp.deploy.model import (
     Array,
     Conv,
     Dense,
+    Forms,
     IntegerNetwork,
     MaxPool,
     Spiking,
-    no_form,
     other_neurons,
 )
 from spiking_lfp.deploy.simulator import check_inputs, simulate
@@ -216,19 +216,17 @@ def _pooling_neurons(pool: MaxPool) -> Conv:
     return Conv(pool.name, pool.in_shape, weight, zeros, np.ones(channels), 2, neuron, stride, groups=channels)
 
 
-@singledispatch
-def synapses(layer: Spiking) -> tuple[Array, Array, Array]:
-    """Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64."""
-    raise no_form(layer, "lists of synapses")
+# Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64.
+synapses: Forms[tuple[Array, Array, Array]] = Forms("lists of synapses")
 
 
-@synapses.register
+@synapses.of(Dense)
 def _(layer: Dense) -> tuple[Array, Array, Array]:
     post, pre = np.nonzero(layer.weight)
     return pre, post, layer.weight[post, pre].astype(np.int64)
 
 
-@synapses.register
+@synapses.of(Conv)
 def _(layer: Conv) -> tuple[Array, Array, Array]:
     # the number of the input at each place of each window, -1 where there is padding
     places = np.arange(np.prod(layer.in_shape)).reshape(layer.in_shape)

@@ -1,7 +1,6 @@
 """A folder with C99 sources that holds a network, runs it and tests itself: `make test`."""
 
 from collections.abc import Iterator
-from functools import singledispatch
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,12 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Spiking,
-    no_form,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF
@@ -132,18 +131,16 @@ def _arrays(k: int, layer: Spiking) -> Iterator[str]:
         yield ""
 
 
-@singledispatch
-def _by_input(layer: Spiking) -> Array:
-    """Return the weights by input, see slfp.h."""
-    raise no_form(layer, "C")
+# Return the weights by input, see slfp.h.
+_by_input: Forms[Array] = Forms("C")
 
 
-@_by_input.register
+@_by_input.of(Dense)
 def _(layer: Dense) -> Array:
     return layer.weight.T
 
 
-@_by_input.register
+@_by_input.of(Conv)
 def _(layer: Conv) -> Array:
     per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
     return layer.weight.reshape(layer.groups, share, per_group, *layer.kernel).transpose(0, 2, 3, 4, 1)
@@ -174,18 +171,16 @@ def _neuron(k: int, layer: Spiking) -> dict[str, str]:
     return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
 
 
-@singledispatch
-def _geometry(layer: Layer) -> dict[str, str]:
-    """Return the fields that a kind of layer has."""
-    raise no_form(layer, "C")
+# Return the fields that a kind of layer has.
+_geometry: Forms[dict[str, str]] = Forms("C")
 
 
-@_geometry.register
+@_geometry.of(Dense)
 def _(layer: Dense) -> dict[str, str]:
     return {"kind": "SLFP_DENSE"}
 
 
-@_geometry.register
+@_geometry.of(Conv)
 def _(layer: Conv) -> dict[str, str]:
     pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
     return {
@@ -195,7 +190,7 @@ def _(layer: Conv) -> dict[str, str]:
     }
 
 
-@_geometry.register
+@_geometry.of(MaxPool)
 def _(layer: MaxPool) -> dict[str, str]:
     return {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
 

@@ -22,7 +22,6 @@ What lava-dl does not know is in attributes, which it does not read: of the root
 """
 
 import json
-from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,11 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     IntegerNetwork,
     Layer,
     MaxPool,
     Spiking,
-    no_form,
     other_neurons,
 )
 from spiking_lfp.errors import ExportError
@@ -132,29 +131,27 @@ def _fill(file: h5py.File, network: IntegerNetwork) -> None:
         _fill_layer(layer, group)
 
 
-@singledispatch
-def _fill_layer(layer: Layer, group: h5py.Group) -> None:
-    """Write what a kind of layer has."""
-    raise no_form(layer, "netx")
+# Write what a kind of layer has.
+_fill_layer: Forms[None] = Forms("netx")
 
 
-@_fill_layer.register
+@_fill_layer.of(MaxPool)
 def _(layer: MaxPool, group: h5py.Group) -> None:
     raise ExportError(f"layer {layer.name}: netx has no max pooling; use convolutions with a stride")
 
 
-@_fill_layer.register
+@_fill_layer.of(Flatten)
 def _(layer: Flatten, group: h5py.Group) -> None:
     """Write nothing: that it is one says all."""
 
 
-@_fill_layer.register
+@_fill_layer.of(Dense)
 def _(layer: Dense, group: h5py.Group) -> None:
     _fill_synapse(group, layer)
     _fill_neuron(group, layer)
 
 
-@_fill_layer.register
+@_fill_layer.of(Conv)
 def _(layer: Conv, group: h5py.Group) -> None:
     _fill_synapse(group, layer)
     group["inChannels"], group["outChannels"], group["groups"] = layer.in_shape[0], layer.outputs, layer.groups

@@ -39,7 +39,6 @@ import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import singledispatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -55,13 +54,13 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
-    no_form,
     other_neurons,
 )
 from spiking_lfp.errors import ExportError
@@ -313,29 +312,27 @@ def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
             _write_neurons(graph, k, layer, None if golden is None else golden.spikes[layer.name])
 
 
-@singledispatch
-def _write_layer(layer: Layer, graph: _Graph, k: int) -> None:
-    """Write the node of a layer without its neurons."""
-    raise no_form(layer, "NIR")
+# Write the node of a layer without its neurons.
+_write_layer: Forms[None] = Forms("NIR")
 
 
-@_write_layer.register
+@_write_layer.of(Flatten)
 def _(layer: Flatten, graph: _Graph, k: int) -> None:
     graph.flatten(k, layer.name, layer.in_shape)
 
 
-@_write_layer.register
+@_write_layer.of(MaxPool)
 def _(layer: MaxPool, graph: _Graph, k: int) -> None:
     graph.max_pool(k, layer.name, layer.kernel, layer.stride, layer.out_shape)
 
 
-@_write_layer.register
+@_write_layer.of(Dense)
 def _(layer: Dense, graph: _Graph, k: int) -> None:
     node = graph.nir.Affine(layer.weight, layer.bias)
     graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
 
 
-@_write_layer.register
+@_write_layer.of(Conv)
 def _(layer: Conv, graph: _Graph, k: int) -> None:
     node = graph.nir.Conv2d(
         layer.in_shape[1:], layer.weight, layer.stride, layer.padding, (1, 1), layer.groups, layer.bias

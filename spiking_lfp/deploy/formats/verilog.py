@@ -7,7 +7,6 @@ large as its input. `layout` puts a network into memories of that form; hardware
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import singledispatch
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,13 @@ from spiking_lfp.deploy.model import (
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
-    no_form,
     other_neurons,
 )
 from spiking_lfp.errors import ExportError
@@ -431,23 +430,21 @@ def _geometry(network: IntegerNetwork) -> Iterator[tuple[Layer, _Volume, _Pair, 
         shape = _volume(layer.out_shape)
 
 
-@singledispatch
-def _window(layer: Layer, shape: _Volume) -> _Window:
-    """Return the convolution, for inputs (C, H, W), that a layer is to the core."""
-    raise no_form(layer, "the Verilog core")
+# Return the convolution, for inputs (C, H, W), that a layer is to the core.
+_window: Forms[_Window] = Forms("the Verilog core")
 
 
-@_window.register
+@_window.of(MaxPool)
 def _(layer: MaxPool, shape: _Volume) -> _Window:
     return (layer.kernel, layer.kernel), (layer.stride, layer.stride), (0, 0), None
 
 
-@_window.register
+@_window.of(Conv)
 def _(layer: Conv, shape: _Volume) -> _Window:
     return layer.kernel, layer.stride, layer.padding, layer.weight
 
 
-@_window.register
+@_window.of(Dense)
 def _(layer: Dense, shape: _Volume) -> _Window:
     # with a stride as large as the kernel each input has one place in it, and no other is tried
     sides = shape[1], shape[2]
