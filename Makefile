@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# simulators that live in environments of their own, if hardware/install.sh made them
-outside = $(patsubst %/complete,$(CURDIR)/%/bin/python,$(wildcard .outside/$(1)/complete))
-export SPIKING_LFP_SANAFE_PYTHON ?= $(call outside,sanafe)
-export SPIKING_LFP_BRIAN2_LOIHI_PYTHON ?= $(call outside,brian2-loihi)
-export SPIKING_LFP_LAVA_PYTHON ?= $(call outside,lava)
+# simulators in environments of their own, if hardware/install.sh made them: .outside/NAME is SPIKING_LFP_NAME_PYTHON
+define outside
+export SPIKING_LFP_$(shell echo $(1) | tr a-z- A-Z_)_PYTHON ?= $(CURDIR)/.outside/$(1)/bin/python
+endef
+$(foreach made,$(wildcard .outside/*/complete),$(eval $(call outside,$(notdir $(patsubst %/complete,%,$(made))))))
 
 .PHONY: demo test hardware-test clean
 

@@ -31,11 +31,13 @@ from environments import HERE
 from rich.console import Console
 from rich.table import Table
 
-from spiking_lfp.deploy.backends import MODULES, Backend, backend
 from spiking_lfp.deploy.backends.outside import OutsideBackend
+from spiking_lfp.deploy.chip import Backend
+from spiking_lfp.deploy.chips import backend, backends
 from spiking_lfp.deploy.model import Array, Dense, IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF
 
 # how many samples each runs: enough to time, few enough to wait for
 SAMPLES = {"numpy": 4096, "c": 16384, "verilator": 512, "icarus": 16, "sanafe": 256, "brian2-loihi": 128, "lava": 32}
@@ -50,7 +52,7 @@ def random_network(sizes: list[int], steps: int) -> IntegerNetwork:
         weight = np.clip(np.rint(random.normal(0, 40, (outputs, inputs))), -127, 127).astype(np.int8)
         theta = np.full(outputs, max(1, int(80 * (inputs * RATE) ** 0.5)), np.int32)
         bias, scale = np.zeros(outputs, np.int32), np.full(outputs, 0.01)
-        layers.append(Dense(str(k), (inputs,), weight, bias, scale, theta, 410, 6, "zero", 8))
+        layers.append(Dense(str(k), (inputs,), weight, bias, scale, 8, IntegerLIF(theta, 410, 6, "zero")))
     return IntegerNetwork(tuple(layers), "spikes", 1, steps, tuple(map(str, range(sizes[-1])))).check()
 
 
@@ -98,7 +100,7 @@ def main(
     network = random_network(sizes, steps)
     console = Console(width=140)
     names = ["numpy"]
-    for name in MODULES:
+    for name in backends():
         if only and name not in only:
             continue
         if (reason := why_not(name, network)) is not None:

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Everything outside Python that runs exported networks: a C compiler, Icarus Verilog, Verilator, yosys, Chromium for the
-# report page, and SANA-FE, brian2-loihi and lava-nc in environments of their own below .outside/.
+# Everything outside Python that runs exported networks: what the chips in spiking_lfp/deploy/chips ask for, programs and
+# simulators in environments of their own below .outside/, and Chromium for the report page.
 # Installs what is missing where it can (Debian, as root), and says what it cannot.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
+needed=$("$python" -m spiking_lfp.deploy.chips) || exit 1
 missing=()
-declare -A package=([cc]=gcc [make]=make [iverilog]=iverilog [verilator]=verilator [g++]=g++ [yosys]=yosys [chromium]=chromium)
+declare -A package=([chromium]=chromium)
+while IFS='|' read -r what name words _; do
+  [ "$what" = program ] && package[$name]=$words
+done <<<"$needed"
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
@@ -24,7 +28,7 @@ environment() { # name, packages, packages whose metadata must not be believed
     { [ -z "${3:-}" ] || ".outside/$1/bin/pip" install --quiet --ignore-requires-python --no-deps $3; } &&
     touch ".outside/$1/complete" || echo "not installed: $1; its tests skip" >&2
 }
-environment sanafe 'sanafe==2.2.9 numpy==2.4.6 pyyaml==6.0.3'
-environment brian2-loihi 'brian2-loihi==0.5.2 numpy<2.4'
-# says that it needs Python below 3.11
-environment lava 'numpy<2 scipy networkx<=2.8.7 asteval<0.10' lava-nc==0.10.0
+while IFS='|' read -r what name words alone; do
+  [ "$what" = environment ] && environment "$name" "$words" "$alone" </dev/null
+done <<<"$needed"
+exit 0

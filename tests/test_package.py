@@ -62,8 +62,9 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
         "data/digits/digits.npz",
         "data/digits/LICENSE.md",
         "training/presets/mnist-mlp.toml",
+        "deploy/report.html",
     )
-    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "targets/loihi.toml")
+    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c")
     for name in (*inside, *(f"hardware/{name}" for name in hardware)):
         assert f"spiking_lfp/{name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)

@@ -4,6 +4,8 @@
 
 #define BLOCK 16
 
+const slfp_arithmetic slfp_default = {SLFP_MUL12_TRUNC, 0, -8388607, 8388607, 0};
+
 size_t slfp_size(slfp_shape shape)
 {
     return (size_t)shape.channels * shape.height * shape.width;
@@ -114,13 +116,42 @@ static void multiply(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
         add_conv(layer, inputs, sums);
 }
 
+/* old >> bits, rounded down; C leaves it to the compiler for what is below 0 */
+static inline int32_t shift(int32_t old, uint32_t bits)
+{
+    return old < 0 ? ~(~old >> bits) : old >> bits;
+}
+
+static inline int32_t leaked(int32_t old, uint32_t decay, slfp_leak leak)
+{
+    const uint32_t kept = (1u << SLFP_DECAY_BITS) - decay, low = (1u << SLFP_DECAY_BITS) - 1;
+    uint32_t size;
+    int32_t lost, left;
+
+    switch (leak) {
+    case SLFP_SHIFT:
+        lost = shift(old, decay);
+        return old - (lost + (lost == 0 && old > 0));
+    case SLFP_MUL12_FLOOR:
+        /* in two parts, as below: high * kept, and low * kept, which is not negative */
+        return shift(old, SLFP_DECAY_BITS) * (int32_t)kept +
+               (int32_t)(((uint32_t)old & low) * kept >> SLFP_DECAY_BITS);
+    default:
+        size = (uint32_t)(old < 0 ? -old : old);
+        /* size * kept needs 36 bits: in two parts that need 32 */
+        left = (int32_t)((size >> SLFP_DECAY_BITS) * kept + ((size & low) * kept >> SLFP_DECAY_BITS));
+        return old < 0 ? -left : left;
+    }
+}
+
 /* One step of a layer's neurons; `spikes` holds those of the step before. */
-static void fire(const slfp_layer *layer, const int32_t *restrict sums, int32_t *restrict membranes,
-                 uint8_t *restrict spikes)
+static inline void step(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                        const int32_t *restrict sums, int32_t *restrict membranes, uint8_t *restrict spikes)
 {
     const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
-    const uint32_t kept = (1u << SLFP_DECAY_BITS) - layer->decay;
-    const int32_t unit = (int32_t)1 << layer->frac_bits;
+    const int32_t unit = (int32_t)1 << layer->frac_bits, at = arithmetic->at_threshold;
+    const int32_t smallest = arithmetic->smallest, largest = arithmetic->largest;
+    const uint32_t wraps = arithmetic->wraps ? (uint32_t)largest - (uint32_t)smallest : 0;
     /* what a spike takes: of the next step before it is compared, of this step afterwards */
     const int32_t before = layer->reset == SLFP_SUBTRACT, after = layer->reset == SLFP_SUBTRACT_DECAYED;
     const int32_t stays = layer->reset != SLFP_ZERO;
@@ -129,18 +160,33 @@ static void fire(const slfp_layer *layer, const int32_t *restrict sums, int32_t 
     for (place = 0; place < places; place++)
         for (o = 0; o < outputs; o++) {
             uint8_t *spike = spikes + o * places + place;
-            const int32_t old = *membranes, bound = layer->theta[o] * unit;
-            const uint32_t size = (uint32_t)(old < 0 ? -old : old);
-            /* size * kept needs 36 bits: in two parts that need 32 */
-            const int32_t leaked = (int32_t)((size >> SLFP_DECAY_BITS) * kept +
-                                             ((size & ((1u << SLFP_DECAY_BITS) - 1)) * kept >> SLFP_DECAY_BITS));
-            int32_t value = (old < 0 ? -leaked : leaked) + *sums++ * unit - bound * (before & *spike), fired;
-            value = value > SLFP_MEMBRANE_MAX ? SLFP_MEMBRANE_MAX : value;
-            value = value < -SLFP_MEMBRANE_MAX ? -SLFP_MEMBRANE_MAX : value;
-            fired = value > bound;
+            const int32_t bound = layer->theta[o] * unit;
+            int32_t value = leaked(*membranes, layer->decay, leak) + *sums++ * unit - bound * (before & *spike), fired;
+            if (wraps)
+                value = (int32_t)(((uint32_t)value - (uint32_t)smallest) & wraps) + smallest;
+            value = value > largest ? largest : value;
+            value = value < smallest ? smallest : value;
+            fired = value > bound - at;
             *spike = (uint8_t)fired;
             *membranes++ = (value - bound * (after & fired)) * (stays | !fired);
         }
+}
+
+static void fire(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
+{
+    const slfp_arithmetic *arithmetic = layer->arithmetic ? layer->arithmetic : &slfp_default;
+
+    /* a loop for each leak, so that none is chosen for every neuron anew */
+    switch (arithmetic->leak) {
+    case SLFP_SHIFT:
+        step(layer, arithmetic, SLFP_SHIFT, sums, membranes, spikes);
+        break;
+    case SLFP_MUL12_FLOOR:
+        step(layer, arithmetic, SLFP_MUL12_FLOOR, sums, membranes, spikes);
+        break;
+    default:
+        step(layer, arithmetic, SLFP_MUL12_TRUNC, sums, membranes, spikes);
+    }
 }
 
 static void pool(const slfp_layer *layer, const uint8_t *inputs, uint8_t *spikes)

@@ -1,6 +1,6 @@
 /*
  * Runs integer spiking networks: C99, integers only, no heap, no recursion; of the standard library only memset and
- * memcpy. The arithmetic is that of spiking_lfp/deploy/model.py, bit for bit.
+ * memcpy. Bit for bit what spiking_lfp/integers says.
  *
  *     #include "network.h"
  *
@@ -21,12 +21,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SLFP_MEMBRANE_MAX 8388607
 #define SLFP_DECAY_BITS 12
 
 typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL } slfp_kind;
 
 typedef enum { SLFP_ZERO, SLFP_SUBTRACT, SLFP_SUBTRACT_DECAYED } slfp_reset;
+
+/*
+ * What a step leaves of a membrane V, by the number `decay` of its layer:
+ *     mul12_trunc    V * (4096 - decay) / 4096, truncated towards zero
+ *     mul12_floor    likewise, rounded down
+ *     shift          V - (V >> decay), or V - 1 where V > 0 and that is nothing
+ */
+typedef enum { SLFP_MUL12_TRUNC, SLFP_MUL12_FLOOR, SLFP_SHIFT } slfp_leak;
+
+/* How membranes are computed. */
+typedef struct {
+    slfp_leak leak;
+    int32_t at_threshold;      /* 1: a neuron spikes at its threshold too; 0: above it only */
+    int32_t smallest, largest; /* of a membrane */
+    uint8_t wraps;             /* 1: beyond them it goes round; 0: it ends there */
+} slfp_arithmetic;
+
+/* mul12_trunc, above the threshold, ends at +-(2^23 - 1): that of layers which name no other. */
+extern const slfp_arithmetic slfp_default;
 
 typedef struct {
     uint32_t channels, height, width;
@@ -48,10 +66,11 @@ typedef struct {
     uint32_t groups;
     const int8_t *weight;
     const int32_t *bias;  /* by output channel */
-    const int32_t *theta; /* by output channel, spikes are above it */
+    const int32_t *theta; /* by output channel */
     slfp_reset reset;
-    uint32_t decay; /* 0..4095 of 4096 are lost in each step */
+    uint32_t decay; /* 0..4095 of 4096 are lost in each step, or bits of a shift */
     uint32_t frac_bits;
+    const slfp_arithmetic *arithmetic; /* NULL: slfp_default */
 } slfp_layer;
 
 typedef struct {

@@ -1,4 +1,4 @@
-"""The commands that bring a trained network to hardware: export, simulate, verify, report, conformance."""
+"""The commands that bring a trained network to hardware: export, check, simulate, verify, report, conformance."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spiking_lfp.cli.console import DataRoot, RunFolder, err, fail, out
+from spiking_lfp.deploy.chips import backends, chips, targets
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 NetworkFile = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
 Samples = Annotated[int | None, typer.Option(help="How many test images, all if not given.")]
 Data = Annotated[str | None, typer.Option(help="Data set; the golden run in the file if not given.")]
-# tests that belong together
-TOGETHER = {"verilog": ("icarus", "verilator")}
 GOLDEN_SAMPLES = 4
+# chips that are no backend by that name
+_SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and name not in chip.backends)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (export, simulate, verify, report, conformance):
+    for command in (export, check, simulate, verify, report, conformance):
         app.command()(command)
 
 
@@ -63,9 +64,9 @@ def export(
     """
     from spiking_lfp import training
     from spiking_lfp.data import SequenceSplit
-    from spiking_lfp.deploy.model import INTEGER_RESETS
     from spiking_lfp.deploy.quantize import SCALES, quantize
     from spiking_lfp.deploy.simulator import with_golden_run
+    from spiking_lfp.integers.arithmetic import INTEGER_RESETS
 
     formats = [*(to or ["artifact"]), *(more or [])]
     writers = _writers(nir_metadata)
@@ -140,6 +141,33 @@ def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path],
     return {"artifact": artifact, "nir": nir, "netx": netx, "c": c, "verilog": verilog}
 
 
+def check(
+    network_file: NetworkFile,
+    target: Annotated[str | None, typer.Option(help=f"{', '.join(targets())}; all of them if not given.")] = None,
+) -> None:
+    """Say whether an exported network fits a chip, and if not, why: exit code 0 or 1.
+
+    spiking-lfp check out/net.h5 --target loihi
+    """
+    from spiking_lfp.deploy.artifact import load_network
+    from spiking_lfp.deploy.check import check as compare
+
+    network = load_network(network_file)
+    if target is not None:
+        reasons = compare(network, target)
+        for reason in reasons:
+            out.print(reason, highlight=False, markup=False, soft_wrap=True)
+        if reasons:
+            fail(f"the network does not fit {target}", 1)
+        out.print(f"the network fits {target}", highlight=False, markup=False)
+        return
+    table = Table("target", "", "fits", "why not")
+    for name, chip in targets().items():
+        reasons = compare(network, name)
+        table.add_row(name, escape(chip.title), "no" if reasons else "yes", escape("\n".join(reasons)))
+    out.print(table)
+
+
 def simulate(
     network_file: NetworkFile,
     data: Data = None,
@@ -173,7 +201,7 @@ def verify(
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--with", help="c, icarus, verilator (verilog: both), sanafe, brian2-loihi, lava. [default: c]"),
+        typer.Option("--with", help=f"{', '.join(backends())}; or a chip, for all it has: {_SEVERAL}. [default: c]"),
     ] = None,
     data: Data = None,
     samples: Samples = None,
@@ -263,7 +291,10 @@ def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
 
 
 def _backends(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(single for name in names for single in TOGETHER.get(name, (name,))))
+    """Return the backends of these names, and of chips of these names."""
+    several = {name: chip.backends for name, chip in chips().items() if chip.backends}
+    every = (several.get(name, (name,)) for name in names)
+    return list(dict.fromkeys(single for some in every for single in some))
 
 
 def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:

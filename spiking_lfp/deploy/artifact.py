@@ -23,13 +23,30 @@ Attributes of the group /layers/k:
 
 and of those with neurons, "dense" and "conv":
 
-    decay        int64 ()              0..4095; the membrane loses decay / 4096 each step
+    neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire
+    decay        int64 ()              by which the membrane leaks, see `leak`
     frac_bits    int64 ()              bits of the membrane below one weight unit
     reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"
-    leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign
+    leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign, decay 0..4095;
+                                       "mul12_floor": (V * (4096 - decay)) >> 12, which rounds down;
+                                       "shift": V - (V >> decay), or V - 1 where V > 0 and that is nothing, decay 0..15
     bits         int64 ()              of the weights, 2..8; they lie in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
 
-and of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
+Neurons compare V > theta 2^frac_bits, and V has 24 bits and ends at +-(2^23 - 1), with the leak "mul12_trunc". A layer
+of any other arithmetic has the group /layers/k/arithmetic with the attributes
+
+    name            text               for sentences; it makes no difference
+    weight_bits     int64 ()           of the widest weight, 2..8
+    membrane_bits   int64 ()           of the membrane V, sign included, 2..24
+    frac_bits       int64 ()           the most that a layer may have, 0..6
+    comparison      text               ">" or ">=": a neuron spikes where V is that to theta 2^frac_bits
+    resets          text [any]         those that a layer may have
+    overflow        text               "symmetric": V ends at +-(2^(membrane_bits-1) - 1); "saturate": at
+                                       -2^(membrane_bits-1) and 2^(membrane_bits-1) - 1; "wrap": it goes round
+
+Readers from before it was written refuse such a file by its leak or its checksum.
+
+Attributes of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
 and of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns.
 
 Data sets of the group /layers/k of layers with neurons, for O outputs (neurons or channels):
@@ -61,8 +78,8 @@ Data sets of a golden run of N samples, if there is a group /golden:
     /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
 
 The checksum is the SHA-256 of records in the order of this page: root attributes without the checksum, then layer by
-layer its attributes, data sets, attributes of its kind only, then the readout, then inputs and spikes. A record is the
-line
+layer its attributes, with those of its arithmetic before `bits`, data sets, attributes of its kind only, then the
+readout, then inputs and spikes. A record is the line
 
     PATH TYPE SHAPE "\\n"
 
@@ -74,6 +91,7 @@ names are one record each, `/class_names/0` and so on. So compression and layout
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -81,26 +99,16 @@ from typing import Any, Literal, NoReturn, cast
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.model import (
-    INTEGER_RESETS,
-    Array,
-    Conv,
-    Dense,
-    Flatten,
-    GoldenRun,
-    IntegerNetwork,
-    Layer,
-    MaxPool,
-    Shape,
-    Spiking,
-)
+from spiking_lfp.deploy.model import LAYERS, Array, GoldenRun, IntegerNetwork, Layer, Shape, Spiking
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
+from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, Leak
+from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, Words, described
 
 FORMAT = "spiking_lfp integer network"
 SCHEMA = 1
-LEAK = "mul12_trunc"
 
 # beyond these a file is damaged or made to exhaust memory
 _LARGEST_FILE = 2**32
@@ -113,6 +121,9 @@ _MOST_DECISIONS = 1000
 _LARGEST_RATIO = 1040
 # gzip, shuffle, Fletcher's checksum: others would be loaded from plug-ins
 _FILTERS = {1, 2, 3}
+
+# the fields that all layers with neurons have
+_COMMON = {each.name for each in fields(Spiking)}
 
 Value = str | int | tuple[str, ...] | tuple[int, ...] | Array
 
@@ -193,26 +204,7 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
     yield "/class_names", network.class_names
     yield "/notes", json.dumps(network.notes, sort_keys=True, ensure_ascii=False)
     for k, layer in enumerate(network.layers):
-        at = f"/layers/{k:03d}/"
-        yield at + "kind", layer.kind
-        yield at + "name", layer.name
-        yield at + "in_shape", _numbers(layer.in_shape)
-        if isinstance(layer, Spiking):
-            yield at + "decay", int(layer.decay)
-            yield at + "frac_bits", int(layer.frac_bits)
-            yield at + "reset", layer.reset
-            yield at + "leak", LEAK
-            yield at + "bits", int(layer.bits)
-            for name in ("weight", "bias", "scale", "theta"):
-                yield at + name, getattr(layer, name)
-        if isinstance(layer, Conv):
-            yield at + "kernel", _numbers(layer.kernel)
-            yield at + "stride", _numbers(layer.stride)
-            yield at + "padding", _numbers(layer.padding)
-            yield at + "groups", int(layer.groups)
-        if isinstance(layer, MaxPool):
-            yield at + "kernel", int(layer.kernel)
-            yield at + "stride", int(layer.stride)
+        yield from _layer_records(f"/layers/{k:03d}/", layer)
     if network.readout is not None:
         yield from _readout_records(network.readout)
     if network.golden is not None:
@@ -220,6 +212,45 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
         for k, layer in enumerate(network.layers):
             if isinstance(layer, Spiking):
                 yield f"/golden/spikes/{k:03d}", network.golden.spikes[layer.name]
+
+
+def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
+    yield at + "kind", layer.kind
+    yield at + "name", layer.name
+    yield at + "in_shape", _numbers(layer.in_shape)
+    common = [name for name in described(type(layer)) if name in _COMMON]
+    if isinstance(layer, Spiking):
+        neuron = layer.neuron
+        if type(neuron) is not IntegerLIF:
+            yield at + "neuron", neuron.kind
+        yield from _field_records(at, neuron, arrays=False)
+        yield at + "leak", neuron.arithmetic.leak
+        if neuron.arithmetic != DEFAULT:
+            yield from _field_records(at + "arithmetic/", neuron.arithmetic, but=["leak"])
+        own = [name for name in described(type(layer)) if name not in common]
+        yield from _field_records(at, layer, arrays=False, but=own)
+        yield from _field_records(at, layer, arrays=True)
+        yield from _field_records(at, neuron, arrays=True)
+    for name, holds in layer.derived.items():
+        yield at + name, _value(holds, getattr(layer, name))
+    yield from _field_records(at, layer, arrays=False, but=common)
+
+
+def _field_records(
+    at: str, owner: Any, arrays: bool | None = None, but: Sequence[str] = ()
+) -> Iterator[tuple[str, Value]]:
+    """Yield what is said of the fields of a dataclass, but for some: only arrays, all others, or everything."""
+    for name, holds in described(type(owner)).items():
+        if name not in but and arrays in (None, isinstance(holds, Values)):
+            yield at + name, _value(holds, getattr(owner, name))
+
+
+def _value(holds: Holds, value: Any) -> Value:
+    """Return what a field holds as a record has it."""
+    if isinstance(holds, Number):
+        return int(value)
+    found: Value = _numbers(value) if isinstance(holds, Numbers) else value
+    return found
 
 
 def _readout_records(readout: HostReadout) -> Iterator[tuple[str, Value]]:
@@ -430,44 +461,52 @@ class _Reader:
         kind, name, in_shape = self.text(at, "kind"), self.text(at, "name"), self.numbers(at, "in_shape")
         if not 1 <= len(in_shape) <= 8 or prod(in_shape) > _LARGEST_NUMBER:
             self.refuse(f"{at.name}/in_shape", str(list(in_shape)), f"1..8 sides, {_LARGEST_NUMBER} values at most")
-        if kind == "flatten":
-            return Flatten(name, in_shape)
-        if kind == "max_pool":
-            return MaxPool(name, in_shape, self.number(at, "kernel"), self.number(at, "stride"))
-        if kind not in ("dense", "conv"):
-            self.refuse(f"{at.name}/kind", repr(kind), "dense, conv, max_pool or flatten")
-        leak = self.text(at, "leak")
-        if leak != LEAK:
-            self.refuse(f"{at.name}/leak", repr(leak), repr(LEAK))
-        reset = self.text(at, "reset")
-        if reset not in INTEGER_RESETS:
-            self.refuse(f"{at.name}/reset", repr(reset), ", ".join(INTEGER_RESETS))
-        weight = self.array(at, "weight", "<i1", (None,) * (2 if kind == "dense" else 4)).astype(np.int8)
-        outputs = len(weight)
-        fields: dict[str, Any] = {
-            "name": name,
-            "in_shape": in_shape,
-            "weight": weight,
-            "bias": self.array(at, "bias", "<i4", (outputs,)).astype(np.int32),
-            "scale": self.array(at, "scale", "<f8", (outputs,)).astype(np.float64),
-            "theta": self.array(at, "theta", "<i4", (outputs,)).astype(np.int32),
-            "decay": self.number(at, "decay"),
-            "frac_bits": self.number(at, "frac_bits"),
-            "reset": reset,
-            "bits": self.number(at, "bits"),
-        }
-        if kind == "dense":
-            return Dense(**fields)
-        kernel = self.numbers(at, "kernel", 2)
-        if kernel != weight.shape[2:]:
-            self.refuse(f"{at.name}/kernel", str(list(kernel)), f"{list(weight.shape[2:])} as the weights have it")
-        stride, padding = self.numbers(at, "stride", 2), self.numbers(at, "padding", 2)
-        return Conv(
-            **fields,
-            stride=(stride[0], stride[1]),
-            padding=(padding[0], padding[1]),
-            groups=self.number(at, "groups"),
-        )
+        if kind not in LAYERS:
+            self.refuse(f"{at.name}/kind", repr(kind), ", ".join(LAYERS))
+        sides: Sides = {}
+        known: dict[str, Any] = {"name": name, "in_shape": in_shape, **self.fields(at, LAYERS[kind], sides)}
+        if issubclass(LAYERS[kind], Spiking):
+            known["neuron"] = self.neuron(at, sides)
+        layer = LAYERS[kind](**known)
+        for name, holds in layer.derived.items():
+            found, follows = self.value(at, name, holds, sides), getattr(layer, name)
+            if found != follows:
+                self.refuse(f"{at.name}/{name}", str(list(found)), f"{list(follows)} as the weights have it")
+        return layer
+
+    def neuron(self, at: h5py.Group, sides: Sides) -> IntegerNeuron:
+        """Read the neurons of a layer, whose weights have these sides."""
+        kind = self.text(at, "neuron") if "neuron" in at.attrs else IntegerLIF.kind
+        if kind not in NEURONS:
+            self.refuse(f"{at.name}/neuron", repr(kind), ", ".join(NEURONS))
+        arithmetic, leak = DEFAULT, self.text(at, "leak")
+        if "arithmetic" in at:
+            about = self.fields(self.group(at, "arithmetic"), Arithmetic, sides, but=["leak"])
+            arithmetic = Arithmetic(leak=cast(Leak, leak), **about)
+        elif leak != arithmetic.leak:
+            self.refuse(f"{at.name}/leak", repr(leak), repr(arithmetic.leak))
+        return NEURONS[kind](arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sides))
+
+    def fields(self, at: h5py.Group, kind: type, sides: Sides, but: Sequence[str] = ()) -> dict[str, Any]:
+        """Read the fields of a dataclass that it says something of, but for some."""
+        return {name: self.value(at, name, holds, sides) for name, holds in described(kind).items() if name not in but}
+
+    def value(self, at: h5py.Group, name: str, holds: Holds, sides: Sides) -> Any:
+        """Read what a field holds; the sides of arrays are added to those that are known."""
+        if isinstance(holds, Number):
+            return self.number(at, name)
+        if isinstance(holds, Numbers):
+            return self.numbers(at, name, holds.count)
+        if isinstance(holds, Values):
+            little = np.dtype(holds.dtype).newbyteorder("<").str
+            found = self.array(at, name, little, holds.sides(sides)).astype(holds.dtype)
+            sides |= dict(zip(holds.shape, found.shape, strict=True))
+            return found
+        text = self.texts(at, name) if isinstance(holds, Words) else self.text(at, name)
+        wrong = holds.wrong(text, None, sides)
+        if wrong is not None:
+            self.refuse(f"{at.name}/{name}", *wrong)
+        return text
 
     def readout(self) -> HostReadout:
         """Read the readout."""

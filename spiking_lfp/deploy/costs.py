@@ -7,7 +7,7 @@ input from outside, so it compares networks, but does not foretell what a chip d
 
     synaptic operation    the weight's share of a word read, `bits / 64`; one addition
     multiply-accumulate   likewise, and one 8-bit multiplication
-    neuron update         membrane read and written, 24 bits each, bias and threshold read, 32 bits each; a
+    neuron update         membrane read and written, its bits each, bias and threshold read, 32 bits each; a
                           multiplication for the leak; 3 additions: current, comparison, reset
 
 Sums have 24 bits and count as 32; a write counts as a read.
@@ -24,7 +24,6 @@ from spiking_lfp.deploy.model import IntegerNetwork, Spiking
 from spiking_lfp.deploy.simulator import Outcome
 from spiking_lfp.errors import ExportError
 
-MEMBRANE_BITS = 24
 _WORD_BITS = 64
 
 _HOROWITZ = "M. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014: 45 nm, 0.9 V"
@@ -56,7 +55,7 @@ class Footprint:
         weights: at the layer's `bits` each, packed.
         biases: 4 bytes for each output.
         thetas: likewise.
-        membranes: 24 bits for each neuron.
+        membranes: their bits for each neuron.
     """
 
     weights: int
@@ -163,8 +162,12 @@ def footprint(layer: Spiking) -> Footprint:
         -(-layer.weight.size * layer.bits // 8),
         4 * layer.outputs,
         4 * layer.outputs,
-        layer.neurons * MEMBRANE_BITS // 8,
+        -(-layer.neurons * _membrane_bits(layer) // 8),
     )
+
+
+def _membrane_bits(layer: Spiking) -> int:
+    return layer.neuron.arithmetic.membrane_bits
 
 
 def _total(lines: list[Cost]) -> Cost:
@@ -195,7 +198,7 @@ def _sparsity(spikes: float, updates: float) -> float:
 
 def _energy_45nm(layer: Spiking, synops: float, macs: float, updates: float) -> float:
     weight = READ.picojoules * layer.bits / _WORD_BITS
-    state = READ.picojoules * (2 * MEMBRANE_BITS + 2 * 32) / _WORD_BITS
+    state = READ.picojoules * (2 * _membrane_bits(layer) + 2 * 32) / _WORD_BITS
     return (
         (synops + macs) * (weight + ADD.picojoules)
         + macs * MULTIPLY_8.picojoules

@@ -1,83 +1,87 @@
 """The integer network: what is exported, simulated and built in hardware. NumPy only.
 
-A spiking layer holds, for O outputs (neurons of a dense layer, channels of a convolution), integers:
+A spiking layer is a synapse, `Dense` or `Conv`, and its neurons, see `integers`. For O outputs (neurons of a dense
+layer, channels of a convolution) the synapse gives them, in every step, the integers
 
     acc  = W s_in + bias
-    V    = sign(V) * ((|V| * (4096 - decay)) >> 12) + (acc << frac_bits)        the leak truncates towards zero
-    V    = V - (theta << frac_bits) * S_before                                  reset "subtract", one step delayed
-    V    = saturate(V) at +-(2^23 - 1)
-    S    = V > (theta << frac_bits)                                             strictly greater
-    V    = 0 where S                                                            reset "zero"
-    V    = V - (theta << frac_bits) * S                                         reset "subtract_decayed"
 
-from V = S = 0, without delay between layers. Images that are shown as they are (constant encoding) enter as integers
+from rest, without delay between layers. Images that are shown as they are (constant encoding) enter as integers
 0..levels, the same in every step; spikes as 0 and 1, then `levels` is 1.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF, IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
+from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, wrong
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-IntegerReset = Literal["zero", "subtract", "subtract_decayed"]
-INTEGER_RESETS: tuple[IntegerReset, ...] = ("zero", "subtract", "subtract_decayed")
-
-MEMBRANE_MAX = 2**23 - 1
-DECAY_BITS = 12
-FRAC_BITS = 6
-WEIGHT_BITS = range(2, 9)
+Form = TypeVar("Form")
 
 
 @dataclass(frozen=True, eq=False)
-class Spiking(ABC):
-    """A synapse and its integer LIF neurons; see the head of this module.
+class Layer(ABC):
+    """Something in the chain.
 
     Attributes:
         name: its path in the network it came from.
         in_shape: of one sample's input.
-        weight: int8, `[O, I]` dense, `[O, C / groups, kH, kW]` convolution.
-        bias: int32 `[O]`, in units of the weights times the input.
-        scale: float64 `[O]`: the real weight is `scale * weight`.
-        theta: int32 `[O]`, threshold in the same units as `bias`.
-        decay: 0..4095, the membrane loses `decay / 4096` each step.
-        frac_bits: bits of the membrane below one unit.
-        reset: what a spike does.
-        bits: of the weights; they lie in `-(2^(bits-1) - 1) .. 2^(bits-1) - 1`.
     """
 
     name: str
     in_shape: Shape
+
+    # the word for it in files, and what these say of it besides its fields, from which it follows
+    kind: ClassVar[str]
+    derived: ClassVar[dict[str, Holds]] = {}
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> Shape:
+        """The shape of one sample's output."""
+
+    def check(self, levels: int) -> None:
+        """Raise an ExportError, with layer and number, if a field is out of range for inputs up to `levels`."""
+        self._fits(self, {})
+
+    def _fits(self, owner: Any, sides: Sides) -> None:
+        """Raise an ExportError if a field of the layer, or of a part of it, does not hold what it should."""
+        found = wrong(owner, sides)
+        if found is not None:
+            raise ExportError(f"layer {self.name}: {found}")
+
+
+@dataclass(frozen=True, eq=False)
+class Spiking(Layer):
+    """A synapse and its integer neurons.
+
+    Attributes:
+        weight: int8, `[O, I]` dense, `[O, C / groups, kH, kW]` convolution.
+        bias: int32 `[O]`, in units of the weights times the input.
+        scale: float64 `[O]`: the real weight is `scale * weight`.
+        bits: of the weights; they lie in `-(2^(bits-1) - 1) .. 2^(bits-1) - 1`.
+        neuron: the constants of its neurons; theta is in the same units as `bias`.
+    """
+
     weight: Array
-    bias: Array
-    scale: Array
-    theta: Array
-    decay: int
-    frac_bits: int
-    reset: IntegerReset
-    bits: int
+    bias: Annotated[Array, Values("int32", ("O",))]
+    scale: Annotated[Array, Values("float64", ("O",))]
+    bits: Annotated[int, Number(2, lambda layer: layer.neuron.arithmetic.weight_bits)]
+    neuron: IntegerNeuron
 
     @property
     def outputs(self) -> int:
         """O: neurons of a dense layer, channels of a convolution."""
         return len(self.weight)
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """The word for it in files."""
-
-    @property
-    @abstractmethod
-    def out_shape(self) -> Shape:
-        """The shape of one sample's spikes."""
 
     @property
     def neurons(self) -> int:
@@ -97,23 +101,15 @@ class Spiking(ABC):
         return largest
 
     def check(self, levels: int) -> None:
-        """Raise an ExportError, with layer and number, if a field is out of range for inputs up to `levels`."""
-        found = {
-            "weight": self.weight.dtype == np.int8 and self.weight.ndim in (2, 4) and self.weight.size > 0,
-            "bias": self.bias.dtype == np.int32 and self.bias.shape == (self.outputs,),
-            "scale": self.scale.dtype == np.float64 and self.scale.shape == (self.outputs,),
-            "theta": self.theta.dtype == np.int32 and self.theta.shape == (self.outputs,),
-        }
-        for what, holds in found.items():
-            if not holds:
-                value = getattr(self, what)
-                raise ExportError(f"layer {self.name}: {what} is {value.dtype} {list(value.shape)}, which does not fit")
-        if self.reset not in INTEGER_RESETS:
-            raise ExportError(f"layer {self.name}: reset is {self.reset!r}, expected {', '.join(INTEGER_RESETS)}")
-        if not 0 <= self.decay < 2**DECAY_BITS:
-            raise ExportError(f"layer {self.name}: decay is {self.decay}, expected 0..{2**DECAY_BITS - 1}")
-        if self.bits not in WEIGHT_BITS or not 0 <= self.frac_bits <= FRAC_BITS:
-            raise ExportError(f"layer {self.name}: {self.bits} bits and {self.frac_bits} fraction bits do not fit")
+        """Check the fields, those of the neurons, and whether their membranes hold what may arrive in a step."""
+        neuron, arithmetic, sides = self.neuron, self.neuron.arithmetic, Sides()
+        for part in (arithmetic, self, neuron):
+            self._fits(part, sides)
+        if neuron.reset not in arithmetic.resets:
+            known = ", ".join(arithmetic.resets)
+            raise ExportError(
+                f"layer {self.name}: reset is {neuron.reset!r}, the arithmetic {arithmetic.name} has {known}"
+            )
         if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise ExportError(f"layer {self.name}: its weight scale must be finite and greater than 0")
         largest, limit = int(np.abs(self.weight.astype(np.int16)).max()), 2 ** (self.bits - 1) - 1
@@ -121,8 +117,8 @@ class Spiking(ABC):
             raise ExportError(f"layer {self.name}: a weight is {largest}, {self.bits} bits hold {limit} at most")
         if largest == 0:
             raise ExportError(f"layer {self.name}: all weights are zero")
-        room = MEMBRANE_MAX >> self.frac_bits
-        current, theta = int(self.largest_current(levels).max()), self.theta
+        room = arithmetic.largest >> neuron.frac_bits
+        current, theta = int(self.largest_current(levels).max()), neuron.theta
         if current > room:
             raise ExportError(
                 f"layer {self.name}: the currents of one step may add up to {current}, the membrane holds {room}: "
@@ -139,10 +135,9 @@ class Spiking(ABC):
 class Dense(Spiking):
     """Every neuron sees every input."""
 
-    @property
-    def kind(self) -> str:
-        """The word for it in files."""
-        return "dense"
+    weight: Annotated[Array, Values("int8", ("O", "I"))]
+
+    kind: ClassVar[str] = "dense"
 
     @property
     def out_shape(self) -> Shape:
@@ -166,14 +161,13 @@ class Dense(Spiking):
 class Conv(Spiking):
     """A convolution, cross-correlation as in torch; inputs `(C, H, W)`, zero padding, no dilation."""
 
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    groups: int = 1
+    weight: Annotated[Array, Values("int8", ("O", "channels of a group", "kernel rows", "kernel columns"))]
+    stride: Annotated[tuple[int, int], Numbers(2, 1)] = (1, 1)
+    padding: Annotated[tuple[int, int], Numbers(2, 0)] = (0, 0)
+    groups: Annotated[int, Number(1)] = 1
 
-    @property
-    def kind(self) -> str:
-        """The word for it in files."""
-        return "conv"
+    kind: ClassVar[str] = "conv"
+    derived: ClassVar[dict[str, Holds]] = {"kernel": Numbers(2, 1)}
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -207,13 +201,10 @@ class Conv(Spiking):
         """Check the fields; see `Spiking.check`."""
         super().check(levels)
         if (
-            self.weight.ndim != 4
-            or len(self.in_shape) != 3
-            or min(*self.stride, self.groups) < 1
-            or min(self.padding) < 0
+            len(self.in_shape) != 3
+            or self.in_shape[0] != self.weight.shape[1] * self.groups
+            or self.outputs % self.groups
         ):
-            raise ExportError(f"layer {self.name}: shape, stride, padding or groups of the convolution do not fit")
-        if self.in_shape[0] != self.weight.shape[1] * self.groups or self.outputs % self.groups:
             raise ExportError(
                 f"layer {self.name}: weights {list(self.weight.shape)} in {self.groups} groups do not fit inputs "
                 f"{list(self.in_shape)}"
@@ -223,15 +214,13 @@ class Conv(Spiking):
 
 
 @dataclass(frozen=True)
-class MaxPool:
+class MaxPool(Layer):
     """OR of the spikes in square windows; no padding, the rest of a side that fills no window is left out."""
 
-    name: str
-    in_shape: Shape
-    kernel: int
-    stride: int
+    kernel: Annotated[int, Number(1)]
+    stride: Annotated[int, Number(1)]
 
-    kind = "max_pool"
+    kind: ClassVar[str] = "max_pool"
 
     @property
     def out_shape(self) -> Shape:
@@ -240,31 +229,68 @@ class MaxPool:
 
     def check(self, levels: int) -> None:
         """Raise an ExportError if the window does not fit, or the inputs are no spikes."""
+        super().check(levels)
         if levels != 1:
             raise ExportError(f"layer {self.name}: max pooling of analogue inputs is not supported")
-        if len(self.in_shape) != 3 or min(self.kernel, self.stride) < 1 or min(self.out_shape) < 1:
+        if len(self.in_shape) != 3 or min(self.out_shape) < 1:
             raise ExportError(f"layer {self.name}: windows of {self.kernel} do not fit {list(self.in_shape)}")
 
 
 @dataclass(frozen=True)
-class Flatten:
+class Flatten(Layer):
     """One axis of all axes, in the order (C, H, W), the last one fastest."""
 
-    name: str
-    in_shape: Shape
-
-    kind = "flatten"
+    kind: ClassVar[str] = "flatten"
 
     @property
     def out_shape(self) -> Shape:
         """`(features,)`."""
         return (int(np.prod(self.in_shape)),)
 
-    def check(self, levels: int) -> None:
-        """Accept everything."""
+
+# every layer, by the word for it in files
+LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten)}
 
 
-Layer = Spiking | MaxPool | Flatten
+class Forms(Generic[Form]):
+    """What a format, or a simulator, makes of a layer: one function for each type of layer; any other is refused.
+
+    Args:
+        where: the format, for the sentence.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.known: dict[type[Layer], Callable[..., Form]] = {}
+
+    def of(self, kind: type[Layer]) -> Callable[[Callable[..., Form]], Callable[..., Form]]:
+        """Register a function for layers of exactly this type."""
+
+        def register(form: Callable[..., Form]) -> Callable[..., Form]:
+            self.known[kind] = form
+            return form
+
+        return register
+
+    def __call__(self, layer: Layer, *given: Any) -> Form:
+        """Return what the function for the layer's type returns.
+
+        Raises:
+            ExportError: with the layer's name and type, if there is none.
+        """
+        form = self.known.get(type(layer))
+        if form is None:
+            raise ExportError(f"layer {layer.name}: {type(layer).__name__} has no form in {self.where}")
+        return form(layer, *given)
+
+
+def other_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:
+    """Say why the neurons of a layer cannot run where there are LIF neurons of one arithmetic only, or return None."""
+    neuron = layer.neuron
+    if type(neuron) is not IntegerLIF:
+        return f"layer {layer.name}: {type(neuron).__name__} has no form in {where}, only IntegerLIF has"
+    difference = arithmetic.difference(neuron.arithmetic)
+    return None if difference is None else f"layer {layer.name}: {difference} as in {where}"
 
 
 @dataclass(frozen=True, eq=False)

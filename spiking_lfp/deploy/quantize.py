@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, IntegerReset, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
-from spiking_lfp.neurons import LIFNeuron, Reset
-from spiking_lfp.neurons.integer import FixedPoint
+from spiking_lfp.neurons import LIFNeuron
+from spiking_lfp.neurons.integer import FixedPoint, ScaleRule
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback
@@ -94,6 +95,7 @@ def quantize(
     scale: Scale | None = None,
     per_channel: bool = False,
     reset: IntegerReset | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> tuple[IntegerNetwork, Report]:
     """Bring a trained network to integers.
 
@@ -111,6 +113,7 @@ def quantize(
             "search".
         per_channel: give each output a unit of its own.
         reset: another reset than that of training.
+        arithmetic: of the chip; that of the training if None, else the default.
 
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
@@ -125,7 +128,9 @@ def quantize(
         bits = 8 if trained is None else trained.bits
     if scale is None:
         scale = "search" if trained is None or trained.bits != bits else trained.scale
-    settings = _Settings(bits, scale, per_channel, reset)
+    if arithmetic is None:
+        arithmetic = DEFAULT if trained is None else trained.arithmetic
+    settings = _Settings(bits, scale, per_channel, reset, arithmetic)
     names = {module: name for name, module in real.named_modules()}
     chain = [module for module in _flat(real) if not isinstance(module, Dropout | NormalizeFeedback)]
     readout = _host_readout(chain[-1]) if isinstance(chain[-1], MonoReadout) else None
@@ -204,6 +209,11 @@ class _Settings:
     scale: Scale
     per_channel: bool
     reset: IntegerReset | None
+    arithmetic: Arithmetic
+
+    def fixed_point(self, levels: int, scale: ScaleRule = "max") -> FixedPoint:
+        """Return how layers are brought to integers whose inputs are 0..`levels`."""
+        return FixedPoint(self.bits, levels, self.per_channel, scale, self.arithmetic)
 
 
 def _flat(network: nn.Module) -> list[nn.Module]:
@@ -229,30 +239,25 @@ def _converter(
     """Return the function from the units of a layer's weights `[O]` to the integer layer."""
     weight, bias = _parameters(module)
     synapse = synapse_of(module.synapse)
-    reset = settings.reset or module.reset
-    # when the threshold is subtracted makes no difference to the numbers of a layer
-    rule: Reset = "subtract" if reset == "subtract_decayed" else reset
     # in the precision of training, so that what is rounded is the same
-    constants = module.beta.to(weight.dtype), module.threshold.to(weight.dtype)
-    neuron = LIFNeuron(*constants, rule)
-    fixed = FixedPoint(settings.bits, levels, settings.per_channel)
+    neuron = LIFNeuron(module.beta.to(weight.dtype), module.threshold.to(weight.dtype), module.reset)
+    fixed = settings.fixed_point(levels)
 
     def convert(scale: Tensor) -> Spiking:
         try:
-            layer = fixed.layer(weight, bias, neuron, name, scale)
+            layer = fixed.layer(weight, bias, neuron, name, scale, settings.reset)
         except UsageError as error:
             raise ExportError(str(error)) from None
         whole = np.zeros(len(weight)) if layer.bias is None else layer.bias.numpy()
-        theta = layer.neuron.theta.expand(len(weight)).numpy()
         common = (
             name, shape, layer.weight.numpy().astype(np.int8), whole.astype(np.int32), scale.double().numpy(),
-            theta.astype(np.int32), layer.neuron.decay, layer.neuron.frac_bits, reset, settings.bits,
+            settings.bits, replace(layer.neuron, theta=layer.neuron.theta.numpy()),
         )  # fmt: skip
         if isinstance(synapse, Convolution):
             if synapse.dilation != (1, 1):
                 raise ExportError(f"layer {name}: convolutions with gaps in their kernels have no integer form")
-            return Conv(*common, synapse.stride, synapse.padding, synapse.groups)  # type: ignore[arg-type]
-        return Dense(*common)  # type: ignore[arg-type]
+            return Conv(*common, synapse.stride, synapse.padding, synapse.groups)
+        return Dense(*common)
 
     return convert
 
@@ -268,8 +273,7 @@ def _chosen(
 ) -> tuple[Spiking, Tensor]:
     """Return the integer layer and its units, chosen as the settings say."""
     weight, _ = _parameters(module)
-    rule: Literal["max", "mean"] = "mean" if settings.scale == "mean" else "max"
-    scale = FixedPoint(settings.bits, 1, settings.per_channel, rule).scales(weight)
+    scale = settings.fixed_point(1, "mean" if settings.scale == "mean" else "max").scales(weight)
     if settings.scale == "percentile":
         rows = weight.abs().flatten(1) if settings.per_channel else weight.abs().flatten().unsqueeze(0)
         kept = rows.kthvalue(max(1, math.ceil(PERCENTILE * rows.shape[1])), 1).values

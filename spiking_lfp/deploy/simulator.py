@@ -1,6 +1,6 @@
 """Runs an integer network with NumPy, bit for bit what hardware does, and counts what it costs there.
 
-Products run in float32, which is exact here: `model` bounds every sum by 2^23. Everything else is int32.
+Products run in float32, which is exact here: membranes hold every sum, and have 24 bits at most. All else is int32.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from spiking_lfp.deploy.model import (
-    DECAY_BITS,
-    MEMBRANE_MAX,
     Array,
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
     MaxPool,
@@ -35,7 +34,7 @@ class Counters:
         spikes: of its neurons.
         synops: synaptic operations: input events times the synapses that each has.
         updates: neurons times steps.
-        saturated: membranes that were cut off at +-(2^23 - 1).
+        saturated: membranes that overflowed: were cut off, or went round.
     """
 
     spikes: int = 0
@@ -70,48 +69,33 @@ class Outcome:
 class _Neurons:
     """The state of a spiking layer for a batch."""
 
-    def __init__(self, layer: Spiking, levels: int, batch: int) -> None:
+    def __init__(self, layer: Spiking, batch: int) -> None:
         self.layer, self.synapse = layer, _synapse(layer)
         self.fan_out = layer.fan_out()
-        self.analogue = levels > 1
-        shape = (layer.outputs, *[1] * (len(layer.out_shape) - 1))
-        self.bias = layer.bias.reshape(shape)
-        self.bound = (layer.theta << layer.frac_bits).reshape(shape)
-        self.membrane = np.zeros((batch, *layer.out_shape), np.int32)
-        self.fired = np.zeros(self.membrane.shape, bool)
+        self.bias = layer.bias.reshape(-1, *[1] * (len(layer.out_shape) - 1))
+        shape = (batch, *layer.out_shape)
+        self.state = tuple(np.zeros(shape, np.int32) for _ in layer.neuron.states)
+        self.fired = np.zeros(shape, bool)
         self.counters = Counters()
 
     def current(self, x: Array) -> Array:
         """Return `(W x + bias) << frac_bits`."""
-        return (self.synapse(x) + self.bias) << self.layer.frac_bits
+        return (self.synapse(x) + self.bias) << self.layer.neuron.frac_bits
 
     def step(self, current: Array, x: Array) -> Array:
         """Take one step with the `current` that `x` caused, and return the spikes."""
-        layer, membrane = self.layer, self.membrane
-        kept = (1 << DECAY_BITS) - layer.decay
-        # |V| * kept needs 36 bits: split |V| at bit 12, so that every product fits into 32
-        size = np.abs(membrane)
-        leaked = (size >> DECAY_BITS) * kept
-        leaked += ((size & ((1 << DECAY_BITS) - 1)) * kept) >> DECAY_BITS
-        np.negative(leaked, out=leaked, where=membrane < 0)
-        leaked += current
-        if layer.reset == "subtract":
-            np.subtract(leaked, self.bound, out=leaked, where=self.fired)
-        outside = int(np.count_nonzero((leaked > MEMBRANE_MAX) | (leaked < -MEMBRANE_MAX)))
-        if outside:
-            np.clip(leaked, -MEMBRANE_MAX, MEMBRANE_MAX, out=leaked)
-        fired: Array = leaked > self.bound
-        if layer.reset == "zero":
-            leaked[fired] = 0
-        elif layer.reset == "subtract_decayed":
-            np.subtract(leaked, self.bound, out=leaked, where=fired)
-        self.membrane, self.fired = leaked, fired
+        self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
-        counters.spikes += int(np.count_nonzero(fired))
+        counters.spikes += int(np.count_nonzero(self.fired))
         counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
-        counters.updates += fired.size
-        counters.saturated += outside
-        return fired
+        counters.updates += self.fired.size
+        return self.fired
+
+    def _limit(self, values: Array) -> Array:
+        """Limit values as the chip does, and count those that this changes."""
+        limited: Array = self.layer.neuron.arithmetic.limit(values)
+        self.counters.saturated += int(np.count_nonzero(limited != values))
+        return limited
 
 
 class Stream:
@@ -124,11 +108,7 @@ class Stream:
 
     def __init__(self, network: IntegerNetwork, batch: int = 1) -> None:
         self.network = network
-        self.neurons = {
-            layer.name: _Neurons(layer, levels, batch)
-            for layer, levels in network.with_levels()
-            if isinstance(layer, Spiking)
-        }
+        self.neurons = {layer.name: _Neurons(layer, batch) for layer in network.spiking}
 
     def step(self, x: Array) -> dict[str, Array]:
         """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`."""
@@ -154,17 +134,23 @@ class Stream:
         # the same inputs in every step meet the same weights: multiply once
         first, seen = self.network.spiking[0], x
         for layer in self.network.layers[: self.network.layers.index(first)]:
-            assert isinstance(layer, MaxPool | Flatten)
             seen = _without_neurons(layer, seen)
         current = {first.name: self.neurons[first.name].current(seen)}
         for _ in range(self.network.steps):
             yield self._step(x, current)
 
 
-def _without_neurons(layer: MaxPool | Flatten, x: Array) -> Array:
-    """Return what a layer makes of inputs `[N, ...]`."""
-    if isinstance(layer, Flatten):
-        return x.reshape(len(x), -1)
+# Return what a layer makes of inputs `[N, ...]`.
+_without_neurons: Forms[Array] = Forms("the simulator")
+
+
+@_without_neurons.of(Flatten)
+def _(layer: Flatten, x: Array) -> Array:
+    return x.reshape(len(x), -1)
+
+
+@_without_neurons.of(MaxPool)
+def _(layer: MaxPool, x: Array) -> Array:
     height, width = (layer.stride * (side - 1) + 1 for side in layer.out_shape[1:])
     pooled: Array = np.zeros((len(x), *layer.out_shape), bool)
     for i, j in np.ndindex(layer.kernel, layer.kernel):
@@ -230,12 +216,19 @@ def with_golden_run(network: IntegerNetwork, inputs: Array) -> IntegerNetwork:
     return replace(network, golden=GoldenRun(inputs.astype(np.uint8), outcome.spikes))
 
 
-def _synapse(layer: Spiking) -> Callable[[Array], Array]:
-    """Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`."""
+# Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`.
+_synapse: Forms[Callable[[Array], Array]] = Forms("the simulator")
+
+
+@_synapse.of(Dense)
+def _(layer: Dense) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
-    if isinstance(layer, Dense):
-        return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)
-    assert isinstance(layer, Conv)
+    return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)
+
+
+@_synapse.of(Conv)
+def _(layer: Conv) -> Callable[[Array], Array]:
+    weight = layer.weight.astype(np.float32)
     groups, outputs = layer.groups, layer.outputs // layer.groups
     matrices = weight.reshape(groups, outputs, -1)
     pads = ((0, 0), (0, 0), *((pad, pad) for pad in layer.padding))

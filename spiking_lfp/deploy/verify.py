@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from spiking_lfp.deploy.backends import backend
+from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError

@@ -2,12 +2,12 @@
 
 from torch import Size, Tensor
 
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.kernels import registry
 from spiking_lfp.kernels.product import is_small
 from spiking_lfp.kernels.spikes import Events, Window
-from spiking_lfp.neurons import Neuron, State, Trace
+from spiking_lfp.neurons import Neuron, State, Trace, integer
 from spiking_lfp.neurons.base import Q, SumsBySign
-from spiking_lfp.neurons.integer import IntegerNeuron
 from spiking_lfp.rules import Rule
 
 # rows up to which a product may skip zeros, and outputs from which that may pay
@@ -21,7 +21,10 @@ def forward(
 ) -> tuple[Tensor, State, Trace]:
     """Run neurons: see `Neuron.forward`; `current` is used up and may be overwritten."""
     kernel = registry.find("forward", current, type(neuron))
+    if kernel is None and isinstance(neuron, IntegerNeuron):
+        kernel = integer.forward
     if kernel is None:
+        assert isinstance(neuron, Neuron)
         return neuron.forward(current, steps, initial)
     spikes, final, trace = kernel(neuron, current, steps, initial)
     return spikes, final, trace

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.neurons import LIFNeuron, RecurrentLIFNeuron
-from spiking_lfp.neurons.integer import IntegerNeuron
 from spiking_lfp.rules import Epsilon
 
 FLOATS = (torch.float32, torch.float64)
@@ -43,12 +43,13 @@ class Kernel:
 
 
 LIF = ("beta", "threshold", "reset")
+INTEGER_LIF = ("theta", "decay", "frac_bits", "reset", "arithmetic")
 # operation, neuron, rule, device; None where it does not matter. Types are met exactly, never their subclasses.
 TABLE: dict[tuple[str, type | None, type | None, str], Kernel] = {
     ("forward", LIFNeuron, None, "cpu"): Kernel("cpu.lif:forward", LIF),
     ("forward", LIFNeuron, None, "cuda"): Kernel("cuda.lif:forward", LIF),
     ("forward", RecurrentLIFNeuron, None, "cpu"): Kernel("cpu.recurrent:forward", (*LIF, "recurrent")),
-    ("forward", IntegerNeuron, None, "cpu"): Kernel("cpu.integer:forward", ("theta", "decay", "frac_bits", "reset")),
+    ("forward", IntegerLIF, None, "cpu"): Kernel("cpu.integer:forward", INTEGER_LIF),
     ("feedback", LIFNeuron, Epsilon, "cpu"): Kernel("cpu.lif:feedback_epsilon", LIF),
     ("feedback", LIFNeuron, None, "cpu"): Kernel("cpu.lif:feedback", LIF),
     ("feedback", LIFNeuron, Epsilon, "cuda"): Kernel("cuda.lif:feedback_epsilon", LIF),

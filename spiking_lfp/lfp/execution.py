@@ -10,8 +10,9 @@ from torch import Tensor
 
 from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.neurons import LIFNeuron, Neuron, State, Trace
-from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron, trace_of
+from spiking_lfp.neurons.integer import FixedPoint, trace_of
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,18 @@ class Recorded(Execution):
         Raises:
             UsageError: if the states do not fit the layer.
         """
-        expected = [steps, *current.shape[1:]]
-        wanted = ("membrane",) if isinstance(prepared.neuron, IntegerNeuron) else prepared.neuron.states
+        expected, wanted = [steps, *current.shape[1:]], prepared.neuron.states
         if len(self.states) != len(wanted):
             raise UsageError(f"layer {name}: expected recorded {' and '.join(wanted)}, found {len(self.states)} states")
         for what, values in zip(wanted, self.states, strict=True):
             if list(values.shape) != expected:
                 raise UsageError(f"layer {name}: expected a recorded {what} {expected}, found {list(values.shape)}")
-        if isinstance(prepared.neuron, IntegerNeuron):
-            trace = trace_of(prepared.neuron, steps, None, self.states[0])
+        neuron, membrane = prepared.neuron, self.states[0]
+        if isinstance(neuron, IntegerNeuron):
+            threshold = neuron.threshold(membrane[0])
+            spikes = neuron.arithmetic.fires(membrane, threshold).to(membrane.dtype)
+            trace = trace_of(neuron, steps, None, self.states, spikes)
         else:
-            trace = Trace(prepared.neuron, steps, None, self.states)
-        spikes = trace.neuron.fires(self.states).to(self.states[0].dtype)
+            spikes = neuron.fires(self.states).to(membrane.dtype)
+            trace = Trace(neuron, steps, None, self.states)
         return spikes, tuple(values[-1].clone() for values in self.states), trace

@@ -1,7 +1,7 @@
-"""The arithmetic of integer hardware on the training side: weights, and LIF neurons on integers, in plain torch.
+"""Integer hardware on the training side: real layers brought to integers, and their neurons in plain torch.
 
-`deploy.model` defines the same arithmetic for files and simulators. Integers are kept in floating-point tensors, which
-hold all of them exactly, so that every product and kernel works with them.
+The neurons are those of `integers`, as files and simulators have them. Between layers integers are kept in
+floating-point tensors, which hold all of them exactly, so that every product and kernel works with them.
 
 Shapes: O outputs of a layer (neurons of a dense one, channels of a convolution), `*n` neurons of one sample.
 """
@@ -15,62 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.integers import IntegerLIF, IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.neurons.base import State, Trace
-from spiking_lfp.neurons.lif import LIFNeuron, Reset
+from spiking_lfp.neurons.lif import LIFNeuron
 
-MEMBRANE_MAX = 2**23 - 1
-DECAY_ONE = 4096
-FRAC_BITS = 6
 ScaleRule = Literal["max", "mean"]
-
-
-@dataclass(frozen=True)
-class IntegerNeuron:
-    """Constants of integer LIF neurons.
-
-    Attributes:
-        theta: threshold in units of weight times input, `[O]`.
-        decay: the membrane loses `decay / 4096` a step, truncated towards zero.
-        frac_bits: bits of the membrane below one unit.
-        reset: "subtract" or "zero".
-    """
-
-    theta: Tensor
-    decay: int
-    frac_bits: int
-    reset: Reset
-
-    def bound(self, neurons: torch.Size) -> Tensor:
-        """Return the threshold of the membrane, broadcastable to `neurons`."""
-        bound: Tensor = self.theta * float(2**self.frac_bits)
-        return bound.view(-1, *[1] * (len(neurons) - 1))
-
-    def forward(
-        self, current: Float[Tensor, "time batch *n"], steps: int, initial: State | None
-    ) -> tuple[Float[Tensor, "steps batch *n"], State, Trace]:
-        """Run the neurons: `Neuron.forward` in integers.
-
-        Args:
-            current: `W x + b`, integers `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
-            steps: T.
-            initial: the membrane before, or None for zero.
-
-        Returns:
-            spikes, exactly 0 or 1; the final membrane; and the trace, both in integers `V` before any reset of the same
-            step, with constants in the same unit.
-        """
-        bound = self.bound(current.shape[2:])
-        membrane = current.new_empty((steps, *current.shape[1:]))
-        before = torch.zeros_like(current[0]) if initial is None else initial[0]
-        for t in range(steps):
-            fired = before > bound
-            kept = before.masked_fill(fired, 0) if self.reset == "zero" else before
-            after = leak(kept, self.decay) + current[t % len(current)] * 2**self.frac_bits
-            if self.reset == "subtract":
-                after = after - fired * bound
-            before = after.clamp_(-MEMBRANE_MAX, MEMBRANE_MAX)
-            membrane[t] = before
-        return (membrane > bound).to(current.dtype), (before.clone(),), trace_of(self, steps, initial, membrane)
 
 
 @dataclass(frozen=True)
@@ -87,7 +37,7 @@ class IntegerLayer:
     weight: Tensor
     bias: Tensor | None
     scale: Tensor
-    neuron: IntegerNeuron
+    neuron: IntegerLIF
 
 
 @dataclass(frozen=True)
@@ -101,18 +51,21 @@ class FixedPoint:
         scale: "max": the largest weight becomes the largest integer; "mean": smaller, by the mean weight, where few
             weights are much larger than the others, which are cut off then (the step size of Esser et al. 2020,
             Learned Step Size Quantization, sec. 2.1, at initialisation).
+        arithmetic: of the chip.
     """
 
     bits: int = 8
     levels: int = 1
     per_channel: bool = False
     scale: ScaleRule = "max"
+    arithmetic: Arithmetic = DEFAULT
 
     def __post_init__(self) -> None:
-        if not (2 <= self.bits <= 8 and 1 <= self.levels <= 255 and self.scale in ("max", "mean")):
+        most = self.arithmetic.weight_bits
+        if not (2 <= self.bits <= most and 1 <= self.levels <= 255 and self.scale in ("max", "mean")):
             raise UsageError(
-                f"weights need 2..8 bits, inputs 1..255 levels, scale max or mean; found {self.bits}, {self.levels}, "
-                f"{self.scale!r}"
+                f"weights need 2..{most} bits, inputs 1..255 levels, scale max or mean; found {self.bits}, "
+                f"{self.levels}, {self.scale!r}"
             )
 
     @torch.no_grad()
@@ -129,7 +82,13 @@ class FixedPoint:
 
     @torch.no_grad()
     def layer(
-        self, weight: Tensor, bias: Tensor | None, neuron: LIFNeuron, name: str, scale: Tensor | None = None
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        neuron: LIFNeuron,
+        name: str,
+        scale: Tensor | None = None,
+        reset: IntegerReset | None = None,
     ) -> IntegerLayer:
         """Bring a layer to integers.
 
@@ -139,6 +98,7 @@ class FixedPoint:
             neuron: real constants; one beta for the layer, one threshold for it or for each output.
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
+            reset: of the integer neurons; that of the real ones if None.
 
         Raises:
             UsageError: with the layer's name and the number, if that cannot be represented.
@@ -147,8 +107,12 @@ class FixedPoint:
             scale = self.scales(weight)
         if not bool((scale > 0).all() & scale.isfinite().all()):
             raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
-        if neuron.reset == "none":
+        arithmetic, wanted = self.arithmetic, reset or neuron.reset
+        if wanted == "none":
             raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
+        if wanted not in arithmetic.resets:
+            known = ", ".join(arithmetic.resets)
+            raise UsageError(f"layer {name}: the arithmetic {arithmetic.name} has the reset {known}, found {wanted!r}")
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
         integers = (weight / columns).round_().clamp_(-most, most)
@@ -167,26 +131,53 @@ class FixedPoint:
         if whole is not None:
             largest += whole.abs()
         reach = int(torch.maximum(largest, theta).max())
-        if reach > MEMBRANE_MAX or int(theta.min()) < 1:
+        if reach > arithmetic.largest or int(theta.min()) < 1:
             raise UsageError(
                 f"layer {name}: currents or threshold reach {reach} in weight units (threshold {int(theta.min())} at "
-                f"least), the membrane holds 1..{MEMBRANE_MAX}: use fewer bits, or another threshold"
+                f"least), the membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
             )
         # as many bits of fraction as leave room for the largest current and threshold
-        frac_bits = min(FRAC_BITS, int(math.log2(MEMBRANE_MAX / max(reach, 1))))
-        while reach << frac_bits > MEMBRANE_MAX:
+        frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
+        while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
-        decay = min(round((1 - float(neuron.beta)) * DECAY_ONE), DECAY_ONE - 1)
-        return IntegerLayer(integers, whole, scale, IntegerNeuron(theta, decay, frac_bits, neuron.reset))
+        decay = arithmetic.decay(float(neuron.beta))
+        return IntegerLayer(integers, whole, scale, IntegerLIF(theta.int(), decay, frac_bits, wanted, arithmetic))
 
 
-def leak(membrane: Tensor, decay: int) -> Tensor:
-    """Return the membranes after a step's leak, truncated towards zero."""
-    # up to 2^35, which float64 holds
-    return (membrane.double() * ((DECAY_ONE - decay) / DECAY_ONE)).trunc().to(membrane.dtype)
+def forward(
+    neuron: IntegerNeuron, current: Float[Tensor, "time batch *n"], steps: int, initial: State | None
+) -> tuple[Float[Tensor, "steps batch *n"], State, Trace]:
+    """Run integer neurons: `Neuron.forward` in integers.
+
+    Args:
+        neuron: constants.
+        current: `W x + b`, integers `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
+        steps: T.
+        initial: the states before, or None for zero.
+
+    Returns:
+        spikes, exactly 0 or 1; the final states; and the trace, states in integers before any reset of the same step,
+        with constants in the same unit.
+    """
+    arrived = current.int() << neuron.frac_bits
+    zeros = tuple(torch.zeros_like(arrived[0]) for _ in neuron.states)
+    state = zeros if initial is None else tuple(values.int() for values in initial)
+    fired = neuron.arithmetic.fires(state[0], neuron.threshold(arrived[0]))
+    states = tuple(current.new_empty((steps, *current.shape[1:])) for _ in state)
+    spikes = torch.empty_like(states[0])
+    for t in range(steps):
+        state, fired = neuron.step(state, fired, arrived[t % len(arrived)])
+        spikes[t] = fired
+        for values, now in zip(states, state, strict=True):
+            values[t] = now
+    final = tuple(values[-1].clone() for values in states)
+    return spikes, final, trace_of(neuron, steps, initial, states, spikes)
 
 
-def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, membrane: Tensor) -> Trace:
-    """Return the trace of integer membranes `[T, B, *n]`, with constants in their unit."""
-    beta = membrane.new_tensor((DECAY_ONE - neuron.decay) / DECAY_ONE)
-    return Trace(LIFNeuron(beta, neuron.bound(membrane.shape[2:]), neuron.reset), steps, initial, (membrane,))
+def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, states: State, spikes: Tensor) -> Trace:
+    """Return the trace of integer states and spikes, each `[T, B, *n]`, with constants in their unit."""
+    arithmetic, threshold = neuron.arithmetic, neuron.threshold(states[0][0]).to(states[0].dtype)
+    assert neuron.reset != "subtract_decayed"  # no real neuron has it
+    real = LIFNeuron(states[0].new_tensor(arithmetic.beta(neuron.decay)), threshold, neuron.reset)
+    # the spikes of real neurons follow from their states
+    return Trace(real, steps, initial, states, spikes=None if arithmetic.comparison == ">" else spikes)

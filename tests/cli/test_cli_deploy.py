@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from helpers.small_recordings import write_nmnist
+from spiking_lfp.cli.deploy import _backends
 from spiking_lfp.deploy.artifact import load_network
-from spiking_lfp.deploy.backends import MODULES
 from spiking_lfp.deploy.backends.c import compiler
+from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.simulator import simulate
 
 Call = Callable[..., Any]
@@ -76,6 +77,23 @@ def test_simulate_counts_what_the_simulator_counts(call: Call, exported: Path) -
         assert f"{counters.synops / 4:,.0f}" in answer.out
 
 
+def test_check_says_whether_a_network_fits_and_why_not(call: Call, exported: Path) -> None:
+    answer = call("check", exported, "--target", "fpga-small")
+    assert (answer.code, answer.out, answer.err) == (0, "the network fits fpga-small\n", "")
+    answer = call("check", exported, "--target", "loihi")
+    reason = "takes numbers 0..255, loihi takes spikes only: run this layer elsewhere and send its spikes"
+    assert (answer.code, answer.error) == (1, "the network does not fit loihi")
+    assert answer.out.splitlines() == [f"layer 1: {reason}", "layer 2: reset is subtract, loihi has zero"]
+    answer = call("check", exported)
+    assert (answer.code, answer.err) == (0, "")
+    for name, fits in (("fpga-small", "yes"), ("loihi", "no"), ("sanafe-loihi", "no")):
+        assert any(name in line and fits in line for line in answer.out.splitlines())
+    assert "layer 2: reset is subtract, loihi has zero" in answer.out
+    answer = call("check", exported, "--target", "loihi2")
+    assert answer.code == 2
+    assert answer.error.startswith("unknown target 'loihi2': did you mean 'loihi'? known are fpga-small, loihi")
+
+
 @needs_compiler
 def test_verify_compares_and_says_what_it_could_not(call: Call, exported: Path) -> None:
     answer = call("verify", exported, "--with", "c", "lava", "--data", "mnist")
@@ -102,6 +120,10 @@ def test_a_difference_ends_in_an_error(call: Call, exported: Path, monkeypatch: 
     assert answer.code == 1
     assert answer.error == "not every layer agrees"
     assert "different" in answer.out
+
+
+def test_a_chip_stands_for_all_its_backends() -> None:
+    assert _backends(["c", "verilog", "icarus", "loihi"]) == ["c", "icarus", "verilator", "brian2-loihi", "lava"]
 
 
 def test_the_page_is_written_beside_the_network(call: Call, exported: Path) -> None:
@@ -143,7 +165,9 @@ def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
     assert (answer.code, answer.error) == (2, "samples must be at least 1, found 0")
     answer = call("verify", exported, "--with", "spinnaker")
     assert answer.code == 2
-    assert all(name in answer.error for name in MODULES)
+    assert all(name in answer.error for name in backends())
+    answer = call("verify", exported, "--with", "fpga-small")
+    assert answer.error.startswith("unknown backend 'fpga-small'")
     answer = call("export", "nowhere")
     assert answer.code == 1
     assert "nowhere is no run" in answer.error

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from hypothesis import strategies as st
 from helpers import integer_networks as make
 from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.model import (
-    INTEGER_RESETS,
     Conv,
     Dense,
     Flatten,
     GoldenRun,
     IntegerNetwork,
-    IntegerReset,
     MaxPool,
     Spiking,
 )
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers.arithmetic import INTEGER_RESETS, IntegerReset
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -43,24 +42,13 @@ def assert_same(found: IntegerNetwork, expected: IntegerNetwork) -> None:
     assert len(found.layers) == len(expected.layers)
     for mine, theirs in zip(found.layers, expected.layers, strict=True):
         assert type(mine) is type(theirs)
-        for field in fields(theirs):
-            assert_equal(getattr(mine, field.name), getattr(theirs, field.name))
+        make.assert_same_fields(mine, theirs)
     assert (found.golden is None) == (expected.golden is None)
     if found.golden is not None and expected.golden is not None:
-        assert_equal(found.golden.inputs, expected.golden.inputs)
+        make.assert_equal(found.golden.inputs, expected.golden.inputs)
         assert list(found.golden.spikes) == list(expected.golden.spikes)
         for name, spikes in expected.golden.spikes.items():
-            assert_equal(found.golden.spikes[name], spikes)
-
-
-def assert_equal(found: Any, expected: Any) -> None:
-    assert type(found) is type(expected)
-    if isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype
-        assert found.shape == expected.shape
-        assert found.tobytes() == expected.tobytes()
-    else:
-        assert found == expected
+            make.assert_equal(found.golden.spikes[name], spikes)
 
 
 def with_golden(net: IntegerNetwork, samples: int = 2) -> IntegerNetwork:
@@ -135,7 +123,7 @@ def test_the_file_holds_what_the_module_says(tmp_path: Path) -> None:
         "/layers/000/leak": "mul12_trunc", "/layers/000/bits": 8, "/layers/000/kernel": [3, 2],
         "/layers/000/stride": [1, 2], "/layers/000/padding": [1, 0], "/layers/000/groups": 2,
         "/layers/000/weight": ("<i1", first.weight), "/layers/000/bias": ("<i4", first.bias),
-        "/layers/000/scale": ("<f8", first.scale), "/layers/000/theta": ("<i4", first.theta),
+        "/layers/000/scale": ("<f8", first.scale), "/layers/000/theta": ("<i4", first.neuron.theta),
         "/layers/001/kind": "max_pool", "/layers/001/name": "pool", "/layers/001/in_shape": [4, 6, 3],
         "/layers/001/kernel": 2, "/layers/001/stride": 1,
         "/layers/002/kind": "flatten", "/layers/002/name": "flat", "/layers/002/in_shape": [4, 5, 2],
@@ -143,7 +131,7 @@ def test_the_file_holds_what_the_module_says(tmp_path: Path) -> None:
         "/layers/003/decay": 410, "/layers/003/frac_bits": 6, "/layers/003/reset": "zero",
         "/layers/003/leak": "mul12_trunc", "/layers/003/bits": 4,
         "/layers/003/weight": ("<i1", last.weight), "/layers/003/bias": ("<i4", last.bias),
-        "/layers/003/scale": ("<f8", last.scale), "/layers/003/theta": ("<i4", last.theta),
+        "/layers/003/scale": ("<f8", last.scale), "/layers/003/theta": ("<i4", last.neuron.theta),
         "/golden/inputs": ("|u1", net.golden.inputs),
         "/golden/spikes/000": ("|u1", net.golden.spikes["body.0/a"]),
         "/golden/spikes/003": ("|u1", net.golden.spikes["ausgang ü"]),
@@ -200,15 +188,15 @@ def slow_checksum(net: IntegerNetwork) -> str:
         content += b"".join(struct.pack(code, value) for value in values.reshape(-1).tolist())
 
     def neurons(at: str, layer: Spiking) -> None:
-        number(f"{at}/decay", layer.decay)
-        number(f"{at}/frac_bits", layer.frac_bits)
-        text(f"{at}/reset", layer.reset)
+        number(f"{at}/decay", layer.neuron.decay)
+        number(f"{at}/frac_bits", layer.neuron.frac_bits)
+        text(f"{at}/reset", layer.neuron.reset)
         text(f"{at}/leak", "mul12_trunc")
         number(f"{at}/bits", layer.bits)
         array(f"{at}/weight", "|i1", "<b", layer.weight)
         array(f"{at}/bias", "<i4", "<i", layer.bias)
         array(f"{at}/scale", "<f8", "<d", layer.scale)
-        array(f"{at}/theta", "<i4", "<i", layer.theta)
+        array(f"{at}/theta", "<i4", "<i", layer.neuron.theta)
 
     first, _, _, last = net.layers
     assert isinstance(first, Conv)
@@ -367,7 +355,7 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "decay": (_set("/layers/003", "decay", 5000), "layer ausgang ü: decay is 5000, expected 0..4095"),
     "another decay": (_set("/layers/003", "decay", 411), "damaged: its content has checksum"),
     "kernel": (_set("/layers/000", "kernel", [2, 3]), r"kernel is \[2, 3\], expected \[3, 2\] as the weights have it"),
-    "stride": (_set("/layers/000", "stride", [0, 2]), "stride, padding or groups"),
+    "stride": (_set("/layers/000", "stride", [0, 2]), r"a: stride is \[0, 2\], expected 2 integers, at least 1"),
     "strides": (_set("/layers/000", "stride", [1, 1, 1]), "stride is 3 integers, expected 2 integers"),
     "padding": (_set("/layers/000", "padding", [2**31 - 1] * 2), r"layer pool: expects \[4, 6, 3\], gets"),
     "in_shape": (_set("/layers/000", "in_shape", [2**20] * 3), "expected 1..8 sides, 2147483647 values at most"),
@@ -609,7 +597,7 @@ def test_reading_needs_neither_torch_nor_the_training_side(tmp_path: Path) -> No
         "spikes = simulate(net, net.golden.inputs, record=True).spikes\n"
         "assert all((spikes[name] == golden).all() for name, golden in net.golden.spikes.items())\n"
         "print(checksum(net))\n"
-        "allowed = ('spiking_lfp.deploy', 'spiking_lfp.errors')\n"
+        "allowed = ('spiking_lfp.deploy', 'spiking_lfp.errors', 'spiking_lfp.integers')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'torchvision', 'numba', 'jaxtyping')\n"
         "       or m.startswith('spiking_lfp.') and not m.startswith(allowed)])\n"
     )

@@ -12,21 +12,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
-from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
+from spiking_lfp.deploy.chip import Backend
+from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats.c import SOURCES, write_c
 from spiking_lfp.deploy.model import (
-    INTEGER_RESETS,
-    MEMBRANE_MAX,
     Array,
     Flatten,
     IntegerNetwork,
-    IntegerReset,
     MaxPool,
 )
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, IntegerReset
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason=f"{CRuntime().missing()}")
 
@@ -101,7 +100,7 @@ def test_the_leak_truncates_towards_zero(reset: IntegerReset) -> None:
     # membranes of a few units, where rounding decides
     layer = make.dense("0", 6, 20, decay=2048, reset=reset, bits=3, frac_bits=0, gain=0.01)
     net = make.network([layer], 40)
-    assert (layer.theta == 1).all()
+    assert (layer.neuron.theta == 1).all()
     assert assert_equal_everywhere(net, make.inputs_for(net, 3))["0"].any()
 
 
@@ -111,8 +110,8 @@ def test_membranes_saturate_at_both_ends(reset: IntegerReset) -> None:
     weight = np.full((6, 1000), 127, np.int8)
     weight[:, 500:] = -127
     weight[3:] *= -1
-    theta = np.array([10, 40_000, MEMBRANE_MAX >> 6] * 2, np.int32)
-    net = make.network([replace(layer, weight=weight, theta=theta)], 16)
+    theta = np.array([10, 40_000, DEFAULT.largest >> 6] * 2, np.int32)
+    net = make.network([make.changed(layer, weight=weight, theta=theta)], 16)
     # the first half of the inputs for some steps, then the other
     inputs = np.zeros((16, 2, 1000), np.uint8)
     for sample, period in enumerate((3, 5)):
@@ -254,4 +253,4 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         write_c(other, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
     with pytest.raises(ExportError, match="decay"):
-        write_c(replace(net, layers=(net.layers[0], replace(net.spiking[1], decay=4096))), tmp_path / "folder")
+        write_c(replace(net, layers=(net.layers[0], make.changed(net.spiking[1], decay=4096))), tmp_path / "folder")

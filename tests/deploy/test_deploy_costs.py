@@ -13,6 +13,7 @@ from spiking_lfp.deploy.costs import ENERGIES, Footprint, costs
 from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, MaxPool
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF
 
 
 def dense(name: str, weight: list[list[int]], bits: int, frac_bits: int = 6) -> Dense:
@@ -20,7 +21,7 @@ def dense(name: str, weight: list[list[int]], bits: int, frac_bits: int = 6) -> 
     outputs = len(weight)
     return Dense(
         name, (len(weight[0]),), np.array(weight, np.int8), np.zeros(outputs, np.int32), np.ones(outputs),
-        np.full(outputs, 2, np.int32), 4095, frac_bits, "zero", bits,
+        bits, IntegerLIF(np.full(outputs, 2, np.int32), 4095, frac_bits, "zero"),
     )  # fmt: skip
 
 
@@ -124,9 +125,9 @@ class Replica(nn.Module):
             elif isinstance(layer, MaxPool):
                 layers.append(nn.MaxPool2d(layer.kernel, layer.stride))
             else:
-                assert layer.decay == 0
-                assert layer.reset == "subtract"
-                assert len(set(layer.theta.tolist())) == 1
+                assert layer.neuron.decay == 0
+                assert layer.neuron.reset == "subtract"
+                assert len(set(layer.neuron.theta.tolist())) == 1
                 synapse: nn.Module
                 if isinstance(layer, Conv):
                     synapse = nn.Conv2d(
@@ -136,7 +137,7 @@ class Replica(nn.Module):
                     synapse = nn.Linear(layer.in_shape[0], layer.outputs)
                 synapse.weight = nn.Parameter(torch.from_numpy(layer.weight).float())
                 synapse.bias = nn.Parameter(torch.from_numpy(layer.bias).float())
-                neurons = snntorch.Leaky(beta=1.0, threshold=float(layer.theta[0]), init_hidden=True)
+                neurons = snntorch.Leaky(beta=1.0, threshold=float(layer.neuron.theta[0]), init_hidden=True)
                 layers += [synapse, neurons]
         neurons.output = True
         self.layers = nn.Sequential(*layers)

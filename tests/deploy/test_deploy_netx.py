@@ -17,7 +17,7 @@ from spiking_lfp.errors import ExportError
 
 def changed(net: IntegerNetwork, **fields: Any) -> IntegerNetwork:
     """Set fields of all layers with neurons."""
-    layers = (replace(layer, **fields) if isinstance(layer, Spiking) else layer for layer in net.layers)
+    layers = (integer.changed(layer, **fields) if isinstance(layer, Spiking) else layer for layer in net.layers)
     return replace(net, layers=tuple(layers))
 
 
@@ -44,8 +44,7 @@ def test_networks_come_back_with_equal_spikes(net: IntegerNetwork, tmp_path: Pat
     back = read_netx(tmp_path / "n.net")
     for found, expected in zip(back.layers, net.layers, strict=True):
         assert type(found) is type(expected)
-        for name, value in vars(expected).items():
-            assert np.array_equal(getattr(found, name), value), name
+        integer.assert_same_fields(found, expected)
     for name in ("encoder", "levels", "steps", "class_names", "notes"):
         assert getattr(back, name) == getattr(net, name)
     inputs = integer.inputs_for(net)
@@ -82,14 +81,15 @@ def test_the_file_is_what_lava_dl_reads(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert neuron["type"][0] == b"CUBA"
         numbers = {name: neuron[name][()] for name in ("iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike")}
-        theta = int(net.spiking[0].theta[0])
+        theta = int(net.spiking[0].neuron.theta[0])
         assert numbers == {"iDecay": 4096, "vDecay": 410, "vThMant": theta, "refDelay": 1, "gradedSpike": False}
         assert layers["4/weight"].shape == (5, net.spiking[2].in_shape[0])
 
 
 def uneven(net: IntegerNetwork) -> IntegerNetwork:
     last = net.spiking[-1]
-    return replace(net, layers=(*net.layers[:-1], replace(last, theta=last.theta + np.arange(5, dtype=np.int32))))
+    last = integer.changed(last, theta=last.neuron.theta + np.arange(5, dtype=np.int32))
+    return replace(net, layers=(*net.layers[:-1], last))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,14 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
-from spiking_lfp.deploy.backends import Backend, backend
 from spiking_lfp.deploy.backends.outside import OutsideBackend, stages, synapses
-from spiking_lfp.deploy.model import INTEGER_RESETS, Dense, IntegerNetwork, IntegerReset, Layer, Spiking
+from spiking_lfp.deploy.chip import Backend
+from spiking_lfp.deploy.chips import backend
+from spiking_lfp.deploy.model import Dense, IntegerNetwork, Layer, Spiking
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import INTEGER_RESETS, IntegerReset
 
 NAMES = ("sanafe", "brian2-loihi", "lava")
 PAIRS = [("sanafe", reset) for reset in INTEGER_RESETS] + [("brian2-loihi", "zero"), ("lava", "zero")]
@@ -58,7 +61,7 @@ def assert_equal(name: str, net: IntegerNetwork, inputs: make.Array) -> None:
 
 def with_layer(net: IntegerNetwork, place: int, **changes: object) -> IntegerNetwork:
     layers: list[Layer] = list(net.layers)
-    layers[place] = replace(layers[place], **changes)  # type: ignore[type-var]
+    layers[place] = make.changed(layers[place], **changes)
     return replace(net, layers=tuple(layers)).check()
 
 
@@ -135,7 +138,7 @@ def test_a_threshold_for_each_neuron(reset: IntegerReset) -> None:
 @every_reset
 def test_thresholds_are_strict(name: str, reset: IntegerReset) -> None:
     weight, theta = np.array([[5], [5], [-5]], np.int8), np.array([5, 5, 5], np.int32)
-    layer = Dense("0", (1,), weight, np.array([0, 1, 11], np.int32), np.ones(3), theta, 4095, 6, reset, 8)
+    layer = Dense("0", (1,), weight, np.array([0, 1, 11], np.int32), np.ones(3), 8, IntegerLIF(theta, 4095, 6, reset))
     net = make.network([layer], 6)
     assert_equal(name, net, np.array([0, 1, 0, 0, 1, 1], np.uint8).reshape(6, 1, 1))
 
@@ -201,13 +204,16 @@ def test_a_large_network_is_refused_with_its_memory() -> None:
 
 @every_backend
 def test_missing_says_how_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = replace(backend(name), distribution=f"no-such-{name}")
-    monkeypatch.delenv(other.variable, raising=False)
+    found = backend(name)
+    assert isinstance(found, OutsideBackend)
+    other = replace(found, environment=replace(found.environment, distribution=f"no-such-{name}"))
+    variable = other.environment.variable
+    monkeypatch.delenv(variable, raising=False)
     reason = str(other.missing())
     assert "pip install" in reason
-    assert other.variable in reason
+    assert variable in reason
     assert "\n" not in reason
-    monkeypatch.setenv(other.variable, "/no/such/python")
+    monkeypatch.setenv(variable, "/no/such/python")
     assert "/no/such/python" in str(other.missing())
     with pytest.raises(ExportError, match="/no/such/python"):
         other.run(make.mlp(reset="zero"), make.inputs_for(make.mlp()))
@@ -215,7 +221,9 @@ def test_missing_says_how_to_install(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_last_words_of_a_worker() -> None:
     assert find_spec("numpy")
-    broken = replace(backend("lava"), distribution="numpy", worker="no_such_worker.py")
+    lava = backend("lava")
+    assert isinstance(lava, OutsideBackend)
+    broken = replace(lava, environment=replace(lava.environment, distribution="numpy"), worker="no_such_worker.py")
     assert broken.missing() is None
     net = make.mlp(reset="zero")
     with pytest.raises(ExportError, match=r"lava-nc ended with 2: .*no_such_worker\.py"):
@@ -237,7 +245,7 @@ def test_synapses_are_the_convolution(
     np.add.at(matrix, (post, pre), weight)
     dense = Dense(
         "0", (120,), matrix.astype(np.int8), np.repeat(layer.bias, layer.neurons // 8), np.ones(layer.neurons),
-        np.repeat(layer.theta, layer.neurons // 8), 410, 6, "zero", 8,
+        8, IntegerLIF(np.repeat(layer.neuron.theta, layer.neurons // 8), 410, 6, "zero"),
     )  # fmt: skip
     flat, inputs = make.Flatten("1", layer.out_shape), (np.random.default_rng(seed).random((6, 2, 4, 5, 6)) < 0.3)
     end = make.dense("2", flat.out_shape[0], 3)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
-from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerReset, MaxPool
+from spiking_lfp.deploy.model import Conv, Dense, Flatten, MaxPool
 from spiking_lfp.deploy.quantize import SCALES, Scale, quantize
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers.arithmetic import IntegerReset
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.spiking import spiking_layers
@@ -103,7 +104,7 @@ def test_the_search_finds_fewer_different_spikes_than_the_largest_weight_as_unit
 def test_another_reset_than_that_of_training(reset: IntegerReset) -> None:
     network, (images, labels) = lenet(), digits()
     integers, _ = quantize(network, images, labels, 9, CLASSES, 8, "max", reset=reset)
-    assert {layer.reset for layer in integers.spiking} == {reset}
+    assert {layer.neuron.reset for layer in integers.spiking} == {reset}
 
 
 def test_the_network_itself_is_left_alone() -> None:

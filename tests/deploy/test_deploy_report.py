@@ -173,7 +173,7 @@ def test_the_numbers_are_those_of_the_simulator(tmp_path: Path) -> None:
         row = {head: page.column("layers", head)[layer.name] for head in page.tables["layers"][0][0]}
         assert row["Neurons"] == f"{layer.neurons:,}"
         assert row["Synapses"] == f"{int(layer.fan_out().sum()):,}"
-        assert row["Theta"] == f"{layer.theta[0]:,}"
+        assert row["Theta"] == f"{layer.neuron.theta[0]:,}"
         assert row["Decay"] == "410"
         assert row["Spike rate"] == f"{100 * counters.spikes / counters.updates:.2f} %"
         assert row["Memory, bytes"] == f"{footprint(layer).total:,}"

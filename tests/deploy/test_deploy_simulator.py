@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
-from spiking_lfp.deploy.model import INTEGER_RESETS, IntegerReset
 from spiking_lfp.deploy.simulator import Stream, simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers.arithmetic import INTEGER_RESETS, IntegerReset
 
 
 @settings(max_examples=30)
@@ -116,10 +116,8 @@ def _cut(layer: make.Conv) -> int:
 
 def test_saturated_membranes_are_counted() -> None:
     layer = make.dense("0", 2, 1, decay=0, frac_bits=6)
-    heavy = make.Dense(
-        "0", (2,), np.array([[127, -127]], np.int8), np.array([130_000], np.int32), layer.scale,
-        np.array([131_071], np.int32), 0, 6, "subtract", 8,
-    )  # fmt: skip
+    numbers = {"weight": np.array([[127, -127]], np.int8), "bias": np.array([130_000], np.int32)}
+    heavy = make.changed(layer, **numbers, theta=np.array([131_071], np.int32))
     net = make.network([heavy], 3)
     outcome = simulate(net, np.ones((3, 1, 2), np.uint8), record=True)
     assert outcome.counters["0"].saturated > 0

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp.deploy import verify
-from spiking_lfp.deploy.backends import backend
+from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError, UsageError

@@ -11,16 +11,26 @@ import numpy as np
 import pytest
 
 from helpers import integer_networks as make
-from spiking_lfp.deploy.backends import Backend, backend
-from spiking_lfp.deploy.backends.verilog import BACKENDS, VerilogCore, cycles_per_sample, synthesise
+from spiking_lfp.deploy.backends.verilog import VerilogCore, synthesise
+from spiking_lfp.deploy.chip import Backend
+from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.model import INTEGER_RESETS, Flatten, IntegerNetwork, Layer, MaxPool
+from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Layer, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers.arithmetic import INTEGER_RESETS
+
+SIMULATORS = ("icarus", "verilator")
+
+
+def core_in(simulator: str) -> VerilogCore:
+    found = backend(simulator)
+    assert isinstance(found, VerilogCore)
+    return found
 
 
 def need(name: str) -> VerilogCore:
-    found = BACKENDS[name]
+    found = core_in(name)
     missing = found.missing()
     if missing is not None:
         pytest.skip(missing)
@@ -62,7 +72,7 @@ def convolutions(seed: int, levels: int) -> IntegerNetwork:
 def saturating() -> tuple[IntegerNetwork, make.Array]:
     """Neurons driven to one end of their range for nine steps, then back: where it ends decides when they spike."""
     sign = np.array([[1], [-1]] * 6) * np.repeat([1, -1], 500)
-    first = replace(
+    first = make.changed(
         make.dense("0", 1000, 12, 3, 0),
         weight=(127 * sign).astype(np.int8),
         bias=np.zeros(12, np.int32),
@@ -91,13 +101,13 @@ NETWORKS: dict[str, Callable[[], IntegerNetwork]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("simulator", BACKENDS)
+@pytest.mark.parametrize("simulator", SIMULATORS)
 def test_spikes_are_those_of_the_integer_simulator(simulator: str, name: str) -> None:
     core, net = need(simulator), NETWORKS[name]()
     agree(core, net, make.inputs_for(net, 3, 1, 0.4))
 
 
-@pytest.mark.parametrize("simulator", BACKENDS)
+@pytest.mark.parametrize("simulator", SIMULATORS)
 def test_membranes_saturate(simulator: str) -> None:
     core, (net, inputs) = need(simulator), saturating()
     outcome = simulate(net, inputs)
@@ -186,7 +196,7 @@ def test_cycles_follow_events() -> None:
     # an input spike takes a cycle for each word of the neurons it reaches; a hidden one reaches a single word
     assert run.cycles[1] - run.cycles[0] == pytest.approx(5 * events[0] + events[1] - quiet[0], rel=0.1)
     assert run.cycles[0] == run.cycles[2]
-    assert cycles_per_sample(net, busy, "icarus") == run.cycles[1]
+    assert core.measure(net, busy).cycles == run.cycles[1]
 
 
 def test_silence_takes_the_cycles_that_the_readme_says() -> None:
@@ -201,11 +211,10 @@ def test_silence_takes_the_cycles_that_the_readme_says() -> None:
 
 
 def test_both_simulators_count_the_same_cycles() -> None:
-    for name in BACKENDS:
-        need(name)
+    cores = [need(name) for name in SIMULATORS]
     for net in (make.lenet(steps=4), make.mlp()):
-        inputs = make.inputs_for(net, 2)
-        assert np.array_equal(cycles_per_sample(net, inputs, "icarus"), cycles_per_sample(net, inputs, "verilator"))
+        found, expected = (core.measure(net, make.inputs_for(net, 2)).cycles for core in cores)
+        assert np.array_equal(found, expected)
 
 
 def test_synthesis_counts_resources(tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ def test_synthesis_counts_resources(tmp_path: Path) -> None:
 
 
 def test_what_the_core_refuses() -> None:
-    core = BACKENDS["icarus"]
+    core = core_in("icarus")
     pooled = MaxPool("first", (1, 4, 4), 2, 2)
     still = replace(make.network([pooled, Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
     assert core.refusal(still) == "layer first: the core cannot pool images that stay"
@@ -237,7 +246,7 @@ def test_what_the_core_refuses() -> None:
 
 
 def test_missing_programs_and_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    core = BACKENDS["icarus"]
+    core = core_in("icarus")
     net = make.mlp()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert core.missing() == "iverilog is not installed: apt-get install iverilog"
@@ -256,6 +265,6 @@ def test_missing_programs_and_failures_are_named(tmp_path: Path, monkeypatch: py
 
 
 def test_backends_are_found_by_name() -> None:
-    for name in BACKENDS:
+    for name in SIMULATORS:
         assert isinstance(backend(name), Backend)
-        assert backend(name) is BACKENDS[name]
+        assert core_in(name).name == name

@@ -1,20 +1,25 @@
 """Random integer networks that spike, for the tests of everything that runs them, and the rule once more, slowly."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, IntegerReset, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.integers import IntegerLIF, IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 
 Array = NDArray[Any]
 
 
 def dense(
     name: str, inputs: int, outputs: int, seed: int = 0, decay: int = 410, reset: IntegerReset = "subtract",
-    bits: int = 8, frac_bits: int = 6, gain: float = 0.3, levels: int = 1,
+    bits: int = 8, frac_bits: int = 6, gain: float = 0.3, levels: int = 1, arithmetic: Arithmetic = DEFAULT,
 ) -> Dense:  # fmt: skip
     """Random weights; theta is `gain` times what a tenth of the inputs, all positive, would add up to."""
     random = np.random.default_rng(seed)
@@ -23,7 +28,7 @@ def dense(
     theta = max(1, int(gain * top * levels * max(1.0, inputs * 0.1)))
     return Dense(
         name, (inputs,), weight, random.integers(-top, top + 1, outputs).astype(np.int32), np.full(outputs, 0.01),
-        np.full(outputs, theta, np.int32), decay, frac_bits, reset, bits,
+        bits, IntegerLIF(np.full(outputs, theta, np.int32), decay, frac_bits, reset, arithmetic),
     )  # fmt: skip
 
 
@@ -31,6 +36,7 @@ def conv(
     name: str, in_shape: tuple[int, int, int], outputs: int, kernel: tuple[int, int] = (3, 3), seed: int = 0,
     decay: int = 410, reset: IntegerReset = "subtract", stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0), groups: int = 1, gain: float = 0.3, frac_bits: int = 6, levels: int = 1,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> Conv:  # fmt: skip
     """Likewise."""
     random = np.random.default_rng(seed)
@@ -38,7 +44,7 @@ def conv(
     theta = max(1, int(gain * 127 * levels * max(1.0, weight[0].size * 0.2)))
     return Conv(
         name, in_shape, weight, random.integers(-60, 61, outputs).astype(np.int32), np.full(outputs, 0.01),
-        np.full(outputs, theta, np.int32), decay, frac_bits, reset, 8, stride, padding, groups,
+        8, IntegerLIF(np.full(outputs, theta, np.int32), decay, frac_bits, reset, arithmetic), stride, padding, groups,
     )  # fmt: skip
 
 
@@ -51,13 +57,14 @@ def network(layers: Sequence[Layer], steps: int = 12, levels: int = 1) -> Intege
 
 def mlp(
     sizes: Sequence[int] = (30, 20, 5), seed: int = 0, decay: int = 410, reset: IntegerReset = "subtract",
-    steps: int = 12, levels: int = 1, bits: int = 8,
+    steps: int = 12, levels: int = 1, bits: int = 8, arithmetic: Arithmetic = DEFAULT,
 ) -> IntegerNetwork:  # fmt: skip
     """A dense network; see `dense`."""
     layers: list[Layer] = []
     for k, (inputs, outputs) in enumerate(pairwise(sizes)):
         first = levels if k == 0 else 1
-        layers.append(dense(str(k), inputs, outputs, seed + k, decay, reset, bits, 6 if first == 1 else 0, 0.3, first))
+        frac_bits = arithmetic.frac_bits if first == 1 else 0
+        layers.append(dense(str(k), inputs, outputs, seed + k, decay, reset, bits, frac_bits, 0.3, first, arithmetic))
     return network(layers, steps, levels)
 
 
@@ -81,6 +88,36 @@ def lenet(
     return network(
         [first, pool, second, pool2, flat, hidden, dense("6", 16, 10, seed + 3, decay, reset)], steps, levels
     )
+
+
+def changed(layer: Layer, **changes: Any) -> Layer:
+    """Return a layer with other values of its fields, or of those of its neurons."""
+    if isinstance(layer, Spiking):
+        neuron = {name: changes.pop(name) for name in list(changes) if name in IntegerLIF.__dataclass_fields__}
+        changes["neuron"] = replace(layer.neuron, **neuron)
+    return replace(layer, **changes)
+
+
+def assert_same_fields(found: Any, expected: Any) -> None:
+    """Every field of a layer and of its neurons, with types."""
+    for field in fields(expected):
+        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(theirs, IntegerNeuron):
+            assert type(mine) is type(theirs)
+            assert_same_fields(mine, theirs)
+        else:
+            assert_equal(mine, theirs)
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """With types."""
+    assert type(found) is type(expected)
+    if isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype
+        assert found.shape == expected.shape
+        assert found.tobytes() == expected.tobytes()
+    else:
+        assert found == expected
 
 
 def inputs_for(net: IntegerNetwork, samples: int = 3, seed: int = 0, rate: float = 0.3) -> Array:
@@ -120,6 +157,27 @@ def slowly(net: IntegerNetwork, inputs: Array) -> dict[str, Array]:
     return found
 
 
+def slow_leak(value: int, decay: int, leak: str) -> int:
+    """What a step leaves, in Python's integers and fractions."""
+    if leak == "shift":
+        lost = math.floor(Fraction(value, 2**decay))
+        return value - (max(lost, 1) if value > 0 else lost)
+    kept = Fraction(value * (4096 - decay), 4096)
+    return math.trunc(kept) if leak == "mul12_trunc" else math.floor(kept)
+
+
+def slow_limit(value: int, arithmetic: Arithmetic) -> int:
+    """A membrane as the chip has it."""
+    half = 2 ** (arithmetic.membrane_bits - 1)
+    if arithmetic.overflow == "wrap":
+        while value >= half:
+            value -= 2 * half
+        while value < -half:
+            value += 2 * half
+        return value
+    return max(-half + (arithmetic.overflow == "symmetric"), min(half - 1, value))
+
+
 def _slow_step(layer: Spiking, x: Array, state: Array, fired: Array) -> Array:
     for place in np.ndindex(*layer.out_shape):
         o = place[0]
@@ -137,16 +195,16 @@ def _slow_step(layer: Spiking, x: Array, state: Array, fired: Array) -> Array:
                 )
                 if 0 <= i < layer.in_shape[1] and 0 <= j < layer.in_shape[2]:
                     acc += int(layer.weight[o, c, a, b]) * int(x[o // share * per + c, i, j])
-        before, theta = int(state[place]), int(layer.theta[o]) << layer.frac_bits
-        leaked = (abs(before) * (4096 - layer.decay)) >> 12
-        value = (leaked if before >= 0 else -leaked) + (acc << layer.frac_bits)
-        if layer.reset == "subtract" and fired[place]:
+        neuron = layer.neuron
+        theta = int(neuron.theta[o]) << neuron.frac_bits
+        value = slow_leak(int(state[place]), neuron.decay, neuron.arithmetic.leak) + (acc << neuron.frac_bits)
+        if neuron.reset == "subtract" and fired[place]:
             value -= theta
-        value = max(-(2**23 - 1), min(2**23 - 1, value))
-        spike = int(value > theta)
-        if spike and layer.reset == "zero":
+        value = slow_limit(value, neuron.arithmetic)
+        spike = int(value >= theta if neuron.arithmetic.comparison == ">=" else value > theta)
+        if spike and neuron.reset == "zero":
             value = 0
-        if spike and layer.reset == "subtract_decayed":
+        if spike and neuron.reset == "subtract_decayed":
             value -= theta
         state[place], fired[place] = value, spike
     return fired.copy()

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
+from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.kernels.cpu import integer
 from spiking_lfp.lfp.execution import Real
 from spiking_lfp.neurons import LIFNeuron
-from spiking_lfp.neurons.integer import FixedPoint, IntegerNeuron
+from spiking_lfp.neurons import integer as fixed_point
+from spiking_lfp.neurons.integer import FixedPoint
 from spiking_lfp.nn.execution import recorded, run_in_integers
 from spiking_lfp.nn.spiking import spiking_layers
 
@@ -42,9 +44,9 @@ def by_hand(current: list[int], theta: int, decay: int, frac_bits: int, reset: s
 )  # fmt: skip
 def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, reset: Any, dtype: Any) -> None:
     membranes, spikes = by_hand(current, theta, decay, frac_bits, reset)
-    neuron = IntegerNeuron(torch.tensor([theta], dtype=dtype), decay, frac_bits, reset)
+    neuron = IntegerLIF(torch.tensor([theta], dtype=torch.int32), decay, frac_bits, reset)
     arrived = torch.tensor(current, dtype=dtype).view(-1, 1, 1)
-    for forward in (IntegerNeuron.forward, integer.forward):
+    for forward in (fixed_point.forward, integer.forward):
         found, (final,), trace = forward(neuron, arrived.clone(), len(current), None)
         assert trace.record.flatten().tolist() == membranes
         assert found.flatten().tolist() == spikes
@@ -54,12 +56,12 @@ def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, res
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("shape", [(5,), (4, 3, 6)])
 def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, ...]) -> None:
-    neuron = IntegerNeuron(torch.randint(20, 300, (shape[0],)).float(), 410, 6, reset)
+    neuron = IntegerLIF(torch.randint(20, 300, (shape[0],)).int(), 410, 6, reset)
     for time, initial in ((9, None), (1, torch.randint(-9000, 20_000, (3, *shape)).float())):
         current = torch.randint(-100, 250, (time, 3, *shape)).float()
         found, expected = (
             forward(neuron, current.clone(), 9, None if initial is None else (initial,))
-            for forward in (integer.forward, IntegerNeuron.forward)
+            for forward in (integer.forward, fixed_point.forward)
         )
         assert expected[0].any()
         assert torch.equal(found[0], expected[0])

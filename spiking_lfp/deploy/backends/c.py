@@ -96,6 +96,3 @@ def _spikes(network: IntegerNetwork, file: Path, samples: int, steps: int) -> di
         spikes[layer.name] = np.array(part).reshape(steps, samples, *layer.out_shape)
         low += layer.neurons
     return spikes
-
-
-BACKENDS = {"c": CRuntime()}

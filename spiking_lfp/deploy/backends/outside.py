@@ -17,20 +17,24 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from spiking_lfp.deploy.chip import Environment
 from spiking_lfp.deploy.model import (
-    FRAC_BITS,
-    INTEGER_RESETS,
     Array,
     Conv,
     Dense,
+    Forms,
     IntegerNetwork,
-    IntegerReset,
     MaxPool,
     Spiking,
+    other_neurons,
 )
 from spiking_lfp.deploy.simulator import check_inputs, simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, IntegerReset
 
+# of membranes: all of these shift currents and thresholds by as many
+FRAC_BITS = DEFAULT.frac_bits
 WORKERS = Path(__file__).parent / "workers"
 # lines of a failed worker's last words that are shown
 LAST_WORDS = 3
@@ -55,27 +59,23 @@ class OutsideRun:
 
 @dataclass(frozen=True)
 class OutsideBackend:
-    """A simulator in an environment of its own; see `backends.Backend`.
+    """A simulator in an environment of its own; see `chip.Backend`.
 
     Attributes:
         title: its name in sentences.
-        distribution: its package.
+        environment: that it lives in.
         worker: file name of the script below `workers`.
-        variable: environment variable with the Python of its environment.
-        install: the commands that make that environment, in a folder `ENV`.
         resets: that it can do bit for bit.
         theta_per_neuron: whether neurons of a layer may have different thresholds.
-        saturates: the resets with which its membranes end at +-(2^23 - 1) as ours do.
+        saturates: the resets with which its membranes end where ours do.
         unrolled: whether it takes convolutions as lists of synapses.
         bytes_per_synapse: of memory, as measured.
         bytes_per_neuron: likewise, inputs included.
     """
 
     title: str
-    distribution: str
+    environment: Environment
     worker: str
-    variable: str
-    install: str
     resets: tuple[IntegerReset, ...] = ("zero",)
     theta_per_neuron: bool = False
     saturates: tuple[IntegerReset, ...] = ()
@@ -97,13 +97,16 @@ class OutsideBackend:
         if not layers:
             return f"{self.title} takes no analogue inputs, and the network has no layer after the first"
         for layer in layers:
-            if layer.reset not in self.resets:
-                return f"layer {layer.name}: {self.title} has no reset {layer.reset!r}, only {', '.join(self.resets)}"
-            if layer.frac_bits != FRAC_BITS:
-                return f"layer {layer.name}: {self.title} has {FRAC_BITS} fraction bits, not {layer.frac_bits}"
-            if not self.theta_per_neuron and layer.theta.min() != layer.theta.max():
+            reason, neuron = other_neurons(layer, self.title), layer.neuron
+            if reason is not None:
+                return reason
+            if neuron.reset not in self.resets:
+                return f"layer {layer.name}: {self.title} has no reset {neuron.reset!r}, only {', '.join(self.resets)}"
+            if neuron.frac_bits != FRAC_BITS:
+                return f"layer {layer.name}: {self.title} has {FRAC_BITS} fraction bits, not {neuron.frac_bits}"
+            if not self.theta_per_neuron and neuron.theta.min() != neuron.theta.max():
                 return (
-                    f"layer {layer.name}: thresholds are {layer.theta.min()}..{layer.theta.max()}, "
+                    f"layer {layer.name}: thresholds are {neuron.theta.min()}..{neuron.theta.max()}, "
                     f"{self.title} has one for all neurons of a layer"
                 )
         links = sum(int(layer.fan_out().sum()) for layer in layers)
@@ -117,7 +120,7 @@ class OutsideBackend:
         return None
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
-        """Run samples from rest; see `backends.Backend.run`."""
+        """Run samples from rest; see `chip.Backend.run`."""
         return self.timed(network, inputs).spikes
 
     def timed(self, network: IntegerNetwork, inputs: Array) -> OutsideRun:
@@ -135,7 +138,7 @@ class OutsideBackend:
         layers = stages(network)
         for layer in layers:
             cut = layer.name in ours.counters and ours.counters[layer.name].saturated
-            if cut and layer.reset not in self.saturates:
+            if cut and layer.neuron.reset not in self.saturates:
                 raise ExportError(
                     f"layer {layer.name}: {cut} membranes saturate with these inputs, {self.title} does not"
                 )
@@ -166,16 +169,17 @@ class OutsideBackend:
         Raises:
             ExportError: that says how to get one.
         """
+        home = self.environment
         try:
-            version(self.distribution)
+            version(home.distribution)
         except PackageNotFoundError:
-            python = os.environ.get(self.variable)
+            python = os.environ.get(home.variable)
         else:
             return sys.executable
         if not python:
-            raise ExportError(f"{self.title} is not installed: {self.install}, then set {self.variable}=ENV/bin/python")
-        if not _has(python, self.distribution):
-            raise ExportError(f"{self.variable}={python} cannot run or has no {self.distribution}: {self.install}")
+            raise ExportError(f"{self.title} is not installed: {home.install}, then set {home.variable}=ENV/bin/python")
+        if not _has(python, home.distribution):
+            raise ExportError(f"{home.variable}={python} cannot run or has no {home.distribution}: {home.install}")
         return python
 
 
@@ -189,7 +193,7 @@ def _has(python: str, distribution: str) -> bool:
         return False
 
 
-def stages(network: IntegerNetwork) -> list[Dense | Conv]:
+def stages(network: IntegerNetwork) -> list[Spiking]:
     """Return what has to run outside, all of it as layers of neurons.
 
     A first layer that takes analogue inputs is left out. Max pooling becomes neurons with threshold 0 that forget
@@ -198,13 +202,8 @@ def stages(network: IntegerNetwork) -> list[Dense | Conv]:
     layers = list(network.layers)
     if network.encoder == "constant":
         layers = layers[layers.index(network.spiking[0]) + 1 :]
-    found: list[Dense | Conv] = []
-    for layer in layers:
-        if isinstance(layer, MaxPool):
-            found.append(_pooling_neurons(layer))
-        elif isinstance(layer, Dense | Conv):
-            found.append(layer)
-    return found
+    found = [_pooling_neurons(layer) if isinstance(layer, MaxPool) else layer for layer in layers]
+    return [layer for layer in found if isinstance(layer, Spiking)]
 
 
 def _pooling_neurons(pool: MaxPool) -> Conv:
@@ -213,18 +212,22 @@ def _pooling_neurons(pool: MaxPool) -> Conv:
     weight = np.ones((channels, 1, pool.kernel, pool.kernel), np.int8)
     stride = (pool.stride, pool.stride)
     # a spike leaves zero behind with reset "zero", and without one the membrane is at zero anyway
-    return Conv(
-        pool.name, pool.in_shape, weight, zeros, np.ones(channels), zeros, 0, FRAC_BITS, "zero", 2, stride,
-        groups=channels,
-    )  # fmt: skip
+    neuron = IntegerLIF(zeros, 0, FRAC_BITS, "zero")
+    return Conv(pool.name, pool.in_shape, weight, zeros, np.ones(channels), 2, neuron, stride, groups=channels)
 
 
-def synapses(layer: Spiking) -> tuple[Array, Array, Array]:
-    """Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64."""
-    if isinstance(layer, Dense):
-        post, pre = np.nonzero(layer.weight)
-        return pre, post, layer.weight[post, pre].astype(np.int64)
-    assert isinstance(layer, Conv)
+# Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64.
+synapses: Forms[tuple[Array, Array, Array]] = Forms("lists of synapses")
+
+
+@synapses.of(Dense)
+def _(layer: Dense) -> tuple[Array, Array, Array]:
+    post, pre = np.nonzero(layer.weight)
+    return pre, post, layer.weight[post, pre].astype(np.int64)
+
+
+@synapses.of(Conv)
+def _(layer: Conv) -> tuple[Array, Array, Array]:
     # the number of the input at each place of each window, -1 where there is padding
     places = np.arange(np.prod(layer.in_shape)).reshape(layer.in_shape)
     pads = ((0, 0), *((pad, pad) for pad in layer.padding))
@@ -250,7 +253,7 @@ def _per_neuron(layer: Spiking, values: Array) -> Array:
     return np.repeat(values.astype(np.int64), layer.neurons // layer.outputs)
 
 
-def _arrays(layers: Iterable[Dense | Conv], inputs: Array, unrolled: bool) -> dict[str, Array]:
+def _arrays(layers: Iterable[Spiking], inputs: Array, unrolled: bool) -> dict[str, Array]:
     """Return the file for a worker: inputs `[T, N, I]`, and of each layer its numbers, `k` being its place."""
     flat = inputs.astype(np.uint8).reshape(*inputs.shape[:2], -1)
     arrays: dict[str, Array] = {"inputs": flat}
@@ -259,9 +262,9 @@ def _arrays(layers: Iterable[Dense | Conv], inputs: Array, unrolled: bool) -> di
             "in_shape": np.array(layer.in_shape),
             "out_shape": np.array(layer.out_shape),
             "bias": _per_neuron(layer, layer.bias),
-            "theta": _per_neuron(layer, layer.theta),
-            "decay": np.array(layer.decay),
-            "reset": np.array(INTEGER_RESETS.index(layer.reset)),
+            "theta": _per_neuron(layer, layer.neuron.theta),
+            "decay": np.array(layer.neuron.decay),
+            "reset": np.array(INTEGER_RESETS.index(layer.neuron.reset)),
         }
         if unrolled:
             values["pre"], values["post"], values["weight"] = synapses(layer)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -63,21 +63,20 @@ class VerilogCore:
 
     Attributes:
         name: of the backend.
-        package: Debian's name of what it needs.
-        programs: what it calls.
+        programs: that it calls, with the Debian package of each.
         lanes: neurons side by side, 1..64; the spikes do not depend on it.
     """
 
     name: str
-    package: str
-    programs: tuple[str, ...]
+    programs: Mapping[str, str]
     lanes: int
 
     def missing(self) -> str | None:
         """Say which package is missing, or return None."""
         for program in self.programs:
             if shutil.which(program) is None:
-                return f"{program} is not installed: apt-get install {self.package}"
+                packages = " ".join(dict.fromkeys(self.programs.values()))
+                return f"{program} is not installed: apt-get install {packages}"
         return None
 
     def refusal(self, network: IntegerNetwork) -> str | None:
@@ -127,20 +126,6 @@ class VerilogCore:
                 raise ExportError(f"the core ran {len(cycles)} of {samples} samples: {said or 'no message'}")
             lines = (folder / "spikes.hex").read_bytes()
         return CoreRun(verilog.read_spikes(network, lines, steps, samples, self.lanes), cycles)
-
-
-def cycles_per_sample(network: IntegerNetwork, inputs: Array, simulator: str = "verilator") -> Array:
-    """Return how many cycles of the clock the core takes for each sample, int64 `[N]`.
-
-    Args:
-        network: what to run.
-        inputs: as `simulate` takes them.
-        simulator: "icarus" or "verilator"; they agree.
-
-    Raises:
-        ExportError: if something does not fit, or a tool is missing or fails.
-    """
-    return BACKENDS[simulator].measure(network, inputs).cycles
 
 
 def synthesise(network: IntegerNetwork, folder: Path, lanes: int = 1) -> dict[str, int]:
@@ -235,9 +220,3 @@ def _call(command: Sequence[str], folder: Path) -> str:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
         raise ExportError(f"{Path(command[0]).name} failed with {done.returncode}: {' '.join(last) or 'no message'}")
     return done.stdout.strip()
-
-
-BACKENDS = {
-    "icarus": VerilogCore("icarus", "iverilog", ("iverilog", "vvp"), 8),
-    "verilator": VerilogCore("verilator", "verilator g++ make", ("verilator", "make", "g++"), 8),
-}

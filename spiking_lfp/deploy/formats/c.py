@@ -6,9 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, GoldenRun, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import (
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    Forms,
+    GoldenRun,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Spiking,
+)
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import DEFAULT
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
 LINE = 24
@@ -99,42 +112,87 @@ def _network_header(network: IntegerNetwork) -> str:
 
 
 def _arrays(k: int, layer: Spiking) -> Iterator[str]:
-    """Yield the arrays of layer `k`; weights by input, see slfp.h."""
-    if isinstance(layer, Conv):
-        per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
-        taps = layer.weight.reshape(layer.groups, share, per_group, *layer.kernel)
-        weight = taps.transpose(0, 2, 3, 4, 1)
-    else:
-        weight = layer.weight.reshape(layer.outputs, -1).T
-    yield from _array("int8_t", f"weight_{k}", weight)
+    """Yield the arrays of layer `k`, and its arithmetic if slfp.c does not take it for granted."""
+    yield from _array("int8_t", f"weight_{k}", _by_input(layer))
     yield from _array("int32_t", f"bias_{k}", layer.bias)
-    yield from _array("int32_t", f"theta_{k}", layer.theta)
+    yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
+    arithmetic = layer.neuron.arithmetic
+    if arithmetic != DEFAULT:
+        fields = {
+            "leak": f"SLFP_{arithmetic.leak.upper()}",
+            "at_threshold": str(int(arithmetic.comparison == ">=")),
+            "smallest": str(arithmetic.smallest),
+            "largest": str(arithmetic.largest),
+            "wraps": str(int(arithmetic.overflow == "wrap")),
+        }
+        yield f"static const slfp_arithmetic arithmetic_{k} = {{"
+        yield from (f"    .{field} = {value}," for field, value in fields.items())
+        yield "};"
+        yield ""
+
+
+# Return the weights by input, see slfp.h.
+_by_input: Forms[Array] = Forms("C")
+
+
+@_by_input.of(Dense)
+def _(layer: Dense) -> Array:
+    return layer.weight.T
+
+
+@_by_input.of(Conv)
+def _(layer: Conv) -> Array:
+    per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
+    return layer.weight.reshape(layer.groups, share, per_group, *layer.kernel).transpose(0, 2, 3, 4, 1)
 
 
 def _entry(k: int, layer: Layer) -> Iterator[str]:
     """Yield the lines of layer `k` in the table of layers."""
     fields = {"name": _string(layer.name), "in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
-    if isinstance(layer, MaxPool):
-        fields |= {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
-    elif isinstance(layer, Spiking):
-        fields |= {
-            "weight": f"weight_{k}",
-            "bias": f"bias_{k}",
-            "theta": f"theta_{k}",
-            "reset": f"SLFP_{layer.reset.upper()}",
-            "decay": str(layer.decay),
-            "frac_bits": str(layer.frac_bits),
-        }
-        if isinstance(layer, Conv):
-            pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
-            fields |= {"kind": "SLFP_CONV", "groups": str(layer.groups)}
-            fields |= {what: _pair(*pair) for what, pair in pairs.items()}
-        else:
-            assert isinstance(layer, Dense)
-            fields |= {"kind": "SLFP_DENSE", "in": _shape((int(np.prod(layer.in_shape)),))}
+    if isinstance(layer, Spiking):
+        fields |= {"weight": f"weight_{k}", "bias": f"bias_{k}", **_neuron(k, layer)}
+    fields |= _geometry(layer)
     yield "    {"
     yield from (f"        .{field} = {value}," for field, value in fields.items())
     yield "    },"
+
+
+def _neuron(k: int, layer: Spiking) -> dict[str, str]:
+    """Return the fields of the neurons of layer `k`."""
+    neuron = layer.neuron
+    if type(neuron) is not IntegerLIF:
+        raise ExportError(f"layer {layer.name}: {type(neuron).__name__} has no form in C, only IntegerLIF has")
+    fields = {
+        "theta": f"theta_{k}",
+        "reset": f"SLFP_{neuron.reset.upper()}",
+        "decay": str(neuron.decay),
+        "frac_bits": str(neuron.frac_bits),
+    }
+    return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
+
+
+# Return the fields that a kind of layer has.
+_geometry: Forms[dict[str, str]] = Forms("C")
+
+
+@_geometry.of(Dense)
+def _(layer: Dense) -> dict[str, str]:
+    return {"kind": "SLFP_DENSE"}
+
+
+@_geometry.of(Conv)
+def _(layer: Conv) -> dict[str, str]:
+    pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
+    return {
+        "kind": "SLFP_CONV",
+        "groups": str(layer.groups),
+        **{what: _pair(*pair) for what, pair in pairs.items()},
+    }
+
+
+@_geometry.of(MaxPool)
+def _(layer: MaxPool) -> dict[str, str]:
+    return {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
 
 
 def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:

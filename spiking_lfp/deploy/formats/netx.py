@@ -28,11 +28,26 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.model import FRAC_BITS, Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import (
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    Forms,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Spiking,
+    other_neurons,
+)
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import DEFAULT
 
 FORMAT = "spiking_lfp netx"
+# of membranes: Lava shifts currents and thresholds by as many
+FRAC_BITS = DEFAULT.frac_bits
 
 
 def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) -> None:
@@ -48,9 +63,10 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
     """
     network.check()
     for layer, levels in network.with_levels():
-        refusal = _refusal(layer, levels, early_bias)
-        if refusal is not None:
-            raise ExportError(f"layer {layer.name}: {refusal}")
+        if isinstance(layer, Spiking):
+            refusal = _refusal(layer, levels, early_bias)
+            if refusal is not None:
+                raise ExportError(refusal)
     with EXPORTS.writing(path) as temporary, h5py.File(temporary, "w") as file:
         _fill(file, network)
 
@@ -78,25 +94,24 @@ def read_netx(path: Path) -> IntegerNetwork:
         raise ExportError(f"{path} is damaged: {error}; write it again") from error
 
 
-def _refusal(layer: Layer, levels: int, early_bias: bool) -> str | None:
+def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
     """Say what netx cannot represent in a layer."""
-    if isinstance(layer, MaxPool):
-        return "netx has no max pooling; use convolutions with a stride"
-    if not isinstance(layer, Spiking):
-        return None
-    if layer.reset != "zero":
-        return f"its reset is {layer.reset!r}, netx neurons reset to 'zero' only"
-    if layer.frac_bits != FRAC_BITS:
-        return f"its membrane has {layer.frac_bits} fraction bits, netx has {FRAC_BITS}"
-    if levels > 1:
-        return f"its inputs are 0..{levels}, netx layers take spikes; encode images as spikes"
-    if layer.theta.min() != layer.theta.max():
-        return f"its theta is {layer.theta.min()}..{layer.theta.max()}, netx has one threshold per layer"
-    if layer.bias.any() and not early_bias:
-        return (
+    neuron, refusal = layer.neuron, other_neurons(layer, "netx")
+    if refusal is not None:
+        return refusal
+    if neuron.reset != "zero":
+        refusal = f"its reset is {neuron.reset!r}, netx neurons reset to 'zero' only"
+    elif neuron.frac_bits != FRAC_BITS:
+        refusal = f"its membrane has {neuron.frac_bits} fraction bits, netx has {FRAC_BITS}"
+    elif levels > 1:
+        refusal = f"its inputs are 0..{levels}, netx layers take spikes; encode images as spikes"
+    elif neuron.theta.min() != neuron.theta.max():
+        refusal = f"its theta is {neuron.theta.min()}..{neuron.theta.max()}, netx has one threshold per layer"
+    elif layer.bias.any() and not early_bias:
+        refusal = (
             "its bias is not zero, and Lava adds it before the first inputs arrive; train without, or allow early_bias"
         )
-    return None
+    return None if refusal is None else f"layer {layer.name}: {refusal}"
 
 
 def _fill(file: h5py.File, network: IntegerNetwork) -> None:
@@ -113,25 +128,52 @@ def _fill(file: h5py.File, network: IntegerNetwork) -> None:
         group = layers.create_group(f"{i}")
         group.attrs.update({"name": layer.name, "in_shape": np.array(layer.in_shape, np.int64)})
         group["type"] = _word(layer.kind)
-        if isinstance(layer, Spiking):
-            _fill_spiking(group, layer)
+        _fill_layer(layer, group)
 
 
-def _fill_spiking(group: h5py.Group, layer: Spiking) -> None:
+# Write what a kind of layer has.
+_fill_layer: Forms[None] = Forms("netx")
+
+
+@_fill_layer.of(MaxPool)
+def _(layer: MaxPool, group: h5py.Group) -> None:
+    raise ExportError(f"layer {layer.name}: netx has no max pooling; use convolutions with a stride")
+
+
+@_fill_layer.of(Flatten)
+def _(layer: Flatten, group: h5py.Group) -> None:
+    """Write nothing: that it is one says all."""
+
+
+@_fill_layer.of(Dense)
+def _(layer: Dense, group: h5py.Group) -> None:
+    _fill_synapse(group, layer)
+    _fill_neuron(group, layer)
+
+
+@_fill_layer.of(Conv)
+def _(layer: Conv, group: h5py.Group) -> None:
+    _fill_synapse(group, layer)
+    group["inChannels"], group["outChannels"], group["groups"] = layer.in_shape[0], layer.outputs, layer.groups
+    pairs = {"kernelSize": layer.kernel, "stride": layer.stride, "padding": layer.padding, "dilation": (1, 1)}
+    for name, pair in pairs.items():
+        group[name] = np.array(pair, np.int64)
+    _fill_neuron(group, layer)
+
+
+def _fill_synapse(group: h5py.Group, layer: Spiking) -> None:
     group.attrs.update({"scale": layer.scale, "bits": layer.bits})
     group["shape"] = np.array(layer.out_shape, np.int64)
     group["weight"] = layer.weight.astype(np.float32)
     # currents are less than 2^17: float32 holds them
     group["bias"] = layer.bias.astype(np.float32)
-    if isinstance(layer, Conv):
-        group["inChannels"], group["outChannels"], group["groups"] = layer.in_shape[0], layer.outputs, layer.groups
-        pairs = {"kernelSize": layer.kernel, "stride": layer.stride, "padding": layer.padding, "dilation": (1, 1)}
-        for name, pair in pairs.items():
-            group[name] = np.array(pair, np.int64)
+
+
+def _fill_neuron(group: h5py.Group, layer: Spiking) -> None:
     neuron = group.create_group("neuron")
     neuron["type"] = _word("CUBA")
     neuron["gradedSpike"] = False
-    numbers = {"iDecay": 4096, "vDecay": layer.decay, "vThMant": int(layer.theta[0]), "refDelay": 1}
+    numbers = {"iDecay": 4096, "vDecay": layer.neuron.decay, "vThMant": int(layer.neuron.theta[0]), "refDelay": 1}
     for name, number in numbers.items():
         neuron[name] = number
 
@@ -166,11 +208,8 @@ def _layer(group: h5py.Group) -> Layer:
         "weight": weight.astype(np.int8),
         "bias": bias.astype(np.int32),
         "scale": group.attrs["scale"],
-        "theta": np.full(len(weight), neuron["vThMant"], np.int32),
-        "decay": neuron["vDecay"],
-        "frac_bits": FRAC_BITS,
-        "reset": "zero",
         "bits": int(group.attrs["bits"]),
+        "neuron": IntegerLIF(np.full(len(weight), neuron["vThMant"], np.int32), neuron["vDecay"], FRAC_BITS, "zero"),
     }
     if kind == "dense":
         return Dense(**fields)

@@ -30,7 +30,7 @@ of every first node of a layer: `layer`, its name; `bias`, 0 where a Conv2d has 
 
     reset               what a spike does
     beta, threshold     float: the constants, in float64, one number or broadcastable to the neurons
-    decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.deploy.model`
+    decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.integers`
 
 The weights of integer networks are int8, their biases int32; r is 4096 / decay and v_threshold is theta.
 """
@@ -49,27 +49,30 @@ from torch import Tensor, nn
 
 from spiking_lfp.deploy.interop import lif_layer, our_layers, peer, scale_synapse
 from spiking_lfp.deploy.model import (
-    DECAY_BITS,
-    MEMBRANE_MAX,
     Array,
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
+    other_neurons,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import DEFAULT
+from spiking_lfp.integers.fields import Number, described
 from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LIF
 
 Gain = Literal["resistance", "weights"]
-WRITER, SCHEMA, LEAK = "spiking_lfp", 1, "mul12_trunc"
+WRITER, SCHEMA = "spiking_lfp", 1
 
 
 def write_nir(
@@ -298,50 +301,66 @@ def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
         graph.about["golden_inputs"] = golden.inputs
     graph.add("input", graph.nir.Input(np.array(network.in_shape)))
     for k, (layer, levels) in enumerate(network.with_levels()):
-        if isinstance(layer, Flatten):
-            graph.flatten(k, layer.name, layer.in_shape)
-            continue
-        if isinstance(layer, MaxPool):
-            graph.max_pool(k, layer.name, layer.kernel, layer.stride, layer.out_shape)
-            continue
-        difference = _difference(layer, levels, network.steps)
-        if difference is not None:
-            graph.differs(layer.name, difference)
-        if isinstance(layer, Conv):
-            node = graph.nir.Conv2d(
-                layer.in_shape[1:], layer.weight, layer.stride, layer.padding, (1, 1), layer.groups, layer.bias
-            )
-        else:
-            node = graph.nir.Affine(layer.weight, layer.bias)
-        graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
-        column = (len(layer.theta), *[1] * (len(layer.out_shape) - 1))
-        graph.neurons(
-            k,
-            layer.out_shape,
-            np.array(1 - layer.decay / 2**DECAY_BITS),
-            layer.theta.reshape(column),
-            np.float64,
-            {
-                "reset": layer.reset,
-                "decay": layer.decay,
-                "frac_bits": layer.frac_bits,
-                "bits": layer.bits,
-                "leak": LEAK,
-                "scale": layer.scale,
-                "theta": layer.theta,
-                "golden_spikes": None if golden is None else golden.spikes[layer.name],
-            },
-        )
+        if isinstance(layer, Spiking):
+            refusal = other_neurons(layer, "NIR")
+            if refusal is not None:
+                raise ExportError(refusal)
+            difference = _difference(layer, levels, network.steps)
+            if difference is not None:
+                graph.differs(layer.name, difference)
+        _write_layer(layer, graph, k)
+        if isinstance(layer, Spiking):
+            _write_neurons(graph, k, layer, None if golden is None else golden.spikes[layer.name])
+
+
+# Write the node of a layer without its neurons.
+_write_layer: Forms[None] = Forms("NIR")
+
+
+@_write_layer.of(Flatten)
+def _(layer: Flatten, graph: _Graph, k: int) -> None:
+    graph.flatten(k, layer.name, layer.in_shape)
+
+
+@_write_layer.of(MaxPool)
+def _(layer: MaxPool, graph: _Graph, k: int) -> None:
+    graph.max_pool(k, layer.name, layer.kernel, layer.stride, layer.out_shape)
+
+
+@_write_layer.of(Dense)
+def _(layer: Dense, graph: _Graph, k: int) -> None:
+    node = graph.nir.Affine(layer.weight, layer.bias)
+    graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
+
+
+@_write_layer.of(Conv)
+def _(layer: Conv, graph: _Graph, k: int) -> None:
+    node = graph.nir.Conv2d(
+        layer.in_shape[1:], layer.weight, layer.stride, layer.padding, (1, 1), layer.groups, layer.bias
+    )
+    graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
+
+
+def _write_neurons(graph: _Graph, k: int, layer: Spiking, golden: Array | None) -> None:
+    neuron = layer.neuron
+    beta, theta = np.array(neuron.arithmetic.beta(neuron.decay)), neuron.theta
+    # in the order of earlier versions, so that the same network gives the same bytes
+    about: dict[str, Any] = {"reset": neuron.reset}
+    about |= {name: getattr(neuron, name) for name in described(type(neuron)) if name != "theta"}
+    about |= {"bits": layer.bits, "leak": neuron.arithmetic.leak, "scale": layer.scale, "theta": theta}
+    column = theta.reshape(-1, *[1] * (len(layer.out_shape) - 1))
+    graph.neurons(k, layer.out_shape, beta, column, np.float64, {**about, "golden_spikes": golden})
 
 
 def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
     """Say what NIR's equations, in exact numbers, would do differently in at most `steps` steps."""
-    if layer.reset != "zero":
-        return f"its reset is {layer.reset!r}"
-    if layer.decay:
-        return f"its leak of {layer.decay} / 4096 truncates the membrane to {layer.frac_bits} fraction bits"
-    if int(layer.largest_current(levels).max()) * steps > MEMBRANE_MAX >> layer.frac_bits:
-        return f"its membranes may saturate at 24 bits in {steps} steps"
+    neuron = layer.neuron
+    if neuron.reset != "zero":
+        return f"its reset is {neuron.reset!r}"
+    if neuron.decay:
+        return f"its leak of {neuron.decay} / 4096 truncates the membrane to {neuron.frac_bits} fraction bits"
+    if int(layer.largest_current(levels).max()) * steps > neuron.arithmetic.largest >> neuron.frac_bits:
+        return f"its membranes may saturate at {neuron.arithmetic.membrane_bits} bits in {steps} steps"
     return None
 
 
@@ -538,19 +557,20 @@ def _read_integer(about: dict[str, Any], chain: Sequence[_Node]) -> IntegerNetwo
         if second is None:
             raise ExportError(f"node {first.key}: {first.kind} is no layer of an integer network")
         known = second.about
-        if known["leak"] != LEAK:
-            raise ExportError(f"node {second.key}: its leak is {known['leak']!r}, expected {LEAK!r}")
+        if known["leak"] != DEFAULT.leak:
+            raise ExportError(f"node {second.key}: its leak is {known['leak']!r}, expected {DEFAULT.leak!r}")
+        constants: dict[str, Any] = {
+            what: int(known[what]) if isinstance(holds, Number) else known[what]
+            for what, holds in described(IntegerLIF).items()
+        }
         fields: dict[str, Any] = {
             "name": name,
             "in_shape": shape,
             "weight": node.weight,
             "bias": node.bias,
             "scale": known["scale"],
-            "theta": known["theta"],
-            "decay": int(known["decay"]),
-            "frac_bits": int(known["frac_bits"]),
-            "reset": known["reset"],
             "bits": int(known["bits"]),
+            "neuron": IntegerLIF(**constants),
         }
         if first.kind == "Conv2d":
             stride, padding = _sides(node.stride), _sides(node.padding)

@@ -5,7 +5,7 @@ the channels of a pixel filled up to whole words; so a dense layer after a flatt
 large as its input. `layout` puts a network into memories of that form; hardware/README.md describes every word.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -13,20 +13,22 @@ import numpy as np
 
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
-    DECAY_BITS,
-    INTEGER_RESETS,
     Array,
     Conv,
     Dense,
     Flatten,
+    Forms,
     GoldenRun,
     IntegerNetwork,
+    Layer,
     MaxPool,
     Shape,
     Spiking,
+    other_neurons,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
+from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT, INTEGER_RESETS
 
 LANES = range(1, 65)
 MAX_WORDS = 2**24
@@ -34,7 +36,8 @@ MAX_SIDE = 2**16 - 1
 MAX_KERNEL = 255
 MAX_LAYERS = 255
 MAX_STEPS = 2**16 - 1
-MEMBRANE_BITS = 24
+# words of accumulators, biases and thresholds are as wide
+MEMBRANE_BITS = DEFAULT.membrane_bits
 
 SOURCES = (
     "slfp_core.v", "slfp_scan.v", "slfp_taps.v", "slfp_lif.v", "slfp_pool.v", "slfp_ram.v", "slfp_rom.v",
@@ -114,6 +117,10 @@ def refusal(network: IntegerNetwork) -> str | None:
         return f"{len(_working(network))} layers, the core holds {MAX_LAYERS}"
     if network.steps > MAX_STEPS:
         return f"{network.steps} steps, the core counts to {MAX_STEPS}"
+    for spiking in network.spiking:
+        reason = other_neurons(spiking, "the Verilog core")
+        if reason is not None:
+            return reason
     for layer, shape, kernel, stride, padding, _ in _geometry(network):
         side = max(*shape, *layer.out_shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True)))
         if side > MAX_SIDE:
@@ -172,8 +179,8 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
             mem_base, membrane_words = membrane_words, membrane_words + words
             my_acc = 0 if analogue else acc_base
             acc_words = max(acc_words, my_acc + words)
-            kept = (1 << DECAY_BITS) - layer.decay
-            flags = analogue << 1 | INTEGER_RESETS.index(layer.reset) << 2 | layer.frac_bits << 4
+            kept = DECAY_ONE - layer.neuron.decay
+            flags = analogue << 1 | INTEGER_RESETS.index(layer.neuron.reset) << 2 | layer.neuron.frac_bits << 4
             (qy, ry), (qx, rx) = (divmod(pad, step) for pad, step in zip(padding, stride, strict=True))
         parts.table += [
             flags,
@@ -346,7 +353,8 @@ class _Parts:
         self.weight_words += len(self.weights[-1])
         # a lane without neuron never spikes: its sums are 0, and 0 is not greater than its threshold 0
         padded = np.zeros((2, blocks * lanes), np.int64)
-        padded[0, :outputs], padded[1, :outputs] = layer.bias, layer.theta.astype(np.int64) << layer.frac_bits
+        thetas = layer.neuron.theta.astype(np.int64) << layer.neuron.frac_bits
+        padded[0, :outputs], padded[1, :outputs] = layer.bias, thetas
         self.biases += list(padded[0].reshape(blocks, lanes))
         self.thetas += list(padded[1].reshape(blocks, lanes))
         return reach
@@ -387,7 +395,7 @@ def _spike_words(spikes: Array, lanes: int) -> Array:
     return words.reshape(count, -1, lanes)
 
 
-def _working(network: IntegerNetwork) -> Sequence[Spiking | MaxPool]:
+def _working(network: IntegerNetwork) -> Sequence[Layer]:
     """Return the layers that the core has to run."""
     return [layer for layer in network.layers if not isinstance(layer, Flatten)]
 
@@ -409,23 +417,38 @@ def _words(shape: tuple[int, int, int], lanes: int) -> int:
 
 
 _Pair = tuple[int, int]
-_Geometry = tuple[Spiking | MaxPool, tuple[int, int, int], _Pair, _Pair, _Pair, Array | None]
+_Volume = tuple[int, int, int]
+# kernel, stride, padding, weights `[O, C, kH, kW]`
+_Window = tuple[_Pair, _Pair, _Pair, Array | None]
 
 
-def _geometry(network: IntegerNetwork) -> Iterable[_Geometry]:
-    """Yield each layer as a convolution: itself, input (C, H, W), kernel, stride, padding, weights `[O, C, kH, kW]`."""
+def _geometry(network: IntegerNetwork) -> Iterator[tuple[Layer, _Volume, _Pair, _Pair, _Pair, Array | None]]:
+    """Yield each layer as a convolution: itself, input (C, H, W), and its window."""
     shape = _input_shape(network)
     for layer in _working(network):
-        if isinstance(layer, MaxPool):
-            yield layer, shape, (layer.kernel, layer.kernel), (layer.stride, layer.stride), (0, 0), None
-        elif isinstance(layer, Conv):
-            yield layer, shape, layer.kernel, layer.stride, layer.padding, layer.weight
-        else:
-            assert isinstance(layer, Dense)
-            # with a stride as large as the kernel each input has one place in it, and no other is tried
-            sides = shape[1], shape[2]
-            yield layer, shape, sides, sides, (0, 0), layer.weight.reshape(layer.outputs, *shape)
+        yield layer, shape, *_window(layer, shape)
         shape = _volume(layer.out_shape)
+
+
+# Return the convolution, for inputs (C, H, W), that a layer is to the core.
+_window: Forms[_Window] = Forms("the Verilog core")
+
+
+@_window.of(MaxPool)
+def _(layer: MaxPool, shape: _Volume) -> _Window:
+    return (layer.kernel, layer.kernel), (layer.stride, layer.stride), (0, 0), None
+
+
+@_window.of(Conv)
+def _(layer: Conv, shape: _Volume) -> _Window:
+    return layer.kernel, layer.stride, layer.padding, layer.weight
+
+
+@_window.of(Dense)
+def _(layer: Dense, shape: _Volume) -> _Window:
+    # with a stride as large as the kernel each input has one place in it, and no other is tried
+    sides = shape[1], shape[2]
+    return sides, sides, (0, 0), layer.weight.reshape(layer.outputs, *shape)
 
 
 def _extent(network: IntegerNetwork, golden: GoldenRun) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""Integer LIF neurons for CPU, compiled by numba; equal to `IntegerNeuron.forward` by test."""
+"""Integer LIF neurons for CPU, compiled by numba; equal to `neurons.integer.forward` by test.
+
+Compiled is the default arithmetic only; any other runs the reference.
+"""
 
 from typing import Any, no_type_check
 
@@ -8,10 +11,12 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.integers import IntegerNeuron
+from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.neurons import State, Trace
-from spiking_lfp.neurons.integer import DECAY_ONE, MEMBRANE_MAX, IntegerNeuron, trace_of
+from spiking_lfp.neurons import integer as reference
 
 Array = NDArray[Any]
 
@@ -19,13 +24,20 @@ Array = NDArray[Any]
 @njit(parallel=True, cache=True, error_model="numpy")
 @no_type_check
 def _forward(
-    current: Array, state: Array, bound: Array, kept_of: int, shift: int, zero: bool, membrane: Array, spikes: Array
+    current: Array,
+    state: Array,
+    bound: Array,
+    decay: int,
+    shift: int,
+    zero: bool,
+    largest: int,
+    membrane: Array,
+    spikes: Array,
 ) -> None:
-    """Run from `state`, the membrane before, to the last one; `kept_of` is what is left of 4096."""
+    """Run from `state`, the membrane before, to the last one; membranes lose `decay / 4096`."""
     steps, batch, neurons = spikes.shape
     changes = current.shape[0] == steps
-    largest, kept_of, unit = np.int32(MEMBRANE_MAX), np.int32(kept_of), np.int32(1 << shift)
-    low = np.int32(DECAY_ONE - 1)
+    largest, kept_of, unit, low = np.int32(largest), np.int32(4096 - decay), np.int32(1 << shift), np.int32(4095)
     nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
     for b in prange(batch):
         before = state[b]
@@ -47,21 +59,24 @@ def _forward(
 
 
 def forward(neuron: IntegerNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
-    """`IntegerNeuron.forward` for float32 and float64."""
+    """`neurons.integer.forward` for float32 and float64."""
+    if neuron.arithmetic != DEFAULT or neuron.reset == "subtract_decayed":
+        return reference.forward(neuron, current, steps, initial)
     follow_torch_threads()
     current = packed(current, 2)
     membrane, spikes = (empty((steps, *current.shape[1:]), current) for _ in range(2))
     state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else packed(initial[0], 1).int()
     state = packed(state, 1)
-    bound = neuron.bound(current.shape[2:]).expand(current.shape[2:]).to(torch.int32)
+    bound = neuron.threshold(current[0]).expand(current.shape[2:]).int()
     _forward(
         flat(current, 2).numpy(),
         flat(state, 1).numpy(),
         flat(bound, 0).numpy(),
-        DECAY_ONE - neuron.decay,
+        neuron.decay,
         neuron.frac_bits,
         neuron.reset == "zero",
+        neuron.arithmetic.largest,
         flat(membrane, 2).numpy(),
         flat(spikes, 2).numpy(),
     )
-    return spikes, (state.to(current.dtype),), trace_of(neuron, steps, initial, membrane)
+    return spikes, (state.to(current.dtype),), reference.trace_of(neuron, steps, initial, (membrane,), spikes)

@@ -1,0 +1,180 @@
+"""Whether a network fits a chip, by the limits in its file in `chips`.
+
+Estimates of cores and memory are lower bounds: what does not fit by them does not fit at all.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from spiking_lfp.deploy.chip import Limits, Range
+from spiking_lfp.deploy.chips import targets
+from spiking_lfp.deploy.model import (
+    Conv,
+    Dense,
+    Flatten,
+    Forms,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Spiking,
+    other_neurons,
+)
+from spiking_lfp.errors import unknown_name
+
+
+def check(network: IntegerNetwork, target: str) -> list[str]:
+    """Compare a network with the limits of a chip.
+
+    Args:
+        network: what is to run there.
+        target: a name in `chips.targets()`.
+
+    Returns:
+        One sentence, with layer and numbers, for each reason why it does not fit; none if it does.
+
+    Raises:
+        UsageError: for an unknown target.
+        ExportError: if the network does not fit together.
+    """
+    network.check()
+    known = targets()
+    if target not in known:
+        raise unknown_name("target", target, known)
+    chip = known[target]
+    limits = chip.limits
+    assert limits is not None
+    findings = [*_inputs(network, target, limits)]
+    # a layer whose inputs the chip cannot take runs elsewhere, and takes nothing there
+    first = 0 if network.levels == 1 or limits.analogue else network.layers.index(network.spiking[0]) + 1
+    layers = network.layers[first:]
+    for layer in layers:
+        if isinstance(layer, Spiking):
+            reason = None if chip.arithmetic is None else other_neurons(layer, target, chip.arithmetic)
+            findings += [*_layer(layer, target, limits)] if reason is None else [reason]
+    findings += _cores(layers, target, limits)
+    findings += _network(layers, target, limits)
+    findings += _memory(network, target, limits)
+    return findings
+
+
+def _inputs(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[str]:
+    if network.levels > 1 and not limits.analogue:
+        yield (
+            f"layer {network.spiking[0].name}: takes numbers 0..{network.levels}, {target} takes spikes only: run this "
+            "layer elsewhere and send its spikes"
+        )
+
+
+def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
+    """Yield what is wrong with the numbers of one layer."""
+    neuron = layer.neuron
+    if limits.resets is not None and neuron.reset not in limits.resets:
+        yield f"layer {layer.name}: reset is {neuron.reset}, {target} has {', '.join(limits.resets)}"
+    values = {
+        "decay": ((neuron.decay, neuron.decay), limits.decay),
+        "theta": ((int(neuron.theta.min()), int(neuron.theta.max())), limits.theta),
+        "bias": ((int(layer.bias.min()), int(layer.bias.max())), limits.bias),
+        "frac_bits": ((neuron.frac_bits, neuron.frac_bits), limits.frac_bits),
+    }
+    for name, (found, held) in values.items():
+        if held is not None and not (held[0] <= found[0] and found[1] <= held[1]):
+            yield f"layer {layer.name}: {name} is {_range(found)}, {target} holds {_range(held)}"
+    if limits.bits is not None and not limits.bits[0] <= layer.bits <= limits.bits[1]:
+        yield f"layer {layer.name}: weights have {layer.bits} bits, {target} holds {_range(limits.bits)}"
+
+
+def _cores(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str]:
+    """Yield neurons that no core can hold, and whether there are too few cores."""
+    cores, memory = limits.cores, limits.cores.synapses
+    needed: dict[str, int] = {}
+    for layer in layers:
+        neurons, synapses, fan_in = _size(layer, limits)
+        if not neurons:
+            continue
+        if cores.in_axons is not None and fan_in > cores.in_axons:
+            yield f"layer {layer.name}: a neuron has {fan_in} inputs, a core of {target} takes {cores.in_axons}"
+        for_neurons = 1 if cores.compartments is None else -(-neurons // cores.compartments)
+        for_synapses = 1 if memory is None else -(-synapses * memory.bits_per_synapse // memory.bits)
+        if memory is not None and fan_in * memory.bits_per_synapse > memory.bits:
+            yield (
+                f"layer {layer.name}: a neuron's synapses take {fan_in * memory.bits_per_synapse} bits, a core of "
+                f"{target} has {memory.bits}"
+            )
+        needed[layer.name] = max(for_neurons, for_synapses)
+    total = sum(needed.values())
+    if cores.count is not None and total > cores.count:
+        each = ", ".join(f"layer {name} {count}" for name, count in needed.items())
+        yield f"the network needs {total} cores at least ({each}), {target} has {cores.count}"
+
+
+def _network(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str]:
+    most = limits.synapses
+    sizes = {layer.name: _size(layer, limits)[1] for layer in layers}
+    total = sum(sizes.values())
+    if most is not None and total > most:
+        largest = max(sizes, key=lambda name: sizes[name])
+        yield (f"the network has {total} synapses, {sizes[largest]} of them in layer {largest}, {target} holds {most}")
+
+
+def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[str]:
+    memory = limits.memory
+    if memory is None:
+        return
+    spiking, inputs = network.spiking, int(np.prod(network.in_shape))
+    constant = network.encoder == "constant"
+    sums = max(layer.neurons for layer in (spiking[1:] if constant and len(spiking) > 1 else spiking))
+    if constant and len(spiking) > 1:
+        sums += spiking[0].neurons
+    pooled = sum(int(np.prod(layer.out_shape)) for layer in network.layers if isinstance(layer, MaxPool))
+    neurons = sum(layer.neurons for layer in spiking)
+    parts = {
+        "weights": sum(layer.weight.size for layer in spiking) * max(layer.bits for layer in spiking),
+        "membranes": neurons * memory.bits_per_membrane,
+        "accumulators": sums * memory.bits_per_accumulator,
+        "biases and thresholds": sum(layer.outputs for layer in spiking) * memory.bits_per_output,
+        "spikes": (neurons + pooled + (0 if constant else inputs)) * memory.bits_per_spike,
+        "pixels": inputs * memory.bits_per_pixel if constant else 0,
+    }
+    total = sum(parts.values())
+    if total > memory.bits:
+        largest = max(spiking, key=lambda layer: layer.weight.size)
+        each = ", ".join(f"{name} {bits}" for name, bits in parts.items() if bits)
+        yield (
+            f"the network needs {total} bits of memory at least ({each}; most weights in layer {largest.name}), "
+            f"{target} has {memory.bits}"
+        )
+
+
+# Return how many neurons and synapses a layer takes, and the most synapses of one neuron.
+_size: Forms[tuple[int, int, int]] = Forms("the limits of chips")
+
+
+@_size.of(Dense)
+def _(layer: Dense, limits: Limits) -> tuple[int, int, int]:
+    return layer.neurons, layer.weight.size, layer.weight[0].size
+
+
+@_size.of(Conv)
+def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
+    # no neuron sees more than the whole image
+    rows, columns = (min(pair) for pair in zip(layer.kernel, layer.in_shape[1:], strict=True))
+    return layer.neurons, int(layer.fan_out().sum()), layer.weight.shape[1] * rows * columns
+
+
+@_size.of(Flatten)
+def _(layer: Flatten, limits: Limits) -> tuple[int, int, int]:
+    return 0, 0, 0
+
+
+@_size.of(MaxPool)
+def _(layer: MaxPool, limits: Limits) -> tuple[int, int, int]:
+    if not limits.pooling_neurons:
+        return 0, 0, 0
+    outputs, window = int(np.prod(layer.out_shape)), layer.kernel**2
+    return outputs, outputs * window, window
+
+
+def _range(values: Range) -> str:
+    low, high = values
+    return f"{low}..{high}" if low != high else str(low)

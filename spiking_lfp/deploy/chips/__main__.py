@@ -1,0 +1,13 @@
+"""Print what the backends of all chips need, for hardware/install.sh: python3 -m spiking_lfp.deploy.chips.
+
+program|NAME|DEBIAN PACKAGE
+environment|NAME|REQUIREMENTS|THOSE INSTALLED WITHOUT THEIR OWN
+"""
+
+from spiking_lfp.deploy.chips import chips
+
+for chip in chips().values():
+    for program, package in chip.programs.items():
+        print("program", program, package, sep="|")
+    for home in chip.environments:
+        print("environment", home.name, " ".join(home.requirements), " ".join(home.alone), sep="|")

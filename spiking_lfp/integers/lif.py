@@ -1,0 +1,40 @@
+"""The integer leaky integrate-and-fire neuron.
+
+V = 0                        where it spiked, with reset "zero"
+V = V - theta S              reset "subtract_decayed"
+V = leak(V) + I
+V = V - theta S              reset "subtract"
+V = limit(V)
+S = V > theta                or >=
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spiking_lfp.integers.arithmetic import Booleans, Integers
+from spiking_lfp.integers.neuron import IntegerNeuron, State
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerLIF(IntegerNeuron):
+    """See the head of this module; `theta` and the current `I` are in the unit of the membrane there."""
+
+    kind: ClassVar[str] = "lif"
+    states: ClassVar[tuple[str, ...]] = ("membrane",)
+
+    def step(
+        self, state: State, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None = None
+    ) -> tuple[State, Booleans]:
+        """Take one step; see `IntegerNeuron.step`."""
+        (membrane,) = state
+        theta = self.threshold(current)
+        if self.reset == "zero":
+            membrane = membrane * ~fired
+        elif self.reset == "subtract_decayed":
+            membrane = membrane - theta * fired
+        membrane = self.arithmetic.leaked(membrane, self.decay) + current
+        if self.reset == "subtract":
+            membrane = membrane - theta * fired
+        membrane = (limit or self.arithmetic.limit)(membrane)
+        return (membrane,), self.arithmetic.fires(membrane, theta)
