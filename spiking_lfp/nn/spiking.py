@@ -11,6 +11,7 @@ from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
+from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
 from spiking_lfp.rules import Rule
@@ -219,6 +220,40 @@ class RecurrentLIF(LIF):
         if self.rule.uniform:
             raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
         return self.recurrent.weight
+
+
+class AdaptiveLIF(SpikingLayer):
+    """A synapse and leaky integrate-and-fire neurons whose threshold rises with their own spikes and decays (ALIF).
+
+        a[t] = rho * a[t-1] + S[t-1]        S[t] = 1 if U[t] > threshold + adaptation * a[t] else 0
+
+    `U` and its feedback are those of `LIF`; see `AdaptiveLIFNeuron`. Run by plain torch; formats and integer hardware
+    refuse it.
+
+    Args:
+        synapse: `nn.Linear` or `nn.Conv2d`.
+        beta: as in `LIF`, and so are threshold, reset and rule.
+        rho: part of `a` that a step keeps, 0 < rho <= 1; a number, or a tensor broadcastable to one sample's neurons.
+        adaptation: by how much a spike raises the threshold, at least 0; likewise.
+
+    Raises:
+        UsageError: for constants out of range, and inputs that do not fit.
+        NonFiniteError: if a state or the feedback holds NaN or infinity.
+    """
+
+    kind = AdaptiveLIFNeuron
+
+    def __init__(
+        self,
+        synapse: nn.Module,
+        beta: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        rho: float | Tensor = 0.95,
+        adaptation: float | Tensor = 0.2,
+        reset: Reset = "subtract",
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(synapse, rule, reset, beta=beta, threshold=threshold, rho=rho, adaptation=adaptation)
 
 
 def spiking_layers(network: nn.Module) -> dict[str, SpikingLayer]:
