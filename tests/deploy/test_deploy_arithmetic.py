@@ -465,6 +465,7 @@ def test_other_layers_are_refused_by_name(tmp_path: Path) -> None:
         "the simulator": lambda: simulate(net, make.inputs_for(net)),
         "the limits of chips": lambda: check(net, "loihi"),
         "lists of synapses": lambda: synapses(other),
+        "simulators outside": lambda: backend("sanafe").refusal(net),
     }
     for where, write in refusals.items():
         with pytest.raises(ExportError) as caught:
