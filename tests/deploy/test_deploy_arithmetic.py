@@ -320,7 +320,7 @@ def test_a_network_is_brought_to_the_arithmetic_that_is_asked_for() -> None:
     assert {layer.neuron.arithmetic for layer in integers.spiking} == {XYLO}
     assert all(0 < line.rate_integer < 1 for line in report.layers)
     with pytest.raises(ExportError, match="layer 0: the arithmetic Xylo's membranes has the reset subtract_decayed"):
-        quantize(network, spikes, torch.arange(12) % 4, **asked)
+        quantize(network, spikes, torch.arange(12) % 4, **asked, arithmetic=XYLO)
 
 
 # files
