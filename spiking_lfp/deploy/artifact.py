@@ -104,7 +104,7 @@ from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
-from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, Leak
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, Words, described
 
 FORMAT = "spiking_lfp integer network"
@@ -479,12 +479,13 @@ class _Reader:
         kind = self.text(at, "neuron") if "neuron" in at.attrs else IntegerLIF.kind
         if kind not in NEURONS:
             self.refuse(f"{at.name}/neuron", repr(kind), ", ".join(NEURONS))
-        arithmetic, leak = DEFAULT, self.text(at, "leak")
+        arithmetic = DEFAULT
         if "arithmetic" in at:
+            leak = self.value(at, "leak", described(Arithmetic)["leak"], sides)
             about = self.fields(self.group(at, "arithmetic"), Arithmetic, sides, but=["leak"])
-            arithmetic = Arithmetic(leak=cast(Leak, leak), **about)
-        elif leak != arithmetic.leak:
-            self.refuse(f"{at.name}/leak", repr(leak), repr(arithmetic.leak))
+            arithmetic = Arithmetic(leak=leak, **about)
+        elif self.text(at, "leak") != arithmetic.leak:
+            self.refuse(f"{at.name}/leak", repr(self.text(at, "leak")), repr(arithmetic.leak))
         return NEURONS[kind](arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sides))
 
     def fields(self, at: h5py.Group, kind: type, sides: Sides, but: Sequence[str] = ()) -> dict[str, Any]:

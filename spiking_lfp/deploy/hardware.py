@@ -1,4 +1,4 @@
-"""Where the sources of the hardware side lie: C runtime, Verilog core, limits of targets."""
+"""Where the sources of the hardware side lie: C runtime and Verilog core."""
 
 from pathlib import Path
 

@@ -159,12 +159,11 @@ def decay_in(arithmetic: Arithmetic, seed: int) -> int:
     return 1 + seed % 5 if arithmetic.leak == "shift" else (0, 410, 1500, 4095)[seed % 4]
 
 
-@every_arithmetic
-@settings(max_examples=4, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from(INTEGER_RESETS))
-def test_networks_run_as_python_runs_them(arithmetic: Arithmetic, seed: int, reset: Any) -> None:
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(ARITHMETICS), st.sampled_from(INTEGER_RESETS))
+def test_networks_run_as_python_runs_them(seed: int, arithmetic: Arithmetic, reset: Any) -> None:
     net = network_in(arithmetic, seed, reset, decay_in(arithmetic, seed))
-    inputs = make.inputs_for(net, 2, seed, 0.4)
+    inputs = make.inputs_for(net, 1, seed, 0.4)
     found = simulate(net, inputs, record=True).spikes
     for name, spikes in make.slowly(net, inputs).items():
         np.testing.assert_array_equal(found[name], spikes)
@@ -363,7 +362,7 @@ def test_the_file_says_of_an_arithmetic_what_the_module_says(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("where", "name", "value", "message"),
     [
-        ("layers/000", "leak", b"lift", r"layer 0: leak is 'lift', expected mul12_trunc, mul12_floor, shift"),
+        ("layers/000", "leak", b"lift", "/layers/000/leak is 'lift', expected mul12_trunc, mul12_floor, shift"),
         ("layers/000", "leak", b"mul12_floor", "its content has checksum"),
         ("layers/000", "decay", 16, r"layer 0: decay is 16, expected 0\.\.15"),
         ("layers/000/arithmetic", "comparison", b"<", "/layers/000/arithmetic/comparison is '<', expected >, >="),
@@ -469,6 +468,7 @@ def test_other_layers_are_refused_by_name(tmp_path: Path) -> None:
         "the simulator": lambda: simulate(net, make.inputs_for(net)),
         "the limits of chips": lambda: check(net, "loihi"),
         "lists of synapses": lambda: synapses(other),
+        "simulators outside": lambda: backend("sanafe").refusal(net),
     }
     for where, write in refusals.items():
         with pytest.raises(ExportError) as caught:

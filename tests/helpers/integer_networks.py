@@ -1,9 +1,7 @@
 """Random integer networks that spike, for the tests of everything that runs them, and the rule once more, slowly."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -158,12 +156,12 @@ def slowly(net: IntegerNetwork, inputs: Array) -> dict[str, Array]:
 
 
 def slow_leak(value: int, decay: int, leak: str) -> int:
-    """What a step leaves, in Python's integers and fractions."""
+    """What a step leaves, in Python's integers."""
     if leak == "shift":
-        lost = math.floor(Fraction(value, 2**decay))
+        lost = value // 2**decay
         return value - (max(lost, 1) if value > 0 else lost)
-    kept = Fraction(value * (4096 - decay), 4096)
-    return math.trunc(kept) if leak == "mul12_trunc" else math.floor(kept)
+    kept = value * (4096 - decay)
+    return -(-kept // 4096) if leak == "mul12_trunc" and kept < 0 else kept // 4096
 
 
 def slow_limit(value: int, arithmetic: Arithmetic) -> int:

@@ -22,6 +22,7 @@ from spiking_lfp.deploy.model import (
     Array,
     Conv,
     Dense,
+    Flatten,
     Forms,
     IntegerNetwork,
     MaxPool,
@@ -202,18 +203,33 @@ def stages(network: IntegerNetwork) -> list[Spiking]:
     layers = list(network.layers)
     if network.encoder == "constant":
         layers = layers[layers.index(network.spiking[0]) + 1 :]
-    found = [_pooling_neurons(layer) if isinstance(layer, MaxPool) else layer for layer in layers]
-    return [layer for layer in found if isinstance(layer, Spiking)]
+    return [stage for layer in layers for stage in _stages(layer)]
 
 
-def _pooling_neurons(pool: MaxPool) -> Conv:
+# Return what a layer is outside: layers of neurons.
+_stages: Forms[list[Spiking]] = Forms("simulators outside")
+
+
+@_stages.of(Dense)
+@_stages.of(Conv)
+def _(layer: Spiking) -> list[Spiking]:
+    return [layer]
+
+
+@_stages.of(Flatten)
+def _(layer: Flatten) -> list[Spiking]:
+    return []
+
+
+@_stages.of(MaxPool)
+def _(pool: MaxPool) -> list[Spiking]:
     channels = pool.in_shape[0]
     zeros = np.zeros(channels, np.int32)
     weight = np.ones((channels, 1, pool.kernel, pool.kernel), np.int8)
     stride = (pool.stride, pool.stride)
     # a spike leaves zero behind with reset "zero", and without one the membrane is at zero anyway
     neuron = IntegerLIF(zeros, 0, FRAC_BITS, "zero")
-    return Conv(pool.name, pool.in_shape, weight, zeros, np.ones(channels), 2, neuron, stride, groups=channels)
+    return [Conv(pool.name, pool.in_shape, weight, zeros, np.ones(channels), 2, neuron, stride, groups=channels)]
 
 
 # Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64.

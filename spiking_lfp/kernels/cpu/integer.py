@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.integers import IntegerNeuron
-from spiking_lfp.integers.arithmetic import DEFAULT
+from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
 from spiking_lfp.kernels.layout import empty, flat, packed
 from spiking_lfp.neurons import State, Trace
@@ -37,7 +37,8 @@ def _forward(
     """Run from `state`, the membrane before, to the last one; membranes lose `decay / 4096`."""
     steps, batch, neurons = spikes.shape
     changes = current.shape[0] == steps
-    largest, kept_of, unit, low = np.int32(largest), np.int32(4096 - decay), np.int32(1 << shift), np.int32(4095)
+    largest, unit = np.int32(largest), np.int32(1 << shift)
+    kept_of, low = np.int32(DECAY_ONE - decay), np.int32(DECAY_ONE - 1)
     nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
     for b in prange(batch):
         before = state[b]
