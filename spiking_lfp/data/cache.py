@@ -52,7 +52,6 @@ MOST_WORKERS = 8
 # samples handed to a worker at a time: those cut from one recording come one after the other
 BATCH = 16
 CHUNK_BYTES = 2**24
-
 WHOLE = WholeFiles(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]

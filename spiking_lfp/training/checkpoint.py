@@ -97,7 +97,8 @@ class Checkpoint:
             del content["format"]
             checkpoint: Checkpoint = _of_kind(cls, content, "it")
         except (KeyError, TypeError) as error:
-            raise RunError(f"{path} was not written by train: {error.args[0]}; restore it or train again") from None
+            reason = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else error
+            raise RunError(f"{path} was not written by train: {reason}; restore it or train again") from None
         return checkpoint
 
 

@@ -1,5 +1,6 @@
 """Small data sets for every test, and a network that is never there."""
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.small_sets import Arrays, SmallCifar, idx_bytes
+from spiking_lfp.data import cache
 from spiking_lfp.data._files import IDX_FILES
 
 
@@ -23,6 +25,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", only_here)
+
+
+@pytest.fixture
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of the cache that are forked from a process that has loaded torch, not spawned: it takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.small_caches", "helpers.failing_caches"])
+    monkeypatch.setattr(cache, "get_context", lambda _: context)
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,7 @@ def test_several_workers_make_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"), [(damaged, "recording 5"), (misshapen, r"a sample is uint8 \[3, 1, 3, 5\]")]
 )
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_cannot_be_made_leaves_nothing(make: Any, message: str, workers: int, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):

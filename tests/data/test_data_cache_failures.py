@@ -46,6 +46,7 @@ def test_an_empty_split_is_empty(tmp_path: Path) -> None:
     assert (samples.shape, labels.shape) == ((0, 3, 3), (0,))
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_several_workers_write_the_same_file(tmp_path: Path) -> None:
     one, two = (build(tmp_path / str(workers), workers=workers) for workers in (1, 2))
     assert one.path.read_bytes() == two.path.read_bytes()
@@ -58,6 +59,7 @@ def test_what_recordings_raise_is_not_taken_for_a_cache_that_cannot_be_written(t
     assert left(tmp_path) == []
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_worker_that_dies_ends_the_build(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="a process that prepares recordings died"):
         build(tmp_path, splits(deadly), workers=2)
@@ -65,6 +67,7 @@ def test_a_worker_that_dies_ends_the_build(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_an_interrupted_build_leaves_nothing_and_workers_were_not_far_ahead(tmp_path: Path) -> None:
     log = tmp_path / "log"
 

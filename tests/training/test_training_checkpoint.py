@@ -192,6 +192,7 @@ def test_a_field_that_is_lacking_or_of_another_type_is_named(name: str, tmp_path
         ({"progress": {**asdict(Progress()), "epoch": "1"}}, "its epoch is str, expected int; "),
         ({"progress": {**asdict(Progress()), "meter": {"samples": 3}}}, "meter lacks correct, rates, reward; "),
         ({"classes": [3]}, "its classes is list, expected int; "),
+        ({"format": 2}, "it lacks data; "),
     ],
 )
 def test_fields_that_nobody_knows_or_within_fields_are_named(

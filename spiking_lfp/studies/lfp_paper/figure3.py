@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -151,18 +152,20 @@ def _pretrained(case: Case, data_root: Path | None) -> dict[str, Tensor]:
     # other classes of CIFAR-100, or another version of torch, make other weights
     made_of = json.dumps([settings, images.name, images.class_names, torch.__version__])
     path = cache_folder() / "pretrained" / f"vgg16-{hashlib.sha256(made_of.encode()).hexdigest()}.pt"
-    if not path.is_file():
-        with torch.random.fork_rng():
-            data = _scaled(images, case["side"])
-            torch.manual_seed(case["seed"])
-            model = vgg16(data.classes, case["width"], case["side"])
-            # at the full rate some networks die, whose later layers only see zeros
-            learner = _learner(model, GRADIENT, RATE / case["width"] / 2)
-            train(learner, data, case["before_epochs"], 32, case["seed"])
-        content = io.BytesIO()
-        torch.save(model.state_dict(), content)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write(path, content.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # cases of other processes want the same weights
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            with torch.random.fork_rng():
+                data = _scaled(images, case["side"])
+                torch.manual_seed(case["seed"])
+                model = vgg16(data.classes, case["width"], case["side"])
+                # at the full rate some networks die, whose later layers only see zeros
+                learner = _learner(model, GRADIENT, RATE / case["width"] / 2)
+                train(learner, data, case["before_epochs"], 32, case["seed"])
+            content = io.BytesIO()
+            torch.save(model.state_dict(), content)
+            RESULTS.write(path, content.getvalue())
     return _read(path)
 
 
