@@ -325,8 +325,9 @@ def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Ar
 @kernel
 @no_type_check
 def _conv_current(
-    begin: int, end: int, bits: Array, channels: int, seen: Array, pixels: Array, table: Array, bias: Array, out: Array
-) -> None:
+    begin: int, end: int, bits: Array, channels: int, seen: Array, pixels: Array, weights: Array, table: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
     """Write `[N, P * Q, columns]`: add each spike's weights to every pixel that sees it."""
     if in_threads(begin, end):
         return
@@ -354,8 +355,8 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = bias_of(bias, weight)
-    seen, pixels, _ = _scaled(window, width)
-    _conv_current(all_threads(), len(out), _bits(events), channels, seen, pixels, table, padded, out.numpy())
+    pairs = _scaled(window, width)
+    _conv_current(all_threads(), len(out), _bits(events), channels, *pairs, table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
 

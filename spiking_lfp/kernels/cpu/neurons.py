@@ -10,7 +10,7 @@ parallel, neurons are vectorised; 64 comparisons become one word of spikes.
 Shapes: T steps, B batch, N neurons, S states of a neuron: states are `[S, B, N]`, records of them `[S, T, B, N]`.
 """
 
-from typing import Any, Protocol, no_type_check
+from typing import Any, Protocol, no_type_check, runtime_checkable
 
 import numpy as np
 from numba import njit, types
@@ -26,6 +26,7 @@ States = tuple[Value, ...]
 TILE_VALUES = 65_536
 
 
+@runtime_checkable
 class Neurons(Protocol):
     """The constants of 64 neurons, as vectors, and what they do.
 

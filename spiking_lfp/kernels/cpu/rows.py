@@ -70,7 +70,7 @@ def share_rows(
     Return the sum of the dot products of `q[base_q + starts_q[k]:]` and `table[base_table + starts[k]:]`, and add the
     former to `outer[base_outer + starts[k]:]`.
     """
-    sums = [Variable(v.number(0)) for _ in range(4)]  # four, so that no sum waits for itself
+    sums = [Variable(v.number(0.0)) for _ in range(4)]  # four, so that no sum waits for itself
     with v.loop(pairs) as pair:
         k = first + pair
         part_of, weights = q[base_q][v.read(starts_q[k])], table[base_table][v.read(starts[k])]
@@ -113,7 +113,7 @@ def share_word(
     Add `q[at + o]` to 64 values of `outer[o * stride + base:]` where a bit is set, and write into 64 values of
     `feedback[place:]` the sum of `q[at + o] * weight[o * stride + base:]` where a bit is set, else 0.
     """
-    spiked, total = v.answers(word), Variable(v.number(0))
+    spiked, total = v.answers(word), Variable(v.number(0.0))
     with v.loop(count) as k:
         output = v.read(listed[k])
         part = v.read(q[at + output])

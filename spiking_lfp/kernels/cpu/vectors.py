@@ -163,7 +163,7 @@ class Writer:
         """Read a vector."""
         if self.mask is None:
             return Value(self, self.builder.load(memory.pointer, typ=self._vector, align=_bytes(self.element)))
-        rest = ir.IntType(32)(_bytes(self.element)), self.mask, self.number(0).inner
+        rest = ir.IntType(32)(_bytes(self.element)), self.mask, self.number(0.0).inner
         return self._masked("load", self._vector, memory.pointer, *rest)
 
     def store(self, value: Value, memory: Memory) -> None:
@@ -179,7 +179,7 @@ class Writer:
 
     def where(self, condition: Value, yes: Any, no: Any) -> Value:
         """Return `yes` in the lanes where the condition holds, else `no`."""
-        yes, no = (self.like(each, self.number(0)) for each in (yes, no))
+        yes, no = (self.like(each, self.number(0.0)) for each in (yes, no))
         return Value(self, self.builder.select(condition.inner, yes.inner, no.inner))
 
     def either(self, condition: Value, yes: Memory, no: Memory) -> Memory:
