@@ -54,15 +54,10 @@ def transpose_block(
 ) -> None:
     """Write the transpose of `rows` x `columns` values from `x[at:]` to `out[to:]`; rows are `stride` values apart."""
     lanes = VECTOR_BYTES // x.itemsize
-    values, places = x.reshape(-1), out.reshape(-1)
     for r in range(0, rows, lanes):
         for c in range(0, columns, lanes):
-            if r + lanes <= rows and c + lanes <= columns:
-                transpose(x, at + r * stride + c, stride, out, to + c * out_stride + r, out_stride)
-                continue
-            for i in range(r, min(r + lanes, rows)):
-                for j in range(c, min(c + lanes, columns)):
-                    places[to + j * out_stride + i] = values[at + i * stride + j]
+            place, turned = at + r * stride + c, to + c * out_stride + r
+            transpose(x, place, stride, rows - r, columns - c, out, turned, out_stride)
 
 
 @kernel
@@ -123,7 +118,9 @@ def _dense_current(
     outputs, width = bias.shape[0], table.shape[2]
     most = rows // parts + 1
     listed, counts = np.empty(most * room, np.uint32), np.empty(most, np.int64)
-    spare = np.zeros(width, out.dtype)
+    spare = np.empty(width, out.dtype)
+    for o in range(width):
+        spare[o] = 0
     for part in range(begin, end):
         first, last = part * rows // parts, (part + 1) * rows // parts
         # a sample's steps one after the other: they need the same rows
@@ -194,7 +191,8 @@ def _dense_adjoints(
         return
     rows, width = q.shape
     vectors = width * q.itemsize // VECTOR_BYTES
-    start = np.zeros(1, np.int64)
+    start = np.empty(1, np.int64)
+    start[0] = 0
     for w in range(begin, end):
         low, high = 64 * w, min(64 * w + 64, inputs)
         for i in range(low, high):

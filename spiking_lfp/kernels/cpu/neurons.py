@@ -198,7 +198,7 @@ def replayed_feedback_epsilon(
     width = 64 * max(1, min(TILE_VALUES // (steps + 1), neurons + 63) // 64)
     apart = (steps + 1) * width
     # all states of a tile over time, first those before the first step
-    tile, spikes = np.zeros(initial.shape[0] * apart, q.dtype), np.empty(64, q.dtype)
+    tile, spikes = np.empty(initial.shape[0] * apart, q.dtype), np.empty(64, q.dtype)
     for b in range(begin, end):
         for start in range(0, neurons, width):
             stop = min(start + width, neurons)

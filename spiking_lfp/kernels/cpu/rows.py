@@ -124,20 +124,27 @@ def share_word(
 
 
 @vector_function()
-def transpose(v: Writer, x: Memory, at: Value, stride: Value, out: Memory, to: Value, out_stride: Value) -> None:
-    """Write the transpose of a square as wide as a vector, from `x[at:]` to `out[to:]`, rows `stride` values apart."""
+def transpose(
+    v: Writer, x: Memory, at: Value, stride: Value, rows: Value, columns: Value, out: Memory, to: Value,
+    out_stride: Value,
+) -> None:  # fmt: skip
+    """Write the transpose of the first `rows` and `columns` of a square as wide as a vector, or all of it.
+
+    From `x[at:]` to `out[to:]`, rows `stride` and `out_stride` values apart.
+    """
     lanes = range(v.lanes)
-    rows = [v.load(x[at][stride * k]) for k in lanes]
+    reading, writing = (v.first(count) for count in (columns, rows))
+    square = [v.only(reading & (rows > k)).load(x[at][stride * k]) for k in lanes]
     step = v.lanes // 2
     while step:  # swap the upper right and lower left quarter of ever smaller squares
         for k in lanes:
             if not k & step:
-                a, b = rows[k], rows[k + step]
-                rows[k] = v.pick(a, b, [j + v.lanes - step if j & step else j for j in lanes])
-                rows[k + step] = v.pick(a, b, [j + v.lanes if j & step else j + step for j in lanes])
+                a, b = square[k], square[k + step]
+                square[k] = v.pick(a, b, [j + v.lanes - step if j & step else j for j in lanes])
+                square[k + step] = v.pick(a, b, [j + v.lanes if j & step else j + step for j in lanes])
         step //= 2
     for k in lanes:
-        v.store(rows[k], out[to][out_stride * k])
+        v.only(writing & (columns > k)).store(square[k], out[to][out_stride * k])
 
 
 @vector_function(lanes=64, returns=types.uint64)

@@ -71,7 +71,9 @@ def _product(begin: int, end: int, rows: Array, values: Array, counts: Array, ta
     _, inputs, width = table.shape
     outputs = out.shape[1]
     room = rows.shape[1]
-    total = np.zeros(width, out.dtype)
+    total = np.empty(width, out.dtype)
+    for o in range(width):
+        total[o] = 0
     for tile in range(begin, end):
         low = tile * width
         size = min(width, outputs - low)

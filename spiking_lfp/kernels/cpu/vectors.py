@@ -203,6 +203,15 @@ class Writer:
         """Return the bits of a word as answers of 64 lanes."""
         return Value(self, self.builder.bitcast(word.inner, ir.VectorType(TRUTH, 64)))
 
+    def first(self, count: Value) -> Value:
+        """Return the answer yes in so many lanes, or all if there are fewer."""
+        numbers = Value(self, ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes))))
+        return self.like(count, numbers) > numbers
+
+    def only(self, answers: Value) -> "Writer":
+        """Return what loads and stores where the answer is yes."""
+        return replace(self, mask=answers.inner)
+
     def prefetch(self, memory: Memory) -> None:
         """Ask for what will be read, into the nearest cache."""
         to_read, soonest, data = (ir.IntType(32)(number) for number in (0, 3, 1))
@@ -280,7 +289,7 @@ def vector_function(
                         found[0].value = value
 
                 valid = arguments[mask]
-                masked = replace(writer, mask=writer.answers(valid).inner)
+                masked = writer.only(writer.answers(valid))
                 writer.branch(valid == -1, lambda: write(writer), lambda: write(masked))
                 return found[0].value.inner if found else context.get_dummy_value()
 
