@@ -21,11 +21,29 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import njit, prange, types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic
+
+from spiking_lfp.kernels.compilation import compiling
 
 WORD = ir.IntType(64)
 SHARE_OUT = "spiking_lfp_share_out"
+
+
+class _Listener(event.Listener):
+    """Hears of functions that numba does not find on disk."""
+
+    @no_type_check
+    def on_start(self, event: Any) -> None:
+        """Pass it on."""
+        compiling()
+
+    @no_type_check
+    def on_end(self, event: Any) -> None:
+        """Do nothing."""
+
+
+event.register("numba:compile", _Listener())
 
 
 def kernel(function: Any = None, **options: Any) -> Any:
