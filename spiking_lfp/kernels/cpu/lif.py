@@ -36,7 +36,11 @@ class Constants(NamedTuple):
     threshold: Any
     drop: Any
     zero: Any
-    states = 1
+
+    @property
+    def states(self) -> int:
+        """The membrane alone."""
+        return 1
 
     def forward(self, v: Writer, before: States, current: Value) -> tuple[States, Value]:
         """Take a step on."""
@@ -70,7 +74,7 @@ def _feedback(
     """Write `q`, and `other_q` unless it is empty, by the gains of every step; `carried` is m[T], then m[0]."""
     if in_threads(begin, end):
         return
-    steps, batch, neurons = spike_feedback.shape
+    steps, _, neurons = spike_feedback.shape
     summed, apart = q.shape[0] < steps, other_q.size > 0
     for b in range(begin, end):
         for t in range(steps - 1, -1, -1):
@@ -165,15 +169,15 @@ def feedback(
     carried = torch.zeros_like(like) if final_feedback is None else packed(final_feedback, 1).clone()
     q = [torch.zeros_like(membrane[:1]) if summed else empty(spike_feedback.shape, membrane) for _ in gains]
     arrays = [flat_array(each, 2) for each in q]
-    beta, threshold, _, zero = constants(trace.neuron, like)
+    constant = constants(trace.neuron, like)
     _feedback(
         all_threads(),
         len(like),
         flat_array(membrane, 2),
         flat_array(initial_membrane(trace), 1),
-        beta,
-        threshold,
-        zero,
+        constant.beta,
+        constant.threshold,
+        constant.zero,
         gains[0],
         gains[-1],
         flat_array(spike_feedback, 2),

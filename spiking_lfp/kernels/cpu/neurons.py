@@ -28,13 +28,12 @@ TILE_VALUES = 65_536
 
 @runtime_checkable
 class Neurons(Protocol):
-    """The constants of 64 neurons, as vectors, and what they do.
+    """The constants of 64 neurons, as vectors, and what they do."""
 
-    Attributes:
-        states: S.
-    """
-
-    states: int
+    @property
+    def states(self) -> int:
+        """S."""
+        ...
 
     def forward(self, v: Writer, before: States, current: Value) -> tuple[States, Value]:
         """Return the states a step later, and where there is a spike."""

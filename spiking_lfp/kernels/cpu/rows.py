@@ -4,7 +4,6 @@ Arrays are contiguous and addressed by their flat index; `vectors` counts those 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from numba import types
 

@@ -64,7 +64,9 @@ def _list_columns(begin: int, end: int, x: Array, rows: Array, values: Array, co
 
 @kernel
 @no_type_check
-def _product(begin: int, end: int, rows: Array, values: Array, counts: Array, table: Array, bias: Array, out: Array) -> None:
+def _product(
+    begin: int, end: int, rows: Array, values: Array, counts: Array, table: Array, bias: Array, out: Array
+) -> None:
     """Write `bias` plus the sparse rows times the table, tile by tile."""
     if in_threads(begin, end):
         return

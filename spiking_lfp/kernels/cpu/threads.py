@@ -9,8 +9,8 @@ A kernel whose first two arguments are `begin` and `end` works on the items from
         for i in range(begin, end):
             x[i] *= 2
 
-`_double(all_threads(), len(x), x)` calls itself in every thread with a share of the items. numba's own parallel loops do the
-same, and take twice as long to compile: they compile their bodies apart, and once more inside the function.
+`_double(all_threads(), len(x), x)` calls itself in every thread with a share of the items. numba's own parallel loops
+do the same, and take twice as long to compile: they compile their bodies apart, and once more inside the function.
 """
 
 from typing import Any, no_type_check
@@ -48,8 +48,8 @@ event.register("numba:compile", _Listener())
 
 def kernel(function: Any = None, **options: Any) -> Any:
     """Compile a function for each kind of arguments when it is first called, and keep that on disk."""
-    compiled = njit(cache=True, error_model="numpy", no_cfunc_wrapper=True, **options)
-    return compiled if function is None else compiled(function)
+    options |= {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    return njit(**options) if function is None else njit(function, **options)
 
 
 def follow_torch_threads() -> int:
@@ -130,7 +130,10 @@ def _worker(module: Any, kernel: Any, packet_type: Any) -> Any:
     packet = builder.inttoptr(address, ir.PointerType(packet_type))
     places = [cgutils.gep_inbounds(builder, packet, 0, index) for index in range(len(kernel.args) + 1)]
     share = {"arg.begin": begin, "arg.end": end}
-    arguments = [share.get(argument.name) or builder.load(place) for argument, place in zip(kernel.args, places)]
+    arguments = [
+        share.get(argument.name) or builder.load(place)
+        for argument, place in zip(kernel.args, places[:-1], strict=True)
+    ]
     status = builder.call(kernel, arguments)
     with builder.if_then(cgutils.is_not_null(builder, status)):
         builder.store(status, places[-1])

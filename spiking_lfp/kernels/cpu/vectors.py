@@ -266,7 +266,7 @@ def vector_function(
 
         @no_type_check
         def definition(_: Any, *kinds: Any) -> Any:
-            constants = {name: kind.literal_value for name, kind in zip(names, kinds) if name == literal}
+            constants = {literal: kinds[names.index(literal)].literal_value} if literal else {}
             floats = [kind.dtype for kind in _flat(kinds) if _holds_floats(kind)]
             result = floats[0] if returns == "element" else returns
 
@@ -303,6 +303,7 @@ def vector_function(
     return decorate
 
 
+@no_type_check
 def _argument(context: Any, writer: Writer, kind: Any, value: Any) -> Any:
     """Return an argument of numba's as the language sees it."""
     if isinstance(kind, types.Array):
@@ -319,9 +320,10 @@ def _argument(context: Any, writer: Writer, kind: Any, value: Any) -> Any:
     return Value(writer, value)
 
 
-def _flat(kinds: Sequence[Any]) -> Iterator[Any]:
+@no_type_check
+def _flat(kinds: Any) -> Iterator[Any]:
     for kind in kinds:
-        yield from _flat(list(kind)) if isinstance(kind, types.BaseTuple) else [kind]
+        yield from _flat(kind) if isinstance(kind, types.BaseTuple) else [kind]
 
 
 def _holds_floats(kind: Any) -> bool:
