@@ -171,12 +171,6 @@ def feedback_epsilon(
                 place = b * neurons + n
                 at = t * size + place
                 share = place if summed else at
-                if t > 0:
-                    prefetch(spike_feedback, at - size)
-                    if not summed:
-                        prefetch(q, at - size)
-                if t > 1:
-                    prefetch(records, at - 2 * size)
                 step_back(
                     lanes(n, neurons), records, at, at - size, steps * size, t == 0, initial, spike_feedback, at,
                     carried, place, size, q, share, summed, constants, n, epsilon,
@@ -216,8 +210,6 @@ def replayed_feedback_epsilon(
                     low, place = t * width + n - start, b * neurons + n
                     at = t * size + place
                     share = place if summed else at
-                    if t > 0:
-                        prefetch(spike_feedback, at - size)
                     step_back(
                         lanes(n, neurons), tile, low + width, low, apart, False, tile, spike_feedback, at, carried,
                         place, size, q, share, summed, constants, n, epsilon,

@@ -4,8 +4,10 @@ Arrays are contiguous and addressed by their flat index; `vectors` counts those 
 """
 
 from collections.abc import Callable
+from typing import no_type_check
 
-from numba import types
+import numpy as np
+from numba import njit, types
 
 from spiking_lfp.kernels.cpu.vectors import Memory, Value, Variable, Writer, vector_function
 
@@ -165,13 +167,19 @@ def prefetch(v: Writer, x: Memory, at: Value) -> None:
         v.prefetch(x[at][place])
 
 
-@vector_function(returns=types.intp)
-def count_bits(v: Writer, word: Value) -> Value:
-    """Return how many bits are set in `word`."""
-    return v.call("ctpop", word)
+@njit(inline="always")
+@no_type_check
+def count_bits(word: int) -> int:
+    """Return how many bits are set in `word`: the compiler knows this loop, and makes one instruction of it."""
+    count = 0
+    while word:
+        count += 1
+        word &= word - np.uint64(1)
+    return count
 
 
-@vector_function(returns=types.intp)
-def lowest_bit(v: Writer, word: Value) -> Value:
+@njit(inline="always")
+@no_type_check
+def lowest_bit(word: int) -> int:
     """Return the place of the lowest bit set in `word`, which must not be 0."""
-    return v.call("ctpop", (word - 1) & (word ^ -1))
+    return count_bits((word - np.uint64(1)) & ~word)

@@ -59,9 +59,6 @@ class Value:
     def __and__(self, other: Any) -> "Value":
         return self._with(other, "and_", "and_")
 
-    def __xor__(self, other: Any) -> "Value":
-        return self._with(other, "xor", "xor")
-
     def __rshift__(self, other: Any) -> "Value":
         return self._with(other, "lshr", "lshr")
 
