@@ -34,3 +34,11 @@ def assignments(changes: list[str]) -> dict[str, Any]:
             raise UsageError(f"--set expects KEY=VALUE, found {change!r}")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def announce_compiling() -> None:
+    """Print a line when kernels are about to be compiled."""
+    from spiking_lfp.kernels.compilation import before_compiling
+
+    line = "compiling kernels for this machine, once (about ten seconds) ..."
+    before_compiling(lambda: out.print(line, style="dim", highlight=False))

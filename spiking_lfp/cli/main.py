@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from spiking_lfp.cli import bench, deploy, experiment, pictures, tune
-from spiking_lfp.cli.console import DataRoot, Device, RunFolder, assignments, err, fail, out
+from spiking_lfp.cli.console import DataRoot, Device, RunFolder, announce_compiling, assignments, err, fail, out
 from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def train(
     from spiking_lfp.training import distributed
 
     reuse_freed_memory()
+    announce_compiling()
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
         "quantize": quantize, "readout": readout,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from helpers.oracles import Recursions, one_q
 from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
 from spiking_lfp.kernels.cpu import lif as cpu_kernels
+from spiking_lfp.kernels.cpu.neurons import TILE_VALUES
 from spiking_lfp.neurons import RESETS, LIFNeuron, Reset, Trace
 
 lif, cpu = Recursions(), Recursions(cpu_kernels)
@@ -219,8 +220,8 @@ def test_compiled_equals_reference(case: Case, final_feedback: bool, summed: boo
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize(("steps", "neurons"), [(200, 700), (1100, 131)])
 def test_compiled_equals_reference_across_tiles(steps: int, neurons: int, reset: Reset, constant_input: bool) -> None:
-    assert neurons > max(64, cpu_kernels.TILE_VALUES // (steps + 1))  # more than one tile, the last one not full
-    assert neurons % max(64, cpu_kernels.TILE_VALUES // (steps + 1))
+    assert neurons > max(64, TILE_VALUES // (steps + 1))  # more than one tile, the last one not full
+    assert neurons % max(64, TILE_VALUES // (steps + 1))
     current = torch.randn(1 if constant_input else steps, 2, neurons, dtype=torch.float64) * 0.5 + 0.2
     beta, threshold = 1 - torch.rand(neurons, dtype=torch.float64) / 2, torch.rand(neurons, dtype=torch.float64) + 0.5
     constants = LIFNeuron(beta, threshold, reset)

@@ -14,12 +14,13 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.simd import VECTOR_BYTES, add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.rows import add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.vectors import VECTOR_BYTES
 from spiking_lfp.kernels.layout import flat
 from spiking_lfp.kernels.spikes import Events, Window
 
@@ -53,29 +54,28 @@ def transpose_block(
 ) -> None:
     """Write the transpose of `rows` x `columns` values from `x[at:]` to `out[to:]`; rows are `stride` values apart."""
     lanes = VECTOR_BYTES // x.itemsize
-    values, places = x.reshape(-1), out.reshape(-1)
     for r in range(0, rows, lanes):
         for c in range(0, columns, lanes):
-            if r + lanes <= rows and c + lanes <= columns:
-                transpose(x, at + r * stride + c, stride, out, to + c * out_stride + r, out_stride)
-                continue
-            for i in range(r, min(r + lanes, rows)):
-                for j in range(c, min(c + lanes, columns)):
-                    places[to + j * out_stride + i] = values[at + i * stride + j]
+            place, turned = at + r * stride + c, to + c * out_stride + r
+            transpose(x, place, stride, rows - r, columns - c, out, turned, out_stride)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _tiles(matrix: Array, tiles: Array) -> None:
-    """Write the transpose of `matrix` `[O, K]` into `tiles`; columns beyond O become 0."""
+def _tiles(begin: int, end: int, matrix: Array, tiles: Array) -> None:
+    """Write the transpose of `matrix` `[O, K]` into `tiles`, 64 inputs at a time; columns beyond O become 0."""
+    if in_threads(begin, end):
+        return
     outputs, inputs = matrix.shape
-    count, _, width = tiles.shape
+    _, _, width = tiles.shape
     blocks = (inputs + 63) // 64
-    for part in prange(count * blocks):
-        tile, start = np.intp(part) // blocks, np.intp(part) % blocks * 64
+    for part in range(begin, end):
+        tile, start = part // blocks, part % blocks * 64
         low, size = tile * width, min(64, inputs - start)
         high = min(low + width, outputs)
-        tiles[tile, start : start + size, high - low :] = 0
+        for i in range(start, start + size):
+            for o in range(high - low, width):
+                tiles[tile, i, o] = 0
         for o in range(low, high, 64):  # blocks, so that neither side leaves the first-level cache
             to = (tile * inputs + start) * width + o - low
             transpose_block(matrix, o * inputs + start, inputs, min(64, high - o), size, tiles, to, width)
@@ -86,7 +86,7 @@ def tiles_of(matrix: Tensor, vectors: int) -> Array:
     outputs, inputs = matrix.shape
     width = VECTOR_BYTES // matrix.element_size() * vectors
     tiles: Array = matrix.new_empty((-(-outputs // width), inputs, width)).numpy()
-    _tiles(matrix.detach().contiguous().numpy(), tiles)
+    _tiles(all_threads(), len(tiles) * -(-inputs // 64), matrix.detach().contiguous().numpy(), tiles)
     return tiles
 
 
@@ -105,83 +105,103 @@ def _sum_tile(
         sum_rows(table, tile * inputs * width, rows, first, count, out, at, TILE_VECTORS)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _dense_current(bits: Array, counts: Array, batch: int, table: Array, bias: Array, parts: int, out: Array) -> None:
-    """Write `[N, O]`, flat."""
+def _dense_current(
+    begin: int, end: int, bits: Array, batch: int, table: Array, bias: Array, parts: int, room: int, out: Array
+) -> None:
+    """Write `[N, O]`, flat; no row of `bits` lists `room` spikes or more."""
+    if in_threads(begin, end):
+        return
     rows = bits.shape[0]
     steps = rows // batch
-    room = counts.max() + 1
-    listed = np.empty(rows * room, np.uint32)
-    for n in prange(rows):
-        list_bits(bits, n, listed[n * room :])
     outputs, width = bias.shape[0], table.shape[2]
-    for part in prange(parts):
-        spare = np.zeros(width, out.dtype)
+    most = rows // parts + 1
+    listed, counts = np.empty(most * room, np.uint32), np.empty(most, np.int64)
+    spare = np.empty(width, out.dtype)
+    for o in range(width):
+        spare[o] = 0
+    for part in range(begin, end):
+        first, last = part * rows // parts, (part + 1) * rows // parts
+        # a sample's steps one after the other: they need the same rows
+        for r in range(first, last):
+            k = r - first
+            counts[k] = list_bits(bits, r % steps * batch + r // steps, listed[k * room :])
         for tile in range(table.shape[0]):
             low = tile * width
             size = min(width, outputs - low)
-            for r in range(part * rows // parts, (part + 1) * rows // parts):
-                n = r % steps * batch + r // steps  # a sample's steps one after the other: they need the same rows
-                if size == width:
-                    _sum_tile(table, tile, listed, n * room, counts[n], bias, low, size, out, n * outputs + low)
-                else:  # the last tile may be wider than what is left of the outputs
-                    _sum_tile(table, tile, listed, n * room, counts[n], bias, low, size, spare, 0)
+            for r in range(first, last):
+                k, at = r - first, (r % steps * batch + r // steps) * outputs + low
+                # the last tile may be wider than what is left of the outputs
+                target, to = (out, at) if size == width else (spare, 0)
+                _sum_tile(table, tile, listed, k * room, counts[k], bias, low, size, target, to)
+                if size < width:
                     for o in range(size):
-                        out[n * outputs + low + o] = spare[o]
+                        out[at + o] = spare[o]
 
 
 def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
-    follow_torch_threads()
     out = weight.new_empty((*events.shape[:2], len(weight)))
-    batch = events.shape[1]
+    threads, batch = all_threads(), events.shape[1]
     # small enough for the translation of the addresses of their outputs to stay at hand
-    parts = max(get_num_threads(), len(events.counts) // ROWS)
+    parts = max(-threads, len(events.counts) // ROWS)
     vectors = 1 if len(weight) * weight.element_size() <= VECTOR_BYTES else TILE_VECTORS
-    arrays = _bits(events), events.counts.numpy(), batch, tiles_of(weight, vectors), bias_of(bias, weight)
-    _dense_current(*arrays, parts, out.flatten().numpy())
+    room = int(events.counts.max()) + 1
+    arrays = _bits(events), batch, tiles_of(weight, vectors), bias_of(bias, weight)
+    _dense_current(threads, parts, *arrays, parts, room, out.flatten().numpy())
     return out
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _alive(q: Array, parts: int) -> Array:
-    """List the outputs with any feedback."""
+def _alive(begin: int, end: int, q: Array, hit: Array) -> None:
+    """Mark in `hit` `[parts, O]` the outputs with any feedback in a part of the rows."""
+    if in_threads(begin, end):
+        return
     rows, outputs = q.shape
-    hit = np.zeros((parts, outputs), np.uint8)
-    for part in prange(parts):
+    parts = hit.shape[0]
+    for part in range(begin, end):
         for n in range(part * rows // parts, (part + 1) * rows // parts):
             for o in range(outputs):
                 hit[part, o] |= q[n, o] != 0
-    return np.nonzero(hit.sum(0))[0]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _take(q: Array, alive: Array, taken: Array) -> None:
+def _take(begin: int, end: int, q: Array, alive: Array, taken: Array) -> None:
     """Copy the columns `alive` of `q`, and fill up with zeros."""
-    for n in prange(q.shape[0]):
+    if in_threads(begin, end):
+        return
+    for n in range(begin, end):
         for k in range(alive.shape[0]):
             taken[n, k] = q[n, alive[k]]
-        taken[n, alive.shape[0] :] = 0
+        for k in range(alive.shape[0], taken.shape[1]):
+            taken[n, k] = 0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _dense_adjoints(
-    bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array, outer: Array
-) -> None:
+    begin: int, end: int, bits: Array, inputs: int, q: Array, table: Array, need_input: bool, feedback: Array,
+    outer: Array,
+) -> None:  # fmt: skip
     """Write `x * (W^T q)` `[N, K]` if it is needed, and the update `[K, columns]`, word by word."""
+    if in_threads(begin, end):
+        return
     rows, width = q.shape
     vectors = width * q.itemsize // VECTOR_BYTES
-    for w in prange(bits.shape[1]):
+    start = np.empty(1, np.int64)
+    start[0] = 0
+    for w in range(begin, end):
         low, high = 64 * w, min(64 * w + 64, inputs)
-        start = np.zeros(1, np.int64)
-        outer[low:high] = 0
+        for i in range(low, high):
+            for k in range(width):
+                outer[i, k] = 0
         for n in range(rows):
             if need_input:
-                feedback[n, low:high] = 0
+                for i in range(low, high):
+                    feedback[n, i] = 0
             word = bits[n, w]
             while word:
                 i = low + lowest_bit(word)
@@ -192,34 +212,43 @@ def _dense_adjoints(
                     feedback[n, i] = share
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _put(outer: Array, alive: Array, out: Array) -> None:
-    """Write the transpose of `outer` into the rows `alive` of `out`, and zeros into the others."""
+def _put(begin: int, end: int, outer: Array, alive: Array, out: Array) -> None:
+    """Write the transpose of `outer` into the rows `alive` of `out`, and zeros into the others, 64 inputs at a time."""
+    if in_threads(begin, end):
+        return
     inputs, width = outer.shape
-    for part in prange((inputs + 63) // 64):  # blocks, so that neither side leaves the cache
-        low = 64 * np.intp(part)
+    turned = np.empty((64, 64), out.dtype)
+    for part in range(begin, end):  # blocks, so that neither side leaves the cache
+        low = 64 * part
         size = min(64, inputs - low)
-        turned = np.empty((64, 64), out.dtype)
-        out[:, low : low + size] = 0
+        for o in range(out.shape[0]):
+            for i in range(size):
+                out[o, low + i] = 0
         for first in range(0, alive.shape[0], 64):
             count = min(64, alive.shape[0] - first)
             transpose_block(outer, low * width + first, width, size, count, turned, 0, 64)
             for k in range(count):
-                out[alive[first + k], low : low + size] = turned[k, :size]
+                for i in range(size):
+                    out[alive[first + k], low + i] = turned[k, i]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _few_adjoints(bits: Array, q: Array, weight: Array, feedback: Array, outer: Array) -> None:
+def _few_adjoints(begin: int, end: int, bits: Array, q: Array, weight: Array, feedback: Array, outer: Array) -> None:
     """Write `x * (W^T q)` `[N, K]`, and the update as shares `[parts, O, K]`, 64 inputs at a time."""
+    if in_threads(begin, end):
+        return
     rows, outputs = q.shape
     inputs = weight.shape[1]
     parts = outer.shape[0]
-    for part in prange(parts):
-        outer[part] = 0
-        listed = np.empty(outputs, np.uint32)
+    listed = np.empty(outputs, np.uint32)
+    for part in range(begin, end):
         mine = outer[part]
+        for o in range(outputs):
+            for i in range(inputs):
+                mine[o, i] = 0
         for n in range(part * rows // parts, (part + 1) * rows // parts):
             count = 0
             for o in range(outputs):
@@ -233,7 +262,8 @@ def _few_adjoints(bits: Array, q: Array, weight: Array, feedback: Array, outer: 
                         word, q, n * outputs, listed, count, weight, inputs, low, feedback, n * inputs + low, mine
                     )
                     continue
-                feedback[n, low:] = 0
+                for i in range(low, inputs):
+                    feedback[n, i] = 0
                 while word:
                     i = low + lowest_bit(word)
                     word &= word - np.uint64(1)
@@ -250,23 +280,25 @@ def dense_adjoints(
 
     Outputs that get no feedback in the whole batch are left out: while learning, about half of a layer.
     """
-    follow_torch_threads()
-    inputs = events.shape[2]
+    threads, inputs = all_threads(), events.shape[2]
     rows = q.flatten(0, 1).numpy()
     if len(weight) <= FEW_OUTPUTS:
-        feedback, shares = q.new_empty(events.shape), q.new_empty((get_num_threads(), *weight.shape))
+        feedback, shares = q.new_empty(events.shape), q.new_empty((-threads, *weight.shape))
         array = weight.detach().contiguous().numpy()
-        _few_adjoints(_bits(events), rows, array, feedback.flatten(0, 1).numpy(), shares.numpy())
+        _few_adjoints(threads, -threads, _bits(events), rows, array, feedback.flatten(0, 1).numpy(), shares.numpy())
         return feedback if need_input else None, shares.sum(0) if need_weight else None
-    alive = _alive(rows, get_num_threads())
+    hit = np.zeros((-threads, len(weight)), np.uint8)
+    _alive(threads, -threads, rows, hit)
+    alive = np.nonzero(hit.any(0))[0]
     table = _columns(weight.detach()[torch.from_numpy(alive)])
     taken: Array = q.new_empty((len(rows), table.shape[1])).numpy()
-    _take(rows, alive, taken)
+    _take(threads, len(rows), rows, alive, taken)
     feedback, columns = q.new_empty(events.shape), q.new_empty(table.shape).numpy()
-    _dense_adjoints(_bits(events), inputs, taken, table, need_input, feedback.flatten(0, 1).numpy(), columns)
+    bits, flat_feedback = _bits(events), feedback.flatten(0, 1).numpy()
+    _dense_adjoints(threads, bits.shape[1], bits, inputs, taken, table, need_input, flat_feedback, columns)
     outer = torch.empty_like(weight) if need_weight else None
     if outer is not None:
-        _put(columns, alive, outer.numpy())
+        _put(threads, bits.shape[1], columns, alive, outer.numpy())
     return feedback if need_input else None, outer
 
 
@@ -275,7 +307,8 @@ def dense_adjoints(
 def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Array) -> int:
     """List the features that spike, channel by channel, so that the weights of one stay in the first-level cache."""
     count = list_bits(bits, n, found[0])
-    place[:] = 0
+    for k in range(channels + 1):
+        place[k] = 0
     for k in range(count):
         place[found[0, k] % channels + 1] += 1
     for channel in range(channels):
@@ -287,20 +320,24 @@ def _list_by_channel(bits: Array, n: int, channels: int, found: Array, place: Ar
     return count
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _conv_current(
-    bits: Array, channels: int, seen: Array, pixels: Array, weights: Array, table: Array, bias: Array, out: Array
-) -> None:
+    begin: int, end: int, bits: Array, channels: int, seen: Array, pixels: Array, weights: Array, table: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
     """Write `[N, P * Q, columns]`: add each spike's weights to every pixel that sees it."""
-    images, size, width = out.shape
+    if in_threads(begin, end):
+        return
+    _, size, width = out.shape
     features = seen.shape[0] * channels
     taps = pixels.shape[0] // seen.shape[0]
     vectors = width * out.itemsize // VECTOR_BYTES
-    for n in prange(images):
+    found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
+    for n in range(begin, end):
         for pixel in range(size):
-            out[n, pixel] = bias
-        found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
+            for o in range(width):
+                out[n, pixel, o] = bias[o]
         for k in range(_list_by_channel(bits, n, channels, found, place)):
             pixel, channel = found[1, k] // channels, found[1, k] % channels
             first, pairs = pixel * taps, seen[pixel]
@@ -309,7 +346,6 @@ def _conv_current(
 
 def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
     """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]` and `weight` `[O, C, kernel]`."""
-    follow_torch_threads()
     steps, batch, channels = events.shape[:3]
     outputs = len(weight)
     table = _columns(weight.detach().flatten(1))
@@ -317,13 +353,16 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = bias_of(bias, weight)
-    _conv_current(_bits(events), channels, *_scaled(window, width), table, padded, out.numpy())
+    pairs = _scaled(window, width)
+    _conv_current(all_threads(), len(out), _bits(events), channels, *pairs, table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _conv_adjoints(
+    begin: int,
+    end: int,
     bits: Array,
     channels: int,
     seen: Array,
@@ -339,17 +378,22 @@ def _conv_adjoints(
 
     q: `[N, P * Q, columns]`.
     """
+    if in_threads(begin, end):
+        return
     images, size, width = q.shape
     parts, inputs, _ = outer.shape
     features = seen.shape[0] * channels
     taps = pixels.shape[0] // seen.shape[0]
     vectors = width * q.itemsize // VECTOR_BYTES
-    for part in prange(parts):
-        found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
-        outer[part] = 0
+    found, place = np.empty((2, features), np.uint32), np.empty(channels + 1, np.int64)
+    for part in range(begin, end):
+        for i in range(inputs):
+            for o in range(width):
+                outer[part, i, o] = 0
         for n in range(part * images // parts, (part + 1) * images // parts):
             if need_input:
-                feedback[n] = 0
+                for i in range(features):
+                    feedback[n, i] = 0
             for k in range(_list_by_channel(bits, n, channels, found, place)):
                 pixel, channel = found[1, k] // channels, found[1, k] % channels
                 first, pairs, row = pixel * taps, seen[pixel], channel * taps * width
@@ -363,15 +407,17 @@ def conv_adjoints(
     events: Events, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return `x * (W^T q)` `[T, B, C, H, W]` and `sum q x^T`, shaped like `weight`, for `q` `[T, B, O, P, Q]`."""
-    follow_torch_threads()
+    threads = all_threads()
     steps, batch, channels = events.shape[:3]
     outputs = len(weight)
     table = _columns(weight.detach().flatten(1))
     inputs, width = table.shape
     images = flat(q, 2).view(steps * batch, -1, outputs)
     feedback = q.new_empty((steps * batch, *window.image, channels))
-    outer = q.new_empty((get_num_threads(), inputs, width))
+    outer = q.new_empty((-threads, inputs, width))
     _conv_adjoints(
+        threads,
+        -threads,
         _bits(events),
         channels,
         *_scaled(window, width),
@@ -399,7 +445,7 @@ def _columns(matrix: Tensor) -> Array:
     outputs, inputs = matrix.shape
     lanes = VECTOR_BYTES // matrix.element_size()
     table: Array = matrix.new_empty((inputs, -(-max(outputs, 1) // lanes) * lanes)).numpy()
-    _tiles(matrix.numpy(), table[None])
+    _tiles(all_threads(), -(-inputs // 64), matrix.numpy(), table[None])
     return table
 
 

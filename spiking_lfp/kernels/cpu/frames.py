@@ -4,16 +4,15 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 
 Array = NDArray[Any]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def span(events: Array) -> Any:
     """Return the least and the largest time of at least one event, and the first that goes back in time, or -1."""
@@ -28,7 +27,7 @@ def span(events: Array) -> Any:
     return first, last, back
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def fill(
     events: Array, first: int, last: int, numbered: bool, origin: int, length: int, offset: int, most: int, out: Array
@@ -59,13 +58,15 @@ def fill(
     return True
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _unpack(packed: Array, out: Array) -> None:
-    steps, batch, features = out.shape
+def _unpack(begin: int, end: int, packed: Array, out: Array) -> None:
+    if in_threads(begin, end):
+        return
+    _, batch, features = out.shape
     whole = features // 8
-    for n in prange(steps * batch):
-        t, b = np.intp(n) // batch, np.intp(n) % batch
+    for n in range(begin, end):
+        t, b = n // batch, n % batch
         bits, values = packed[b, t], out[t, b]
         for i in range(whole):
             for j in range(8):
@@ -76,8 +77,7 @@ def _unpack(packed: Array, out: Array) -> None:
 
 def unpack(packed: Tensor, features: int) -> Tensor:
     """Return the bits of `packed` uint8 `[B, T, bytes]` as float32 `[T, B, features]`."""
-    follow_torch_threads()
     batch, steps, _ = packed.shape
     out = torch.empty(steps, batch, features)
-    _unpack(packed.contiguous().numpy(), out.numpy())
+    _unpack(all_threads(), steps * batch, packed.contiguous().numpy(), out.numpy())
     return out

@@ -1,165 +1,324 @@
-"""One step of 64 LIF neurons at a time, forward and back, in the compiler's own language (LLVM IR).
+"""The recursions over time, forward and back, of any neuron: the loops over steps, samples and tiles of neurons.
 
-Loops written in Python leave half of a wide register unused and store spikes before they are packed; here 64
-comparisons become one word of spikes. The operations and their order are those of `lif`: nothing is contracted or
-reordered.
+A neuron brings its constants as a named tuple, one value per neuron in each array, with two methods that take 64
+neurons a step on and a step back (`lif.Constants` is the model). The operations and their order are those of the
+reference: nothing is contracted or reordered.
+
+Bound by memory: each kernel passes once over what it reads and writes, and keeps the rest in cache. Samples run in
+parallel, neurons are vectorised; 64 comparisons become one word of spikes.
+
+Shapes: T steps, B batch, N neurons, S states of a neuron: states are `[S, B, N]`, records of them `[S, T, B, N]`.
 """
 
-from typing import Any, no_type_check
+from typing import Any, Protocol, no_type_check, runtime_checkable
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+import numpy as np
+import torch
+from numba import njit, types
+from numpy.typing import NDArray
+from torch import Tensor
 
-from spiking_lfp.kernels.cpu.simd import array_data
+from spiking_lfp.kernels.cpu.packing import room_for
+from spiking_lfp.kernels.cpu.rows import count_bits, prefetch
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.vectors import Memory, Value, Writer, vector_function
+from spiking_lfp.kernels.layout import empty, first, flat, last, packed
+from spiking_lfp.neurons import Neuron, State, Trace
+from spiking_lfp.neurons.base import Q
 
-LANES = 64
-
-
-class _Lanes:
-    """64 neurons, or those of them that a mask admits, seen by code in generation."""
-
-    @no_type_check
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, dtype: Any, mask: Any) -> None:
-        self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
-        self.bits, self.mask = dtype.bitwidth, mask
-        self.kind = ir.VectorType(context.get_value_type(dtype), LANES)
-        self.zero = ir.Constant(self.kind, [0.0] * LANES)
-        self.one = ir.Constant(self.kind, [1.0] * LANES)
-
-    @no_type_check
-    def _pointer(self, array: int, at: int) -> Any:
-        data = array_data(self.context, self.builder, self.signature.args[array], self.arguments[array])
-        return self.builder.bitcast(self.builder.gep(data, [self.arguments[at]]), self.kind.as_pointer())
-
-    @no_type_check
-    def _masked(self, what: str, result: Any, *kinds: Any) -> Any:
-        name = f"llvm.masked.{what}.v{LANES}f{self.bits}.p0v{LANES}f{self.bits}"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, kinds), name)
-
-    @no_type_check
-    def load(self, array: int, at: int) -> Any:
-        """Load from the arguments with these numbers: an array and a place in it; 0 where the mask says no."""
-        pointer = self._pointer(array, at)
-        if self.mask is None:
-            value = self.builder.load(pointer)
-            value.align = self.bits // 8
-            return value
-        word = ir.IntType(32)
-        load = self._masked("load", self.kind, pointer.type, word, self.mask.type, self.kind)
-        return self.builder.call(load, [pointer, word(self.bits // 8), self.mask, self.zero])
-
-    @no_type_check
-    def store(self, value: Any, array: int, at: int) -> None:
-        """Store likewise."""
-        pointer = self._pointer(array, at)
-        if self.mask is None:
-            self.builder.store(value, pointer).align = self.bits // 8
-            return
-        word = ir.IntType(32)
-        store = self._masked("store", ir.VoidType(), self.kind, pointer.type, word, self.mask.type)
-        self.builder.call(store, [value, pointer, word(self.bits // 8), self.mask])
-
-    @no_type_check
-    def same(self, value: Any) -> Any:
-        """Return a number or truth value for all lanes."""
-        kind = ir.VectorType(value.type, LANES)
-        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-
-    @no_type_check
-    def size(self, value: Any) -> Any:
-        """Return the absolute value."""
-        name = f"llvm.fabs.v{LANES}f{self.bits}"
-        kind = ir.FunctionType(self.kind, [self.kind])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+Array = NDArray[Any]
+States = tuple[Value, ...]
+# values of one tile of neurons over all steps: half a second-level cache
+TILE_VALUES = 65_536
 
 
-@no_type_check
-def _for_valid(context: Any, builder: Any, signature: Any, arguments: Any, dtype: Any, body: Any) -> None:
-    """Generate `body` for 64 neurons, and once more for those whose bits are set in the first argument."""
-    common = context, builder, signature, arguments, dtype
-    every = ir.IntType(64)(2**64 - 1)
-    with builder.if_else(builder.icmp_unsigned("==", arguments[0], every)) as (all_valid, some_valid):
-        with all_valid:
-            body(_Lanes(*common, None))
-        with some_valid:
-            body(_Lanes(*common, builder.bitcast(arguments[0], ir.VectorType(ir.IntType(1), LANES))))
+@runtime_checkable
+class Neurons(Protocol):
+    """The constants of 64 neurons, as vectors, and what they do."""
+
+    @property
+    def states(self) -> int:
+        """S."""
+        ...
+
+    def forward(self, v: Writer, before: States, current: Value) -> tuple[States, Value]:
+        """Return the states a step later, and where there is a spike."""
+        ...
+
+    def feedback_epsilon(
+        self, v: Writer, before: States, after: States, spike_feedback: Value, carried: States, epsilon: Value
+    ) -> tuple[Value, States]:
+        """Return `q` of a step, and the feedback on the states before it, by LFP-epsilon.
+
+        Args:
+            v: writes the instructions.
+            before: states before the step.
+            after: states after it.
+            spike_feedback: feedback on its spikes.
+            carried: feedback on the states after it.
+            epsilon: of the rule.
+        """
+        ...
 
 
-@intrinsic
-@no_type_check
-def lif_forward(
-    typing: Any, valid: Any, before: Any, place: Any, current: Any, arrived: Any, beta: Any, threshold: Any, drop: Any,
-    neuron: Any, zero: Any, keep: Any, spikes: Any, fired: Any,
-) -> Any:  # fmt: skip
-    """Step the neurons from `neuron` on, those whose bits are set in `valid`, and return their spikes as a word.
+def _at(v: Writer, constants: Any, n: Value) -> Neurons:
+    """Return the constants of 64 neurons."""
+    loaded: Neurons = constants._make(v.load(each[n]) if isinstance(each, Memory) else each for each in constants)
+    return loaded
 
-    Their membranes `before[place:]` go one step on with `current[arrived:]`, which they overwrite if `keep`; spikes are
-    written to `spikes[fired:]`. beta, threshold and what a spike subtracts have one value per neuron.
+
+def _places(memory: Memory, place: Value, apart: Value, states: int) -> list[Memory]:
+    """Return where each state of 64 neurons stands, if that of the first is `place`."""
+    return [memory[place], *(memory[place + apart * k] for k in range(1, states))]
+
+
+@vector_function(lanes=64, mask="valid", returns=types.uint64)
+def step_forward(
+    v: Writer, valid: Value, before: Memory, place: Value, after: Memory, to: Value, apart: Value, current: Memory,
+    arrived: Value, keep: Value, records: Memory, row: Value, records_apart: Value, constants: Any, n: Value,
+    spikes: Memory, fired: Value,
+) -> Value:  # fmt: skip
+    """Take neurons a step on, from `n` on those whose bits are set in `valid`, and return their spikes as a word.
+
+    From the states `before[place:]` to `after[to:]`, with `current[arrived:]`; they are written to `records[row:]` too
+    if `keep`, and spikes to `spikes[fired:]`.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = cgutils.alloca_once(builder, ir.IntType(64))
-
-        def step(lanes: _Lanes) -> None:
-            membrane, bound, zeroes = lanes.load(1, 2), lanes.load(6, 8), lanes.same(arguments[9])
-            fired_before = builder.fcmp_ordered(">", membrane, bound)
-            kept = builder.select(builder.and_(fired_before, zeroes), lanes.zero, membrane)
-            total = builder.fadd(builder.fmul(lanes.load(5, 8), kept), lanes.load(3, 4))
-            membrane = builder.fsub(total, builder.select(fired_before, lanes.load(7, 8), lanes.zero))
-            spike = builder.fcmp_ordered(">", membrane, bound)
-            lanes.store(membrane, 1, 2)
-            with builder.if_then(arguments[10]):
-                lanes.store(membrane, 3, 4)
-            lanes.store(builder.select(spike, lanes.one, lanes.zero), 11, 12)
-            builder.store(builder.and_(builder.bitcast(spike, ir.IntType(64)), arguments[0]), word)
-
-        _for_valid(context, builder, signature, arguments, before.dtype, step)
-        return builder.load(word)
-
-    kinds = valid, before, place, current, arrived, beta, threshold, drop, neuron, zero, keep, spikes, fired
-    return types.uint64(*kinds), generate
+    neurons = _at(v, constants, n)
+    states = tuple(v.load(each) for each in _places(before, place, apart, neurons.states))
+    states, spike = neurons.forward(v, states, v.load(current[arrived]))
+    for state, where in zip(states, _places(after, to, apart, neurons.states), strict=True):
+        v.store(state, where)
+    with v.when(keep):
+        for state, where in zip(states, _places(records, row, records_apart, neurons.states), strict=True):
+            v.store(state, where)
+    v.store(v.where(spike, 1, 0), spikes[fired])
+    return v.bits(spike) & valid
 
 
-@intrinsic
-@no_type_check
-def lif_feedback_epsilon(
-    typing: Any, valid: Any, after: Any, later: Any, before: Any, earlier: Any, reward: Any, given: Any, carried: Any,
-    place: Any, q: Any, share: Any, beta: Any, threshold: Any, drop: Any, neuron: Any, zero: Any, add: Any,
-    epsilon: Any,
-) -> Any:  # fmt: skip
-    """Take the neurons from `neuron` on one step back, those whose bits are set in `valid`, with LFP-epsilon.
+@vector_function(lanes=64, mask="valid")
+def step_back(
+    v: Writer, valid: Value, records: Memory, later: Value, earlier: Value, records_apart: Value, first: Value,
+    initial: Memory, spike_feedback: Memory, given: Value, carried: Memory, place: Value, apart: Value, q: Memory,
+    share: Value, add: Value, constants: Any, n: Value, epsilon: Value,
+) -> None:  # fmt: skip
+    """Take neurons a step back, from `n` on those whose bits are set in `valid`, with LFP-epsilon.
 
-    Their membranes are `after[later:]`, one step earlier `before[earlier:]`; `reward[given:]` is the feedback on their
-    spikes and `carried[place:]` becomes m[t] where it was m[t+1]. `q[share:]` is written, or added to if `add`.
+    Their states are `records[later:]`, before the step `records[earlier:]`, or `initial[place:]` if it is the `first`.
+    The feedback `carried[place:]` on the former becomes that on the latter. `q[share:]` is written, or added to.
     """
+    neurons = _at(v, constants, n)
+    after = tuple(v.load(each) for each in _places(records, later, records_apart, neurons.states))
+    initials = _places(initial, place, apart, neurons.states)
+    recorded = _places(records, earlier, records_apart, neurons.states)
+    before = tuple(v.load(v.either(first, *both)) for both in zip(initials, recorded, strict=True))
+    feedback_at = _places(carried, place, apart, neurons.states)
+    feedback = tuple(v.load(each) for each in feedback_at)
+    part, feedback = neurons.feedback_epsilon(v, before, after, v.load(spike_feedback[given]), feedback, epsilon)
+    for state, where in zip(feedback, feedback_at, strict=True):
+        v.store(state, where)
+    v.branch(add, lambda: v.store(v.load(q[share]) + part, q[share]), lambda: v.store(part, q[share]))
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def step(lanes: _Lanes) -> None:
-            previous, bound, decay = lanes.load(3, 4), lanes.load(12, 14), lanes.load(11, 14)
-            fired = builder.fcmp_ordered(">", previous, bound)
-            zeroed = builder.and_(fired, lanes.same(arguments[15]))
-            # V[t], from U[t] by undoing the reset
-            total = builder.fadd(lanes.load(1, 2), builder.select(fired, lanes.load(13, 14), lanes.zero))
-            total = builder.fadd(total, builder.select(zeroed, builder.fmul(decay, previous), lanes.zero))
-            parts = builder.fadd(lanes.size(previous), lanes.size(builder.fsub(total, previous)))
-            feedback = builder.fadd(lanes.load(5, 6), lanes.load(7, 8))
-            part = builder.fdiv(feedback, builder.fadd(parts, lanes.same(arguments[17])))
-            kept = builder.select(zeroed, lanes.zero, previous)
-            lanes.store(builder.fmul(builder.fmul(decay, kept), part), 7, 8)
-            with builder.if_else(arguments[16]) as (adds, writes):
-                with adds:
-                    lanes.store(builder.fadd(lanes.load(9, 10), part), 9, 10)
-                with writes:
-                    lanes.store(part, 9, 10)
 
-        _for_valid(context, builder, signature, arguments, after.dtype, step)
-        return context.get_dummy_value()
+@njit(inline="always")
+@no_type_check
+def lanes(neuron: int, neurons: int) -> int:
+    """Return a word with a bit for each of the 64 neurons from this one on, unset beyond the last."""
+    return ~np.uint64(0) >> np.uint64(max(0, neuron + 64 - neurons))
 
-    kinds = (
-        valid, after, later, before, earlier, reward, given, carried, place, q, share, beta, threshold, drop, neuron,
-        zero, add, epsilon,
-    )  # fmt: skip
-    return types.void(*kinds), generate
+
+@kernel
+@no_type_check
+def forward(
+    begin: int, end: int, current: Array, state: Array, records: Array, constants: Any, spikes: Array, bits: Array,
+    counts: Array,
+) -> None:  # fmt: skip
+    """Run samples from the states before to the last ones, both in `state`.
+
+    `records` is written unless the current `[T or 1, B, N]` is constant; it may be the current's own memory.
+    """
+    if in_threads(begin, end):
+        return
+    steps, batch, neurons = spikes.shape
+    changes, size = current.shape[0] == steps, batch * neurons
+    for b in range(begin, end):
+        for t in range(steps):
+            row = t * batch + b
+            count = 0
+            later = size if t + 1 < steps else 0
+            for w in range(bits.shape[1]):
+                n = 64 * w
+                at, place = row * neurons + n, b * neurons + n
+                prefetch(spikes, at + later)
+                if changes:
+                    prefetch(current, at + later)
+                word = step_forward(
+                    lanes(n, neurons), state, place, state, place, size, current, at if changes else place, changes,
+                    records, at, steps * size, constants, n, spikes, at,
+                )  # fmt: skip
+                bits[row, w] = word
+                count += count_bits(word)
+            counts[row] = count
+
+
+@kernel
+@no_type_check
+def feedback_epsilon(
+    begin: int, end: int, records: Array, initial: Array, constants: Any, epsilon: Any, spike_feedback: Array,
+    carried: Array, q: Array,
+) -> None:  # fmt: skip
+    """Write `q` `[T or 1, B, N]`; `carried` is the feedback on the last states, then on those before."""
+    if in_threads(begin, end):
+        return
+    steps, batch, neurons = spike_feedback.shape
+    summed, size = q.shape[0] < steps, batch * neurons
+    for b in range(begin, end):
+        for t in range(steps - 1, -1, -1):
+            for n in range(0, neurons, 64):
+                place = b * neurons + n
+                at = t * size + place
+                share = place if summed else at
+                step_back(
+                    lanes(n, neurons), records, at, at - size, steps * size, t == 0, initial, spike_feedback, at,
+                    carried, place, size, q, share, summed, constants, n, epsilon,
+                )  # fmt: skip
+
+
+@kernel
+@no_type_check
+def replayed_feedback_epsilon(
+    begin: int, end: int, current: Array, initial: Array, constants: Any, epsilon: Any, spike_feedback: Array,
+    carried: Array, q: Array,
+) -> None:  # fmt: skip
+    """Write `q` after replaying the states from the constant `current` `[1, B, N]`, tile by tile."""
+    if in_threads(begin, end):
+        return
+    steps, batch, neurons = spike_feedback.shape
+    summed, size = q.shape[0] < steps, batch * neurons
+    width = 64 * max(1, min(TILE_VALUES // (steps + 1), neurons + 63) // 64)
+    apart = (steps + 1) * width
+    # all states of a tile over time, first those before the first step
+    tile, spikes = np.empty(initial.shape[0] * apart, q.dtype), np.empty(64, q.dtype)
+    for b in range(begin, end):
+        for start in range(0, neurons, width):
+            stop = min(start + width, neurons)
+            for k in range(initial.shape[0]):
+                for n in range(start, stop):
+                    tile[k * apart + n - start] = initial[k, b, n]
+            for t in range(steps):
+                for n in range(start, stop, 64):
+                    low, place = t * width + n - start, b * neurons + n
+                    step_forward(
+                        lanes(n, neurons), tile, low, tile, low + width, apart, current, place, False, tile, 0, 0,
+                        constants, n, spikes, 0,
+                    )  # fmt: skip
+            for t in range(steps - 1, -1, -1):
+                for n in range(start, stop, 64):
+                    low, place = t * width + n - start, b * neurons + n
+                    at = t * size + place
+                    share = place if summed else at
+                    step_back(
+                        lanes(n, neurons), tile, low + width, low, apart, False, tile, spike_feedback, at, carried,
+                        place, size, q, share, summed, constants, n, epsilon,
+                    )  # fmt: skip
+
+
+def flat_array(tensor: Tensor, lead: int) -> Array:
+    """View `[*lead, *n]` as an array `[*lead, neurons]`, copied only if it is not packed."""
+    array: Array = flat(tensor, lead).numpy()
+    return array
+
+
+def per_neuron(like: Tensor, *constants: Tensor) -> tuple[Array, ...]:
+    """Return constants of the neurons of `like` `[B, *n]` as arrays `[N]`."""
+    return tuple(flat_array(value.to(like.dtype).expand(like.shape[1:]), 0) for value in constants)
+
+
+def _room(states: int, like: Tensor, lead: int) -> Tensor:
+    """Make room for states like `like` `[*lead, *n]`, one behind the other, `[S, *lead, ...]` with channels last."""
+    return like.new_empty((states, *last(like, lead).shape))
+
+
+def _each(room: Tensor, lead: int) -> State:
+    """Return the states in this room, `[*lead, *n]`."""
+    return tuple(first(each, lead) for each in room)
+
+
+def _array(room: Tensor, lead: int) -> Array:
+    """Return the states in this room as an array `[S, *lead, N]`."""
+    array: Array = room.flatten(1 + lead).numpy()
+    return array
+
+
+def _at_rest(given: State | None, like: Tensor, states: int) -> Tensor:
+    """Return room with copies of states, or of feedback on them; with zeros if none are given."""
+    room = _room(states, like, 1)
+    for k in range(states):
+        room[k] = 0 if given is None else last(given[k], 1)
+    return room
+
+
+def _recorded(states: State) -> Array:
+    """Return records `[T, B, *n]` as one array `[S, T, B, N]`; those that `run` made lie so already."""
+    tensors = [flat(each, 2) for each in states]
+    base, size = tensors[0], tensors[0].numel()
+    storage, start = base.untyped_storage().data_ptr(), base.storage_offset()
+    if all(
+        each.untyped_storage().data_ptr() == storage and each.storage_offset() == start + k * size
+        for k, each in enumerate(tensors)
+    ):
+        array: Array = base.as_strided((len(tensors), *base.shape), (size, *base.stride())).numpy()
+        return array
+    return np.stack([each.numpy() for each in tensors])
+
+
+def run(
+    neuron: Neuron, constants: Any, current: Tensor, steps: int, initial: State | None
+) -> tuple[Tensor, State, Trace]:
+    """`Neuron.forward` with these constants; overwrites `current` with the membrane if that is all to record."""
+    current = packed(current, 2)
+    changes, states = len(current) == steps, len(neuron.states)
+    spikes = empty((steps, *current.shape[1:]), current)
+    state, found = _at_rest(initial, current[0], states), room_for(spikes)
+    records = _room(states, current, 2) if changes and states > 1 else last(current, 2)[None]
+    forward(
+        all_threads(),
+        current.shape[1],
+        flat_array(current, 2),
+        _array(state, 1),
+        _array(records, 2),
+        constants,
+        flat_array(spikes, 2),
+        found.bits.numpy().view(np.uint64),
+        found.counts.numpy(),
+    )
+    kept, replayed = (_each(records, 2), None) if changes else (None, current)
+    trace = Trace(neuron, steps, initial, kept, replayed, packed=(found.bits, found.counts))
+    return spikes, _each(state, 1), trace
+
+
+def run_back(
+    trace: Trace,
+    constants: Any,
+    spike_feedback: Tensor,
+    final_feedback: State | None,
+    epsilon: float,
+    summed: bool,
+) -> tuple[Q, State]:
+    """`Neuron.feedback` with the rule `Epsilon` and these constants."""
+    record, states = packed(trace.record, 2), len(trace.neuron.states)
+    like = record[0]
+    carried = _at_rest(final_feedback, like, states)
+    q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
+    back = replayed_feedback_epsilon if trace.states is None else feedback_epsilon
+    back(
+        all_threads(),
+        len(like),
+        flat_array(record, 2) if trace.states is None else _recorded(trace.states),
+        _array(_at_rest(trace.initial, like, states), 1),
+        constants,
+        like.new_tensor(epsilon).numpy()[()],
+        flat_array(spike_feedback, 2),
+        _array(carried, 1),
+        flat_array(q, 2),
+    )
+    return (q,), _each(carried, 1)

@@ -4,12 +4,12 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.simd import non_ones, nonzeros
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.rows import count_bits, non_ones, nonzeros
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import flat
 from spiking_lfp.kernels.spikes import Events
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 MOST_SPIKES = 0.25
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 @no_type_check
 def pack_row(x: Array, n: int, features: int, bits: Array) -> int:
     """Fill `bits[n]` from the nth row of `x`, and count its spikes; -1 if it holds other values than 0 and 1."""
@@ -35,16 +35,16 @@ def pack_row(x: Array, n: int, features: int, bits: Array) -> int:
                 word |= np.uint64(values[start + i] != 0) << np.uint64(i)
                 strange |= np.uint64((values[start + i] != 0) & (values[start + i] != 1))
         bits[n, w] = word
-        while word:
-            count += 1
-            word &= word - np.uint64(1)
+        count += count_bits(word)
     return -1 if strange else count
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _pack(x: Array, bits: Array, counts: Array) -> None:
-    for n in prange(x.shape[0]):
+def _pack(begin: int, end: int, x: Array, bits: Array, counts: Array) -> None:
+    if in_threads(begin, end):
+        return
+    for n in range(begin, end):
         counts[n] = pack_row(x, n, x.shape[1], bits)
 
 
@@ -55,9 +55,9 @@ def spike_events(x: Tensor, known: Events | None) -> Events | None:
     """
     found = known
     if found is None:
-        follow_torch_threads()
         found = room_for(x)
-        _pack(flat(x, 2).flatten(0, 1).numpy(), found.bits.numpy().view(np.uint64), found.counts.numpy())
+        rows = flat(x, 2).flatten(0, 1).numpy()
+        _pack(all_threads(), len(rows), rows, found.bits.numpy().view(np.uint64), found.counts.numpy())
     if int(found.counts.min()) < 0 or int(found.counts.sum()) > MOST_SPIKES * x.numel():
         return None
     return found

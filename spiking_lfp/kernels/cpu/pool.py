@@ -4,32 +4,34 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.simd import lowest_bit, nonzeros
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.rows import lowest_bit, nonzeros
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import first, flat, last, packed
 
 Array = NDArray[Any]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
+def _max_pool(begin: int, end: int, x: Array, kernel: int, stride: int, out: Array, winner: Array) -> None:
     """Pool `[N, H, W, C]`; `winner` is the place in the window, counted row by row; the first of equals wins."""
+    if in_threads(begin, end):
+        return
     images, height, width, channels = out.shape
     columns = x.shape[2] * channels
-    for m in prange(images):
-        # the best of each column of a window first, since lines are longer than pixels
-        upright, above = np.empty(columns, out.dtype), np.empty(columns, np.uint8)
+    # the best of each column of a window first, since lines are longer than pixels
+    upright, above = np.empty(columns, out.dtype), np.empty(columns, np.uint8)
+    lines = x.reshape(images, x.shape[1], columns)
+    for m in range(begin, end):
         for i in range(height):
-            lines = x[m, i * stride : i * stride + kernel].reshape(kernel, columns)
-            upright[:] = lines[0]
-            above[:] = 0
+            for j in range(columns):
+                upright[j] = lines[m, i * stride, j]
+                above[j] = 0
             for k in range(1, kernel):
-                line = lines[k]
+                line = lines[m, i * stride + k]
                 for j in range(columns):
                     better = (line[j] > upright[j]) | (line[j] != line[j])  # NaN wins, as in torch
                     upright[j] = line[j] if better else upright[j]
@@ -37,8 +39,9 @@ def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> 
             for j in range(width):
                 best, where = out[m, i, j], winner[m, i, j]
                 start = j * stride * channels
-                best[:] = upright[start : start + channels]
-                where[:] = above[start : start + channels]
+                for c in range(channels):
+                    best[c] = upright[start + c]
+                    where[c] = above[start + c]
                 for k in range(1, kernel):
                     value = upright[start + k * channels : start + (k + 1) * channels]
                     place = above[start + k * channels : start + (k + 1) * channels]
@@ -50,11 +53,15 @@ def _max_pool(x: Array, kernel: int, stride: int, out: Array, winner: Array) -> 
                         where[c] = later if better else where[c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int, out: Array) -> None:
+def _max_pool_feedback(
+    begin: int, end: int, feedback: Array, winner: Array, kernel: int, stride: int, out: Array
+) -> None:
     """Add `feedback` `[N, P * Q * C]`, most of it 0, to `out` `[N, H, W, C]` where the winners were."""
-    images, size = feedback.shape
+    if in_threads(begin, end):
+        return
+    _, size = feedback.shape
     _, _, columns, channels = winner.shape
     width = out.shape[2]
     # where each window starts in an image, and from there each of its places
@@ -65,9 +72,10 @@ def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int,
     places = np.empty(kernel * kernel, np.int32)
     for k in range(kernel * kernel):
         places[k] = (k // kernel * width + k % kernel) * channels
-    for m in prange(images):
-        out[m] = 0
+    for m in range(begin, end):
         image, won = out[m].reshape(-1), winner[m].reshape(-1)
+        for j in range(image.shape[0]):
+            image[j] = 0
         for start in range(0, size, 64):
             if start + 64 <= size:
                 word = nonzeros(feedback, m * size + start)
@@ -83,17 +91,15 @@ def _max_pool_feedback(feedback: Array, winner: Array, kernel: int, stride: int,
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     """Pool `[N, C, H, W]`; return the largest values and which of the window's places held them first, as uint8."""
-    follow_torch_threads()
     height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
     out = x.new_empty((len(x), height, width, x.shape[1]))
     winner = torch.empty(out.shape, dtype=torch.uint8)
-    _max_pool(last(packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
+    _max_pool(all_threads(), len(x), last(packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
     return first(out, 1), winner
 
 
 def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
-    follow_torch_threads()
     out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
-    _max_pool_feedback(flat(feedback, 1).numpy(), winner.numpy(), kernel, stride, out.numpy())
+    _max_pool_feedback(all_threads(), shape[0], flat(feedback, 1).numpy(), winner.numpy(), kernel, stride, out.numpy())
     return first(out, 1)

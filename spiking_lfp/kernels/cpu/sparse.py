@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from spiking_lfp.kernels.cpu.events import TILE_VECTORS, bias_of, tiles_of, transpose_block
-from spiking_lfp.kernels.cpu.simd import VECTOR_BYTES, sum_scaled
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.cpu.rows import sum_scaled
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.vectors import VECTOR_BYTES
 
 Array = NDArray[Any]
 # share of values other than 0 above which a dense product is faster
@@ -29,11 +30,13 @@ class Sparse:
     counts: Array
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _list(x: Array, rows: Array, values: Array, counts: Array) -> None:
+def _list(begin: int, end: int, x: Array, rows: Array, values: Array, counts: Array) -> None:
     """List what is not 0 in each row of `x`."""
-    for r in prange(x.shape[0]):
+    if in_threads(begin, end):
+        return
+    for r in range(begin, end):
         count = 0
         for i in range(x.shape[1]):
             if x[r, i] != 0:
@@ -43,66 +46,64 @@ def _list(x: Array, rows: Array, values: Array, counts: Array) -> None:
         counts[r] = count
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _list_columns(x: Array, rows: Array, values: Array, counts: Array) -> None:
+def _list_columns(begin: int, end: int, x: Array, rows: Array, values: Array, counts: Array) -> None:
     """List what is not 0 in each column of `x`."""
-    samples, inputs = x.shape
-    for part in prange((inputs + 63) // 64):
-        low = 64 * np.intp(part)
-        high = min(low + 64, inputs)
-        counts[low:high] = 0
-        for b in range(samples):
-            for i in range(low, high):
-                if x[b, i] != 0:
-                    rows[i, counts[i]] = b
-                    values[i, counts[i]] = x[b, i]
-                    counts[i] += 1
+    if in_threads(begin, end):
+        return
+    for i in range(begin, end):
+        counts[i] = 0
+    for b in range(x.shape[0]):
+        for i in range(begin, end):
+            if x[b, i] != 0:
+                rows[i, counts[i]] = b
+                values[i, counts[i]] = x[b, i]
+                counts[i] += 1
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _split(q: Array, tiles: Array) -> None:
-    """Cut `q` `[B, O]` into tiles of its columns; columns beyond O become 0."""
-    outputs, width = q.shape[1], tiles.shape[2]
-    for part in prange(tiles.shape[0]):
-        low = np.intp(part) * width
-        size = min(width, outputs - low)
-        tiles[part, :, size:] = 0
-        for b in range(q.shape[0]):
-            tiles[part, b, :size] = q[b, low : low + size]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-@no_type_check
-def _product(rows: Array, values: Array, counts: Array, table: Array, bias: Array, out: Array) -> None:
+def _product(
+    begin: int, end: int, rows: Array, values: Array, counts: Array, table: Array, bias: Array, out: Array
+) -> None:
     """Write `bias` plus the sparse rows times the table, tile by tile."""
-    tiles, inputs, width = table.shape
+    if in_threads(begin, end):
+        return
+    _, inputs, width = table.shape
     outputs = out.shape[1]
     room = rows.shape[1]
-    for part in prange(tiles):
-        tile = np.intp(part)
+    total = np.empty(width, out.dtype)
+    for o in range(width):
+        total[o] = 0
+    for tile in range(begin, end):
         low = tile * width
         size = min(width, outputs - low)
-        total = np.zeros(width, out.dtype)
         for b in range(rows.shape[0]):
-            total[:size] = bias[low : low + size]
+            for o in range(size):
+                total[o] = bias[low + o]
             at = b * room
             sum_scaled(table, tile * inputs * width, rows, at, values, at, counts[b], total, 0, TILE_VECTORS)
-            out[b, low : low + size] = total[:size]
+            for o in range(size):
+                out[b, low + o] = total[o]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
-def _outer(rows: Array, values: Array, counts: Array, table: Array, out: Array) -> None:
+def _outer(begin: int, end: int, rows: Array, values: Array, counts: Array, table: Array, out: Array) -> None:
     """Write the transpose of the sparse rows times the table into `out` `[O, K]`, 64 inputs at a time."""
-    tiles, samples, width = table.shape
+    if in_threads(begin, end):
+        return
+    _, samples, width = table.shape
     outputs, inputs = out.shape
     room = rows.shape[1]
     blocks = (inputs + 63) // 64
-    for part in prange(tiles * blocks):
-        tile, block = np.intp(part) // blocks, np.intp(part) % blocks
-        sums = np.zeros((64, width), out.dtype)
+    sums = np.empty((64, width), out.dtype)
+    for part in range(begin, end):
+        tile, block = part // blocks, part % blocks
+        for i in range(64):
+            for o in range(width):
+                sums[i, o] = 0
         first, last = 64 * block, min(64 * block + 64, inputs)
         for i in range(first, last):
             at = (i - first) * width
@@ -135,25 +136,25 @@ def sparse_columns(x: Tensor) -> Sparse | None:
 
 
 def _listed(write: Any, x: Tensor, rows: int, room: int) -> Sparse | None:
-    follow_torch_threads()
     array = x.detach().contiguous().numpy()
     sparse = Sparse(np.empty((rows, room), np.uint32), np.empty((rows, room), array.dtype), np.empty(rows, np.int64))
-    write(array, sparse.rows, sparse.values, sparse.counts)
+    write(all_threads(), rows, array, sparse.rows, sparse.values, sparse.counts)
     return sparse if sparse.counts.sum() <= MOST_VALUES * array.size else None
 
 
 def product(x: Sparse, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `x W^T + b`, `[B, O]`, for `x` `[B, K]` and `weight` `[O, K]`."""
     out = weight.new_empty((len(x.counts), len(weight)))
-    _product(x.rows, x.values, x.counts, tiles_of(weight, TILE_VECTORS), bias_of(bias, weight), out.numpy())
+    table = tiles_of(weight, TILE_VECTORS)
+    _product(all_threads(), len(table), x.rows, x.values, x.counts, table, bias_of(bias, weight), out.numpy())
     return out
 
 
 def correlate(q: Tensor, x: Sparse) -> Tensor:
     """Return `q^T x`, `[O, K]`, for `q` `[B, O]` and `x` `[B, K]` given by its columns."""
     outputs, width = q.shape[1], TILE_VECTORS * VECTOR_BYTES // q.element_size()
-    tiles = q.new_empty((-(-outputs // width), len(q), width)).numpy()
-    _split(q.contiguous().numpy(), tiles)
-    out = q.new_empty((outputs, len(x.counts)))
-    _outer(x.rows, x.values, x.counts, tiles, out.numpy())
+    tiles = -(-outputs // width)
+    padded = pad(q, (0, tiles * width - outputs)).view(len(q), tiles, width)
+    table, out = padded.transpose(0, 1).contiguous().numpy(), q.new_empty((outputs, len(x.counts)))
+    _outer(all_threads(), tiles * -(-len(x.counts) // 64), x.rows, x.values, x.counts, table, out.numpy())
     return out
