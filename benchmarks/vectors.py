@@ -187,7 +187,9 @@ def swapped(kernel: Any, *loops: Any) -> Any:
         if helper.__class__ is kernel.__class__ and helper.targetoptions.get("inline") == "always":
             found[name] = swapped(helper, *loops)
     names = {**function.__globals__, **found, **{loop.__name__: loop for loop in loops}}
-    options: dict[str, Any] = {"inline": "always"} if kernel.targetoptions.get("inline") == "always" else {"error_model": "numpy"}
+    options: dict[str, Any] = (
+        {"inline": "always"} if kernel.targetoptions.get("inline") == "always" else {"error_model": "numpy"}
+    )
     twin = FunctionType(function.__code__, names, function.__name__)
     return njit(twin, **options)
 
