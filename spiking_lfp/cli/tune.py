@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from spiking_lfp.cli.console import DataRoot, Device, assignments, out
+from spiking_lfp.cli.console import DataRoot, Device, announce_compiling, assignments, out
 
 if TYPE_CHECKING:
     from spiking_lfp.studies.tune import Trial
@@ -45,6 +45,7 @@ def tune(
     from spiking_lfp.training import preset_config
 
     reuse_freed_memory()
+    announce_compiling()
     config = preset_config(preset, assignments(changes or []))
 
     def told(trial: "Trial") -> None:
