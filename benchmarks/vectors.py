@@ -108,20 +108,20 @@ def transpose(x, at, stride, rows, columns, out, to, out_stride):
 
 @plain
 @no_type_check
-def nonzeros(x, at):
+def nonzeros(valid, x, at):
     values, word = x.reshape(-1)[at : at + 64], np.uint64(0)
-    for i in range(64):
+    for i in range(values.shape[0]):
         word |= np.uint64(values[i] != 0) << np.uint64(i)
-    return word
+    return word & valid
 
 
 @plain
 @no_type_check
-def non_ones(x, at):
+def non_ones(valid, x, at):
     values, word = x.reshape(-1)[at : at + 64], np.uint64(0)
-    for i in range(64):
+    for i in range(values.shape[0]):
         word |= np.uint64(values[i] != 1) << np.uint64(i)
-    return word
+    return word & valid
 
 
 @plain

@@ -144,8 +144,8 @@ def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
     out = weight.new_empty((*events.shape[:2], len(weight)))
     threads, batch = all_threads(), events.shape[1]
-    # small enough for the translation of the addresses of their outputs to stay at hand
-    parts = max(-threads, len(events.counts) // ROWS)
+    # as many for each thread, small enough for the translation of the addresses of their outputs to stay at hand
+    parts = -threads * max(1, -(-len(events.counts) // (ROWS * -threads)))
     vectors = 1 if len(weight) * weight.element_size() <= VECTOR_BYTES else TILE_VECTORS
     room = int(events.counts.max()) + 1
     arrays = _bits(events), batch, tiles_of(weight, vectors), bias_of(bias, weight)
@@ -262,8 +262,8 @@ def _few_adjoints(begin: int, end: int, bits: Array, q: Array, weight: Array, fe
                         word, q, n * outputs, listed, count, weight, inputs, low, feedback, n * inputs + low, mine
                     )
                     continue
-                for i in range(low, inputs):
-                    feedback[n, i] = 0
+                for i in range(inputs - low):
+                    feedback[n, low + i] = 0
                 while word:
                     i = low + lowest_bit(word)
                     word &= word - np.uint64(1)

@@ -14,12 +14,12 @@ from typing import Any, Protocol, no_type_check, runtime_checkable
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.kernels.cpu.packing import room_for
-from spiking_lfp.kernels.cpu.rows import count_bits, prefetch
+from spiking_lfp.kernels.cpu.rows import count_bits, lanes, prefetch
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.cpu.vectors import Memory, Value, Writer, vector_function
 from spiking_lfp.kernels.layout import empty, first, flat, last, packed
@@ -117,13 +117,6 @@ def step_back(
     for state, where in zip(feedback, feedback_at, strict=True):
         v.store(state, where)
     v.branch(add, lambda: v.store(v.load(q[share]) + part, q[share]), lambda: v.store(part, q[share]))
-
-
-@njit(inline="always")
-@no_type_check
-def lanes(neuron: int, neurons: int) -> int:
-    """Return a word with a bit for each of the 64 neurons from this one on, unset beyond the last."""
-    return ~np.uint64(0) >> np.uint64(max(0, neuron + 64 - neurons))
 
 
 @kernel
@@ -251,10 +244,9 @@ def _array(room: Tensor, lead: int) -> Array:
 
 def _at_rest(given: State | None, like: Tensor, states: int) -> Tensor:
     """Return room with copies of states, or of feedback on them; with zeros if none are given."""
-    room = _room(states, like, 1)
-    for k in range(states):
-        room[k] = 0 if given is None else last(given[k], 1)
-    return room
+    if given is None:
+        return like.new_zeros((states, *last(like, 1).shape))
+    return torch.stack([last(each, 1) for each in given])
 
 
 def _recorded(states: State) -> Array:

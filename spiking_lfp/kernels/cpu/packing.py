@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.rows import count_bits, non_ones, nonzeros
+from spiking_lfp.kernels.cpu.rows import count_bits, lanes, non_ones, nonzeros
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import flat
 from spiking_lfp.kernels.spikes import Events
@@ -23,17 +23,10 @@ MOST_SPIKES = 0.25
 def pack_row(x: Array, n: int, features: int, bits: Array) -> int:
     """Fill `bits[n]` from the nth row of `x`, and count its spikes; -1 if it holds other values than 0 and 1."""
     count, strange = 0, np.uint64(0)
-    values = x.reshape(-1)
     for w in range(bits.shape[1]):
-        start = n * features + 64 * w
-        if 64 * w + 64 <= features:
-            word = nonzeros(x, start)
-            strange |= word & non_ones(x, start)
-        else:
-            word = np.uint64(0)
-            for i in range(features - 64 * w):
-                word |= np.uint64(values[start + i] != 0) << np.uint64(i)
-                strange |= np.uint64((values[start + i] != 0) & (values[start + i] != 1))
+        start, valid = n * features + 64 * w, lanes(64 * w, features)
+        word = nonzeros(valid, x, start)
+        strange |= word & non_ones(valid, x, start)
         bits[n, w] = word
         count += count_bits(word)
     return -1 if strange else count

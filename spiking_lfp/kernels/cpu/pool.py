@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.rows import lowest_bit, nonzeros
+from spiking_lfp.kernels.cpu.rows import lanes, lowest_bit, nonzeros
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import first, flat, last, packed
 
@@ -77,12 +77,7 @@ def _max_pool_feedback(
         for j in range(image.shape[0]):
             image[j] = 0
         for start in range(0, size, 64):
-            if start + 64 <= size:
-                word = nonzeros(feedback, m * size + start)
-            else:
-                word = np.uint64(0)
-                for j in range(start, size):
-                    word |= np.uint64(feedback[m, j] != 0) << np.uint64(j - start)
+            word = nonzeros(lanes(start, size), feedback, m * size + start)
             while word:
                 j = start + lowest_bit(word)
                 word &= word - np.uint64(1)

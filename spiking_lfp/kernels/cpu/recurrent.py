@@ -14,9 +14,9 @@ from torch import Tensor
 
 from spiking_lfp.kernels.cpu.events import TILE_VECTORS, list_bits, tiles_of
 from spiking_lfp.kernels.cpu.lif import at_rest, constants
-from spiking_lfp.kernels.cpu.neurons import flat_array, lanes, step_back, step_forward
+from spiking_lfp.kernels.cpu.neurons import flat_array, step_back, step_forward
 from spiking_lfp.kernels.cpu.packing import room_for
-from spiking_lfp.kernels.cpu.rows import count_bits, sum_rows
+from spiking_lfp.kernels.cpu.rows import count_bits, lanes, sum_rows
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import empty, packed
 from spiking_lfp.neurons import RecurrentLIFNeuron, State, Trace

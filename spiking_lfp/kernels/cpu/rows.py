@@ -148,15 +148,22 @@ def transpose(
         v.only(writing & (columns > k)).store(square[k], out[to][out_stride * k])
 
 
-@vector_function(lanes=64, returns=types.uint64)
-def nonzeros(v: Writer, x: Memory, at: Value) -> Value:
-    """Return which of the 64 values from `x[at]` on are not 0, as bits."""
+@njit(inline="always")
+@no_type_check
+def lanes(first: int, count: int) -> int:
+    """Return a word with a bit for each of 64 items from the `first` on, unset beyond the last of `count`."""
+    return ~np.uint64(0) >> np.uint64(max(0, first + 64 - count))
+
+
+@vector_function(lanes=64, mask="valid", returns=types.uint64)
+def nonzeros(v: Writer, valid: Value, x: Memory, at: Value) -> Value:
+    """Return which of the 64 values from `x[at]` on are not 0, as bits, of those whose bits are set in `valid`."""
     return v.bits(v.load(x[at]) != 0)
 
 
-@vector_function(lanes=64, returns=types.uint64)
-def non_ones(v: Writer, x: Memory, at: Value) -> Value:
-    """Return which of the 64 values from `x[at]` on are not 1, as bits."""
+@vector_function(lanes=64, mask="valid", returns=types.uint64)
+def non_ones(v: Writer, valid: Value, x: Memory, at: Value) -> Value:
+    """Return likewise which are not 1; what `valid` leaves out is none."""
     return v.bits(v.load(x[at]) != 1)
 
 
@@ -167,19 +174,13 @@ def prefetch(v: Writer, x: Memory, at: Value) -> None:
         v.prefetch(x[at][place])
 
 
-@njit(inline="always")
-@no_type_check
-def count_bits(word: int) -> int:
-    """Return how many bits are set in `word`: the compiler knows this loop, and makes one instruction of it."""
-    count = 0
-    while word:
-        count += 1
-        word &= word - np.uint64(1)
-    return count
+@vector_function(returns=types.intp)
+def count_bits(v: Writer, word: Value) -> Value:
+    """Return how many bits are set in `word`."""
+    return v.call("ctpop", word)
 
 
-@njit(inline="always")
-@no_type_check
-def lowest_bit(word: int) -> int:
+@vector_function(returns=types.intp)
+def lowest_bit(v: Writer, word: Value) -> Value:
     """Return the place of the lowest bit set in `word`, which must not be 0."""
-    return count_bits((word - np.uint64(1)) & ~word)
+    return v.trailing_zeros(word)

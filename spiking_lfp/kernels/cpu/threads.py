@@ -82,6 +82,10 @@ def _call(typing: Any, address: Any, arguments: Any, begin: Any, end: Any) -> An
 @no_type_check
 def _share_out(address: int, arguments: int, parts: int, count: int) -> None:
     """Call the function at an address for so many parts of `count` items, each in a thread."""
+    parts = min(parts, count)
+    if parts == 1:  # without waking another thread
+        _call(address, arguments, 0, count)
+        return
     for part in prange(parts):
         _call(address, arguments, np.intp(part) * count // parts, (np.intp(part) + 1) * count // parts)
 

@@ -23,7 +23,8 @@ def _descent(begin: int, end: int, outer: Array, weight: Array, finite: Array) -
     size, largest, parts = outer.shape[0], np.finfo(outer.dtype).max, finite.shape[0]
     for part in range(begin, end):
         strange = 0
-        for i in range(part * size // parts, (part + 1) * size // parts):
+        # unsigned, so that no place may be counted from the end, which would keep the loop from becoming vectors
+        for i in range(np.uintp(part * size // parts), np.uintp((part + 1) * size // parts)):
             value = -abs(weight[i]) * outer[i]
             outer[i] = value
             strange |= not abs(value) <= largest

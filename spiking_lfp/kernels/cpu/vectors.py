@@ -219,6 +219,11 @@ class Writer:
         kind = values[0].inner.type
         return self._call(f"{name}.{_name(kind)}", kind, *(value.inner for value in values))
 
+    def trailing_zeros(self, word: Value) -> Value:
+        """Return how many bits of a word that is not 0 are unset below its lowest one."""
+        kind = word.inner.type
+        return self._call(f"cttz.{_name(kind)}", kind, word.inner, ir.Constant(ir.IntType(1), 1))
+
     def _call(self, name: str, result: Any, *arguments: Any, **options: Any) -> Value:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
