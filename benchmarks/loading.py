@@ -22,7 +22,7 @@ from spiking_lfp import AdaptiveClip, reuse_freed_memory
 from spiking_lfp.data import Split, data_root
 from spiking_lfp.data.event_sets import list_event_set
 from spiking_lfp.data.samples import sequences
-from spiking_lfp.studies.surrogate_comparison.events import present_presets
+from spiking_lfp.studies.surrogate_comparison.benchmark import present_presets
 from spiking_lfp.training import Meter, preset_config, samples_for, training_step
 from spiking_lfp.training.runs import network_for
 
