@@ -217,7 +217,7 @@ def test_a_mono_readout_takes_the_place_of_the_last_layer() -> None:
     network = with_mono_readout(lenet(classes=3, hidden=(12,)), (5,), "pairwise", 2, 0.8)
     readout = network[-1]
     assert isinstance(readout, MonoReadout)
-    assert (readout.windows, readout.decay) == (2, 0.8)
+    assert (readout.windows, readout.beta) == (2, 0.8)
     assert readout.features == 12
     assert network(torch.rand(4, 2, 1, 28, 28)).shape == (1, 2, 3)
     with pytest.raises(UsageError, match="takes the place of a dense LIF layer at the end, found MonoReadout"):
