@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.plots.parts import save
+from spiking_lfp.plots.drawing import save
 from spiking_lfp.studies.cases import Case, Outcome
 
 Scale = Literal["smoke", "small", "paper"]
