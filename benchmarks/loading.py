@@ -31,11 +31,11 @@ def median_ms(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     """Return the median time of each call, one after the other in every round."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for call, mine in zip(calls, times, strict=True):
+        for call, milliseconds in zip(calls, times, strict=True):
             started = time.perf_counter()
             call()
-            mine.append(1000 * (time.perf_counter() - started))
-    return [statistics.median(mine) for mine in times]
+            milliseconds.append(1000 * (time.perf_counter() - started))
+    return [statistics.median(milliseconds) for milliseconds in times]
 
 
 def measure(preset: str, rounds: int) -> list[str]:
