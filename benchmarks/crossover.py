@@ -65,8 +65,8 @@ def time_products(
     """Return the milliseconds forward and of both adjoints: dense in some precision, or event-driven."""
     if precision is None:
         forward = milliseconds(lambda: synapse.current(synapse.inputs(x, None), weight, bias))
-        found = synapse.inputs(x, None)
-        return forward, milliseconds(lambda: synapse.adjoints(q, found, weight, True, True))
+        inputs = synapse.inputs(x, None)
+        return forward, milliseconds(lambda: synapse.adjoints(q, inputs, weight, True, True))
     with products_in(precision):
         forward = milliseconds(lambda: synapse.current(x, weight, bias))
         return forward, milliseconds(lambda: synapse.adjoints(q, x, weight, True, True))

@@ -22,7 +22,7 @@ from spiking_lfp import AdaptiveClip, reuse_freed_memory
 from spiking_lfp.data import Split, data_root
 from spiking_lfp.data.event_sets import list_event_set
 from spiking_lfp.data.samples import sequences
-from spiking_lfp.studies.surrogate_comparison.events import present_presets
+from spiking_lfp.studies.surrogate_comparison.benchmark import present_presets
 from spiking_lfp.training import Meter, preset_config, samples_for, training_step
 from spiking_lfp.training.runs import network_for
 
@@ -31,11 +31,11 @@ def median_ms(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     """Return the median time of each call, one after the other in every round."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for call, mine in zip(calls, times, strict=True):
+        for call, milliseconds in zip(calls, times, strict=True):
             started = time.perf_counter()
             call()
-            mine.append(1000 * (time.perf_counter() - started))
-    return [statistics.median(mine) for mine in times]
+            milliseconds.append(1000 * (time.perf_counter() - started))
+    return [statistics.median(milliseconds) for milliseconds in times]
 
 
 def measure(preset: str, rounds: int) -> list[str]:

@@ -1,6 +1,7 @@
-"""What a rule costs: training steps by every composite against LFP-epsilon, and of ordinary networks against gradients.
+"""What a rule costs: training steps by every composite, relative to LFP-epsilon or, without spikes, to gradients.
 
-Real digits, batch 128 for spiking and 32 for ordinary networks. Medians, one after the other in every round of one run.
+Real digits, batch 128 for spiking and 32 for non-spiking networks. Medians over the rounds of one run, in which the
+composites take turns.
 
     python benchmarks/rules.py --rounds 7
 """
@@ -15,7 +16,7 @@ from timing import medians_ms
 
 from spiking_lfp import AdaptiveClip, composite, constant, lenet, load_dataset, mlp, reuse_freed_memory
 from spiking_lfp.nn.composites import COMPOSITES
-from spiking_lfp.studies.lfp_paper import ordinary
+from spiking_lfp.studies.lfp_paper import ann
 from spiking_lfp.training import Meter, training_step
 
 STEPS = 25
@@ -33,11 +34,11 @@ def spiking(build: Callable[[], torch.nn.Sequential], rule: str) -> Callable[[],
 
 
 def plain(build: Callable[[], torch.nn.Sequential], method: str) -> Callable[[], object]:
-    """Return a training step of an ordinary network by a composite or by gradients."""
-    data = ordinary.Data.of_images(load_dataset("mnist-subset"))
+    """Return a training step of a non-spiking network by a composite or by gradients."""
+    data = ann.Data.of_images(load_dataset("mnist-subset"))
     torch.manual_seed(1)
     model = build()
-    learner = ordinary.Learner(model, method, torch.optim.SGD(model.parameters(), 1e-3))
+    learner = ann.Learner(model, method, torch.optim.SGD(model.parameters(), 1e-3))
     return lambda: learner.update(data.train_x[:32], data.train_y[:32])
 
 
@@ -53,12 +54,12 @@ def main() -> None:
         f"spiking MLP, T = {STEPS}": ("epsilon", {rule: spiking(mlp, rule) for rule in COMPOSITES}),
         f"spiking LeNet, T = {STEPS}": ("epsilon", {rule: spiking(lenet, rule) for rule in COMPOSITES}),
         "MLP, ReLU": (
-            ordinary.GRADIENT,
-            {method: plain(lambda: ordinary.relu_mlp([784, 1000, 1000, 10]), method) for method in ordinary.METHODS},
+            ann.GRADIENT,
+            {method: plain(lambda: ann.relu_mlp([784, 1000, 1000, 10]), method) for method in ann.METHODS},
         ),
         "LeNet, ReLU": (
-            ordinary.GRADIENT,
-            {method: plain(lambda: ordinary.lenet((1, 28, 28), 10), method) for method in ordinary.METHODS},
+            ann.GRADIENT,
+            {method: plain(lambda: ann.lenet((1, 28, 28), 10), method) for method in ann.METHODS},
         ),
     }
     table = Table("network", "method", "step", "against")

@@ -70,8 +70,8 @@ def measure(name: str, network: IntegerNetwork, inputs: Array) -> tuple[float, f
         return 0.0, run, outcome.spikes
     other: Backend = backend(name)
     if isinstance(other, OutsideBackend):
-        found = other.timed(network, inputs)
-        return found.setup, found.run, found.spikes
+        result = other.timed(network, inputs)
+        return result.setup, result.run, result.spikes
     setup, _ = timed(lambda: other.run(network, inputs[:, :1]))
     both, spikes = timed(lambda: other.run(network, inputs))
     return setup, max(both - setup, 1e-9) * inputs.shape[1] / max(1, inputs.shape[1] - 1), spikes
@@ -118,8 +118,8 @@ def main(
             setup, run, spikes = measure(name, network, inputs[:, : SAMPLES[name]])
             times[name].append((setup, run))
             compared[name] = sum(int(of.sum()) for of in spikes.values())
-            for layer, found in spikes.items():
-                if not np.array_equal(found, expected[name][layer]):
+            for layer, result in spikes.items():
+                if not np.array_equal(result, expected[name][layer]):
                     raise ExportError(f"{name}: layer {layer} has other spikes than the integer simulator")
     results: dict[str, dict[str, Any]] = {
         name: {

@@ -14,4 +14,4 @@ def medians_ms(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str,
             call()
             if number:
                 times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(mine) for name, mine in times.items()}
+    return {name: statistics.median(milliseconds) for name, milliseconds in times.items()}

@@ -1,4 +1,4 @@
-"""LFP on an ordinary network: a composite says which rule each layer follows."""
+"""LFP on a non-spiking network: a composite says which rule each layer follows."""
 
 import torch
 from torch import Tensor, nn

@@ -25,7 +25,7 @@ digits = load_dataset("mnist-subset")
 
 
 def sequences(images: Tensor) -> Tensor:
-    """Return what the camera saw of each image, as spikes [T, B, 2, 34, 34]."""
+    """Return the events of each image, seen by the moving camera, as spikes [T, B, 2, 34, 34]."""
     recordings = [saccade_events(image.numpy()) for image in images]
     frames = [torch.from_numpy(event_frames(each.events, each.sensor, STEPS)) for each in recordings]
     return torch.stack(frames, dim=1).float()
@@ -47,5 +47,5 @@ for epoch in range(4):
         clip()
         optimizer.step()
     with torch.no_grad():
-        right = net(test).sum(0).argmax(-1) == digits.test_labels[:300]
-    print(f"epoch {epoch + 1}: test accuracy {right.float().mean():.1%}")
+        correct = net(test).sum(0).argmax(-1) == digits.test_labels[:300]
+    print(f"epoch {epoch + 1}: test accuracy {correct.float().mean():.1%}")

@@ -1,4 +1,4 @@
-"""Two digits told apart by one mono-net on spike rates: mDFA teaches it, LFP the spiking layer beneath.
+"""Two digits distinguished by one mono-net on spike rates: mDFA trains it, LFP the spiking layer below.
 
 python examples/mono_readout.py
 """
@@ -16,7 +16,7 @@ test_images, test_labels = digits.test_images.flatten(1) / 255, digits.test_labe
 
 
 def train(parameters: list[nn.Parameter]) -> float:
-    """Let these parameters learn for three passes, and return the test accuracy."""
+    """Train these parameters for three epochs, and return the test accuracy."""
     optimizer = torch.optim.Adam(parameters, lr=1e-3)
     readout.keep_monotone(optimizer)
     for _ in range(3):
@@ -26,8 +26,8 @@ def train(parameters: list[nn.Parameter]) -> float:
             propagate(scores, cross_entropy_reward(scores, labels[batch]))
             optimizer.step()
     with torch.no_grad():
-        answers = net(constant(test_images, steps=15)).sum(0).argmax(-1)
-    return float((answers == test_labels).float().mean())
+        predictions = net(constant(test_images, steps=15)).sum(0).argmax(-1)
+    return float((predictions == test_labels).float().mean())
 
 
 neurons, readout = LIF(nn.Linear(784, 300), beta=0.9), MonoReadout(300, classes=2)

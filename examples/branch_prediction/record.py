@@ -132,19 +132,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where traces are written (default traces/)")
     parser.add_argument("--only", nargs="+", choices=RECIPES, help="which of this folder's traces (default all)")
     parser.add_argument("command", nargs="*", help="program and arguments, after --")
-    given = parser.parse_args()
-    if bool(given.name) != bool(given.command):
+    options = parser.parse_args()
+    if bool(options.name) != bool(options.command):
         parser.error("a trace of your own needs both --name NAME and -- PROGRAM ARGUMENTS")
     with tempfile.TemporaryDirectory() as spare:
         stepper, inputs = build(Path(spare)), None
-        wanted = {given.name: Recipe(given.command, given.skip)}
-        if not given.name:
+        recipes = {options.name: Recipe(options.command, options.skip)}
+        if not options.name:
             inputs = Path(spare)
             write_inputs(inputs)
-            wanted = {name: RECIPES[name] for name in given.only or RECIPES}
-        for name, recipe in wanted.items():
-            trace = record(stepper, recipe, given.count, inputs)
-            save(given.folder / f"{name}.npz", trace)
+            recipes = {name: RECIPES[name] for name in options.only or RECIPES}
+        for name, recipe in recipes.items():
+            trace = record(stepper, recipe, options.count, inputs)
+            save(options.folder / f"{name}.npz", trace)
             print(
                 f"{name}: {len(trace.ids)} branches of {len(trace.addresses)} addresses in {trace.instructions} "
                 f"instructions, {trace.taken.mean():.0%} taken",

@@ -33,11 +33,11 @@ def candidates(budget: int) -> dict[str, list[Predictor]]:
 
 def misses(predictor: Predictor, traces: Mapping[str, Trace]) -> dict[str, int]:
     """Return how many branches of each trace a predictor that starts afresh gets wrong."""
-    found = {}
+    mispredictions = {}
     for name, trace in traces.items():
         predictions = predictor.run(trace.addresses[trace.ids], trace.taken, predictor.fresh())
-        found[name] = int((predictions != trace.taken).sum())
-    return found
+        mispredictions[name] = int((predictions != trace.taken).sum())
+    return mispredictions
 
 
 def mpki(wrong: Mapping[str, int], traces: Mapping[str, Trace]) -> dict[str, float]:

@@ -69,7 +69,7 @@ def stored(folder: Path = FOLDER) -> dict[str, Trace]:
     Raises:
         TraceError: if there is none.
     """
-    found = {path.stem: load(path) for path in sorted(folder.glob("*.npz"))}
-    if not found:
+    traces = {path.stem: load(path) for path in sorted(folder.glob("*.npz"))}
+    if not traces:
         raise TraceError(f"no trace in {folder}: record some with record.py")
-    return found
+    return traces

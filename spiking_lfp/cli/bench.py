@@ -10,7 +10,7 @@ from spiking_lfp.cli.console import DataRoot, out
 from spiking_lfp.errors import DataError
 
 if TYPE_CHECKING:
-    from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome
+    from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome
 
 bench = typer.Typer(help="Benchmarks that train.", no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def events(
 
     Both see the same samples, networks, optimiser and epochs. Interrupted, the same command goes on.
     """
-    from spiking_lfp.studies.surrogate_comparison.events import cases_for, present_presets, run_cases
+    from spiking_lfp.studies.surrogate_comparison.benchmark import cases_for, present_presets, run_cases
     from spiking_lfp.studies.surrogate_comparison.report import rows, write_report
 
     chosen = presets or present_presets(data_root)

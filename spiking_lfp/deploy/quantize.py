@@ -200,7 +200,7 @@ def _host_readout(module: MonoReadout) -> HostReadout:
     activation = module.nets[0].activation
     assert isinstance(activation, str)
     polarity, code = numbers(module.polarity, np.int8), numbers(module.code, np.float64)
-    return HostReadout(module.windows, module.decay, activation, polarity, code, tuple(nets))
+    return HostReadout(module.windows, module.beta, activation, polarity, code, tuple(nets))
 
 
 @dataclass(frozen=True)

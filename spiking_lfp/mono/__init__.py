@@ -1,4 +1,4 @@
-"""Networks that are monotone from their second layer on, and learning without back-propagation through them (mDFA).
+"""Networks that are monotone from the second layer on, and their training without back-propagation (mDFA).
 
 Source: Lechner, Learning representations for binary classification without backpropagation, ICLR 2020.
 """

@@ -1,7 +1,7 @@
-"""The ways in which an error at the output reaches the layers: back-propagation, and feedback without it.
+"""Back-propagation, and feedback alignment: other ways in which the error at the outputs reaches hidden layers.
 
-In all of them the update of layer `l` is `delta_l h_{l-1}^T`, with `delta_L = dL/dh_L`; they differ in the other
-deltas (mDFA sec. 2, fig. 1).
+All methods subtract `delta_l h_{l-1}^T` from the weights of layer `l`, with `delta_L = dL/dh_L`; they differ in the
+other deltas (mDFA sec. 2, fig. 1).
 """
 
 import math
@@ -20,14 +20,14 @@ from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
 
 @dataclass(frozen=True)
 class Method:
-    """How an error reaches hidden layers.
+    """How the error reaches hidden layers.
 
     Attributes:
-        path: "weights", back through the layers by their own weights; "layers", by fixed random ones instead;
-            "direct", from the output to each layer at once.
-        positive: whether the network must be monotone and feedback weights are at least 0.
-        signs: whether feedback weights have the signs of the weights they stand for.
-        targets: whether the targets go back instead of the error.
+        path: "weights": layer by layer, through the transposed weights; "layers": layer by layer, through fixed random
+            feedback weights; "direct": from the output straight to each layer.
+        positive: whether feedback weights are at least 0, and the network must be monotone.
+        signs: whether feedback weights have the signs of the weights that they replace.
+        targets: whether the targets are sent back in place of the error.
     """
 
     path: Literal["weights", "layers", "direct"]
@@ -48,33 +48,33 @@ Feedback = Literal["normal", "uniform"]
 
 
 class FeedbackAlignment(nn.Module):
-    """Updates of a network by one of `METHODS`, computed without a tape.
+    """Updates of a network by one of `METHODS`, computed without autograd.
 
         bp             delta_l = (W_{l+1}^T delta_{l+1}) * f'      back-propagation
         fa             delta_l = (B_{l+1}^T delta_{l+1}) * f'      Lillicrap et al. 2016
         sign-symmetry  as fa, with sign(W_{l+1}) * |B_{l+1}|       Liao et al. 2016
         dfa            delta_l = (B_l^T dL/dh_L) * f'              Nokland 2016
-        mdfa           as dfa, B_l >= 0 and a mono-net: with one output each sample's update has the sign of its
-                       gradient in every coordinate (mDFA thm. 2); of a batch, whose updates add up, it may differ
+        mdfa           as dfa, with B_l >= 0 and a mono-net: with one output, the update by a sample has the sign of
+                       its gradient in every coordinate (mDFA thm. 2); the sum over a batch may differ
         drtp           delta_l = (-B_l^T y) * f', y the target     Frenkel et al. 2019; 1 - 2 y for a single output;
-                       read from the sign of the error, so samples whose error rounds to 0 teach nothing
+                       taken from the sign of the error, so samples whose error rounds to 0 do not contribute
 
-    The feedback weights are buffers, so a `state_dict` has them.
+    The feedback weights are buffers and part of the `state_dict`.
 
     Args:
-        net: whose updates these are.
+        net: the network to update.
         method: one of `METHODS`.
-        samples: a few samples, which tell the sizes of the layers.
+        samples: some samples, which determine the sizes of the layers.
         seed: of the feedback weights.
-        feedback: their distribution; "normal" has deviation 1/sqrt(n), "uniform" lies in +-1/sqrt(n), with `n` the
-            units at their other end.
-        to_inputs: whether there are feedback weights to the inputs too, for `input_feedback`; of mdfa, 1/n times.
-        density: share of the direct feedback weights to convolutions that are not 0, drawn by chance. What reaches the
-            many positions of a channel adds up in its shared weights; all of one sign, as mdfa's are, it drives all
-            channels the same way, and few positions make them differ.
+        feedback: distribution of the feedback weights; "normal" has standard deviation 1/sqrt(n), "uniform" is within
+            +-1/sqrt(n), where `n` is the number of units that send the feedback.
+        to_inputs: add feedback weights to the inputs, for `input_feedback`; those of mdfa scale with 1/n.
+        density: fraction of the direct feedback weights to convolutions that are not 0, chosen at random. The feedback
+            to all positions of a channel adds up in its shared weights; feedback of one sign, as that of mdfa, drives
+            all channels the same way, and only with few positions do they differ.
 
     Raises:
-        UsageError: for an unknown method, mdfa with a network that is not monotone, and a density that is no share.
+        UsageError: for an unknown method, for mdfa with a network that is not monotone, and for a density out of range.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class FeedbackAlignment(nn.Module):
             raise UsageError(f"{method} needs a network with monotone='later' or 'all', found 'no'")
         if not 0 < density <= 1:
             raise UsageError(f"density must be above 0 and at most 1, found {density:g}")
-        # not as a module of this one: the network's weights are its own
+        # in a tuple, so that the network does not become a submodule: its weights are not part of this module
         self._net = (net,)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -110,12 +110,12 @@ class FeedbackAlignment(nn.Module):
         for index, shape in shapes.items():
             units = shape[0] if self.method.path == "direct" and index > 0 else math.prod(shape) // shape[1]
             # positive terms do not cancel in a sum over many units
-            reach = 1 / units if self.method.positive and index == 0 else 1 / math.sqrt(units)
+            scale = 1 / units if self.method.positive and index == 0 else 1 / math.sqrt(units)
             matrix = torch.empty(shape, dtype=samples.dtype)
             if feedback == "normal":
-                matrix.normal_(std=reach, generator=generator)
+                matrix.normal_(std=scale, generator=generator)
             else:
-                matrix.uniform_(-reach, reach, generator=generator)
+                matrix.uniform_(-scale, scale, generator=generator)
             if self.method.positive:
                 matrix.abs_()
             if density < 1 and self.method.path == "direct" and index > 0 and len(shape) > 2:
@@ -127,100 +127,109 @@ class FeedbackAlignment(nn.Module):
         """Set the `.grad` of all parameters of the network, for any `torch.optim` optimiser.
 
         Args:
-            activations: what `net.activations` gave.
+            activations: those that `net.activations` returned.
             error: `dL/dh_L`, `[B, outputs]`.
 
         Raises:
-            UsageError: if the error does not fit the outputs.
+            UsageError: if the shape of the error is not that of the outputs.
             NonFiniteError: if a delta holds NaN or infinity.
         """
         with full_precision(error):
-            found = self.descents(activations, self.deltas(activations, error))
-        for index, (of_weight, of_bias) in enumerate(found):
+            gradients = self.pseudo_gradients(activations, self.deltas(activations, error))
+        for index, (weight_gradient, bias_gradient) in enumerate(gradients):
             weight, bias = self._net[0].parameters_of(index)
-            weight.grad = of_weight
+            weight.grad = weight_gradient
             if bias is not None:
-                bias.grad = of_bias
+                bias.grad = bias_gradient
 
     @torch.no_grad()
-    def descents(self, activations: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return minus the updates of weight and bias of every layer, which do not wait for each other."""
+    def pseudo_gradients(self, activations: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return what takes the place of the gradients of weight and bias of every layer, for given deltas."""
         net = self._net[0]
-        found: list[tuple[Tensor, Tensor]] = []
-        for run in net.runs:
-            if len(run) > 1:
-                sums = torch.stack([deltas[at] for at in run])
-                inputs = torch.stack([net.taken(at, activations[at]) for at in run])
-                found += zip(torch.bmm(sums.transpose(1, 2), inputs), sums.sum(1), strict=True)
+        gradients: list[tuple[Tensor, Tensor]] = []
+        for stack in net.stacks:
+            if len(stack) > 1:
+                sums = torch.stack([deltas[index] for index in stack])
+                inputs = torch.stack([net.layer_input(index, activations[index]) for index in stack])
+                gradients += zip(torch.bmm(sums.transpose(1, 2), inputs), sums.sum(1), strict=True)
                 continue
-            [index] = run
+            [index] = stack
             synapse, weight = net.maps[index], net.parameters_of(index)[0]
-            _, outer = synapse.adjoints(deltas[index], net.taken(index, activations[index]), weight, False, True)
-            assert outer is not None
+            inputs = net.layer_input(index, activations[index])
+            _, weight_gradient = synapse.adjoints(deltas[index], inputs, weight, False, True)
+            assert weight_gradient is not None
             axes = deltas[index].dim()
-            found.append((outer, deltas[index].sum([axis for axis in range(axes) if axis != axes + synapse.axis])))
-        finite = torch.stack([of_bias.sum() for _, of_bias in found]).isfinite()
-        for index, holds in enumerate(finite):
-            lost = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
-            require(holds, NonFiniteError, lost)
-        return found
+            gradients.append(
+                (weight_gradient, deltas[index].sum([axis for axis in range(axes) if axis != axes + synapse.axis]))
+            )
+        finite = torch.stack([bias_gradient.sum() for _, bias_gradient in gradients]).isfinite()
+        for index, is_finite in enumerate(finite):
+            message = f"layer {index}: its feedback holds NaN or infinity; lower the learning rate"
+            require(is_finite, NonFiniteError, message)
+        return gradients
 
     @torch.no_grad()
     def deltas(self, activations: Sequence[Tensor], error: Tensor) -> list[Tensor]:
         """Return `delta_1, ..., delta_L`, the error at each layer's sum `W h + b`."""
         if error.shape != activations[-1].shape:
-            raise UsageError(f"error is {list(error.shape)}, but outputs are {list(activations[-1].shape)}")
+            raise UsageError(
+                f"the error must have the shape {list(activations[-1].shape)} of the outputs, found {list(error.shape)}"
+            )
         net = self._net[0]
         derivative = ACTIVATIONS[net.activation].derivative
         hidden = activations[1:-1]
         if self.method.path == "direct":
             signal = self._signal(error)
             direct: list[Tensor] = []
-            for run in net.runs:
-                places = [at for at in run if at < len(hidden)]
-                if len(places) > 1:
-                    sent = torch.stack([self._feedback(at + 1) for at in places])
-                    direct += torch.matmul(signal, sent) * derivative(torch.stack([hidden[at] for at in places]))
+            for stack in net.stacks:
+                layers = [index for index in stack if index < len(hidden)]
+                if len(layers) > 1:
+                    weights = torch.stack([self._feedback(index + 1) for index in layers])
+                    slopes = derivative(torch.stack([hidden[index] for index in layers]))
+                    direct += torch.matmul(signal, weights) * slopes
                 else:
                     direct += [
-                        torch.tensordot(signal, self._feedback(at + 1), 1) * derivative(hidden[at]) for at in places
+                        torch.tensordot(signal, self._feedback(index + 1), 1) * derivative(hidden[index])
+                        for index in layers
                     ]
             return [*direct, error]
-        found = [error]
+        deltas = [error]
         for index in range(len(hidden), 0, -1):
             weight = net.parameters_of(index)[0]
             if self.method.path == "layers":
                 random = self._feedback(index)
                 weight = weight.sign() * random.abs() if self.method.signs else random
             h = activations[index]
-            # adjoints weigh what goes back by the inputs, as LFP does: with ones it is W^T delta
-            back, _ = net.maps[index].adjoints(found[0], net.taken(index, torch.ones_like(h)), weight, True, False)
+            # adjoints multiply the result by the inputs, as LFP does: for inputs of 1 it is W^T delta
+            back, _ = net.maps[index].adjoints(
+                deltas[0], net.layer_input(index, torch.ones_like(h)), weight, True, False
+            )
             assert back is not None
-            found.insert(0, back.view_as(h) * derivative(h))
-        return found
+            deltas.insert(0, back.view_as(h) * derivative(h))
+        return deltas
 
     @torch.no_grad()
-    def input_feedback(self, first: Tensor, x: Tensor) -> Tensor:
-        """Return the error at the inputs `x`, for `delta_1`, through feedback weights of their own.
+    def input_feedback(self, delta: Tensor, x: Tensor) -> Tensor:
+        """Return the error at the inputs `x`: `delta`, that of the first layer, sent through feedback weights.
 
-        With mdfa and a network that is monotone in its inputs it has the sign of the gradient, as `delta_1` has.
+        With mdfa and a network that is monotone in its inputs it has the sign of the gradient, as `delta` has.
         """
         net = self._net[0]
         if "feedback0" not in self._buffers:
             raise UsageError(
-                "there are no feedback weights to the inputs: make the FeedbackAlignment with to_inputs=True"
+                "there are no feedback weights to the inputs: create the FeedbackAlignment with to_inputs=True"
             )
-        back, _ = net.maps[0].adjoints(first, net.taken(0, torch.ones_like(x)), self._feedback(0), True, False)
+        back, _ = net.maps[0].adjoints(delta, net.layer_input(0, torch.ones_like(x)), self._feedback(0), True, False)
         assert back is not None
         return back.view_as(x)
 
     def _signal(self, error: Tensor) -> Tensor:
-        """Return what goes straight to the layers: the error, or what the targets alone tell of it."""
+        """Return the signal that is sent directly to the layers: the error, or what the targets alone say of it."""
         if not self.method.targets:
             return error
-        # cross entropy is p - y: of several outputs only the true one is negative, a single one has the sign of 1 - 2 y
-        known = error.sign() if error.shape[1] == 1 else -(error < 0).to(error.dtype)
-        return known / len(error)
+        # the error is p - y: of several outputs only the true one is negative, a single one has the sign of 1 - 2 y
+        targets = error.sign() if error.shape[1] == 1 else -(error < 0).to(error.dtype)
+        return targets / len(error)
 
     def _feedback(self, index: int) -> Tensor:
         return self.get_buffer(f"feedback{index}")

@@ -1,4 +1,4 @@
-"""Feed-forward networks whose activations are kept, so that learning needs no tape; mono-nets are some of them."""
+"""Feed-forward networks that return all activations, so that training needs no autograd; among them mono-nets."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from spiking_lfp.lfp.synapses import Synapse, synapse_of
 Monotone = Literal["no", "later", "all"]
 Initial = Literal["zeros", "uniform", "normal"]
 INITIALS: tuple[Initial, ...] = get_args(Initial)
-# the least first weight of a non-negative layer (mDFA sec. 4)
-LEAST = 1e-3
-# weights of a layer up to which the updates of several are one product
-SMALL = 2**16
+# smallest initial weight of a layer that must not be negative (mDFA sec. 4)
+SMALLEST_WEIGHT = 1e-3
+# weights of a layer up to which layers are stacked, so that their updates are one product
+STACKED_WEIGHTS = 2**16
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A monotone function, and its derivative as a function of its value."""
+    """A monotone activation function, and its derivative as a function of its value."""
 
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
@@ -44,21 +44,22 @@ class FeedforwardNet(nn.Module):
     """Layers `h_l = f(W_l h_{l-1} + b_l)`, the last without `f` (mDFA eq. 1).
 
     With `monotone` "later" it is a mono-net (mDFA def. 1): all weights from the second layer on are at least 0, so that
-    the outputs grow with every hidden unit. With "all" those of the first layer are too, and the outputs grow with
-    every input. `keep_monotone` sees to it while an optimiser changes the weights; loaded weights must fit.
+    the outputs increase with every hidden unit. With "all" those of the first layer are, too, and the outputs increase
+    with every input. `keep_monotone` maintains this while an optimiser changes the weights; loaded weights must comply.
 
     Args:
-        synapses: one `nn.Linear` or `nn.Conv2d` for each layer; what is not flat is flattened for an `nn.Linear`.
+        synapses: one `nn.Linear` or `nn.Conv2d` for each layer; inputs of an `nn.Linear` are flattened.
         activation: `f`, "tanh", "hard-tanh" or "relu".
         monotone: which weights are kept at 0 or above.
-        initial: first weights "zeros", "uniform" in +-1/sqrt(inputs) or "normal" of deviation 1/sqrt(inputs); where
-            they may not be negative, uniform from 0.001 on, and of normal ones the magnitude. Biases start at 0.
+        initial: distribution of the initial weights: "zeros", "uniform" in +-1/sqrt(inputs), or "normal" with standard
+            deviation 1/sqrt(inputs). Weights that must not be negative are uniform from 0.001 on, or the magnitudes of
+            normal ones. Biases start at 0.
 
     Attributes:
-        runs: the layers in order, neighbours together whose updates are computed by one product.
+        stacks: the indices of all layers in order; successive layers whose updates are one product form a stack.
 
     Raises:
-        UsageError: for no synapse, one of another kind, and unknown names.
+        UsageError: if there are no synapses or one of another type, and for unknown names.
     """
 
     def __init__(
@@ -79,92 +80,92 @@ class FeedforwardNet(nn.Module):
             if name not in known:
                 raise unknown_name(kind, name, known)
         self.synapses = nn.ModuleList(synapses)
-        # the same ones: a ModuleList takes microseconds to look one up
+        # the same modules again: looking one up in a ModuleList takes microseconds
         self._layers: list[Any] = list(synapses)
         self.maps: list[Synapse] = [synapse_of(synapse) for synapse in synapses]
-        self.runs = _runs(synapses)
+        self.stacks = _stacks(synapses)
         self.activation = activation
         self.monotone: Monotone = monotone
         for name, synapse in self._named():
-            _initialize(synapse, initial, name in self.bounded())
-        # which weights, as they are, are known to be at least 0
-        self._known: dict[str, tuple[int, int]] = {}
+            _initialize(synapse, initial, name in self.nonnegative())
+        # the versions of the weights that were checked to be at least 0
+        self._checked: dict[str, tuple[int, int]] = {}
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def forward(self, x: Float[Tensor, "batch *i"]) -> Float[Tensor, "batch *o"]:
-        """Return the outputs for the samples `x`; there is no tape behind them, see `FeedbackAlignment`."""
+        """Return the outputs for the samples `x`; autograd does not record them, see `FeedbackAlignment`."""
         return self.activations(x)[-1]
 
     @torch.no_grad()
     def activations(self, x: Float[Tensor, "batch *i"]) -> list[Tensor]:
-        """Return the samples, what every hidden layer gives, and the outputs: `[h_0, ..., h_L]`.
+        """Return the samples, the activations of every hidden layer and the outputs: `[h_0, ..., h_L]`.
 
         Raises:
-            UsageError: for samples of another shape, and where a weight that must not be is negative.
+            UsageError: for samples of another shape, and if a weight is negative that must not be.
         """
         self.check_monotone()
         function = ACTIVATIONS[self.activation].value
-        known = [x]
+        activations = [x]
         with full_precision(x):
             for index, synapse in enumerate(self.maps):
-                taken = self.taken(index, known[-1])
-                expected = synapse.check(taken.shape[1:])
+                h = self.layer_input(index, activations[-1])
+                expected = synapse.check(h.shape[1:])
                 if expected is not None:
-                    raise UsageError(f"layer {index}: expected samples of {expected}, found {list(taken.shape[1:])}")
+                    raise UsageError(f"layer {index}: expected samples of {expected}, found {list(h.shape[1:])}")
                 weight, bias = self.parameters_of(index)
-                if (taken.dtype, taken.device) != (weight.dtype, weight.device):
+                if (h.dtype, h.device) != (weight.dtype, weight.device):
                     raise UsageError(
-                        f"layer {index}: input is {taken.dtype} on {taken.device}, weights are {weight.dtype} on "
+                        f"layer {index}: input is {h.dtype} on {h.device}, weights are {weight.dtype} on "
                         f"{weight.device}; move one of them with .to()"
                     )
-                z = synapse.current(taken, weight, bias)
-                known.append(z if index == len(self.maps) - 1 else function(z))
-        return known
+                z = synapse.current(h, weight, bias)
+                activations.append(z if index == len(self.maps) - 1 else function(z))
+        return activations
 
     def parameters_of(self, index: int) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias of a layer, counted from 0."""
         synapse = self._layers[index]
         return synapse.weight, synapse.bias
 
-    def taken(self, index: int, h: Tensor) -> Tensor:
-        """Return `h` as a layer takes it: flat, if it is dense."""
+    def layer_input(self, index: int, h: Tensor) -> Tensor:
+        """Return `h` in the shape that a layer expects: flattened for a dense layer."""
         return h.flatten(1) if isinstance(self._layers[index], nn.Linear) else h
 
-    def bounded(self) -> list[str]:
-        """Return the names of the layers whose weights are kept at 0 or above."""
+    def nonnegative(self) -> list[str]:
+        """Return the names of the layers whose weights must not be negative."""
         names = [name for name, _ in self._named()]
         return {"no": [], "later": names[1:], "all": names}[self.monotone]
 
     def keep_monotone(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
-        """Set weights that may not be negative back to 0 after every step of a `torch.optim` optimiser.
+        """Set negative weights to 0, where they must not be negative, after every step of a `torch.optim` optimiser.
 
-        Of all but L-BFGS, which looks at the network in the middle of its step.
+        Not for L-BFGS, which evaluates the network within a step.
         """
         return optimizer.register_step_post_hook(lambda *_: self.project())
 
     @torch.no_grad()
     def project(self) -> None:
-        """Set weights that may not be negative back to 0."""
-        for name in self.bounded():
+        """Set negative weights to 0 where they must not be negative."""
+        for name in self.nonnegative():
             weight = self._weight(name)
             weight.clamp_(min=0)
-            self._known[name] = _state(weight)
+            self._checked[name] = _version(weight)
 
     def check_monotone(self) -> None:
-        """Raise a UsageError if a weight that must not be is negative; weights written by `.data` go unnoticed."""
-        for name in self.bounded():
+        """Raise a UsageError if a weight is negative that must not be; changes through `.data` are not noticed."""
+        for name in self.nonnegative():
             weight = self._weight(name).detach()
-            if self._known.get(name) == _state(weight):
+            if self._checked.get(name) == _version(weight):
                 continue
             if weight.numel() and float(weight.min()) < 0:
                 raise UsageError(
                     f"layer {name} of a monotone network has negative weights, down to {float(weight.min()):g}: call "
                     "keep_monotone with the optimiser, or project() after changing or loading them"
                 )
-            self._known[name] = _state(weight)
+            self._checked[name] = _version(weight)
 
     def extra_repr(self) -> str:
-        """Show what the layers do not."""
+        """Show the arguments that are not visible in the layers."""
         return f"activation={self.activation!r}, monotone={self.monotone!r}"
 
     def _named(self) -> list[tuple[str, nn.Module]]:
@@ -175,26 +176,26 @@ class FeedforwardNet(nn.Module):
         return weight
 
 
-def _runs(synapses: Sequence[nn.Module]) -> list[list[int]]:
-    """Return the layers in order, neighbours together whose updates are best computed by one product.
+def _stacks(synapses: Sequence[nn.Module]) -> list[list[int]]:
+    """Return the indices of the layers in order, successive dense layers of one small size together.
 
-    Those are dense layers of one small size, whose products take less time than the calls.
+    One product computes their updates: products of this size take less time than the calls.
     """
-    found: list[list[int]] = []
+    stacks: list[list[int]] = []
     size: torch.Size | None = None
     for index, synapse in enumerate(synapses):
         before, size = size, None
-        if isinstance(synapse, nn.Linear) and synapse.weight.numel() <= SMALL:
+        if isinstance(synapse, nn.Linear) and synapse.weight.numel() <= STACKED_WEIGHTS:
             size = synapse.weight.shape
         if size is not None and size == before:
-            found[-1].append(index)
+            stacks[-1].append(index)
         else:
-            found.append([index])
-    return found
+            stacks.append([index])
+    return stacks
 
 
-def _state(weight: Tensor) -> tuple[int, int]:
-    """Tell where the values of `weight` lie and how often they were written."""
+def _version(weight: Tensor) -> tuple[int, int]:
+    """Return the address of the values of `weight`, and how often they were written."""
     return weight.data_ptr(), weight._version
 
 
@@ -204,16 +205,16 @@ def _check_loaded(net: nn.Module, _: object) -> None:
 
 
 @torch.no_grad()
-def _initialize(synapse: Any, initial: Initial, bounded: bool) -> None:
+def _initialize(synapse: Any, initial: Initial, nonnegative: bool) -> None:
     weight: Tensor = synapse.weight
-    reach = 1 / math.sqrt(weight[0].numel())
+    scale = 1 / math.sqrt(weight[0].numel())
     if initial == "zeros":
         weight.zero_()
     elif initial == "uniform":
-        weight.uniform_(min(LEAST, reach) if bounded else -reach, reach)
+        weight.uniform_(min(SMALLEST_WEIGHT, scale) if nonnegative else -scale, scale)
     else:
-        weight.normal_(std=reach)
-        if bounded:
+        weight.normal_(std=scale)
+        if nonnegative:
             weight.abs_()
     if synapse.bias is not None:
         synapse.bias.zero_()
@@ -230,10 +231,10 @@ def fully_connected(
     """Build a network of dense layers; the default is that of mDFA app. B.1 for CIFAR-100.
 
     Args:
-        inputs: features of a sample, once it is flattened.
-        hidden: units of each hidden layer.
-        outputs: how many; one for two classes.
-        activation: as for `FeedforwardNet`, and so are monotone and initial.
+        inputs: number of features of a flattened sample.
+        hidden: number of units of each hidden layer.
+        outputs: number of outputs; 1 for two classes.
+        activation: see `FeedforwardNet`, also for `monotone` and `initial`.
     """
     sizes = [inputs, *hidden, outputs]
     if min(sizes) < 1:
@@ -249,25 +250,25 @@ def convolutional(
     monotone: Monotone = "no",
     initial: Initial = "uniform",
 ) -> FeedforwardNet:
-    """Build a network of convolutions with strides instead of pooling; the default is mDFA app. B.1's for CIFAR-100.
+    """Build a network of convolutions with strides and no pooling; the default is that of mDFA app. B.1 for CIFAR-100.
 
-    The paper names neither padding nor what is at the end: here none, and one dense layer.
+    The paper states neither the padding nor the last layer: here there is no padding, and one dense layer at the end.
 
     Args:
         in_shape: channels, height and width of a sample.
         layers: (channels, kernel, stride) of each convolution.
-        outputs: how many; one for two classes.
-        activation: as for `FeedforwardNet`, and so are monotone and initial.
+        outputs: number of outputs; 1 for two classes.
+        activation: see `FeedforwardNet`, also for `monotone` and `initial`.
 
     Raises:
-        UsageError: if a kernel is larger than what it is to read.
+        UsageError: if a kernel is larger than its input.
     """
     channels, height, width = in_shape
     synapses: list[nn.Module] = []
     for index, (planes, kernel, stride) in enumerate(layers):
         if kernel > min(height, width):
             raise UsageError(
-                f"layer {index}: a kernel of {kernel} does not fit into {height} x {width}; take larger samples, or "
+                f"layer {index}: a kernel of {kernel} does not fit into {height} x {width}; use larger samples or "
                 "fewer layers"
             )
         synapses.append(nn.Conv2d(channels, planes, kernel, stride))
@@ -279,20 +280,22 @@ def convolutional(
 
 @torch.no_grad()
 def from_sigmoid(hidden: nn.Linear, output: nn.Linear) -> FeedforwardNet:
-    """Return the mono-net of twice the units that equals `output(sigmoid(hidden(x)))` (mDFA thm. 1, app. A.1).
+    """Return a mono-net with twice the units that equals `output(sigmoid(hidden(x)))` (mDFA thm. 1, app. A.1).
 
-    `v sigmoid(z) = |v|/2 tanh(sign(v) z/2) + v/2`: each unit is there twice, as `z/2` and as `-z/2`, and an output
-    weighs the one that has the sign it needs.
+    `v sigmoid(z) = |v|/2 tanh(sign(v) z/2) + v/2`: each unit occurs twice, with `z/2` and with `-z/2`, and
+    an output uses the one whose sign makes its weight positive.
 
     Args:
         hidden: first layer of the network with sigmoid units.
         output: its second layer.
 
     Raises:
-        UsageError: if the layers do not follow each other.
+        UsageError: if `output` does not take as many features as `hidden` has.
     """
     if hidden.out_features != output.in_features:
-        raise UsageError(f"hidden has {hidden.out_features} units, but output takes {output.in_features}")
+        raise UsageError(
+            f"output must take the {hidden.out_features} units of hidden, found {output.in_features} input features"
+        )
     kind: dict[str, Any] = {"dtype": hidden.weight.dtype, "device": hidden.weight.device}
     first = nn.Linear(hidden.in_features, 2 * hidden.out_features, **kind)
     second = nn.Linear(2 * hidden.out_features, output.out_features, **kind)
@@ -312,14 +315,14 @@ def loss_gradient(outputs: Float[Tensor, "batch outputs"], labels: Labels) -> Fl
     """Return `dL/dh_L` of the mean cross entropy, `(p - y) / B`.
 
     Args:
-        outputs: one logit of class 1 for two classes, or a logit for each class.
+        outputs: the logit of class 1 for two classes, or a logit for each class.
         labels: class indices.
 
     Raises:
-        UsageError: if labels are no class indices, or not one per sample.
+        UsageError: if labels are not class indices, or not one per sample.
     """
     if outputs.shape[1] == 1:
-        # two classes in one logit are the scores 0 and that logit
+        # one logit for two classes stands for the scores 0 and that logit
         scores = torch.cat([torch.zeros_like(outputs), outputs], 1)
         return -cross_entropy_reward(scores, labels)[:, 1:] / len(outputs)
     return -cross_entropy_reward(outputs, labels) / len(outputs)

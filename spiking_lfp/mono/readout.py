@@ -1,4 +1,4 @@
-"""Binary decisions of a spiking network by mono-nets, which reward its spikes without back-propagation."""
+"""A readout of a spiking network by mono-nets, which reward its spikes without back-propagation."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -17,37 +17,38 @@ from spiking_lfp.mono.networks import FeedforwardNet, fully_connected
 
 Scheme = Literal["pairwise", "one-vs-rest"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
-# of the credit of a neuron that is on in half of the steps (1/4), what one that is never or always on gets too
-LEAST = 0.01
+# smallest value of r (1 - r) that weights the reward of a rate r: neurons that never or always spike must learn, too
+SMALLEST_SLOPE = 0.01
 
 
 class MonoReadout(nn.Module):
-    """From the spikes of a layer to a score for each class, by one mono-net for each binary decision.
+    """Computes a score for each class from the spikes of a layer, by one mono-net for each binary decision.
 
-    Each decision sees a part of the neurons of its own. Half of these speak for it and half against it, so that its
-    logit grows with every spike of the first half and falls with every spike of the second, and the sign of
-    `-dL/dlogit` tells which spikes to reward, exactly (mDFA thm. 2). How much is not the gradient's: the error goes
-    straight to the first layer of the mono-net, and through fixed random weights of at least 0 to the rates, each
-    weighed by `r (1 - r)`, 0.01 at least, since neurons that are always or never on turn last. Inputs may be other
-    values than spikes, too, such as membranes. The mono-net learns by mDFA, the layers below by LFP, for any loss of
-    the scores: `propagate` hands back a reward, minus its gradient. Two classes are one decision.
+    Each decision has its own group of neurons. The first half of the group is excitatory and the second half
+    inhibitory: the logit of the decision increases with every spike of the first half and decreases with every spike of
+    the second, so the sign of `-dL/dlogit` determines exactly which spikes to reward (mDFA thm. 2). The magnitude of
+    the reward differs from the gradient: the error goes directly to the first layer of the mono-net, and from there
+    through fixed random weights of at least 0 to the spike rates `r`, multiplied by `r (1 - r)`, at least 0.01, so that
+    neurons that always or never spike change last. Inputs may be other values than spikes, such as membranes. The
+    mono-nets learn by mDFA, the layers below by LFP, for any loss of the scores: `propagate` takes a reward, which is
+    minus the gradient of the loss. Two classes are one decision.
 
     Call `keep_monotone` with the optimiser.
 
     Args:
-        features: neurons of the layer below.
-        classes: how many.
-        hidden: units of each hidden layer of a mono-net.
-        scheme: "one-vs-rest", a decision for each class; or "pairwise", one for every pair of classes, whose scores are
-            sums over their decisions.
-        windows: in how many equal parts of the sequence spikes are counted.
-        beta: decay per step of what a spike counts, up to the end of its window, as in the membrane of a neuron that
-            never fires; 1 for plain rates.
+        features: number of neurons of the layer below.
+        classes: number of classes.
+        hidden: number of units of each hidden layer of a mono-net.
+        scheme: "one-vs-rest": a decision for each class; "pairwise": a decision for each pair of classes, and the score
+            of a class is a sum over its decisions.
+        windows: number of windows of equal length in which the spikes of a sequence are counted.
+        beta: factor per step, up to the end of the window, by which the weight of a spike decreases, as in the membrane
+            of a leaky neuron that never spikes; 1 for plain rates.
         activation: of the mono-nets, "tanh", "hard-tanh" or "relu".
         seed: of the feedback weights.
 
     Raises:
-        UsageError: for values out of range, and too few neurons for the decisions.
+        UsageError: for values out of range, and if there are too few neurons for the decisions.
     """
 
     code: Tensor
@@ -78,12 +79,12 @@ class MonoReadout(nn.Module):
             raise UsageError(
                 f"{decisions} {scheme} decisions need at least {2 * decisions} neurons below, found {features}"
             )
-        self.features, self.windows, self.decay = features, windows, beta
+        self.features, self.windows, self.beta = features, windows, beta
         self.register_buffer("code", code)
         self.register_buffer("polarity", torch.ones(features))
-        self.groups = [len(part) for part in torch.arange(features).tensor_split(decisions)]
-        for part in self.polarity.split(self.groups):
-            part[len(part) // 2 :] = -1
+        self.groups = [len(group) for group in torch.arange(features).tensor_split(decisions)]
+        for group in self.polarity.split(self.groups):
+            group[len(group) // 2 :] = -1
         nets = [fully_connected(windows * size, hidden, 1, activation, "all") for size in self.groups]
         self.nets = nn.ModuleList(nets)
         self.alignments = nn.ModuleList(
@@ -104,40 +105,40 @@ class MonoReadout(nn.Module):
         return out
 
     def keep_monotone(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the mono-nets monotone while `optimizer` changes them; it may hold other parameters too."""
-        for net in self._decisions():
+        """Keep the mono-nets monotone while `optimizer` changes them; it may have other parameters, too."""
+        for net in self._mono_nets():
             net.keep_monotone(optimizer)
 
     def kernel(self, steps: int, like: Tensor) -> Float[Tensor, "windows steps"]:
-        """Return what a spike in each step counts for each window; a neuron that always spikes makes 1."""
+        """Return the weight of each step's spikes in the rate of each window; a neuron that is always on has 1."""
         weights = like.new_zeros(self.windows, steps)
-        parts = torch.arange(steps, device=like.device).tensor_split(self.windows)
-        for window, part in zip(weights, parts, strict=True):
-            aged = self.decay ** (part[-1] - part).to(like.dtype)
-            window[part] = aged / aged.sum()
+        windows = torch.arange(steps, device=like.device).tensor_split(self.windows)
+        for row, window in zip(weights, windows, strict=True):
+            decayed = self.beta ** (window[-1] - window).to(like.dtype)
+            row[window] = decayed / decayed.sum()
         return weights
 
     def activations(self, rates: Float[Tensor, "batch windows n"]) -> list[list[Tensor]]:
-        """Return what every layer of every decision's network gives for the rates of the neurons."""
-        parts = (rates * self.polarity).split(self.groups, 2)
-        return [net.activations(part.flatten(1)) for net, part in zip(self._decisions(), parts, strict=True)]
+        """Return the activations of all layers of every decision's mono-net for the spike rates of the neurons."""
+        groups = (rates * self.polarity).split(self.groups, 2)
+        return [net.activations(group.flatten(1)) for net, group in zip(self._mono_nets(), groups, strict=True)]
 
-    def _decisions(self) -> list[FeedforwardNet]:
+    def _mono_nets(self) -> list[FeedforwardNet]:
         return [net for net in self.nets if isinstance(net, FeedforwardNet)]
 
     def extra_repr(self) -> str:
         """Show the sizes."""
-        return f"features={self.features}, classes={len(self.code)}, windows={self.windows}, beta={self.decay:g}"
+        return f"features={self.features}, classes={len(self.code)}, windows={self.windows}, beta={self.beta:g}"
 
 
 def code_of(classes: int, scheme: Scheme) -> Float[Tensor, "classes decisions"]:
-    """Return what each decision's logit adds to the score of each class."""
+    """Return the coefficients by which the logit of each decision adds to the score of each class."""
     if scheme == "one-vs-rest" and classes > 2:
         return torch.eye(classes)
     pairs = list(combinations(range(classes), 2))
     code = torch.zeros(classes, len(pairs))
     for column, (first, second) in enumerate(pairs):
-        # by a half each, so that of two classes the softmax of the scores is the sigmoid of the logit
+        # half the logit each, so that for two classes the softmax of the scores is the sigmoid of the logit
         code[first, column], code[second, column] = -0.5, 0.5
     return code
 
@@ -147,33 +148,35 @@ class _ReadoutFunction(torch.autograd.Function):
     def forward(ctx: Any, spikes: Tensor, readout: MonoReadout, *parameters: Tensor) -> Tensor:
         kernel = readout.kernel(len(spikes), spikes)
         rates = torch.einsum("wt,tbn->bwn", kernel, spikes)
-        known = readout.activations(rates)
-        ctx.readout, ctx.depth = readout, len(known[0])
-        ctx.save_for_backward(kernel, rates, *(h for each in known for h in each))
-        logits = torch.cat([each[-1] for each in known], 1)
+        activations = readout.activations(rates)
+        ctx.readout, ctx.depth = readout, len(activations[0])
+        ctx.save_for_backward(kernel, rates, *(h for each in activations for h in each))
+        logits = torch.cat([each[-1] for each in activations], 1)
         return (logits @ readout.code.T).unsqueeze(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, reward: Tensor) -> tuple[Tensor | None, ...]:
-        kernel, rates, *flat = ctx.saved_tensors
+        kernel, rates, *saved = ctx.saved_tensors
         readout: MonoReadout = ctx.readout
-        known = [flat[start : start + ctx.depth] for start in range(0, len(flat), ctx.depth)]
+        by_decision = [saved[start : start + ctx.depth] for start in range(0, len(saved), ctx.depth)]
         with full_precision(reward):
-            of_decisions = (reward[0] @ readout.code).split(1, 1)
-            descents: list[Tensor] = []
-            wanted: list[Tensor] = []
-            for alignment, activations, own in zip(readout.alignments, known, of_decisions, strict=True):
+            logit_rewards = (reward[0] @ readout.code).split(1, 1)
+            gradients: list[Tensor] = []
+            rewards: list[Tensor] = []
+            for alignment, activations, logit_reward in zip(
+                readout.alignments, by_decision, logit_rewards, strict=True
+            ):
                 assert isinstance(alignment, FeedbackAlignment)
-                deltas = alignment.deltas(activations, -own)
-                descents += (part for pair in alignment.descents(activations, deltas) for part in pair)
+                deltas = alignment.deltas(activations, -logit_reward)
+                gradients += (each for pair in alignment.pseudo_gradients(activations, deltas) for each in pair)
                 if ctx.needs_input_grad[0]:
-                    back = alignment.input_feedback(deltas[0], activations[0])
-                    wanted.append(-back.unflatten(1, (readout.windows, -1)))
-            if not wanted:
-                return (None, None, *descents)
-            turning = (rates * (1 - rates)).clamp(min=LEAST)
-            of_rates = torch.cat(wanted, 2) * readout.polarity * turning
-            feedback = torch.einsum("wt,bwn->tbn", kernel, of_rates)
+                    error = alignment.input_feedback(deltas[0], activations[0])
+                    rewards.append(-error.unflatten(1, (readout.windows, -1)))
+            if not rewards:
+                return (None, None, *gradients)
+            slopes = (rates * (1 - rates)).clamp(min=SMALLEST_SLOPE)
+            rate_rewards = torch.cat(rewards, 2) * readout.polarity * slopes
+            feedback = torch.einsum("wt,bwn->tbn", kernel, rate_rewards)
         require(all_finite(feedback), NonFiniteError, "the readout's reward holds NaN or infinity")
-        return (feedback, None, *descents)
+        return (feedback, None, *gradients)

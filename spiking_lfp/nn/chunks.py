@@ -1,4 +1,4 @@
-"""Long sequences in chunks: the memory of a few steps, the result of all of them."""
+"""Long sequences in chunks: the memory of a few steps, the results of the whole sequence."""
 
 import torch
 from jaxtyping import Float
@@ -14,41 +14,43 @@ from spiking_lfp.nn.layers import NormalizeFeedback
 def run_in_chunks(
     network: nn.Module, x: Float[Tensor, "steps batch *i"], chunk: int
 ) -> Float[Tensor, "steps batch *o"]:
-    """Run `network` on `chunk` steps at a time, keeping between chunks only the membranes of its layers.
+    """Run `network` on `chunk` steps at a time, storing only the states of its neurons between chunks.
 
-    When feedback comes back, each chunk is computed once more, the last one first, and hands its feedback on the
-    membranes to the chunk before: spikes, feedback and updates are those of `network(x)`, up to the order of sums. What
-    layers remember is kept for `chunk` steps at a time, at the price of a second forward pass.
+    In the backward pass each chunk is computed a second time, starting with the last one, and passes the feedback of
+    its initial states to the chunk before: spikes, feedback and updates are those of `network(x)`, up to the order of
+    sums. Memory is needed for `chunk` steps only, at the cost of a second forward pass.
 
     Args:
-        network: of layers of this package, and of modules that treat every step alike.
+        network: made of layers of this package, and of modules that process every step independently.
         x: inputs `[T, B, ...]`.
-        chunk: steps at a time, at least 1.
+        chunk: number of steps at a time, at least 1.
 
     Returns:
         what `network(x)` returns, one tensor `[T, B, ...]`.
 
     Raises:
-        UsageError: if `chunk` is less than 1, or the network holds a `NormalizeFeedback` or a `MonoReadout`, which have
-            to see all steps at once.
+        UsageError: if `chunk` is less than 1, or the network contains a `NormalizeFeedback` or a `MonoReadout`, which
+            need all steps at once.
     """
     if chunk < 1:
         raise UsageError(f"chunk must be at least 1, found {chunk}")
     if any(isinstance(module, NormalizeFeedback) for module in network.modules()):
-        raise UsageError("NormalizeFeedback has to see the feedback of all steps at once: drop it, or the chunks")
+        raise UsageError(
+            "NormalizeFeedback needs the feedback of all steps at once: remove it, or do not run in chunks"
+        )
     if any(isinstance(module, MonoReadout) for module in network.modules()):
-        raise UsageError("MonoReadout has to see the spikes of all steps at once: drop it, or the chunks")
+        raise UsageError("MonoReadout needs the spikes of all steps at once: remove it, or do not run in chunks")
     done: set[int] = set()
 
-    def run(number: int, part: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        carry = Carry(states, len(part) / len(x), number in done)
+    def run(number: int, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        carry = Carry(states, len(inputs) / len(x), number in done)
         done.add(number)
         with carried(carry):
-            return network(part), *carry.given
+            return network(inputs), *carry.final_states
 
     outputs: list[Tensor] = []
     states: list[Tensor] = []
-    for number, part in enumerate(x.split(chunk)):
-        output, *states = checkpoint(run, number, part, *states, use_reentrant=False)
+    for number, inputs in enumerate(x.split(chunk)):
+        output, *states = checkpoint(run, number, inputs, *states, use_reentrant=False)
         outputs.append(output)
     return torch.cat(outputs)

@@ -1,8 +1,8 @@
 """Composites: which rule each layer of a model follows, for networks of this package and for any other torch model.
 
-Inside `Composite.applied(model)` the model computes what it always does, while what goes back from its outputs is LFP
-feedback instead of a gradient (LFP sec. 2.5, app. A.6.2). Operations are met where torch carries them out, so that
-functional calls and additions of skip connections are met too, whatever module they stand in.
+Inside `Composite.applied(model)` the model computes the same outputs, but its backward pass carries LFP feedback in
+place of gradients (LFP sec. 2.5, app. A.6.2). Operations are intercepted where torch executes them, so that functional
+calls and additions of skip connections are covered, whatever module they are in.
 """
 
 import re
@@ -42,16 +42,16 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Composite:
-    """A rule for each layer with weights: by its name if there is one, else by its place, else by its type.
+    """A rule for each layer with weights: by its name if there is one, else by its position, else by its type.
 
     Attributes:
-        default: for layers that nothing else names, and for torch's sums and means, which have no weights
+        default: for layers that match nothing else, and for torch's sums and means, which have no weights
             (`spiking_lfp.add` has a rule of its own).
-        types: by the module's class, `nn.Linear` or `nn.Conv2d`; the first that fits counts.
-        positions: by the place among the layers with weights in the order of `named_modules`, -1 for the last.
-        names: by path in the model, `*` for any part of it; the first that fits counts.
+        types: by the module's class, such as `nn.Linear` or `nn.Conv2d`; the first match counts.
+        positions: by the index among the layers with weights in the order of `named_modules`, -1 for the last.
+        names: by path in the model, with `*` as a wildcard; the first match counts.
         normalize: divide feedback by its largest magnitude after each layer (LFP app. A.6.3); networks of this package
-            have `NormalizeFeedback` for that.
+            use `NormalizeFeedback` for this.
     """
 
     default: Rule = field(default_factory=Epsilon)
@@ -64,27 +64,27 @@ class Composite:
         """Return the rule of each layer with weights by its path in `model`.
 
         Raises:
-            UsageError: if a position or a name is none of the model's.
+            UsageError: if the model has no layer at a position or of a name.
         """
         layers = _layers(model)
         names = list(layers)
         for position in self.positions:
             if not -len(names) <= position < len(names):
                 raise UsageError(f"there is no layer at position {position}: the model has {len(names)} with weights")
-        placed = {names[position]: rule for position, rule in self.positions.items()}
+        by_position = {names[position]: rule for position, rule in self.positions.items()}
         for pattern in self.names:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(f"no layer is called {pattern!r}: the model has {', '.join(names) or 'none'}")
 
         def rule_of(name: str, module: nn.Module) -> Rule:
-            named = (rule for pattern, rule in self.names.items() if fnmatchcase(name, pattern))
-            typed = (rule for kind, rule in self.types.items() if isinstance(module, kind))
-            return next(named, None) or placed.get(name) or next(typed, self.default)
+            by_name = (rule for pattern, rule in self.names.items() if fnmatchcase(name, pattern))
+            by_type = (rule for kind, rule in self.types.items() if isinstance(module, kind))
+            return next(by_name, None) or by_position.get(name) or next(by_type, self.default)
 
         return {name: rule_of(name, module) for name, module in layers.items()}
 
     def assign(self, network: nn.Module) -> None:
-        """Give the layers of this package in `network` their rules, to keep."""
+        """Set the rules of the layers of this package in `network` permanently."""
         rules = self.rules(network)
         for name, module in network.named_modules():
             if isinstance(module, SynapticLayer):
@@ -94,35 +94,37 @@ class Composite:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Let feedback go back from the outputs of `model` by these rules inside the context; nothing is left behind.
+        """Propagate feedback through `model` by these rules inside the context; the model is unchanged afterwards.
 
             with composite.applied(model):
                 logits = model(x)
             propagate(logits, logit_reward(logits, labels))
 
-        Linear layers, convolutions, mean pooling, means and sums of tensors follow a rule; activations hand feedback on
-        unchanged; max pooling, dropout, reshaping and joining follow the forward path.
+        Linear layers, convolutions, mean pooling, means and sums of tensors follow a rule; activation functions pass
+        feedback on unchanged; in max pooling, dropout, reshaping and joining it follows the forward path.
 
         Raises:
-            UsageError: when the model runs, for an operation that LFP says nothing about, and for batch normalisation,
+            UsageError: when the model runs, for an operation that LFP does not define, and for batch normalisation,
                 which `fold_batch_norm` removes.
         """
         rules = self.rules(model)
         layers = _layers(model)
         if isinstance(model.forward, _Forward):
             raise UsageError("a composite is applied to this model already: leave that context first")
-        kept = {module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)}
-        replaced = vars(model).get("forward")
+        rules_before = {
+            module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)
+        }
+        own_forward = vars(model).get("forward")
         model.forward = _Forward(self, rules, layers, model.forward)
         try:
             self.assign(model)
             yield
         finally:
-            if replaced is None:
+            if own_forward is None:
                 del model.forward
             else:
-                model.forward = replaced
-            for module, rule in kept.items():
+                model.forward = own_forward
+            for module, rule in rules_before.items():
                 module.rule = rule
 
 
@@ -137,7 +139,7 @@ COMPOSITES: dict[str, Composite] = {
 
 
 def composite(name: str) -> Composite:
-    """Return one of the paper's composites (LFP app. A.6.2); the mixed ones have epsilon on all but convolutions.
+    """Return one of the paper's composites (LFP app. A.6.2); the mixed ones use epsilon except on convolutions.
 
     Raises:
         UsageError: for an unknown name.
@@ -151,11 +153,11 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     """Return a copy of `model`, in evaluation mode, with its batch normalisation folded into the layers before.
 
     Raises:
-        UsageError: if the model cannot be traced, or some batch normalisation follows no linear layer or convolution.
+        UsageError: if the model cannot be traced, or a batch normalisation follows no linear layer or convolution.
     """
     try:
         folded = symbolic_trace(deepcopy(model).eval())
-    except Exception as error:  # the tracer raises whatever the model's code does with its stand-ins for tensors
+    except Exception as error:  # the tracer raises whatever the model's code raises for its proxies of tensors
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(f"the batch normalisation of {type(model).__name__} cannot be folded: {reason}") from None
     modules: dict[Any, nn.Module] = dict(folded.named_modules())
@@ -166,24 +168,24 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         (before,) = node.all_input_nodes
         layer = modules.get(before.target) if before.op == "call_module" and len(before.users) == 1 else None
         if isinstance(layer, CONVOLUTIONS):
-            whole: nn.Module = fuse_conv_bn_eval(layer, norm, "Transpose" in type(layer).__name__)
+            fused: nn.Module = fuse_conv_bn_eval(layer, norm, "Transpose" in type(layer).__name__)
         elif isinstance(layer, nn.Linear):
-            whole = fuse_linear_bn_eval(layer, norm)
+            fused = fuse_linear_bn_eval(layer, norm)
         else:
             raise UsageError(f"{node.target} does not follow a linear layer or convolution: it cannot be folded")
-        for parameter in whole.parameters():
+        for parameter in fused.parameters():
             parameter.requires_grad_()
-        folded.set_submodule(before.target, whole)
+        folded.set_submodule(before.target, fused)
         folded.set_submodule(node.target, nn.Identity())
     return folded
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:
-    """Return the modules that own the weights of a layer, by the layer's path."""
+    """Return the modules that hold the weights of each layer, by the layer's path."""
     layers: dict[str, Any] = {}
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if isinstance(module, FeedforwardNet):  # has a way to learn of its own
+        if isinstance(module, FeedforwardNet):  # learns by feedback alignment, not by LFP
             inside.update(module.modules())
         elif isinstance(module, SynapticLayer):
             layers[name or module.name] = module.synapse
@@ -193,14 +195,14 @@ def _layers(model: nn.Module) -> dict[str, Any]:
     return layers
 
 
-# elementwise, one input each
+# elementwise functions of one input
 ACTIVATIONS = (
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish hardsigmoid softplus softsign "
     "logsigmoid threshold _threshold clamp clip heaviside sign sgn"
 )
 MEANS = "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum"
-# how torch names, in its tape, what only moves, repeats, picks or joins values: there feedback follows its path
-PATHS = re.compile(
+# names in autograd's graph of operations that only move, repeat, select or join values: feedback follows their path
+ROUTING = re.compile(
     r"(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Transpose|Permute|T|Expand|Repeat|Cat|Stack|Split|SplitWithSizes"
     r"|Chunk|Slice|Select|Index|IndexSelect|Gather|Narrow|Unbind|Flip|Roll|Clone|Alias|ToCopy|ConstantPadNd"
     r"|ReflectionPad[123]D|ReplicationPad[123]D|PixelShuffle|PixelUnshuffle|UpsampleNearest[123]D|AsStrided"
@@ -209,7 +211,7 @@ PATHS = re.compile(
 
 
 class _Forward:
-    """The forward pass of a model, carried out so that feedback goes back by a composite's rules."""
+    """The forward pass of a model, run so that its backward pass follows a composite's rules."""
 
     def __init__(
         self, composite: Composite, rules: dict[str, Rule], layers: dict[str, Any], forward: Callable[..., Any]
@@ -226,15 +228,15 @@ class _Forward:
 
 
 class _LFPMode(TorchFunctionMode):
-    """Carries out the operations of a model so that feedback goes back by its rules.
+    """Runs the operations of a model so that their backward pass follows the rules.
 
     Args:
-        composite: its rule for sums, and whether to normalise.
-        rules: by path.
-        owners: the path of the layer that owns a weight, by the weight's `id`.
+        composite: gives the rule for sums, and whether to normalise.
+        rules: rule of each layer, by path.
+        owners: path of the layer that holds a weight, by the weight's `id`.
 
     Attributes:
-        called: the layers that ran, by path.
+        called: the paths of the layers that ran.
     """
 
     def __init__(self, composite: Composite, rules: dict[str, Rule], owners: dict[int, str]) -> None:
@@ -256,11 +258,11 @@ class _LFPMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Carry out `func`, with feedback in place of its gradient where LFP means something else."""
+        """Run `func`, with LFP feedback in place of its gradient where they differ."""
         kwargs = dict(kwargs or {})
-        given = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-            # torch ends the names of operations that work in place with an underscore
+        tensors = (each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            # the names of torch's in-place operations end with an underscore
             handler = self.handlers.get(func.__name__.removesuffix("_"))
             if handler is not None:
                 if "input" in kwargs:
@@ -269,7 +271,7 @@ class _LFPMode(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def linear(self, func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Follow a rule through a dense layer, for inputs with any axes before their features."""
+        """Apply a rule to a dense layer, for inputs with any axes before their features."""
         return self.affine(x, weight, bias, Dense(weight.shape[1]), "linear")
 
     def conv2d(
@@ -283,7 +285,7 @@ class _LFPMode(TorchFunctionMode):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        """Follow a rule through a convolution of images."""
+        """Apply a rule to a convolution of images."""
         if isinstance(padding, str):
             return self.convolution(func, x, weight, bias, stride, padding, dilation, groups)
         self.check_batch(x, weight)
@@ -301,18 +303,18 @@ class _LFPMode(TorchFunctionMode):
         *rest: Any,
         **more: Any,
     ) -> Tensor:
-        """Follow a rule through a convolution of any kind."""
+        """Apply a rule to a convolution of any kind."""
         self.check_batch(x, weight)
-        return self.affine(x, weight, bias, LinearMap(lambda *given: func(*given, *rest, **more)), "convolution")
+        return self.affine(x, weight, bias, LinearMap(lambda *operands: func(*operands, *rest, **more)), "convolution")
 
     @staticmethod
     def check_batch(x: Tensor, weight: Tensor) -> None:
-        """Refuse a sample without a batch around it."""
+        """Refuse a sample without a batch axis."""
         if x.dim() != weight.dim():
             raise UsageError(f"a convolution expects a batch of {weight.dim()} axes, found {list(x.shape)}")
 
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None, synapse: Synapse, kind: str) -> Tensor:
-        """Follow the rule of the layer that owns `weight`, if a layer of the model does."""
+        """Apply the rule of the layer that holds `weight`, or the default if no layer of the model does."""
         name = self.owners.get(id(weight))
         if self.composite.normalize and x.requires_grad:
             x = NormalizeFeedbackFunction.apply(x)
@@ -323,24 +325,24 @@ class _LFPMode(TorchFunctionMode):
         return out
 
     def activation(self, func: Callable[..., Tensor], x: Tensor, *rest: Any, **more: Any) -> Tensor:
-        """Hand feedback on unchanged."""
+        """Pass feedback on unchanged."""
         out: Tensor = ActivationFunction.apply(x, lambda z: func(z, *rest, **more))
         return out
 
     def scale(self, func: Callable[..., Tensor], x: Any, by: Any, **more: Any) -> Tensor:
-        """Hand feedback on through a product with constants, which have nothing to learn."""
-        learns = [isinstance(each, Tensor) and each.requires_grad for each in (x, by)]
-        if func.__name__ == "mul" and learns == [False, True]:
-            x, by, learns = by, x, [True, False]
+        """Pass feedback on through a product with constants, which do not learn."""
+        requires_grad = [isinstance(each, Tensor) and each.requires_grad for each in (x, by)]
+        if func.__name__ == "mul" and requires_grad == [False, True]:
+            x, by, requires_grad = by, x, [True, False]
         fits = not isinstance(by, Tensor) or torch.broadcast_shapes(x.shape, by.shape) == x.shape
-        if learns != [True, False] or more or not fits:
+        if requires_grad != [True, False] or more or not fits:
             return func(x, by, **more)
         factor = torch.as_tensor(by, dtype=x.dtype, device=x.device)
         out: Tensor = ScaleFunction.apply(x, 1 / factor if "div" in func.__name__ else factor, _in_place(func))
         return out
 
     def mean(self, func: Callable[..., Tensor], x: Tensor, *rest: Any, **more: Any) -> Tensor:
-        """Divide feedback by the rule for sums among what a mean or sum is of."""
+        """Divide feedback among the terms of a mean or sum by the default rule."""
         synapse = LinearMap(lambda z, weight, bias: func(z, *rest, **more) * weight)
         out: Tensor = AffineFunction.apply(
             x, x.new_ones(()), None, Spec(synapse, self.composite.default, func.__name__)
@@ -348,7 +350,7 @@ class _LFPMode(TorchFunctionMode):
         return out
 
     def add(self, func: Callable[..., Tensor], a: Any, other: Any, **more: Any) -> Tensor:
-        """Divide feedback by the rule for sums between two tensors of one shape, or a tensor and constants."""
+        """Divide feedback between two tensors of the same shape, or a tensor and constants, by the default rule."""
         if not isinstance(a, Tensor):
             a, other = other, a
         if not isinstance(other, Tensor):
@@ -363,7 +365,7 @@ class _LFPMode(TorchFunctionMode):
     def dropout(
         self, func: Callable[..., Tensor], x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Tensor:
-        """Hand feedback on to what is kept, which is drawn as torch draws it."""
+        """Pass feedback on to the elements that are kept, which torch selects as always."""
         if not training or p == 0:
             return x
         scale = func(torch.ones(x.shape, dtype=x.dtype, device=x.device), p, True)
@@ -371,76 +373,79 @@ class _LFPMode(TorchFunctionMode):
         return out
 
     def batch_norm(self, func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Refuse."""
+        """Refuse batch normalisation."""
         raise UsageError(
-            "LFP says nothing about batch normalisation: fold it into the layers before with fold_batch_norm(model), "
-            "or take a model without"
+            "LFP does not define batch normalisation: fold it into the layers before with fold_batch_norm(model), "
+            "or use a model without it"
         )
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    """Return a size that may have been given once for height and width."""
+    """Return height and width of a size that may be one number for both."""
     height, width = (size, size) if isinstance(size, int) else tuple(size) * (2 // len(size))
     return height, width
 
 
 def _operation(node: str) -> str:
-    """Return the name of an operation from that of its node on torch's tape."""
+    """Return the name of an operation from that of its node in autograd's graph."""
     return node.rpartition(":")[2].rstrip("0123456789").removesuffix("Backward")
 
 
 def _in_place(func: Callable[..., Any]) -> bool:
-    """Tell whether an operation writes to its first argument: torch ends the names of those with an underscore."""
+    """Whether an operation works in place: the names of torch's in-place operations end with an underscore."""
     return func.__name__.endswith("_")
 
 
 def _check_path(outputs: Any, called: set[str]) -> None:
-    """Check that everything between outputs and layers hands feedback on, and that all layers that ran are reached."""
+    """Check that feedback passes all operations from the outputs to the layers, and reaches all layers that ran."""
     tensors, _ = tree_flatten(outputs)
     stack = [each.grad_fn for each in tensors if isinstance(each, Tensor) and each.grad_fn is not None]
     if not stack:
-        return  # run without a tape, for its outputs only
+        return  # run without autograd, for its outputs only
     seen: set[Any] = set(stack)
     reached: set[str] = set()
     while stack:
         node = stack.pop()
         _check_node(node)
         if isinstance(node, AffineFunction._backward_cls):
-            made: Any = node
-            reached.add(made.spec.name)
+            function: Any = node
+            reached.add(function.spec.name)
         for before, _ in node.next_functions:
             if before is not None and before not in seen:
                 seen.add(before)
                 stack.append(before)
     if called - reached:
         raise UsageError(
-            f"no feedback would reach {', '.join(sorted(called - reached))}: what comes after ends it, such as a "
-            "comparison or detach; use torch.heaviside for a step"
+            f"no feedback would reach {', '.join(sorted(called - reached))}: an operation after it stops feedback, "
+            "such as a comparison or detach; use torch.heaviside for a step function"
         )
 
 
 def _check_node(node: Any) -> None:
-    """Check that an operation on torch's tape hands feedback on, and parameters to layers only."""
-    made: Any = node
+    """Check that an operation in autograd's graph passes feedback on, and that only layers use parameters."""
+    function: Any = node
     own = isinstance(node, BackwardCFunction)
     if own and type(node)._forward_cls.__module__ != AffineFunction.__module__:
-        raise UsageError(f"the model runs {node.name().removesuffix('Backward')}, which LFP does not know")
-    if not own and not PATHS.fullmatch(node.name()):
         raise UsageError(
-            f"LFP says nothing about an operation of the model, in torch's words {_operation(node.name())}: replace it"
+            f"the model runs {node.name().removesuffix('Backward')}, an autograd function for which LFP has no rule: "
+            "replace it"
+        )
+    if not own and not ROUTING.fullmatch(node.name()):
+        raise UsageError(
+            f"LFP does not define the operation {_operation(node.name())} (torch's name) of the model: replace it"
         )
     affine, spiking = (isinstance(node, kind._backward_cls) for kind in (AffineFunction, SpikingFunction))
-    for place, (before, _) in enumerate(node.next_functions):
+    for index, (before, _) in enumerate(node.next_functions):
         leaf = getattr(before, "variable", None)
-        # inputs come first; what follows belongs to the layer
-        learns = (affine or spiking) and place > 0
-        if affine and learns and before is not None and leaf is None:
+        # the input comes first; the rest belongs to the layer
+        of_layer = (affine or spiking) and index > 0
+        if affine and of_layer and before is not None and leaf is None:
             raise UsageError(
-                f"layer {made.spec.name} computes its weight or bias from other parameters, which LFP does not update: "
-                "remove the parametrization"
+                f"layer {function.spec.name} computes its weight or bias from other parameters, which LFP does not "
+                "update: remove the parametrization"
             )
-        if isinstance(leaf, nn.Parameter) and not learns:
+        if isinstance(leaf, nn.Parameter) and not of_layer:
             raise UsageError(
-                f"a parameter of shape {list(leaf.shape)} takes part outside of linear layers and convolutions, where "
-                "LFP has no update for it: make it a buffer, or leave it out"
+                f"a parameter of shape {list(leaf.shape)} is used outside of linear layers and convolutions, where LFP "
+                "has no update for it: make it a buffer, or remove it"
             )

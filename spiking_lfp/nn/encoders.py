@@ -1,7 +1,7 @@
 """Encoders: from images and signals to input sequences `[T, B, ...]`.
 
-`constant` shows the values themselves; `rate`, `latency` and `delta` make spikes; `population` spreads a value over
-neurons, whose values in [0, 1] go on through `constant`, `rate` or `latency`.
+`constant` repeats the values themselves; `rate`, `latency` and `delta` generate spikes; `population` encodes a value in
+the activities of several neurons, in [0, 1], which `constant`, `rate` or `latency` then turn into a sequence.
 """
 
 from typing import Literal
@@ -18,11 +18,11 @@ def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "st
     """Feed the same values in every step (LFP app. A.6.3), without copying them.
 
     Args:
-        images: analogue inputs `[B, ...]`; values in [0, 1] train best.
+        images: analogue inputs `[B, ...]`; values in [0, 1] work best.
         steps: T, at least 1.
 
     Returns:
-        `[T, B, ...]`, a view of `images` with stride 0 over time, which layers notice: they multiply once, not T times.
+        `[T, B, ...]`, a view of `images` with stride 0 over time; layers recognise it and multiply once, not T times.
 
     Raises:
         UsageError: if `steps` is less than 1.
@@ -36,10 +36,10 @@ def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "st
 def rate(
     images: Float[Tensor, "batch *i"], steps: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "steps batch *i"]:
-    """Spike in each step with the probability that the value is, independent of all other steps: Bernoulli spikes.
+    """Spike in each step with the value as the probability, independently of all other steps: Bernoulli spikes.
 
-    A value v spikes where a number drawn evenly from [0, 1) is less than v: 0 never does, 1 always. Numbers are
-    float64 for float64, else float32, so that those of half precision are exact probabilities, too.
+    A value v spikes where a uniform random number in [0, 1) is less than v: 0 never spikes, 1 always. These numbers are
+    float64 for float64, else float32, so that values in half precision are exact probabilities, too.
 
     Args:
         images: `[B, ...]`, in [0, 1].
@@ -55,16 +55,16 @@ def rate(
     """
     _check_steps(steps)
     _check_unit(images)
-    drawn = torch.rand(
+    random = torch.rand(
         (steps, *images.shape), generator=generator, dtype=_at_least_single(images.dtype), device=images.device
     )
-    return drawn.lt_(images.detach()).to(images.dtype)
+    return random.lt_(images.detach()).to(images.dtype)
 
 
 def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.0) -> Float[Tensor, "steps batch *i"]:
-    """Spike once, the earlier the greater the value: v in step `round((1 - v) * (T - 1))`, halves to the even step.
+    """Spike once, earlier for greater values: v in step `round((1 - v) * (T - 1))`, rounding halves to the even step.
 
-    1 spikes in the first step; values that are at most `threshold` never do. Times are computed in float64 for float64,
+    1 spikes in the first step; values of at most `threshold` never spike. Times are computed in float64 for float64,
     else in float32.
 
     Args:
@@ -85,7 +85,7 @@ def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.
     _check_unit(images)
     values = images.detach().to(_at_least_single(images.dtype)).unsqueeze(0)
     times = ((1 - values) * (steps - 1)).round().long()
-    # values out of range are reported later where reading them makes the host wait, and NaN is not an index
+    # on a GPU, values out of range are reported later; until then the index must be valid, which NaN is not
     times.clamp_(0, steps - 1)
     spikes = images.new_zeros((steps, *images.shape))
     return spikes.scatter_(0, times, (values > threshold).to(images.dtype))
@@ -94,16 +94,16 @@ def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.
 def delta(
     signal: Float[Tensor, "steps batch *i"], threshold: float, values: Literal["binary", "count"] = "binary"
 ) -> Float[Tensor, "steps batch 2 *i"]:
-    """Spike when a signal has moved by a threshold (send on delta): on for up, off for down.
+    """Spike when a signal has changed by a threshold (send on delta): on for an increase, off for a decrease.
 
-    Each input has a level, at first its first sample, so that the first step is silent. Where the signal is k whole
-    thresholds away from it or more, the level follows by k thresholds. Thus the signal stays less than one threshold
-    away from its level, which is the first sample plus `threshold` times all counts so far, on minus off.
+    Each input has a level, initially its first sample, so that the first step is silent. Where the signal is k whole
+    thresholds or more away from the level, the level follows by k thresholds. Thus the signal stays less than one
+    threshold away from its level, which is the first sample plus `threshold` times all counts so far, on minus off.
 
     Args:
         signal: `[T, B, ...]`, T at least 1.
         threshold: greater than 0, in the units of the signal.
-        values: one spike where the level moves, 0 or 1, or by how many thresholds it does, k.
+        values: "binary": 1 where the level changes; "count": the number k of thresholds by which it changes.
 
     Returns:
         `[T, B, 2, ...]`, on first, then off, of the dtype of `signal`.
@@ -116,36 +116,36 @@ def delta(
     if not 0 < threshold < float("inf"):
         raise UsageError(f"the threshold must be greater than 0, found {threshold}")
     _check_finite(signal, "signals")
-    # in thresholds away from the first sample, levels are whole and do not drift
-    place = signal.detach().to(_at_least_single(signal.dtype))
-    place = (place - place[0]) / threshold
-    level = torch.zeros_like(place[0])
-    moves = torch.empty_like(place)
-    for now, move in zip(place, moves, strict=True):
-        torch.trunc(now - level, out=move)
-        level += move
+    # relative to the first sample and in units of the threshold, levels are integers and do not drift
+    precise = signal.detach().to(_at_least_single(signal.dtype))
+    relative = (precise - precise[0]) / threshold
+    level = torch.zeros_like(relative[0])
+    changes = torch.empty_like(relative)
+    for now, change in zip(relative, changes, strict=True):
+        torch.trunc(now - level, out=change)
+        level += change
     if values == "binary":
-        moves.sign_()
-    return torch.stack([moves.clamp(min=0), (-moves).clamp(min=0)], 2).to(signal.dtype)
+        changes.sign_()
+    return torch.stack([changes.clamp(min=0), (-changes).clamp(min=0)], 2).to(signal.dtype)
 
 
 def population(
     values: Float[Tensor, "*v"], neurons: int, low: float = 0.0, high: float = 1.0, width: float = 2 / 3
 ) -> Float[Tensor, "*v neurons"]:
-    """Spread each value over neurons with Gaussian receptive fields (Bohte, Kok and La Poutre, Neurocomputing 2002).
+    """Encode each value in neurons with Gaussian receptive fields (Bohte, Kok and La Poutre, Neurocomputing 2002).
 
-    Centres are evenly spaced, the first at `low`, the last at `high`; neuron n answers a value v with
+    Centres are evenly spaced, the first at `low`, the last at `high`; the activity of neuron n for a value v is
     `exp(-(v - centre[n])^2 / (2 * sigma^2))`, where sigma is `width` times the distance between centres.
 
     Args:
-        values: `[B, ...]` or `[T, B, ...]`; values below `low` and above `high` are answered, too.
-        neurons: per value, at least 2.
+        values: `[B, ...]` or `[T, B, ...]`; values below `low` and above `high` are allowed.
+        neurons: number of neurons per value, at least 2.
         low: centre of the first neuron.
         high: centre of the last neuron, greater than `low`.
         width: sigma in distances between centres, greater than 0; the paper takes 2/3.
 
     Returns:
-        answers in [0, 1] `[..., neurons]`, of the dtype of `values`: analogue, for `constant`, `rate` or `latency`.
+        activities in [0, 1] `[..., neurons]`, of the dtype of `values`, for `constant`, `rate` or `latency`.
 
     Raises:
         UsageError: for arguments out of range.
@@ -177,7 +177,7 @@ def _check_unit(images: Tensor) -> None:
     _check_finite(images, "images")
     if images.numel():
         low, high = torch.aminmax(images)
-        # NaN has been reported, and on a GPU the first failure counts
+        # NaN is reported already: on a GPU the first failure counts
         require((low >= 0) & (high <= 1), UsageError, "the images hold values outside of [0, 1]: scale them first")
 
 

@@ -1,4 +1,4 @@
-"""Which inputs spoke for a class: the feedback that they get when its output is rewarded."""
+"""Explanations: the feedback that inputs receive when the output of a class is rewarded."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,32 +13,32 @@ def input_feedback(
 ) -> Float[Tensor, "steps batch *i"]:
     """Return the LFP feedback of every input in every step, for a reward of 1 / T for one class in all T steps.
 
-    By LFP eq. 2 and 3 an input gets `x * (W^T q)` of the first layer: positive where it helped the class's neuron
-    towards its threshold, negative where it held it back, and nothing where it was silent. It is what layer-wise
-    relevance propagation calls relevance, handed on by the rules of the network's layers. Silent steps are rewarded
-    too, as in training, so that there is an answer for classes that do not spike.
+    By LFP eq. 2 and 3 an input gets `x * (W^T q)` of the first layer: positive where it drove the class's neuron
+    towards its threshold, negative where it held it back, and 0 where it was silent. Layer-wise relevance propagation
+    calls this relevance; here it is propagated by the rules of the network's layers. Silent steps are rewarded, too, as
+    in training, so that classes that do not spike can be explained.
 
-    Feedback is conserved as far as the rules do. By LFP-epsilon a LIF neuron that got `rho` hands on
+    Feedback is conserved as far as the rules conserve it. By LFP-epsilon a LIF neuron that receives `rho` passes
 
         rho * V[t] / (|U[t-1]| + |V[t] - U[t-1]| + epsilon)
 
-    to its inputs, its bias and its own past together: `rho` where its membrane rises from 0 or above, less where it
-    leaks or its inputs cancel out. All inputs together thus get 1, but for epsilon, if every neuron with feedback rises
-    in every step and there are no biases. `NormalizeFeedback` changes the scale of the whole batch,
-    and under a `MonoReadout` the reward of its class's score is handed on with the right sign and a size of its own.
+    on to its inputs, its bias and its own past together: `rho` where its membrane rises from 0 or above, less where it
+    leaks or its inputs cancel. The feedback of all inputs thus sums to 1, except for epsilon, if every neuron with
+    feedback rises in every step and there are no biases. `NormalizeFeedback` changes the scale of the whole batch, and
+    a `MonoReadout` passes the reward of a class's score on with the right sign, but not its magnitude.
 
     Args:
-        network: from `x` to spikes `[T, B, classes]`; its parameters and their `.grad` stay as they are. Have it in
+        network: computes spikes `[T, B, classes]` from `x`; its parameters and their `.grad` are not changed. Set it to
             evaluation mode, so that no input is dropped.
         x: the inputs.
         classes: for each sample the class that is rewarded.
 
     Raises:
-        UsageError: if a class is none of the network's.
+        UsageError: if the network does not have a class.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
     """
     with torch.enable_grad():
-        # not cloned: layers notice what is the same in every step, and spike just as they do without feedback
+        # not a clone: layers recognise inputs that are the same in every step, and then compute the very same spikes
         x = x.detach().requires_grad_()
         spikes = network(x)
     outputs = spikes.shape[-1]

@@ -1,7 +1,7 @@
 """Layers whose forward pass is exact and whose backward pass carries LFP feedback instead of gradients.
 
-After `propagate`, tensors have feedback in `.grad` and parameters minus their update. All layers take and give whole
-sequences `[T, B, ...]`.
+After `propagate`, the `.grad` of tensors is their feedback, and that of parameters is minus their update. All layers
+take and return whole sequences `[T, B, ...]`.
 """
 
 import sys
@@ -35,30 +35,30 @@ R = TypeVar("R")
 
 
 def opaque(method: Callable[P, R]) -> Callable[P, R]:
-    """Keep `torch.compile` out of `method`: there is nothing in our kernels that it could make faster.
+    """Exclude `method` from `torch.compile`, which cannot speed up our kernels.
 
-    Like `torch.compiler.disable`, which takes a second to import, but only when something is compiled.
+    Like `torch.compiler.disable`, whose import takes a second, but only when something is compiled.
     """
 
-    hidden: Callable[P, R] | None = None
+    disabled: Callable[P, R] | None = None
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal hidden
-        if hidden is None and "torch._dynamo" in sys.modules:
-            hidden = torch.compiler.disable(method)
-        return (hidden or method)(*args, **kwargs)
+        nonlocal disabled
+        if disabled is None and "torch._dynamo" in sys.modules:
+            disabled = torch.compiler.disable(method)
+        return (disabled or method)(*args, **kwargs)
 
     return call
 
 
 class SynapticLayer(nn.Module):
-    """Base of the layers that own a synapse: an `nn.Linear` or `nn.Conv2d` with its parameters, and a rule.
+    """Base class of the layers with a synapse, an `nn.Linear` or `nn.Conv2d` with its parameters, and a rule.
 
     Attributes:
         synapse: the module that holds weight and bias; initialise, save and optimise it as usual.
         rule: how feedback is divided among the contributions.
-        name: how errors and reports call the layer; `name_layers` sets it to the layer's path in a network.
+        name: name of the layer in errors and reports; `name_layers` sets it to the layer's path in a network.
     """
 
     name: str
@@ -95,7 +95,7 @@ class SynapticLayer(nn.Module):
 
 
 class Affine(SynapticLayer):
-    """A synapse without neurons, `z = W x + b`, for analogue outputs: LFP on ordinary layers (LFP eq. 2-4).
+    """A synapse without neurons, `z = W x + b`, for analogue outputs: LFP on non-spiking layers (LFP eq. 2-4).
 
     Args:
         synapse: `nn.Linear` or `nn.Conv2d`.
@@ -112,11 +112,11 @@ class Affine(SynapticLayer):
 
 
 class MaxPool2d(nn.Module):
-    """Largest value over windows of sequences `[T, B, C, H, W]`; feedback goes to the winner, the first of several.
+    """Max pooling of sequences `[T, B, C, H, W]`; feedback goes to the largest value, to the first of equal ones.
 
     Args:
-        kernel_size: side of the window.
-        stride: distance of the windows; the kernel size if None.
+        kernel_size: side length of the window.
+        stride: distance between windows; the kernel size if None.
     """
 
     def __init__(self, kernel_size: int, stride: int | None = None) -> None:
@@ -137,12 +137,12 @@ class MaxPool2d(nn.Module):
 
 
 class AvgPool2d(nn.Module):
-    """Mean over windows of sequences `[T, B, C, H, W]`; feedback is divided by the rule, as for any fixed weights.
+    """Mean pooling of sequences `[T, B, C, H, W]`; feedback is divided by the rule, as for any fixed weights.
 
     Args:
-        kernel_size: side of the window.
-        stride: distance of the windows; the kernel size if None.
-        padding: zeros around the image, counted in the mean.
+        kernel_size: side length of the window.
+        stride: distance between windows; the kernel size if None.
+        padding: zeros around the image, included in the mean.
         rule: LFP rule, `Epsilon()` if None.
     """
 
@@ -172,16 +172,16 @@ class AvgPool2d(nn.Module):
 
 
 class Flatten(nn.Flatten):
-    """Make one axis of all axes after time and batch: `[T, B, ...]` to `[T, B, features]`."""
+    """Flatten all axes after time and batch: `[T, B, ...]` to `[T, B, features]`."""
 
     def __init__(self) -> None:
         super().__init__(start_dim=2)
 
 
 class Dropout(nn.Module):
-    """Drop inputs with probability `p` while training, the same ones in all steps of a sample, and scale up the rest.
+    """Dropout: in training, drop inputs with probability `p`, the same ones in all steps, and scale up the others.
 
-    Feedback goes back unscaled to what was kept.
+    Feedback goes back unscaled to the inputs that were kept.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -191,12 +191,12 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Inputs) -> Inputs:
-        """Return `x` `[T, B, ...]` with some inputs silenced."""
+        """Return `x` `[T, B, ...]` with some inputs set to 0."""
         if not self.training or self.p == 0:
             return x
         carry = current_carry()
-        before = None if carry is None else carry.take(1)
-        kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p if before is None else before[0]
+        carried = None if carry is None else carry.take(1)
+        kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p if carried is None else carried[0]
         if carry is not None:
             carry.give(kept)
         out: Tensor = ScaleFunction.apply(x, kept / (1 - self.p), False)
@@ -208,7 +208,7 @@ class Dropout(nn.Module):
 
 
 class NormalizeFeedback(nn.Module):
-    """Passes its input on, and divides the feedback by its largest magnitude (LFP app. A.6.3), between layers."""
+    """Identity that divides the feedback by its largest magnitude (LFP app. A.6.3); for use between layers."""
 
     def forward(self, x: Inputs) -> Inputs:
         """Return `x`."""
@@ -217,15 +217,15 @@ class NormalizeFeedback(nn.Module):
 
 
 def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
-    """Add two tensors of one shape, as a skip connection does; the rule divides the feedback between them."""
+    """Add two tensors of the same shape, as in a skip connection; the rule divides the feedback between them."""
     if a.shape != b.shape:
-        raise UsageError(f"add needs two tensors of one shape, found {list(a.shape)} and {list(b.shape)}")
+        raise UsageError(f"add expects two tensors of the same shape, found {list(a.shape)} and {list(b.shape)}")
     out: Tensor = AddFunction.apply(a, b, Epsilon() if rule is None else rule, False)
     return out
 
 
 def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
-    """Name all layers of `network` that own a synapse after their path in it, and return them by that name."""
+    """Name all layers of `network` with a synapse after their path in it, and return them by name."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, SynapticLayer)}
     for name, layer in layers.items():
         layer.name = name or layer.name
@@ -233,7 +233,7 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
 
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:
-    """Merge time and batch of `x` for a pooling layer, if a window fits."""
+    """Merge time and batch of `x` for a pooling layer, after checking that a window fits."""
     if x.dim() != 5 or min(x.shape[3:]) < pool.kernel_size:
         raise UsageError(
             f"{pool}: expected [T, B, C, height, width] with sides of at least {pool.kernel_size}, "

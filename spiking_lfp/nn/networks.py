@@ -30,15 +30,15 @@ def mlp(
     """Build the LFP paper's MLP, 784-1000-1000-10 (app. A.6.3).
 
     Args:
-        in_shape: shape of one sample; flattened.
+        in_shape: shape of one sample, which is flattened.
         classes: number of output neurons.
         hidden: neurons of each hidden layer.
-        beta: membrane decay of all layers.
+        beta: part of the membrane kept per step, in all layers.
         threshold: firing threshold of all layers.
-        reset: reset of all layers.
-        normalize_feedback: put a `NormalizeFeedback` between layers.
-        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
-            more to make layers spike.
+        reset: reset mode of all layers.
+        normalize_feedback: insert a `NormalizeFeedback` between layers.
+        gain: factor on torch's initial weights; with few steps, a low beta or sparse inputs, layers need a larger one
+            to spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
@@ -69,15 +69,15 @@ def lenet(
     Args:
         in_shape: channels, height and width of one sample.
         classes: number of output neurons.
-        channels: output channels of each convolution; each is followed by a 2 x 2 max pooling.
-        hidden: neurons of each hidden dense layer; none gives 12C5-MP2-64C5-MP2-10.
-        kernel: side of the convolutions' kernels.
-        beta: membrane decay of all layers.
+        channels: output channels of each convolution; each is followed by 2 x 2 max pooling.
+        hidden: neurons of each hidden dense layer; an empty sequence gives 12C5-MP2-64C5-MP2-10.
+        kernel: side length of the convolutions' kernels.
+        beta: part of the membrane kept per step, in all layers.
         threshold: firing threshold of all layers.
-        reset: reset of all layers.
-        normalize_feedback: put a `NormalizeFeedback` between layers.
-        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
-            more to make layers spike.
+        reset: reset mode of all layers.
+        normalize_feedback: insert a `NormalizeFeedback` between layers.
+        gain: factor on torch's initial weights; with few steps, a low beta or sparse inputs, layers need a larger one
+            to spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
@@ -111,48 +111,48 @@ def stack(
     normalize_feedback: bool = False,
     gain: float = 1.0,
 ) -> nn.Sequential:
-    """Build a network from its layers in writing, as papers give them: `12C5-MP2-64C5-MP2-DP0.3-256`.
+    """Build a network from a description of its layers as in papers: `12C5-MP2-64C5-MP2-DP0.3-256`.
 
-    Between dashes: `12C5` is a convolution to 12 channels with a 5 x 5 kernel, `12C5s2p1` one of stride 2, padding 1;
-    `MP2` and `AP2` pool over 2 x 2; `DP0.3` drops out with probability 0.3; `256` is a dense layer of 256 neurons,
-    `256R` one whose spikes come back to it in the next step. The layer of the classes is put last.
+    Dashes separate the layers: `12C5` is a convolution to 12 channels with a 5 x 5 kernel, `12C5s2p1` one with stride 2
+    and padding 1; `MP2` and `AP2` are 2 x 2 max and mean pooling; `DP0.3` is dropout with probability 0.3; `256` is a
+    dense layer of 256 neurons, `256R` a recurrent one. The output layer with a neuron for each class is added last.
 
     Args:
         in_shape: channels, height and width of one step of one sample.
         classes: number of output neurons.
-        layers: the layers before the output, none if empty.
-        beta: membrane decay of all layers.
+        layers: the layers before the output layer; none if empty.
+        beta: part of the membrane kept per step, in all layers.
         threshold: firing threshold of all layers.
-        reset: reset of all layers.
-        normalize_feedback: put a `NormalizeFeedback` between layers.
-        gain: how many times larger than torch's the first weights are; few steps, a low beta and sparse inputs need
-            more to make layers spike.
+        reset: reset mode of all layers.
+        normalize_feedback: insert a `NormalizeFeedback` between layers.
+        gain: factor on torch's initial weights; with few steps, a low beta or sparse inputs, layers need a larger one
+            to spike.
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
 
     Raises:
-        UsageError: for a layer that cannot be read, or does not fit what comes before it.
+        UsageError: for a layer that cannot be parsed, or does not fit the layer before it.
     """
     if len(in_shape) != 3:
         raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
     _positive("layer sizes", [*in_shape, classes])
-    made = _Stack(beta, threshold, reset, normalize_feedback, gain)
+    stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
     shape: tuple[int, ...] = tuple(in_shape)
-    for text in [part.strip() for part in layers.split("-") if part.strip()] + [str(classes)]:
-        found = _LAYER.fullmatch(text)
-        if found is None:
-            raise UsageError(f"layer {text!r} is none of 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256 and 256R")
-        written = found.groupdict()
-        if written["channels"]:
-            shape = made.convolution(text, shape, *(int(written[key] or default) for key, default in _CONVOLUTION))
-        elif written["pool"]:
-            shape = made.pool(text, shape, written["pool"], int(written["side"]))
-        elif written["p"]:
-            made.modules.append(Dropout(float(written["p"])))
+    for text in [layer.strip() for layer in layers.split("-") if layer.strip()] + [str(classes)]:
+        match = _LAYER.fullmatch(text)
+        if match is None:
+            raise UsageError(f"layer {text!r} must be written like 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256 or 256R")
+        fields = match.groupdict()
+        if fields["channels"]:
+            shape = stack.convolution(text, shape, *(int(fields[key] or default) for key, default in _CONVOLUTION))
+        elif fields["pool"]:
+            shape = stack.pool(text, shape, fields["pool"], int(fields["side"]))
+        elif fields["p"]:
+            stack.modules.append(Dropout(float(fields["p"])))
         else:
-            shape = made.dense(text, shape, int(written["neurons"]), bool(written["recurrent"]))
-    return made.network()
+            shape = stack.dense(text, shape, int(fields["neurons"]), bool(fields["recurrent"]))
+    return stack.network()
 
 
 _LAYER = re.compile(
@@ -172,10 +172,10 @@ def build_network(name: str, **arguments: Any) -> nn.Sequential:
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    known = inspect.signature(NETWORKS[name]).parameters
+    parameters = inspect.signature(NETWORKS[name]).parameters
     for argument in arguments:
-        if argument not in known:
-            raise unknown_name(f"argument of network {name!r}", argument, known)
+        if argument not in parameters:
+            raise unknown_name(f"argument of network {name!r}", argument, parameters)
     return NETWORKS[name](**arguments)
 
 
@@ -187,26 +187,26 @@ def with_mono_readout(
     beta: float = 1.0,
     seed: int = 0,
 ) -> nn.Sequential:
-    """Return `network` with a `MonoReadout` in the place of its last layer of neurons, for as many classes.
+    """Return `network` with a `MonoReadout` in place of its last layer of neurons, for the same classes.
 
     Args:
-        network: ends in a dense layer of spiking neurons.
-        hidden: as for `MonoReadout`, and so are scheme, windows, beta and seed.
+        network: a network whose last layer is a dense layer of spiking neurons.
+        hidden: see `MonoReadout`, also for `scheme`, `windows`, `beta` and `seed`.
 
     Raises:
-        UsageError: for a network that ends otherwise, and too few neurons for the decisions.
+        UsageError: for a network with another last layer, and if there are too few neurons for the decisions.
     """
     *below, last = list(network) or [network]
     if not isinstance(last, LIF) or not isinstance(last.synapse, nn.Linear):
-        raise UsageError(f"a mono readout takes the place of a dense LIF layer at the end, found {last}")
+        raise UsageError(f"a mono readout replaces a dense LIF layer at the end of a network, found {last}")
     if not any(isinstance(module, LIF) for module in below):
-        raise UsageError("a mono readout answers from the spikes of a hidden layer, and the network has none")
+        raise UsageError("a mono readout needs a hidden layer with spikes below it, and the network has none: add one")
     features, classes = last.synapse.in_features, last.synapse.out_features
     return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, windows, beta, seed=seed))
 
 
 class _Stack:
-    """Collects the modules of a feed-forward network whose LIF layers share their constants."""
+    """Collects the modules of a feed-forward network whose LIF layers have the same constants."""
 
     def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool, gain: float) -> None:
         self.gain = gain
@@ -235,7 +235,7 @@ class _Stack:
         return (channels, *after)
 
     def pool(self, text: str, shape: tuple[int, ...], kind: str, side: int) -> tuple[int, ...]:
-        """Add a pooling and return the shape after it."""
+        """Add a pooling layer and return the shape after it."""
         planes, *sides = _image(text, shape)
         if not 1 <= side <= min(sides):
             raise UsageError(f"layer {text!r} does not fit its input of {sides[0]} x {sides[1]}")
@@ -258,7 +258,7 @@ class _Stack:
 
 def _image(text: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise UsageError(f"layer {text!r} needs an image, but comes after a dense layer: put it before")
+        raise UsageError(f"layer {text!r} needs an image, but follows a dense layer: put it before the dense layers")
     channels, height, width = shape
     return channels, height, width
 

@@ -1,4 +1,4 @@
-"""Keeps updates in bounds, for every `torch.optim` optimiser; and an optimiser that torch has not."""
+"""Adaptive clipping of updates, for every `torch.optim` optimiser; and SignSGD, which torch does not have."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,15 +11,15 @@ from spiking_lfp.kernels import clip_units_
 
 
 class AdaptiveClip:
-    """Adaptive gradient clipping (Brock et al. 2021, sec. 4), unit by unit: call it between propagate and step.
+    """Adaptive gradient clipping (Brock et al. 2021, sec. 4), unit by unit: call it between `propagate` and `step`.
 
-    A unit's update is scaled down to `clip` times the norm of its weights where it is larger. Units are the rows of
-    `W` (all but the first axis); a bias is a unit each.
+    An update whose norm exceeds `clip` times the norm of the unit's weights is scaled down to it. The units of a weight
+    are its rows along the first axis; each element of a bias is a unit.
 
     Args:
-        parameters: what to clip; parameters without `.grad` are passed over.
+        parameters: the parameters to clip; those without `.grad` are skipped.
         clip: largest ratio of update norm to weight norm.
-        minimum: smallest weight norm to count with, so that weights of zero can move.
+        minimum: lower bound of the weight norm, so that weights of zero can change.
     """
 
     def __init__(self, parameters: Iterable[Tensor], clip: float = 0.01, minimum: float = 1e-3) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of runs, samples and networks, as PNG and GIF files."""
+"""Figures of runs, samples and networks, as PNG and GIF files."""
 
 from spiking_lfp.plots.curves import learning_curve
 from spiking_lfp.plots.moving import animation

@@ -1,18 +1,18 @@
-"""How a run learned."""
+"""Learning curves."""
 
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from spiking_lfp.plots.parts import save
+from spiking_lfp.plots.drawing import save
 
 
 def learning_curve(metrics: list[dict[str, Any]], path: Path) -> None:
-    """Draw accuracy over training from the lines of a run's metrics.
+    """Draw the accuracy over the epochs of a run.
 
     Args:
-        metrics: as `spiking_lfp.training.read_metrics` returns them, with at least one finished epoch.
+        metrics: lines that `spiking_lfp.training.read_metrics` returns, with at least one finished epoch.
         path: PNG file to write.
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
@@ -36,15 +36,15 @@ def learning_curve(metrics: list[dict[str, Any]], path: Path) -> None:
 
 
 def _recent_accuracy(metrics: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Return epochs and accuracies in percent of the samples between one line of metrics and the next."""
+    """Return epochs, and the accuracies in percent of the samples between successive lines of metrics."""
     epochs, accuracies = [], []
-    samples = correct = 0.0
+    samples_before = correct_before = 0.0
     for line in metrics:
         if line["kind"] == "epoch":
-            samples = correct = 0.0
+            samples_before = correct_before = 0.0
             continue
-        right = line["accuracy"] * line["samples"]
+        correct = line["accuracy"] * line["samples"]
         epochs.append(line["epoch"] - 1 + line["batch"] / line["batches"])
-        accuracies.append(100 * (right - correct) / (line["samples"] - samples))
-        samples, correct = line["samples"], right
+        accuracies.append(100 * (correct - correct_before) / (line["samples"] - samples_before))
+        samples_before, correct_before = line["samples"], correct
     return epochs, accuracies

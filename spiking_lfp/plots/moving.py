@@ -1,4 +1,4 @@
-"""Samples and answers as they unfold over time."""
+"""Animations of samples and output spikes."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -15,15 +15,24 @@ from PIL import Image
 from torch import Tensor
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.plots.parts import Sequence4, draw_inputs, draw_legend, draw_raster, is_flat, picture, strong, whole
+from spiking_lfp.plots.drawing import (
+    Sequence4,
+    draw_inputs,
+    draw_legend,
+    draw_raster,
+    is_flat,
+    magnitude_quantile,
+    rgb_image,
+    single_frame,
+)
 
 SHOWN_CLASSES = 12
-COLOURS = 128
-# the last picture, with the answer, stays for so many milliseconds
-HOLD_MS = 1500
+PALETTE_COLOURS = 128
+# how long the last frame, with the prediction, is shown
+LAST_FRAME_MS = 1500
 WINNER, OTHERS, TRUE_CLASS = "#009e73", "0.75", "#fff3c4"
 
-# shows a panel as it is after a step
+# draws a panel in its state after a step
 Show = Callable[[int], None]
 
 
@@ -35,28 +44,28 @@ def animation(
     path: Path,
     fps: float = 8.0,
 ) -> None:
-    """Animate a sample and, beneath it, the output spikes and how many each class has: the most are the answer.
+    """Animate a sample and, below it, the output spikes and their counts: the class with the most is the prediction.
 
     Args:
-        sequence: the frames that the network saw.
-        spikes: of the outputs; of more than 12 classes the true one and those with the most spikes are shown.
-        class_names: of the outputs.
-        label: the true class, which is marked.
-        path: GIF file to write, of a picture for each step.
+        sequence: the input frames of the network.
+        spikes: output spikes; of more than 12 classes the true one and those with the most spikes are shown.
+        class_names: the names of the outputs.
+        label: the true class, which is highlighted.
+        path: GIF file to write, with a frame for each step.
         fps: steps per second.
     """
-    shown = _shown_classes(spikes, label)
+    classes = _classes_to_show(spikes, label)
     figure = Figure(figsize=(4.4, 4.7), dpi=90, layout="constrained")
     top, raster, bars = figure.subplot_mosaic(
         [["sample", "sample"], ["raster", "counts"]], height_ratios=[1.5, 1], width_ratios=[1.6, 1]
     ).values()
-    panels = [_sample(top, sequence), _raster(raster, spikes[:, shown]), _bars(bars, spikes[:, shown])]
-    names = [class_names[index] for index in shown.tolist()]
+    panels = [_sample(top, sequence), _raster(raster, spikes[:, classes]), _bars(bars, spikes[:, classes])]
+    names = [class_names[index] for index in classes.tolist()]
     raster.set_yticks(range(len(names)), names)
     if len(names) < spikes.shape[1]:
         raster.set_ylabel(f"{len(names)} of {spikes.shape[1]} classes")
     bars.set(ylim=raster.get_ylim(), yticks=[])
-    true = shown.tolist().index(label)
+    true = classes.tolist().index(label)
     raster.get_yticklabels()[true].set_fontweight("bold")
     for axes in (raster, bars):
         axes.axhspan(true - 0.5, true + 0.5, color=TRUE_CLASS, zorder=0)
@@ -66,34 +75,34 @@ def animation(
         axes.xaxis.label.set_fontsize(8)
         axes.yaxis.label.set_fontsize(8)
     draw_legend(figure, sequence.shape[1])
-    pages = []
+    frames = []
     for step in range(len(sequence)):
         for show in panels:
             show(step)
         top.set_title(f"{class_names[label]}, step {step}", fontsize=10)
-        pages.append(_page(figure))
-        figure.set_layout_engine("none")  # nothing may move from here on
-    RESULTS.write(path, _gif(pages, fps))
+        frames.append(_render(figure))
+        figure.set_layout_engine("none")  # the layout must not change after the first frame
+    RESULTS.write(path, _gif(frames, fps))
 
 
 def _sample(axes: Axes, sequence: Sequence4) -> Show:
     if is_flat(sequence):
-        return _growing(draw_inputs(axes, sequence))
-    frame, largest = whole(sequence)
+        return _show_up_to_step(draw_inputs(axes, sequence))
+    frame, largest = single_frame(sequence)
     if not bool((sequence == sequence[0]).all()):
-        largest = strong(sequence, 0.95)
-    image = axes.imshow(picture(frame, largest))
+        largest = magnitude_quantile(sequence, 0.95)
+    image = axes.imshow(rgb_image(frame, largest))
     axes.set(xticks=[], yticks=[])
-    return lambda step: image.set_data(picture(sequence[step], largest))
+    return lambda step: image.set_data(rgb_image(sequence[step], largest))
 
 
 def _raster(axes: Axes, spikes: Float[Tensor, "steps classes"]) -> Show:
-    marks = _growing([draw_raster(axes, spikes)])
-    now = axes.axvline(0, color="0.6", linewidth=0.8, zorder=0.5)
+    show_marks = _show_up_to_step([draw_raster(axes, spikes)])
+    current_step = axes.axvline(0, color="0.6", linewidth=0.8, zorder=0.5)
 
     def show(step: int) -> None:
-        marks(step)
-        now.set_xdata([step, step])
+        show_marks(step)
+        current_step.set_xdata([step, step])
 
     return show
 
@@ -111,35 +120,35 @@ def _bars(axes: Axes, spikes: Float[Tensor, "steps classes"]) -> Show:
     return show
 
 
-def _growing(marks: list[PathCollection]) -> Show:
-    """Return what shows of these marks those up to a step."""
-    everything = [np.asarray(each.get_offsets()) for each in marks]
+def _show_up_to_step(marks: list[PathCollection]) -> Show:
+    """Return a function that shows the marks up to a step and hides the later ones."""
+    all_offsets = [np.asarray(each.get_offsets()) for each in marks]
 
     def show(step: int) -> None:
-        for each, offsets in zip(marks, everything, strict=True):
+        for each, offsets in zip(marks, all_offsets, strict=True):
             each.set_offsets(offsets[offsets[:, 0] <= step])
 
     return show
 
 
-def _shown_classes(spikes: Float[Tensor, "steps classes"], label: int) -> Int[Tensor, " shown"]:
+def _classes_to_show(spikes: Float[Tensor, "steps classes"], label: int) -> Int[Tensor, " shown"]:
     counts = spikes.sum(0)
     counts[label] = len(spikes) + 1
     return counts.argsort(descending=True, stable=True)[:SHOWN_CLASSES].sort().values
 
 
-def _page(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
+def _render(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _gif(pages: list[UInt8[np.ndarray, "height width 3"]], fps: float) -> bytes:
-    """Return an animated GIF, of one palette for all pages: it is smaller, and what rests does not flicker."""
-    palette = Image.fromarray(np.concatenate([pages[0], pages[len(pages) // 2], pages[-1]])).quantize(
-        COLOURS, Image.Quantize.FASTOCTREE
+def _gif(frames: list[UInt8[np.ndarray, "height width 3"]], fps: float) -> bytes:
+    """Return an animated GIF with one palette for all frames: it is smaller, and still areas do not flicker."""
+    palette = Image.fromarray(np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])).quantize(
+        PALETTE_COLOURS, Image.Quantize.FASTOCTREE
     )
-    first, *others = (Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE) for page in pages)
+    first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     buffer = BytesIO()
     first.save(
         buffer,
@@ -147,6 +156,6 @@ def _gif(pages: list[UInt8[np.ndarray, "height width 3"]], fps: float) -> bytes:
         save_all=True,
         append_images=others,
         loop=0,
-        duration=[round(1000 / fps)] * len(others) + [HOLD_MS],
+        duration=[round(1000 / fps)] * len(others) + [LAST_FRAME_MS],
     )
     return buffer.getvalue()

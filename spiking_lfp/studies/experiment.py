@@ -1,4 +1,4 @@
-"""What an experiment is: cases to train, and a report of what they came to."""
+"""What an experiment is: cases to train, and a report of their outcomes."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.plots.parts import save
+from spiking_lfp.plots.drawing import save
 from spiking_lfp.studies.cases import Case, Outcome
 
 Scale = Literal["smoke", "small", "paper"]
@@ -22,7 +22,7 @@ Results = Sequence[tuple[Case, Outcome]]
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement of the paper, and what was found; `holds` is None where it cannot be told."""
+    """A statement of the paper and what was measured; `holds` is None where the numbers do not decide it."""
 
     paper: str
     found: str
@@ -31,12 +31,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What an experiment came to.
+    """The results of an experiment.
 
     Attributes:
-        rows: the numbers, a line of the table each, with the same columns.
-        figure: in the paper's form.
-        findings: the paper's statements.
+        rows: the lines of the table of numbers, all with the same columns.
+        figure: drawn like the paper's.
+        findings: the paper's statements, each compared with the numbers.
     """
 
     rows: list[dict[str, Any]]
@@ -49,11 +49,11 @@ class Experiment:
     """One experiment of a paper.
 
     Attributes:
-        title: what is done, in a line, with the paper's figure.
-        seeds: how many, by scale.
-        cases: the trainings of a scale for seeds 1, 2, ...; what cannot be told apart by its settings is not two cases.
-        run: trains a case, with the data root; a function of a module, so that processes can be given it.
-        report: sums up all cases.
+        title: one line that describes the experiment, with the number of the paper's figure.
+        seeds: number of seeds at each scale.
+        cases: the trainings of a scale for seeds 1, 2, ...; no two cases have the same settings.
+        run: trains a case, given the data root; a function at the top level of a module, so that it can be pickled.
+        report: summarises all cases.
     """
 
     title: str
@@ -64,22 +64,22 @@ class Experiment:
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write numbers (CSV, JSON), figure (PNG) and findings of an experiment; return the files."""
+    """Write the numbers (CSV, JSON), the figure (PNG) and the findings of an experiment; return the files' paths."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(report.rows[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(report.rows)
     paths = [folder / name for name in ("numbers.csv", "numbers.json", "figure.png")]
     RESULTS.write(paths[0], text.getvalue().encode())
-    kept = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
-    RESULTS.write(paths[1], (json.dumps(kept, indent=1) + "\n").encode())
+    content = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
+    RESULTS.write(paths[1], (json.dumps(content, indent=1) + "\n").encode())
     save(report.figure, paths[2])
     return paths
 
 
 @dataclass
 class Groups:
-    """Outcomes by the settings they share, whatever their seed."""
+    """Outcomes grouped by the settings named in `by`, over all seeds."""
 
     results: Results
     by: tuple[str, ...]
@@ -91,10 +91,10 @@ class Groups:
             self.groups.setdefault(tuple(case[name] for name in self.by), []).append(outcome)
 
     def mean(self, value: Callable[[Outcome], float]) -> dict[tuple[Any, ...], float]:
-        """Return the mean of a value over seeds, by group."""
+        """Return the mean of a value over the seeds of each group."""
         return {key: fmean(map(value, outcomes)) for key, outcomes in self.groups.items()}
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation of a sample, 0 for one value."""
+    """Return the sample standard deviation, 0 for a single value."""
     return stdev(values) if len(values) > 1 else 0.0

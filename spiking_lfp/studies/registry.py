@@ -1,4 +1,4 @@
-"""The experiments by name, and how one is run."""
+"""The experiments by name, and the function that runs one."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,19 +28,19 @@ def run_experiment(
     name: str,
     scale: Scale,
     folder: Path,
-    told: Callable[[Case, Outcome], None],
+    on_case: Callable[[Case, Outcome], None],
     seeds: int | None = None,
     processes: int = 1,
     data_root: Path | None = None,
 ) -> tuple[Report, list[Path]]:
-    """Run an experiment, or what is still missing of it, and write what it came to into `folder`.
+    """Run the cases of an experiment that `folder` does not have yet, and write the results there.
 
     Args:
         name: of `EXPERIMENTS`.
-        scale: "smoke" to see that it works, "small" for an hour or so, "paper" for the paper's sizes.
+        scale: "smoke" to check that it runs, "small" for about an hour, "paper" for the paper's sizes.
         folder: for the cases, `numbers.csv`, `numbers.json` and `figure.png`.
-        told: is called after each training.
-        seeds: how many, the scale's own number if None.
+        on_case: called after each training.
+        seeds: number of seeds; the scale's default if None.
         processes: how many trainings run at a time.
         data_root: folder of the data sets.
 
@@ -57,10 +57,10 @@ def run_experiment(
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     experiment = EXPERIMENTS[name]
     cases = experiment.cases(scale, seeds or experiment.seeds[scale])
-    results = run_cases(cases, partial(_trained, experiment.run, data_root), folder, told, processes)
+    results = run_cases(cases, partial(_run_case, experiment.run, data_root), folder, on_case, processes)
     report = experiment.report(results)
     return report, write_report(report, folder)
 
 
-def _trained(run: Callable[[Case, Path | None], Outcome], data_root: Path | None, case: Case) -> Outcome:
+def _run_case(run: Callable[[Case, Path | None], Outcome], data_root: Path | None, case: Case) -> Outcome:
     return run(case, data_root)

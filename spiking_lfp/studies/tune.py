@@ -1,4 +1,4 @@
-"""The search for better settings of a training run, by Optuna, on samples held out from training."""
+"""Search for better settings of a training run by Optuna, on samples held out from training."""
 
 import re
 import warnings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
 SEARCH = ("lr=0.0003..0.03", "gain=0.5..8", "clip=0.003..0.3", "reward=spike-count,spike-rate")
-# part of the training samples held out where the settings hold out none
+# fraction of the training samples to hold out where the settings hold out none
 HELD_OUT = 0.1
 JOURNAL, TRIALS = "journal.log", "trials.csv"
 
@@ -37,25 +37,25 @@ class Axis:
     high: float = 0.0
 
     @property
-    def whole(self) -> bool:
-        """Whether the setting is a whole number."""
+    def is_integer(self) -> bool:
+        """Whether the setting is an integer."""
         return TrainConfig.model_fields[self.setting].annotation is int
 
     def suggest(self, trial: "optuna.Trial") -> Any:
         """Return the value to try."""
         if self.choices:
             return trial.suggest_categorical(self.setting, self.choices)
-        wide = self.low > 0 and self.high >= 10 * self.low  # over powers of ten, sizes count and not differences
-        if self.whole:
-            return trial.suggest_int(self.setting, round(self.low), round(self.high), log=wide)
-        return trial.suggest_float(self.setting, self.low, self.high, log=wide)
+        log = self.low > 0 and self.high >= 10 * self.low  # a range of a factor of ten or more is sampled by ratios
+        if self.is_integer:
+            return trial.suggest_int(self.setting, round(self.low), round(self.high), log=log)
+        return trial.suggest_float(self.setting, self.low, self.high, log=log)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried: values by setting, the validation accuracy, and whether it was given up early.
+    """A training with some values of the settings: its validation accuracy, and whether it was stopped early.
 
-    There is no accuracy if feedback was no longer finite before the end of an epoch.
+    There is no accuracy if feedback became NaN or infinite before the end of the first epoch.
     """
 
     number: int
@@ -65,10 +65,10 @@ class Trial:
 
 
 def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
-    """Read what to search, `lr=0.0003..0.03` or `reward=spike-count,spike-rate`.
+    """Read the settings to search: `lr=0.0003..0.03` is a range, `reward=spike-count,spike-rate` a choice.
 
     Raises:
-        UsageError: for words that cannot be read, and values that the settings do not take.
+        UsageError: for words that cannot be read, and values that the settings do not allow.
     """
     axes = []
     for word in words:
@@ -78,10 +78,10 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             try:
                 axis = Axis(setting, (), *(float(number) for number in numbers.groups()))
             except ValueError:
-                raise UsageError(f"--search {word}: {values} is no range of numbers") from None
+                raise UsageError(f"--search {word}: {values} is not a range of numbers") from None
             ends: Sequence[Any] = (axis.low, axis.high)
             if axis.low >= axis.high:
-                raise UsageError(f"--search {word}: the range is empty")
+                raise UsageError(f"--search {word}: the range is empty, its first number must be the smaller one")
         else:
             axis = Axis(setting, tuple(value.strip() for value in values.split(",") if value.strip()))
             ends = axis.choices
@@ -100,21 +100,21 @@ def tune(
     folder: Path,
     trials: int,
     search: Sequence[str] = (),
-    told: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
     data_root: Path | None = None,
     device: str = "auto",
 ) -> list[Trial]:
-    """Try settings, and keep what they came to in `folder`; what was tried there already counts.
+    """Train with different settings and save the trials in `folder`; trials that are there already count.
 
-    The accuracy is that on training samples held out, a tenth if `config` holds out none; test samples are not looked
-    at. A trial that is worse after an epoch than half of the others were is given up.
+    The accuracy is measured on held-out training samples, a tenth of them if `config` holds out none; the test samples
+    are never used. A trial whose accuracy after an epoch is below the median of the other trials is stopped.
 
     Args:
         config: all other settings.
-        folder: made if there is none; gets `trials.csv`.
-        trials: how many in all.
-        search: what to search, see `read_search`; `SEARCH` if empty, without the reward where a readout answers.
-        told: is called after each trial.
+        folder: created if it does not exist; gets `trials.csv`.
+        trials: total number of trials.
+        search: the settings to search, see `read_search`; `SEARCH` if empty, without the reward for a mono readout.
+        on_trial: called after each trial.
         data_root: folder of the data sets.
         device: as for training.
 
@@ -122,7 +122,7 @@ def tune(
         all trials, the best first.
 
     Raises:
-        UsageError: if Optuna is not installed, or for what cannot be searched.
+        UsageError: if Optuna is not installed, or a setting cannot be searched.
         RunError: if the folder cannot be used.
     """
     try:
@@ -134,7 +134,7 @@ def tune(
     axes = read_search(search, config)
     if trials < 1:
         raise UsageError(f"trials must be at least 1, found {trials}")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it shows where Ctrl-C met it
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise Ctrl-C prints a traceback
     try:
         folder.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(folder / JOURNAL))
@@ -142,33 +142,33 @@ def tune(
         study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"cannot use {folder}: {error}; choose another --out") from None
-    meant = {"config": config.model_dump(mode="json"), "search": list(search)}
-    if study.user_attrs.setdefault("meant", meant) != meant:
-        raise UsageError(f"{folder} keeps trials of other settings or another search: choose another --out")
-    study.set_user_attr("meant", meant)
-    # not the draws of the trials before
+    request = {"config": config.model_dump(mode="json"), "search": list(search)}
+    if study.user_attrs.setdefault("meant", request) != request:
+        raise UsageError(f"{folder} has trials of other settings or another search: choose another --out")
+    study.set_user_attr("meant", request)
+    # a resumed search must not draw the same values again
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     held_out = config.validation or HELD_OUT
 
-    def attempt(trial: optuna.Trial) -> float:
+    def objective(trial: optuna.Trial) -> float:
         values = {axis.setting: axis.suggest(trial) for axis in axes}
-        tried = checked_config({**config.model_dump(), **values, "validation": held_out})
+        candidate = checked_config({**config.model_dump(), **values, "validation": held_out})
         try:
-            return _train(tried, trial, data_root, device)
+            return _train(candidate, trial, data_root, device)
         except NonFiniteError:
             raise optuna.TrialPruned from None
 
-    def finished(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        _write(folder, study)
-        told(_trial(trial))
+    def save(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        _write_table(folder, study)
+        on_trial(_read_trial(trial))
 
-    study.optimize(attempt, max(0, trials - len(_tried(study))), callbacks=[finished])
-    return sorted(_tried(study), key=lambda trial: 0.0 if trial.accuracy is None else -trial.accuracy)
+    study.optimize(objective, max(0, trials - len(_finished_trials(study))), callbacks=[save])
+    return sorted(_finished_trials(study), key=lambda trial: 0.0 if trial.accuracy is None else -trial.accuracy)
 
 
-class _Judge:
-    """Tells a trial how its run goes, and gives it up."""
+class _Pruner:
+    """A watcher that reports each epoch to Optuna, and stops the run if Optuna prunes its trial."""
 
     def __init__(self, trial: "optuna.Trial") -> None:
         self.trial = trial
@@ -180,7 +180,7 @@ class _Judge:
         """Nothing to do."""
 
     def line(self, metrics: dict[str, Any]) -> None:
-        """Compare after each epoch."""
+        """Report the validation accuracy after each epoch."""
         if metrics["kind"] == "epoch":
             self.trial.report(metrics["validation"]["accuracy"], metrics["epoch"])
             if self.trial.should_prune():
@@ -194,27 +194,27 @@ def _train(config: TrainConfig, trial: "optuna.Trial", data_root: Path | None, d
     samples = samples_for(config, data_root)
     torch.manual_seed(config.seed)
     target = pick_device(device)
-    run = Run(config, samples, network_for(config, samples).to(target), target, (_Judge(trial),))
+    run = Run(config, samples, network_for(config, samples).to(target), target, (_Pruner(trial),))
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a silent layer tells by its accuracy
+        warnings.simplefilter("ignore")  # about silent layers: the accuracy shows them
         run.folder = Path(folder)
         run.finish()
     return run.progress.best_accuracy
 
 
-def _tried(study: "optuna.Study") -> list[Trial]:
+def _finished_trials(study: "optuna.Study") -> list[Trial]:
     """Return all trials but those that were interrupted."""
-    return [_trial(trial) for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    return [_read_trial(trial) for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def _trial(trial: "optuna.trial.FrozenTrial") -> Trial:
-    """Return what came of a trial; Optuna's value of one that was given up is its last accuracy."""
+def _read_trial(trial: "optuna.trial.FrozenTrial") -> Trial:
+    """Return a trial of Optuna as ours; its value for a pruned trial is the last accuracy reported."""
     return Trial(trial.number, trial.params, trial.value, trial.state.name == "PRUNED")
 
 
-def _write(folder: Path, study: "optuna.Study") -> None:
+def _write_table(folder: Path, study: "optuna.Study") -> None:
     """Write the table of all trials."""
-    trials = _tried(study)
+    trials = _finished_trials(study)
     settings = list(dict.fromkeys(name for trial in trials for name in trial.values))
     lines = [["trial", "accuracy", "given_up", *settings]]
     for trial in trials:

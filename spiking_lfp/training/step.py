@@ -76,7 +76,7 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
     def watcher(name: str) -> object:
         def hook(module: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
             carry = current_carry()
-            if carry is not None and carry.again:
+            if carry is not None and carry.recomputing:
                 return
             share = 1 if carry is None else carry.share
             rate = number(spikes.detach().mean()) * (share * spikes.shape[1])

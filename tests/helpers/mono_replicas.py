@@ -57,22 +57,22 @@ def gradients(net: FeedforwardNet, x: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 def grads(net: FeedforwardNet) -> list[Tensor]:
-    found = [parameter.grad for parameter in net.parameters()]
-    assert all(grad is not None for grad in found)
-    return [grad.clone() for grad in found if grad is not None]
+    optional = [parameter.grad for parameter in net.parameters()]
+    assert all(grad is not None for grad in optional)
+    return [grad.clone() for grad in optional if grad is not None]
 
 
-def descents_from(net: FeedforwardNet, x: Tensor, deltas: list[Tensor]) -> list[Tensor]:
-    """The updates that belong to deltas: autograd knows how a sum depends on the parameters of its own layer."""
-    found: list[Tensor] = []
+def gradients_from(net: FeedforwardNet, x: Tensor, deltas: list[Tensor]) -> list[Tensor]:
+    """Gradients of all parameters for given deltas: autograd knows how a sum depends on its own layer's parameters."""
+    gradients: list[Tensor] = []
     for index, (synapse, delta) in enumerate(zip(net.synapses, deltas, strict=True)):
         h = x.detach()
         if isinstance(synapse, nn.Linear):
             h = h.flatten(1)
         z = synapse(h)
-        found += torch.autograd.grad(z, list(synapse.parameters()), delta)
+        gradients += torch.autograd.grad(z, list(synapse.parameters()), delta)
         x = z if index == len(net.synapses) - 1 else MODULES[net.activation](z)
-    return found
+    return gradients
 
 
 def slope(net: FeedforwardNet, z: Tensor) -> Tensor:

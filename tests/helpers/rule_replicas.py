@@ -107,7 +107,7 @@ def sign(value: float) -> float:
     return float((value > 0) - (value < 0))
 
 
-def ordinary(rule: Rule, synapse: nn.Module, x: Tensor, feedback: Tensor, flat: float = 1.0) -> Replica:
+def affine(rule: Rule, synapse: nn.Module, x: Tensor, feedback: Tensor, flat: float = 1.0) -> Replica:
     """q_ij = sign(z_j) r_j / N_ij, z_j the sum of all contributions."""
     replica = Replica(rule, synapse, x, flat)
     r = feedback.flatten(2).tolist()

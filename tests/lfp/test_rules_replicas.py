@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helpers.rule_replicas import Replica, assert_near, connections_of, inverse_normalisers, ordinary, sign
+from helpers.rule_replicas import Replica, affine, assert_near, connections_of, inverse_normalisers, sign
 from spiking_lfp import (
     LIF,
     Affine,
@@ -188,7 +188,7 @@ def test_affine_follows_every_rule(rule: str, kind: str, signs: str) -> None:
     z = Affine(synapse, RULES[rule])(x)
     feedback = random(*z.shape)
     z.backward(feedback)
-    ordinary(RULES[rule], synapse, x, feedback).assert_equal(leaf, synapse)
+    affine(RULES[rule], synapse, x, feedback).assert_equal(leaf, synapse)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (2, 1, 0)])
@@ -200,7 +200,7 @@ def test_mean_pooling_follows_every_rule(rule: str, kernel: int, stride: int | N
     out.backward(feedback)
     mean = nn.Conv2d(2, 2, kernel, stride or kernel, padding, groups=2, bias=False).double().requires_grad_(False)
     nn.init.constant_(mean.weight, 1 / kernel**2)
-    ordinary(RULES[rule], mean, x, feedback, flat=1 / kernel**2).assert_equal(leaf, mean)
+    affine(RULES[rule], mean, x, feedback, flat=1 / kernel**2).assert_equal(leaf, mean)
 
 
 @pytest.mark.parametrize("rule", RULES)

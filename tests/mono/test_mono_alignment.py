@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.mono_replicas import dense_net, descents_from, gradients, grads, image_net, loss, slope, taped
+from helpers.mono_replicas import dense_net, gradients, gradients_from, grads, image_net, loss, slope, taped
 from spiking_lfp import NonFiniteError, UsageError
 from spiking_lfp.mono import ACTIVATIONS, METHODS, FeedbackAlignment, FeedforwardNet, fully_connected, loss_gradient
 
@@ -34,8 +34,8 @@ def assigned(net: FeedforwardNet, method: str, x: Tensor, labels: Tensor, seed: 
     return grads(net)
 
 
-def close(found: list[Tensor], expected: list[Tensor]) -> None:
-    for one, other in zip(found, expected, strict=True):
+def close(actual: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
 
 
@@ -53,7 +53,7 @@ def test_backpropagation_is_autograds(kind: str, activation: str, outputs: int) 
 @pytest.mark.parametrize("kind", NETS)
 def test_feedback_alignment_is_autograd_with_other_weights(kind: str, method: str, outputs: int) -> None:
     net, x, labels = case(kind, "tanh", outputs)
-    found = assigned(net, method, x, labels, seed=3)
+    assigned_gradients = assigned(net, method, x, labels, seed=3)
     alignment = FeedbackAlignment(net, method, x, seed=3)
     out, sums = taped(net, x)
     deltas = [torch.autograd.grad(loss(out, labels), out)[0]]
@@ -70,7 +70,7 @@ def test_feedback_alignment_is_autograd_with_other_weights(kind: str, method: st
             other.weight.copy_(weight.sign() * random.abs() if method == "sign-symmetry" else random)
         above = other(h.flatten(1) if isinstance(other, nn.Linear) else h)
         deltas.insert(0, torch.autograd.grad(above, z, deltas[0])[0])
-    close(found, descents_from(net, x, deltas))
+    close(assigned_gradients, gradients_from(net, x, deltas))
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
@@ -93,7 +93,7 @@ def test_direct_feedback_neuron_by_neuron(kind: str, method: str, activation: st
             for unit in range(back.shape[1]):
                 back[sample, unit] = sum(sent[sample, k] * random[k, unit] for k in range(outputs))
         deltas.append(back.view_as(z) * slope(net, z))
-    close(assigned(net, method, x, labels, seed=1), descents_from(net, x, [*deltas, error]))
+    close(assigned(net, method, x, labels, seed=1), gradients_from(net, x, [*deltas, error]))
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -121,22 +121,22 @@ def test_feedback_weights_follow_the_seed_and_the_state(method: str) -> None:
 
 def test_uniform_feedback_lies_within_its_bounds() -> None:
     net, x, _ = case("dense", "tanh", 4)
-    found = FeedbackAlignment(net, "dfa", x, feedback="uniform").state_dict().values()
-    assert all(0.3 < float(random.abs().max()) <= 0.5 for random in found)
+    feedback_weights = FeedbackAlignment(net, "dfa", x, feedback="uniform").state_dict().values()
+    assert all(0.3 < float(random.abs().max()) <= 0.5 for random in feedback_weights)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_density_thins_the_direct_feedback_to_convolutions(method: str) -> None:
     net, x, _ = case("images", "tanh", 200)
     thinned = FeedbackAlignment(net, method, x, density=0.1).state_dict()
-    for found in thinned.values():
-        share = float((found != 0).double().mean())
+    for weights in thinned.values():
+        share = float((weights != 0).double().mean())
         assert share == pytest.approx(0.1 if METHODS[method].path == "direct" else 1, abs=0.03)
-        assert found[found != 0].std() > 0
+        assert weights[weights != 0].std() > 0
     net, x, _ = case("dense", "tanh", 3)
     thinned = FeedbackAlignment(net, method, x, density=0.1).state_dict()
     whole = FeedbackAlignment(net, method, x).state_dict()
-    assert all(torch.equal(found, whole[name]) for name, found in thinned.items())
+    assert all(torch.equal(weights, whole[name]) for name, weights in thinned.items())
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.1, torch.nan])
@@ -206,9 +206,9 @@ def test_what_cannot_be() -> None:
         FeedbackAlignment(net, "mdfa", x)
     alignment = FeedbackAlignment(net, "dfa", x)
     activations = net.activations(x)
-    with pytest.raises(UsageError, match="make the FeedbackAlignment with to_inputs=True"):
+    with pytest.raises(UsageError, match="create the FeedbackAlignment with to_inputs=True"):
         alignment.input_feedback(activations[1], x)
-    with pytest.raises(UsageError, match=r"error is \[7, 2\], but outputs are \[7, 1\]"):
+    with pytest.raises(UsageError, match=r"the error must have the shape \[7, 1\] of the outputs, found \[7, 2\]"):
         alignment.assign(activations, torch.zeros(7, 2, dtype=torch.float64))
     with pytest.raises(NonFiniteError, match="layer 0: its feedback holds NaN or infinity"):
         alignment.assign(activations, torch.full((7, 1), torch.nan, dtype=torch.float64))

@@ -33,7 +33,7 @@ def taped(readout: MonoReadout, spikes: Tensor) -> tuple[Tensor, Tensor]:
     for part in torch.arange(len(spikes)).tensor_split(readout.windows):
         total, most = torch.zeros_like(spikes[0]), 0.0
         for t in part:
-            total, most = readout.decay * total + spikes[t], readout.decay * most + 1
+            total, most = readout.beta * total + spikes[t], readout.beta * most + 1
         windows.append(total / most)
     rates, start = torch.stack(windows, 1), 0
     for net, size in zip(readout.nets, readout.groups, strict=True):
@@ -79,12 +79,12 @@ def test_scores_updates_and_signs(
     torch.testing.assert_close(out, scores[None], rtol=1e-12, atol=1e-12)
     propagate(out, cross_entropy_reward(out, labels))
     assert spikes.grad is not None
-    found = spikes.grad
+    reward = spikes.grad
     # each decision's own logit, whose error is known: feedback has minus the sign of the loss's gradient
     loss = nn.functional.cross_entropy(scores, labels, reduction="sum")
     exact = torch.autograd.grad(loss, spikes)
     # of each decision's neurons, those that are never or always on too
-    assert torch.equal(found.sign(), -exact[0].sign())
+    assert torch.equal(reward.sign(), -exact[0].sign())
     # and the mono-nets learn as they do alone: their updates are those of mDFA, sample by sample
     readout.zero_grad()
     single = torch.autograd.grad(
@@ -146,7 +146,7 @@ def test_windows_of_one_step_reward_too(steps: int, windows: int) -> None:
 
 def test_other_steps_are_needed_at_once_and_rules_are_for_other_layers() -> None:
     net = nn.Sequential(LIF(nn.Linear(6, 8)), MonoReadout(8, 2, (4,)))
-    with pytest.raises(UsageError, match="MonoReadout has to see the spikes of all steps at once"):
+    with pytest.raises(UsageError, match="MonoReadout needs the spikes of all steps at once"):
         run_in_chunks(net, torch.rand(6, 2, 6), 3)
     composite = Composite(Epsilon(), positions={-1: Gamma()})
     assert list(composite.rules(net)) == ["0"]

@@ -263,7 +263,7 @@ def test_membranes_recorded_elsewhere_give_the_updates_of_the_layer_itself(bits:
 def test_recordings_must_fit() -> None:
     network, x = spiking_network(), lfp.constant(images(), 7)
     with (
-        pytest.raises(lfp.UsageError, match=r"'9' is no spiking layer of the network: it has 0, 2, 5, 6"),
+        pytest.raises(lfp.UsageError, match=r"'9' is not a spiking layer of the network: it has 0, 2, 5, 6"),
         recorded(network, {"9": torch.zeros(7, 5, 3)}),
     ):
         pass

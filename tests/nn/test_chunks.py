@@ -91,7 +91,7 @@ def test_chunks_keep_less() -> None:
     net = nn.Sequential(lfp.LIF(nn.Linear(50, 200)), lfp.LIF(nn.Linear(200, 200)), lfp.LIF(nn.Linear(200, 5)))
     x = (torch.rand(60, 8, 50) < 0.5).float()
 
-    def kept(run: Callable[[Tensor], Tensor]) -> int:
+    def bytes_saved(run: Callable[[Tensor], Tensor]) -> int:
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda each: sizes.append(each.nbytes) or each, lambda each: each
@@ -100,7 +100,7 @@ def test_chunks_keep_less() -> None:
         assert outputs.requires_grad
         return sum(sizes)
 
-    assert kept(lambda x: lfp.run_in_chunks(net, x, 6)) < kept(net) / 5
+    assert bytes_saved(lambda x: lfp.run_in_chunks(net, x, 6)) < bytes_saved(net) / 5
 
 
 @pytest.mark.parametrize("chunk", [0, -2])
@@ -111,5 +111,5 @@ def test_chunks_are_checked(chunk: int) -> None:
 
 def test_what_needs_all_steps_is_refused() -> None:
     net = nn.Sequential(lfp.LIF(nn.Linear(2, 2)), lfp.NormalizeFeedback())
-    with pytest.raises(UsageError, match=re.escape("NormalizeFeedback has to see the feedback of all steps at once")):
+    with pytest.raises(UsageError, match=re.escape("NormalizeFeedback needs the feedback of all steps at once")):
         lfp.run_in_chunks(net, torch.zeros(4, 1, 2), 2)

@@ -21,7 +21,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import spiking_lfp as lfp
-from helpers.rule_replicas import assert_near, inverse_normalisers, ordinary, sign
+from helpers.rule_replicas import affine, assert_near, inverse_normalisers, sign
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import logit_reward, propagate
@@ -87,15 +87,15 @@ def test_a_layer_follows_its_name_else_its_place_else_its_type_else_the_default(
         positions={1: AlphaBeta(), -1: ZPlusZMinus(), 0: Flat()},
         names={"0": Epsilon(epsilon=0.5)},
     )
-    found = how.rules(some_network())
-    assert found == {"0": Epsilon(epsilon=0.5), "2": AlphaBeta(), "4": Gamma(), "5": ZPlusZMinus()}
+    actual = how.rules(some_network())
+    assert actual == {"0": Epsilon(epsilon=0.5), "2": AlphaBeta(), "4": Gamma(), "5": ZPlusZMinus()}
     assert Composite(Zero()).rules(some_network()) == dict.fromkeys("0245", Zero())
 
 
 def test_names_may_have_wildcards_and_the_first_that_fits_counts() -> None:
     model = nn.ModuleDict({"stem": nn.Linear(2, 2), "body": double(nn.Linear(2, 2), nn.Linear(2, 2))})
-    found = Composite(names={"body.1": Zero(), "body.*": Flat(), "*": Gamma()}).rules(model)
-    assert found == {"stem": Gamma(), "body.0": Flat(), "body.1": Zero()}
+    actual = Composite(names={"body.1": Zero(), "body.*": Flat(), "*": Gamma()}).rules(model)
+    assert actual == {"stem": Gamma(), "body.0": Flat(), "body.1": Zero()}
 
 
 def test_the_first_type_that_fits_counts_subclasses_too() -> None:
@@ -147,12 +147,12 @@ def test_composites_have_names() -> None:
 
 def snapshot(model: nn.Module) -> list[Any]:
     """All that a context might leave behind."""
-    found: list[Any] = []
+    actual: list[Any] = []
     for name, module in model.named_modules():
         hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
-        found += [name, sorted(vars(module)), [len(each) for each in hooks], getattr(module, "rule", None)]
-        found += [module.training]
-    return [*found, list(model.state_dict()), [id(parameter) for parameter in model.parameters()]]
+        actual += [name, sorted(vars(module)), [len(each) for each in hooks], getattr(module, "rule", None)]
+        actual += [module.training]
+    return [*actual, list(model.state_dict()), [id(parameter) for parameter in model.parameters()]]
 
 
 def both_kinds() -> list[tuple[nn.Module, Tensor]]:
@@ -265,8 +265,8 @@ def test_outputs_are_those_of_the_model_up_to_rounding(dtype: torch.dtype, inpla
         torch.manual_seed(3)
         expected = model(x)
         torch.manual_seed(3)
-        found = run(model, x, Composite(ZPlusZMinus()))
-        torch.testing.assert_close(found, expected.detach(), rtol=0, atol=8 * torch.finfo(dtype).eps)
+        actual = run(model, x, Composite(ZPlusZMinus()))
+        torch.testing.assert_close(actual, expected.detach(), rtol=0, atol=8 * torch.finfo(dtype).eps)
         assert all(bool(parameter.grad.any()) for parameter in model.parameters())
 
 
@@ -286,9 +286,9 @@ def test_working_in_place_changes_no_feedback(inplace: bool) -> None:
     run(model, x, Composite(ZPlusZMinus()))
     model[1] = nn.ReLU()
     assert x.grad is not None
-    found = x.grad.clone()
+    actual = x.grad.clone()
     run(model, x, Composite(ZPlusZMinus()))
-    assert torch.equal(found, x.grad)
+    assert torch.equal(actual, x.grad)
 
 
 # ---------------------------------------------------------------- plain models against the replicas
@@ -306,7 +306,7 @@ def replica(
     for index in reversed(range(len(layers))):
         layer, a, out = layers[index], values[index], values[index + 1]
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            done = ordinary(rules[str(index)], layer, a[None], r[None])
+            done = affine(rules[str(index)], layer, a[None], r[None])
             r = done.on_input.view_as(a)
             updates[f"{index}.weight"] = done.weight_update
             if done.bias_update is not None:
@@ -316,7 +316,7 @@ def replica(
         elif isinstance(layer, nn.AvgPool2d):
             mean = nn.Conv2d(a.shape[1], a.shape[1], 2, 2, groups=a.shape[1], bias=False).double()
             nn.init.constant_(mean.weight, 1 / 4)
-            r = ordinary(default, mean, a[None], r[None], flat=1 / 4).on_input.view_as(a)
+            r = affine(default, mean, a[None], r[None], flat=1 / 4).on_input.view_as(a)
         elif isinstance(layer, nn.MaxPool2d):
             leaf = a.clone().requires_grad_()
             (r,) = torch.autograd.grad(layer(leaf), leaf, r)
@@ -427,8 +427,8 @@ def test_layers_of_any_kind_hand_on_inputs_times_the_transposed_weights(
     q = z.sign() * reward / (z.abs() + 0.1)
     parameters = list(layer.parameters())
     on_input, *on_parameters = torch.autograd.grad(z, [x, *parameters], q)
-    found = run(nn.Sequential(layer), x, Composite(Epsilon(epsilon=0.1)), reward)
-    assert_near(found, z.detach(), 1e-12)
+    actual = run(nn.Sequential(layer), x, Composite(Epsilon(epsilon=0.1)), reward)
+    assert_near(actual, z.detach(), 1e-12)
     assert_near(x.grad, x.detach() * on_input)
     for parameter, expected in zip(parameters, on_parameters, strict=True):
         assert parameter.grad is not None
@@ -477,27 +477,27 @@ class Residual(nn.Module):
 
 def shares(rule: Rule, a: Tensor, b: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """What the two terms of a sum receive."""
-    found = torch.zeros_like(a), torch.zeros_like(a)
+    actual = torch.zeros_like(a), torch.zeros_like(a)
     for place in torch.cartesian_prod(*(torch.arange(size) for size in a.shape)).tolist():
         terms = [a[tuple(place)].item(), b[tuple(place)].item()]
         seen = [1.0, 1.0] if isinstance(rule, Flat) else terms
         inverse = inverse_normalisers(rule, seen, abs(sum(terms)))
-        for each, term, one in zip(found, seen, inverse, strict=True):
+        for each, term, one in zip(actual, seen, inverse, strict=True):
             each[tuple(place)] = term * one * sign(sum(terms)) * r[tuple(place)].item()
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_residual_block_splits_its_feedback_by_the_rule(rule: str) -> None:
     block, x, reward = Residual(), random(2, 2, 3, 3).requires_grad_(), random(2, 2, 3, 3)
-    found = run(block, x, Composite(RULES[rule]), reward)
-    assert_near(found, block(x).detach(), 1e-12)
+    actual = run(block, x, Composite(RULES[rule]), reward)
+    assert_near(actual, block(x).detach(), 1e-12)
     with torch.no_grad():
         hidden = block.one(x).relu()
         out = block.two(hidden)
     on_out, on_identity = shares(RULES[rule], out, x.detach(), reward)
-    second = ordinary(RULES[rule], block.two, hidden[None], on_out[None])
-    first = ordinary(RULES[rule], block.one, x.detach()[None], second.on_input.view_as(hidden)[None])
+    second = affine(RULES[rule], block.two, hidden[None], on_out[None])
+    first = affine(RULES[rule], block.one, x.detach()[None], second.on_input.view_as(hidden)[None])
     assert_near(x.grad, on_identity + first.on_input.view_as(x))
     assert_near(-block.one.weight.grad, first.weight_update)
     assert_near(-block.two.weight.grad, second.weight_update)
@@ -512,10 +512,10 @@ def test_joined_tensors_receive_what_their_part_receives_and_shared_ones_the_sum
     run(model, x, how, reward)
     with torch.no_grad():
         joined = torch.cat([model.a(x), torch.tanh(model.b(x))], 1)
-    last = ordinary(AlphaBeta(), model.last, joined[None], reward[None])
+    last = affine(AlphaBeta(), model.last, joined[None], reward[None])
     on_a, on_b = last.on_input[0].split(4, 1)
-    a = ordinary(ZPlusZMinus(), model.a, x.detach()[None], on_a[None])
-    b = ordinary(Gamma(), model.b, x.detach()[None], on_b[None])
+    a = affine(ZPlusZMinus(), model.a, x.detach()[None], on_a[None])
+    b = affine(Gamma(), model.b, x.detach()[None], on_b[None])
     assert_near(x.grad, (a.on_input + b.on_input)[0])
     assert_near(-model.last.weight.grad, last.weight_update)
     assert_near(-model.a.weight.grad, a.weight_update)
@@ -529,8 +529,8 @@ def test_a_step_hands_feedback_on_unchanged() -> None:
     with torch.no_grad():
         fired = (model.a(x) > 0).double()
     assert 0 < fired.mean() < 1
-    b = ordinary(Epsilon(), model.b, fired[None], reward[None])
-    a = ordinary(Epsilon(), model.a, x.detach()[None], b.on_input)
+    b = affine(Epsilon(), model.b, fired[None], reward[None])
+    a = affine(Epsilon(), model.a, x.detach()[None], b.on_input)
     assert_near(x.grad, a.on_input[0])
     assert_near(-model.a.weight.grad, a.weight_update)
 
@@ -553,8 +553,8 @@ def test_a_layer_that_runs_twice_adds_its_updates_up() -> None:
     run(model, x, Composite(ZPlusZMinus()), reward)
     with torch.no_grad():
         hidden = model.a(x).relu()
-    second = ordinary(ZPlusZMinus(), model.a, hidden[None], reward[None])
-    first = ordinary(ZPlusZMinus(), model.a, x.detach()[None], second.on_input)
+    second = affine(ZPlusZMinus(), model.a, hidden[None], reward[None])
+    first = affine(ZPlusZMinus(), model.a, x.detach()[None], second.on_input)
     assert_near(-model.a.weight.grad, first.weight_update + second.weight_update)
     assert model.b.weight.grad is None  # it did not run
 
@@ -573,7 +573,7 @@ def test_a_mean_over_the_plane_follows_the_default() -> None:
             inverse = inverse_normalisers(AlphaBeta(), parts, abs(sum(parts)))
             for i, (part, one) in enumerate(zip(parts, inverse, strict=True)):
                 r[b, c].view(-1)[i] = part * one * sign(sum(parts)) * reward[b, c].item()
-    assert_near(x.grad, ordinary(Epsilon(), model[0], x.detach()[None], r[None]).on_input.view_as(x))
+    assert_near(x.grad, affine(Epsilon(), model[0], x.detach()[None], r[None]).on_input.view_as(x))
 
 
 # ---------------------------------------------------------------- torchvision
@@ -627,8 +627,8 @@ def test_vgg_16_of_torchvision_learns_in_every_layer() -> None:
 
 def test_resnet_18_of_torchvision_is_refused_for_its_batch_normalisation(resnet: nn.Module) -> None:
     message = (
-        "LFP says nothing about batch normalisation: fold it into the layers before with fold_batch_norm(model), "
-        "or take a model without"
+        "LFP does not define batch normalisation: fold it into the layers before with fold_batch_norm(model), "
+        "or use a model without it"
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(resnet):
         resnet(torch.rand(2, 3, 32, 32))
@@ -658,17 +658,17 @@ def test_the_blocks_of_resnet_split_their_feedback_by_the_rule() -> None:
     with torch.device("meta"):
         block = sys.modules[torchvision_models().resnet18.__module__].BasicBlock(2, 2)
     folded = fold_batch_norm(with_random_weights(block)).double().requires_grad_()
-    mine = Residual()
-    mine.one.load_state_dict(folded.conv1.state_dict())
-    mine.two.load_state_dict(folded.conv2.state_dict())
+    plain = Residual()
+    plain.one.load_state_dict(folded.conv1.state_dict())
+    plain.two.load_state_dict(folded.conv2.state_dict())
     x, reward = random(2, 2, 4, 4).requires_grad_(), random(2, 2, 4, 4)
     for rule in RULES.values():
         out = run(folded, x, Composite(rule), reward)
         assert x.grad is not None
-        found = [out, x.grad.clone(), folded.conv1.weight.grad, folded.conv2.bias.grad]
-        expected = [run(mine, x, Composite(rule), reward), x.grad, mine.one.weight.grad, mine.two.bias.grad]
-        for each, wanted in zip(found, expected, strict=True):
-            assert_near(each, wanted, 1e-12)
+        actual = [out, x.grad.clone(), folded.conv1.weight.grad, folded.conv2.bias.grad]
+        expected = [run(plain, x, Composite(rule), reward), x.grad, plain.one.weight.grad, plain.two.bias.grad]
+        for each, reference in zip(actual, expected, strict=True):
+            assert_near(each, reference, 1e-12)
 
 
 # ---------------------------------------------------------------- batch normalisation
@@ -710,9 +710,9 @@ def normalised() -> nn.Sequential:
 
 def learning(model: nn.Module) -> list[nn.Parameter]:
     """Those that learn: all weights, see the next test for biases."""
-    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert all(parameter in set(found) for name, parameter in model.named_parameters() if name.endswith("weight"))
-    return found
+    actual = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter in set(actual) for name, parameter in model.named_parameters() if name.endswith("weight"))
+    return actual
 
 
 def test_folded_biases_learn_as_those_of_the_normalisation_did() -> None:
@@ -723,8 +723,8 @@ def test_folded_biases_learn_as_those_of_the_normalisation_did() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_normalisation_is_refused_in_one_sentence(training: bool) -> None:
     message = (
-        "LFP says nothing about batch normalisation: fold it into the layers before with fold_batch_norm(model), "
-        "or take a model without"
+        "LFP does not define batch normalisation: fold it into the layers before with fold_batch_norm(model), "
+        "or use a model without it"
     )
     model = normalised().train(training)
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(model):
@@ -739,8 +739,8 @@ def test_folded_models_give_the_same_and_work_under_every_composite(name: str) -
     folded = fold_batch_norm(model)
     expected = copy.deepcopy(model).eval()(x)
     assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    found = run(folded, x, composite(name))
-    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-5)
+    actual = run(folded, x, composite(name))
+    torch.testing.assert_close(actual, expected.detach(), rtol=0, atol=1e-5)
     for parameter in learning(folded):
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
@@ -830,9 +830,9 @@ def test_constants_take_their_share_of_a_sum_and_none_of_a_product() -> None:
 
     leaf = x.clone().requires_grad_()
     with Composite(Epsilon(0.1)).applied(model := Both()):
-        found = model(leaf)
-    assert_near(found.detach(), Both()(x), 1e-12)
-    found.backward(reward)
+        actual = model(leaf)
+    assert_near(actual.detach(), Both()(x), 1e-12)
+    actual.backward(reward)
     scaled = x * offset.clamp(min=0) / 3
     inner, outer = scaled + offset, scaled + offset + 2
     handed = inner * outer.sign() * reward / (outer.abs() + 0.1)
@@ -844,7 +844,7 @@ def test_constants_take_their_share_of_a_sum_and_none_of_a_product() -> None:
 def test_unknown_operations_are_refused_in_one_sentence(kind: str) -> None:
     forward, operation = REFUSED[kind]
     model = Model(forward)
-    message = f"LFP says nothing about an operation of the model, in torch's words {operation}: replace it"
+    message = f"LFP does not define the operation {operation} (torch's name) of the model: replace it"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(model):
         model(random(3, 4))
     assert "forward" not in vars(model)
@@ -853,7 +853,7 @@ def test_unknown_operations_are_refused_in_one_sentence(kind: str) -> None:
 
 def test_a_function_of_the_user_s_own_is_refused_in_one_sentence() -> None:
     model = Model(lambda m, x: m.b(Doubled.apply(m.a(x))))
-    message = "the model runs Doubled, which LFP does not know"
+    message = "the model runs Doubled, an autograd function for which LFP has no rule: replace it"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(model):
         model(random(3, 4))
 
@@ -880,8 +880,8 @@ def test_a_parametrised_weight_is_refused_in_one_sentence() -> None:
 def test_layers_that_no_feedback_would_reach_are_named(forward: Callable[[Model, Tensor], Tensor], layers: str) -> None:
     model = Model(forward)
     message = (
-        f"no feedback would reach {layers}: what comes after ends it, such as a comparison or detach; "
-        "use torch.heaviside for a step"
+        f"no feedback would reach {layers}: an operation after it stops feedback, such as a comparison or detach; "
+        "use torch.heaviside for a step function"
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(model):
         model(random(3, 4))
@@ -928,10 +928,10 @@ def test_operations_in_place_change_what_they_work_on(kind: str) -> None:
     expected = model(x).detach()
     torch.manual_seed(2)
     try:
-        found = run(model, x, Composite())
+        actual = run(model, x, Composite())
     except UsageError:
         return
-    assert_near(found, expected, 1e-12)
+    assert_near(actual, expected, 1e-12)
 
 
 BY_NAME: dict[str, Callable[[Model, Tensor], Tensor]] = {
@@ -993,10 +993,10 @@ def test_spiking_networks_follow_a_composite_and_go_back_to_their_own_rules() ->
         by_hand[place].rule = rule
     expected = updates_of(by_hand, x)
     with MIXED.applied(network):
-        found = updates_of(network, x)
+        actual = updates_of(network, x)
         assert network[0].rule == Epsilon()
-    assert len(found) == len(list(network.parameters()))
-    for one, two, three in zip(found, expected, own, strict=True):
+    assert len(actual) == len(list(network.parameters()))
+    for one, two, three in zip(actual, expected, own, strict=True):
         assert torch.equal(one, two)
         assert one.any()
         assert not torch.equal(one, three) or not one.any()
@@ -1008,8 +1008,8 @@ def test_assign_gives_rules_to_keep() -> None:
     with MIXED.applied(network):
         expected = updates_of(network, x)
     MIXED.assign(network)
-    found = [network[place].rule for place in (0, 1, 3, 4, 5)]
-    assert found == [Epsilon(), AlphaBeta(), AlphaBeta(), ZPlusZMinus(), Gamma()]
+    actual = [network[place].rule for place in (0, 1, 3, 4, 5)]
+    assert actual == [Epsilon(), AlphaBeta(), AlphaBeta(), ZPlusZMinus(), Gamma()]
     assert all(torch.equal(one, two) for one, two in zip(updates_of(network, x), expected, strict=True))
 
 
@@ -1017,11 +1017,11 @@ def test_assign_gives_rules_to_keep() -> None:
 def test_a_layer_alone_is_a_network_too(kind: type[lfp.LIF]) -> None:
     layer, x = kind(nn.Linear(4, 3)).double(), random(5, 2, 4)
     with Composite(ZPlusZMinus()).applied(layer):
-        found = updates_of(layer, x)
+        actual = updates_of(layer, x)
     assert layer.rule == Epsilon()
     Composite(ZPlusZMinus()).assign(layer)
     assert layer.rule == ZPlusZMinus()
-    assert all(torch.equal(one, two) for one, two in zip(updates_of(layer, x), found, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(updates_of(layer, x), actual, strict=True))
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -1037,9 +1037,9 @@ def test_sequences_in_chunks_follow_a_composite(inside: bool) -> None:
             propagate(out, torch.ones_like(out))
     if not inside:
         propagate(out, torch.ones_like(out))
-    for parameter, wanted in zip(network.parameters(), expected, strict=True):
+    for parameter, reference in zip(network.parameters(), expected, strict=True):
         assert parameter.grad is not None
-        assert_near(parameter.grad, wanted)
+        assert_near(parameter.grad, reference)
 
 
 def test_spiking_layers_and_those_of_torch_stand_in_one_model() -> None:
@@ -1061,7 +1061,7 @@ def test_spiking_layers_and_those_of_torch_stand_in_one_model() -> None:
     propagate(logits, reward)
     with torch.no_grad():
         spikes = model.layer(x)
-    last = ordinary(Epsilon(), model.last, spikes.mean(0)[None], reward[None])
+    last = affine(Epsilon(), model.last, spikes.mean(0)[None], reward[None])
     assert_near(-model.last.weight.grad, last.weight_update)
     on_spikes = spikes * (last.on_input[0] / (spikes.sum(0) + 7e-6))  # z+z- of a mean over 7 steps
     other = copy.deepcopy(model.layer)

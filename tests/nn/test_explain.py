@@ -32,7 +32,7 @@ def test_one_layer_is_its_formula(seed: int) -> None:
     layer = LIF(nn.Linear(5, 3), threshold=0.4).double()
     x = (torch.rand(4, 2, 5) < 0.6).double()
     classes = torch.randint(0, 3, (2,))
-    found = input_feedback(layer, x, classes)
+    feedback = input_feedback(layer, x, classes)
     weight, bias = layer.synapse.weight.detach(), layer.synapse.bias.detach()
     for sample, answer in enumerate(classes.tolist()):
         before, membranes = torch.tensor(0.0).double(), []
@@ -48,12 +48,12 @@ def test_one_layer_is_its_formula(seed: int) -> None:
             q = (1 / 4 + carried) / (past.abs() + (total - past).abs() + 1e-6)
             carried = 0.9 * past * q
             expected[t] = x[t, sample] * weight[answer] * q
-        torch.testing.assert_close(found[:, sample], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(feedback[:, sample], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_it_is_what_propagate_hands_to_the_inputs() -> None:
     net, x, classes = network(), events(), torch.tensor([2, 0, 3])
-    found = input_feedback(net, x, classes)
+    feedback = input_feedback(net, x, classes)
     shown = x.clone().requires_grad_()
     spikes = net(shown)
     reward = torch.zeros_like(spikes)
@@ -61,15 +61,15 @@ def test_it_is_what_propagate_hands_to_the_inputs() -> None:
         reward[:, sample, answer] = 1 / 6
     propagate(spikes, reward)
     assert shown.grad is not None
-    torch.testing.assert_close(found, shown.grad, rtol=1e-12, atol=0)
-    assert found.any()
+    torch.testing.assert_close(feedback, shown.grad, rtol=1e-12, atol=0)
+    assert feedback.any()
 
 
 def test_silent_inputs_get_nothing_and_the_network_stays_as_it_is() -> None:
     net, x = network(), events()
     before = [parameter.detach().clone() for parameter in net.parameters()]
-    found = input_feedback(net, x, torch.tensor([1, 1, 1]))
-    assert not found[x == 0].any()
+    feedback = input_feedback(net, x, torch.tensor([1, 1, 1]))
+    assert not feedback[x == 0].any()
     assert all(parameter.grad is None for parameter in net.parameters())
     assert all(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
     assert not x.requires_grad
@@ -78,9 +78,9 @@ def test_silent_inputs_get_nothing_and_the_network_stays_as_it_is() -> None:
 def test_an_image_shown_in_every_step_has_feedback_in_every_step() -> None:
     net = nn.Sequential(Flatten(), LIF(nn.Linear(6, 3)))
     images = torch.rand(2, 1, 2, 3)
-    found = input_feedback(net, constant(images, 5), torch.tensor([0, 2]))
-    assert found.shape == (5, 2, 1, 2, 3)
-    assert found.any()
+    feedback = input_feedback(net, constant(images, 5), torch.tensor([0, 2]))
+    assert feedback.shape == (5, 2, 1, 2, 3)
+    assert feedback.any()
 
 
 @pytest.mark.usefixtures("unchecked")

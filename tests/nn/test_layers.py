@@ -60,10 +60,10 @@ def random(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def assert_near(found: Tensor | None, expected: Tensor | None, tolerance: float = 1e-10) -> None:
-    assert found is not None
+def assert_near(actual: Tensor | None, expected: Tensor | None, tolerance: float = 1e-10) -> None:
+    assert actual is not None
     assert expected is not None
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
 
 def assert_parameters_near(synapse: nn.Module, expected: oracles.Result) -> None:
@@ -192,11 +192,11 @@ def test_feedback_may_come_in_any_memory_layout() -> None:
     channels_last = reward.flatten(0, 1).to(memory_format=torch.channels_last).view_as(reward)
     for layout in (transposed, channels_last):
         assert torch.equal(layout, reward)
-        for found, wanted in zip(grads(layout), expected, strict=True):
-            assert_near(found, wanted, 1e-12)
+        for actual, reference in zip(grads(layout), expected, strict=True):
+            assert_near(actual, reference, 1e-12)
     ones = torch.ones(1, dtype=torch.float64).expand_as(reward)
-    for found, wanted in zip(grads(ones), grads(ones.contiguous()), strict=True):
-        assert_near(found, wanted, 1e-12)
+    for actual, reference in zip(grads(ones), grads(ones.contiguous()), strict=True):
+        assert_near(actual, reference, 1e-12)
 
 
 def test_a_channels_last_network_learns_the_same() -> None:
@@ -210,8 +210,8 @@ def test_a_channels_last_network_learns_the_same() -> None:
         spikes = other(x)
         propagate(spikes, torch.ones_like(spikes))
         grads.append([parameter.grad for parameter in other.parameters()])
-    for found, expected in zip(*grads, strict=True):
-        assert_near(found, expected, 1e-12)
+    for actual, expected in zip(*grads, strict=True):
+        assert_near(actual, expected, 1e-12)
 
 
 # ---------------------------------------------------------------- constant input
@@ -240,8 +240,8 @@ def test_constant_input_equals_the_same_input_materialised(kind: str, needs_inpu
     expected_spikes, expected = run(materialise=True)
     assert spikes.any()
     assert torch.equal(spikes, expected_spikes)
-    for found, wanted in zip(grads, expected, strict=True):
-        assert_near(found, wanted, 1e-12)
+    for actual, reference in zip(grads, expected, strict=True):
+        assert_near(actual, reference, 1e-12)
 
 
 def multiplications(layer: LIF, x: Tensor) -> int:
@@ -355,8 +355,8 @@ def test_max_pool_takes_any_memory_layout(axes: tuple[int, ...], channels: int) 
         out.backward(layout(feedback))
         assert leaf.grad is not None
         results.append((out, leaf.grad))
-    for found, expected in zip(*results, strict=True):
-        assert torch.equal(found, expected)
+    for actual, expected in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
 
 
 def test_max_pool_of_spikes_is_the_or_of_the_window() -> None:
@@ -486,7 +486,7 @@ def test_normalize_feedback_leaves_zero_as_it_is() -> None:
     assert torch.equal(x.grad, torch.zeros(3, 2, 4).double())
 
 
-# ---------------------------------------------------------------- networks as ordinary torch modules
+# ---------------------------------------------------------------- networks as standard torch modules
 
 
 def small_network() -> nn.Sequential:

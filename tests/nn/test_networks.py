@@ -198,9 +198,9 @@ def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ("12C5-pool", "layer 'pool' is none of 12C5"),
+        ("12C5-pool", "layer 'pool' must be written like 12C5"),
         ("12C", "layer '12C' is none of"),
-        ("128-MP2", "layer 'MP2' needs an image, but comes after a dense layer"),
+        ("128-MP2", "layer 'MP2' needs an image, but follows a dense layer"),
         ("4C40", "layer '4C40' is larger than its input of 28 x 28"),
         ("MP29", "layer 'MP29' does not fit its input of 28 x 28"),
         ("0C5", "the numbers of layer '0C5' must be at least 1"),
@@ -217,12 +217,12 @@ def test_a_mono_readout_takes_the_place_of_the_last_layer() -> None:
     network = with_mono_readout(lenet(classes=3, hidden=(12,)), (5,), "pairwise", 2, 0.8)
     readout = network[-1]
     assert isinstance(readout, MonoReadout)
-    assert (readout.windows, readout.decay) == (2, 0.8)
+    assert (readout.windows, readout.beta) == (2, 0.8)
     assert readout.features == 12
     assert network(torch.rand(4, 2, 1, 28, 28)).shape == (1, 2, 3)
-    with pytest.raises(UsageError, match="takes the place of a dense LIF layer at the end, found MonoReadout"):
+    with pytest.raises(UsageError, match="replaces a dense LIF layer at the end of a network, found MonoReadout"):
         with_mono_readout(network)
-    with pytest.raises(UsageError, match="answers from the spikes of a hidden layer, and the network has none"):
+    with pytest.raises(UsageError, match="needs a hidden layer with spikes below it, and the network has none"):
         with_mono_readout(mlp(hidden=()))
     with pytest.raises(UsageError, match="90 neurons below, found 12"):
         with_mono_readout(mlp(hidden=(12,)), scheme="pairwise")

@@ -1,4 +1,4 @@
-"""Pictures: whole PNG and GIF files of every kind of sample, also where little happens."""
+"""Figures: whole PNG and GIF files of every kind of sample, also where little happens."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spiking_lfp import constant, plots
 from spiking_lfp.errors import RunError
-from spiking_lfp.plots import curves, moving, parts, stills
+from spiking_lfp.plots import curves, drawing, moving, stills
 
 ON, OFF = (0, 114, 178), (213, 94, 0)
 NAMES = list("abcdefghij")
@@ -68,7 +68,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved."""
     figures: list[Figure] = []
     for module in (curves, stills):
-        monkeypatch.setattr(module, "save", lambda figure, path: (figures.append(figure), parts.save(figure, path)))
+        monkeypatch.setattr(module, "save", lambda figure, path: (figures.append(figure), drawing.save(figure, path)))
     return figures
 
 
@@ -116,33 +116,33 @@ def test_rasters_of_silent_and_of_restless_layers(
     assert len(drawn[0].axes[1].collections[0].get_offsets()) == 4 * min(neurons, 60) * value
 
 
-def test_inks_of_events_on_white() -> None:
+def test_colours_of_events_on_white() -> None:
     off, on = torch.tensor([[0.0, 2, 0, 2, 0.5]]), torch.tensor([[0.0, 0, 2, 2, 1]])
-    found = parts.picture(torch.stack([off, on]), 2.0)[0]
+    colours = drawing.rgb_image(torch.stack([off, on]), 2.0)[0]
     mean = [round((a + b) / 2) for a, b in zip(ON, OFF, strict=True)]
-    assert found[:4].tolist() == [[255] * 3, [*OFF], [*ON], mean]
+    assert colours[:4].tolist() == [[255] * 3, [*OFF], [*ON], mean]
     # a quarter and a half: three quarters as strong, four parts of on to one of off
     mixed = [255 - 0.75 * (255 - (4 * a + b) / 5) for a, b in zip(ON, OFF, strict=True)]
-    assert np.abs(found[4] - mixed).max() <= 0.5
-    assert parts.picture(torch.tensor([[[0.0, 1, 0.5]]]), 1.0)[0].tolist() == [[255] * 3, [0] * 3, [128] * 3]
+    assert np.abs(colours[4] - mixed).max() <= 0.5
+    assert drawing.rgb_image(torch.tensor([[[0.0, 1, 0.5]]]), 1.0)[0].tolist() == [[255] * 3, [0] * 3, [128] * 3]
 
 
 def test_photographs_keep_their_colours() -> None:
     image = torch.rand(3, 4, 5)
-    found = parts.picture(image, 1.0)
-    assert np.abs(found / 255 - image.permute(1, 2, 0).numpy()).max() < 0.002
+    colours = drawing.rgb_image(image, 1.0)
+    assert np.abs(colours / 255 - image.permute(1, 2, 0).numpy()).max() < 0.002
 
 
 def test_an_image_is_shown_as_it_is_and_frames_are_added_up() -> None:
     image = shown(1, 3, 3) / 2
-    frame, largest = parts.whole(image)
+    frame, largest = drawing.single_frame(image)
     assert torch.equal(frame, image[0])
     assert largest == 1
     frames = torch.zeros(4, 2, 5, 5)
     frames[:, 0] = 1
     frames[2, 1, 3, 3] = 1
-    frames[0, 0, 0, 0] = 500  # a pixel that never rests
-    frame, largest = parts.whole(frames)
+    frames[0, 0, 0, 0] = 500  # a pixel that is always active
+    frame, largest = drawing.single_frame(frames)
     assert torch.equal(frame, frames.sum(0))
     assert largest == 4
 
@@ -151,8 +151,8 @@ def test_an_image_is_shown_as_it_is_and_frames_are_added_up() -> None:
     ("shape", "flat"), [((1, 1), True), ((1, 4), True), ((700, 1), True), ((128, 4), True), ((34, 34), False),
                         ((10, 80), False), ((180, 240), False)]
 )  # fmt: skip
-def test_which_frames_are_no_pictures(shape: tuple[int, int], flat: bool) -> None:
-    assert parts.is_flat(torch.zeros(2, 1, *shape)) is flat
+def test_which_frames_are_not_those_of_a_camera(shape: tuple[int, int], flat: bool) -> None:
+    assert drawing.is_flat(torch.zeros(2, 1, *shape)) is flat
 
 
 @every_kind
@@ -241,7 +241,7 @@ def test_spikes_and_counts_grow_with_time(tmp_path: Path, monkeypatch: pytest.Mo
     outputs[[0, 1, 3], 2] = 1
     outputs[2, 0] = 1
     states: list[Any] = []
-    page = moving._page
+    render = moving._render
 
     def look(figure: Figure) -> np.ndarray:
         top, raster, bars = figure.axes
@@ -252,9 +252,9 @@ def test_spikes_and_counts_grow_with_time(tmp_path: Path, monkeypatch: pytest.Mo
         assert bold == ["owl"]
         now = sequence[len(states) - 1].any(0).numpy()
         assert np.array_equal((top.images[0].get_array() != 255).any(-1), now)
-        return page(figure)
+        return render(figure)
 
-    monkeypatch.setattr(moving, "_page", look)
+    monkeypatch.setattr(moving, "_render", look)
     sequence = spikes(4, 2, 6, 6)
     plots.animation(sequence, outputs, ["cat", "owl", "dog"], 1, tmp_path / "a.gif")
     assert states == [
@@ -272,8 +272,8 @@ def test_of_many_classes_the_true_one_and_those_that_spike_are_shown(
     outputs[0, 30:50] = 1
     outputs[:, 45] = 1
     figures: list[Figure] = []
-    page = moving._page
-    monkeypatch.setattr(moving, "_page", lambda figure: (figures.append(figure), page(figure))[1])
+    render = moving._render
+    monkeypatch.setattr(moving, "_render", lambda figure: (figures.append(figure), render(figure))[1])
     plots.animation(spikes(3, 1, 6, 6), outputs, [f"c{index}" for index in range(100)], 7, tmp_path / "a.gif")
     raster = figures[0].axes[1]
     names = [each.get_text() for each in raster.get_yticklabels()]

@@ -76,18 +76,18 @@ def test_the_networks_are_the_papers() -> None:
 
 @pytest.mark.parametrize(("experiment", "entries"), [(BINARY, 48), (CLASSES, 56)])
 def test_the_papers_scale_has_every_entry_of_the_tables(experiment: Any, entries: int) -> None:
-    found = experiment.cases("paper", 5)
+    cases = experiment.cases("paper", 5)
     settings: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
-    for each in found:
+    for each in cases:
         tuned = tuple(each[name] for name in (*alignment.TUNED, "seed"))
         settings.setdefault(tuple(each[name] for name in alignment.ENTRY), set()).add(tuned)
     assert len(settings) == entries
     assert all(len(tuned) in (2 * 5, 3 * 5) for tuned in settings.values())
-    assert sum(map(len, settings.values())) == len(found)
+    assert sum(map(len, settings.values())) == len(cases)
 
 
 def fabricated(**accuracies: float) -> list[tuple[Case, Outcome]]:
-    found = []
+    results = []
     for name in ("fc", "cnn"):
         for method, value in accuracies.items():
             for lr, validation in ((0.1, 0.5), (0.2, 0.6)):
@@ -98,8 +98,8 @@ def fabricated(**accuracies: float) -> list[tuple[Case, Outcome]]:
                         "best_validation": validation,
                         "highest_train": 1.0 if method == "mdfa" and lr == 0.1 else 0.9,
                     }
-                    found.append((case(network=name, method=method, lr=lr, seed=seed), outcome))
-    return found
+                    results.append((case(network=name, method=method, lr=lr, seed=seed), outcome))
+    return results
 
 
 def test_settings_are_chosen_by_what_was_held_out() -> None:
@@ -108,17 +108,17 @@ def test_settings_are_chosen_by_what_was_held_out() -> None:
 
 def test_the_findings_follow_from_the_numbers() -> None:
     # the paper: fully connected below BP, within a point of DFA and FA; convolutions as BP, above DFA, below FA
-    found = report(fabricated(bp=0.8, dfa=0.765, fa=0.76, mdfa=0.76))
-    assert [finding.holds for finding in found.findings] == [True, True, True, True, False, False, False]
-    assert found.rows[0]["test"] == pytest.approx(0.8)
-    assert found.rows[0]["paper's test"] == pytest.approx(0.814)
-    assert [row["train"] for row in found.rows[:4]] == pytest.approx([0.9, 0.9, 0.9, 1.0])
-    found = report(fabricated(bp=0.8, dfa=0.7, fa=0.85, mdfa=0.801))
-    assert [finding.holds for finding in found.findings] == [True, False, False, False, True, True, True]
+    summary = report(fabricated(bp=0.8, dfa=0.765, fa=0.76, mdfa=0.76))
+    assert [finding.holds for finding in summary.findings] == [True, True, True, True, False, False, False]
+    assert summary.rows[0]["test"] == pytest.approx(0.8)
+    assert summary.rows[0]["paper's test"] == pytest.approx(0.814)
+    assert [row["train"] for row in summary.rows[:4]] == pytest.approx([0.9, 0.9, 0.9, 1.0])
+    summary = report(fabricated(bp=0.8, dfa=0.7, fa=0.85, mdfa=0.801))
+    assert [finding.holds for finding in summary.findings] == [True, False, False, False, True, True, True]
 
 
 def test_no_pair_is_drawn_twice() -> None:
-    drawn = [tuple(pairs.drawn(10, pair)) for pair in range(pairs.PAIRS)]
+    drawn = [tuple(pairs.classes_of_pair(10, pair)) for pair in range(pairs.PAIRS)]
     assert len(set(drawn)) == pairs.PAIRS
     assert all(first < second < 10 for first, second in drawn)
 
@@ -147,7 +147,7 @@ def test_whether_the_readout_is_behind_follows_from_the_numbers(mono: float, hol
         )
         for each in pairs.EXPERIMENT.cases("small", 2)
     ]
-    found = pairs.report(results)
-    assert [finding.holds for finding in found.findings] == [holds] * 3
-    assert len(found.rows) == 45
-    assert {row["lr"] for row in found.rows if row["method"] == "surrogate"} == {3e-3}
+    summary = pairs.report(results)
+    assert [finding.holds for finding in summary.findings] == [holds] * 3
+    assert len(summary.rows) == 45
+    assert {row["lr"] for row in summary.rows if row["method"] == "surrogate"} == {3e-3}

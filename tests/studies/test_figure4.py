@@ -41,10 +41,10 @@ def fabricated(accuracies: dict[str, float]) -> Results:
 
 def test_findings_follow_from_the_numbers() -> None:
     like_the_paper = dict.fromkeys(METHODS, 0.97) | {"zplus-zminus": 0.9}
-    found = report(fabricated(like_the_paper))
-    assert [finding.holds for finding in found.findings] == [True] * 7
-    assert len(found.rows) == 6 * len(METHODS)
-    assert set(SETTING) < set(found.rows[0])
+    summary = report(fabricated(like_the_paper))
+    assert [finding.holds for finding in summary.findings] == [True] * 7
+    assert len(summary.rows) == 6 * len(METHODS)
+    assert set(SETTING) < set(summary.rows[0])
     unlike = report(fabricated(like_the_paper | {"epsilon": 0.9, "zplus-zminus": 0.97}))
     assert [finding.holds for finding in unlike.findings[:2]] == [False, False]
 

@@ -41,19 +41,19 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> None:
-    told: list[Case] = []
-    found, paths = run_experiment("fake", "small", tmp_path, lambda case, _: told.append(case), data_root=tmp_path)
-    assert told == [{"size": 1, "seed": 1}, {"size": 1, "seed": 2}]
-    assert found.rows == [{"size": 1, "accuracy": pytest.approx(0.15)}]
+    called: list[Case] = []
+    summary, paths = run_experiment("fake", "small", tmp_path, lambda case, _: called.append(case), data_root=tmp_path)
+    assert called == [{"size": 1, "seed": 1}, {"size": 1, "seed": 2}]
+    assert summary.rows == [{"size": 1, "accuracy": pytest.approx(0.15)}]
     assert [path.name for path in paths] == ["numbers.csv", "numbers.json", "figure.png"]
     with paths[0].open() as file:
         assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [pytest.approx(0.15)]
-    kept = json.loads(paths[1].read_text())
-    assert kept["findings"][0] == {"paper": "It learns.", "found": "it did.", "holds": True}
+    saved = json.loads(paths[1].read_text())
+    assert saved["findings"][0] == {"paper": "It learns.", "found": "it did.", "holds": True}
     assert paths[2].read_bytes().startswith(b"\x89PNG")
     # more seeds: those that are there already are not trained again
-    run_experiment("fake", "small", tmp_path, lambda case, _: told.append(case), seeds=3, data_root=tmp_path)
-    assert told[2:] == [{"size": 1, "seed": 3}]
+    run_experiment("fake", "small", tmp_path, lambda case, _: called.append(case), seeds=3, data_root=tmp_path)
+    assert called[2:] == [{"size": 1, "seed": 3}]
 
 
 def test_what_cannot_be_run(tmp_path: Path) -> None:

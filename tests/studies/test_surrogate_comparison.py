@@ -15,9 +15,8 @@ from spiking_lfp import LIF, UsageError
 from spiking_lfp.errors import RunError
 from spiking_lfp.nn.networks import stack
 from spiking_lfp.studies.cases import read_cases
-from spiking_lfp.studies.surrogate_comparison import events
+from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome, cases_for, present_presets, run_cases
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
-from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome, cases_for, present_presets, run_cases
 from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
 
@@ -37,10 +36,10 @@ def inputs(seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("layers", ["4C3-MP2-12R-9", "AP2-4C3-8", "20"])
 def test_the_baseline_spikes_as_our_network(layers: str) -> None:
     ours = network(layers).eval()
-    theirs = SurrogateNetwork(ours).eval()
+    surrogate_network = SurrogateNetwork(ours).eval()
     with torch.no_grad():
         expected = ours(inputs())
-        assert torch.equal(theirs(inputs()), expected)
+        assert torch.equal(surrogate_network(inputs()), expected)
     assert expected.any()
 
 
@@ -49,7 +48,7 @@ def test_its_gradients_are_those_of_snntorch_written_out() -> None:
     x, labels = inputs().flatten(2), torch.tensor([0, 3, 2])
     hidden, middle, last = (layer for layer in ours if isinstance(layer, LIF))
     F.cross_entropy(SurrogateNetwork(ours)(x.view(7, 3, 2, 10, 10)).sum(0), labels).backward()
-    found = [parameter.grad.clone() for parameter in ours.parameters()]
+    gradients = [parameter.grad.clone() for parameter in ours.parameters()]
     ours.zero_grad()
 
     spike = snntorch.surrogate.fast_sigmoid(slope=25)
@@ -65,8 +64,8 @@ def test_its_gradients_are_those_of_snntorch_written_out() -> None:
             fired[index] = seen = spike(membranes[index] - 0.4)
         counts = counts + seen
     F.cross_entropy(counts, labels).backward()
-    for mine, parameter in zip(found, ours.parameters(), strict=True):
-        torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
+    for gradient, parameter in zip(gradients, ours.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_it_learns_the_parameters_of_our_network() -> None:
@@ -112,10 +111,10 @@ def test_neurobench_counts_the_same() -> None:
     costs = Costs()
     with torch.no_grad(), counted(net, costs):
         net(x)
-    found = by_neurobench(net, x)
-    assert found is not None
-    assert found["effective accumulates"] == pytest.approx(costs.synops / 3, rel=1e-6)
-    assert found["activation sparsity"] == pytest.approx(1 - costs.spikes / costs.updates, rel=1e-6)
+    measurements = by_neurobench(net, x)
+    assert measurements is not None
+    assert measurements["effective accumulates"] == pytest.approx(costs.synops / 3, rel=1e-6)
+    assert measurements["activation sparsity"] == pytest.approx(1 - costs.spikes / costs.updates, rel=1e-6)
     assert by_neurobench(network("12R"), x) is None
 
 
@@ -134,10 +133,10 @@ def test_presets_of_data_that_are_there(data: Path, tmp_path: Path) -> None:
 def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = cases_for(["nmnist-mlp"], ["lfp", "surrogate"], seeds=2, epochs=1)
     assert [(case.method, case.seed) for case in cases] == [("lfp", 1), ("lfp", 2), ("surrogate", 1), ("surrogate", 2)]
-    told: list[Case] = []
+    called: list[Case] = []
     out = tmp_path / "bench"
-    results = run_cases(cases[:1] + cases[2:3], out, data, lambda case, _: told.append(case))
-    assert told == [cases[0], cases[2]]
+    results = run_cases(cases[:1] + cases[2:3], out, data, lambda case, _: called.append(case))
+    assert called == [cases[0], cases[2]]
     for case, outcome in results:
         assert 0 <= outcome.accuracy <= 1
         assert (outcome.train_samples, outcome.test_samples) == (20, 20)

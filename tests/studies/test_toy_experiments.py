@@ -23,11 +23,11 @@ from spiking_lfp.studies.lfp_paper.depth import (
 from spiking_lfp.studies.lfp_paper.toy import (
     SIMPLE_REWARD,
     accuracies,
+    fluctuation,
     normalized_mlp,
     run,
     toy_data,
     toy_inputs,
-    unrest,
 )
 
 EXPERIMENTS = {"simple-reward": SIMPLE_REWARD, "shattering": SHATTERING, "depth": DEPTH}
@@ -109,7 +109,7 @@ def test_a_reward_of_one_teaches_and_the_schedule_calms() -> None:
     assert constant[:40] == decayed[:40]
     assert max(decayed) > 0.9
     assert sum(decayed[100:]) > sum(constant[100:])
-    assert unrest(decayed) < unrest(constant) / 2
+    assert fluctuation(decayed) < fluctuation(constant) / 2
 
 
 def test_feedback_by_zplus_zminus_never_grows_through_50_layers() -> None:
@@ -132,5 +132,5 @@ def test_feedback_by_zplus_zminus_never_grows_through_50_layers() -> None:
 def test_deep_gradients_shatter_and_zplus_zminus_does_not() -> None:
     # LFP fig. A.2, at a depth that fits a test
     network = deep_network(100, seed=1)
-    found = {method: correlation(signal(network, method)) for method in ("gradient", "zplus-zminus")}
-    assert found["gradient"] < 0.9 < 0.99 < found["zplus-zminus"]
+    correlations = {method: correlation(signal(network, method)) for method in ("gradient", "zplus-zminus")}
+    assert correlations["gradient"] < 0.9 < 0.99 < correlations["zplus-zminus"]

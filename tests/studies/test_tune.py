@@ -34,10 +34,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
 
 
 def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Path) -> None:
-    told: list[Trial] = []
+    called: list[Trial] = []
     search = ["lr=0.001..0.1", "hidden=5,7", "batch_size=100..300", "threshold=0.2..0.4"]
-    trials = tune(small, tmp_path, 6, search, told.append)
-    assert [trial.number for trial in told] == list(range(6))
+    trials = tune(small, tmp_path, 6, search, called.append)
+    assert [trial.number for trial in called] == list(range(6))
     assert sorted(trial.number for trial in trials) == list(range(6))
     accuracies = [trial.accuracy for trial in trials if trial.accuracy is not None]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -51,8 +51,8 @@ def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Pat
     assert len({trial.values["lr"] for trial in trials}) == 6
     with (tmp_path / TRIALS).open() as file:
         lines = list(csv.DictReader(file))
-    kept = {trial.number: trial for trial in trials}
-    assert [float(line["lr"]) for line in lines] == [kept[number].values["lr"] for number in range(6)]
+    by_number = {trial.number: trial for trial in trials}
+    assert [float(line["lr"]) for line in lines] == [by_number[number].values["lr"] for number in range(6)]
 
 
 @pytest.mark.parametrize("readout", ["spikes", "mono"])
@@ -80,15 +80,15 @@ def test_the_search_sees_held_out_training_samples_only(
 
 def test_a_search_goes_on_and_does_not_repeat_itself(small: TrainConfig, tmp_path: Path) -> None:
     first = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
-    told: list[Trial] = []
-    both = tune(small, tmp_path, 4, ["lr=0.001..0.1"], told.append)
-    assert [trial.number for trial in told] == [2, 3]
+    called: list[Trial] = []
+    both = tune(small, tmp_path, 4, ["lr=0.001..0.1"], called.append)
+    assert [trial.number for trial in called] == [2, 3]
     assert {trial.values["lr"] for trial in first} < {trial.values["lr"] for trial in both}
     assert len({trial.values["lr"] for trial in both}) == 4
-    assert tune(small, tmp_path, 3, ["lr=0.001..0.1"], told.append) == both
-    with pytest.raises(UsageError, match="keeps trials of other settings or another search"):
+    assert tune(small, tmp_path, 3, ["lr=0.001..0.1"], called.append) == both
+    with pytest.raises(UsageError, match="has trials of other settings or another search"):
         tune(small, tmp_path, 5, ["lr=0.001..0.2"])
-    with pytest.raises(UsageError, match="keeps trials of other settings or another search"):
+    with pytest.raises(UsageError, match="has trials of other settings or another search"):
         tune(small.model_copy(update={"beta": 0.5}), tmp_path, 5, ["lr=0.001..0.1"])
 
 
@@ -145,9 +145,9 @@ def test_a_trial_that_is_interrupted_does_not_count(
     [
         ("lr", r"--search expects KEY=LOW..HIGH or KEY=A,B,..., found 'lr'"),
         ("lr=", r"--search expects"),
-        ("lr=3..1", "the range is empty"),
+        ("lr=3..1", "the range is empty, its first number must be the smaller one"),
         ("lr=0..1", "setting lr = 0.0: Input should be greater than 0"),
-        ("lr=-..1", "- is no|no range of numbers"),
+        ("lr=-..1", "-..1 is not a range of numbers"),
         ("speed=1..2", "unknown setting 'speed'"),
         ("reward=spike-count,praise", "setting reward = 'praise'"),
     ],

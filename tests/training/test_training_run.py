@@ -365,7 +365,7 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
     network, config = load_run(whole)
     readout, fresh = network[-1], network_for(config, samples_for(config))[-1]
     assert isinstance(readout, MonoReadout)
-    assert (len(readout.nets), readout.windows, readout.decay) == (3, 2, 0.9)
+    assert (len(readout.nets), readout.windows, readout.beta) == (3, 2, 0.9)
     for name, parameter in readout.named_parameters():
         assert not torch.equal(parameter, fresh.get_parameter(name))
         if name.endswith("weight"):

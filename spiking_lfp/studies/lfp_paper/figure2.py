@@ -1,7 +1,7 @@
 """LFP fig. 2: LFP-epsilon against gradients on small photographs, at three learning rates.
 
-The paper's text gives the learning rates illegibly but for 10^-2 and 10^-1; the third is taken as 10^-3. Without the
-files of CIFAR-10, the classes of CIFAR-100 that are there stand in for it.
+Of the learning rates only 10^-2 and 10^-1 are legible in the paper's text; the third is taken to be 10^-3. Without the
+files of CIFAR-10, the available classes of CIFAR-100 are used in its place.
 """
 
 from pathlib import Path
@@ -13,14 +13,14 @@ from spiking_lfp.data import ImageDataset, load_dataset, subset
 from spiking_lfp.errors import DataError
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import (
+from spiking_lfp.studies.lfp_paper.ann import (
     COLOURS,
     GRADIENT,
     NAMES,
     Data,
     Learner,
-    count_epochs,
     draw_curves,
+    label_epochs,
     lenet,
     mean_and_deviation,
     relu_mlp,
@@ -30,12 +30,12 @@ from spiking_lfp.studies.lfp_paper.ordinary import (
 NETWORKS = {"mlp": "MLP", "lenet": "LeNet"}
 RATES = (0.001, 0.01, 0.1)
 STYLES = dict(zip(RATES, (":", "--", "-"), strict=True))
-# points of accuracy within which two methods are called comparable
+# difference of accuracy within which two methods count as comparable
 COMPARABLE = 0.03
 
 
 def cases(scale: Scale, seeds: int) -> list[Case]:
-    """Return each network by each method at each learning rate, or at one to see that it works."""
+    """Return each network by each method at each learning rate; at one rate only for a smoke test."""
     sizes: dict[str, Case] = {
         "smoke": {"data": "mnist-subset", "classes": 10, "train": 200, "test": 100, "epochs": 2},
         "small": {"data": "cifar10", "classes": 10, "train": 3000, "test": 1000, "epochs": 10},
@@ -51,7 +51,7 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
 
 
 def photographs(name: str, root: Path | None) -> ImageDataset:
-    """Return a data set, or classes of CIFAR-100 in place of a CIFAR-10 that is not there."""
+    """Return a data set, or classes of CIFAR-100 in place of CIFAR-10 where that is not available."""
     try:
         return load_dataset(name, root, download=False)
     except DataError:
@@ -62,9 +62,9 @@ def photographs(name: str, root: Path | None) -> ImageDataset:
 
 def run(case: Case, data_root: Path | None) -> Outcome:
     """Train a case by SGD with momentum 0.9 in batches of 32 (LFP app. A.6.1)."""
-    whole = photographs(case["data"], data_root)
-    kept = None if case["classes"] is None else range(case["classes"])
-    images = subset(whole, kept, case["train"], case["test"])
+    dataset = photographs(case["data"], data_root)
+    classes = None if case["classes"] is None else range(case["classes"])
+    images = subset(dataset, classes, case["train"], case["test"])
     data = Data.of_images(images)
     torch.manual_seed(case["seed"])
     shape = data.train_x.shape[1:]
@@ -73,7 +73,7 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     else:
         model = lenet(shape, data.classes)
     learner = Learner(model, case["method"], torch.optim.SGD(model.parameters(), case["lr"], momentum=0.9))
-    return {"data": whole.name, "classes": data.classes, **train(learner, data, case["epochs"], 32, case["seed"])}
+    return {"data": dataset.name, "classes": data.classes, **train(learner, data, case["epochs"], 32, case["seed"])}
 
 
 def report(results: Results) -> Report:
@@ -110,8 +110,8 @@ def _findings(groups: Groups) -> list[Finding]:
             Finding(
                 f"{title}: with the right choice of hyperparameters LFP achieves performance comparable to gradient "
                 "descent.",
-                f"at their best learning rates LFP-epsilon {feedback:.1%}, gradient {gradient:.1%}; comparable is not "
-                f"more than {COMPARABLE:.0%} below.",
+                f"at their best learning rates LFP-epsilon reaches {feedback:.1%}, gradient {gradient:.1%}; comparable "
+                f"means at most {COMPARABLE:.0%} below.",
                 feedback >= gradient - COMPARABLE if learned else None,
             ),
             Finding(
@@ -127,13 +127,13 @@ def _figure(groups: Groups) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (network, title) in zip(panels, NETWORKS.items(), strict=True):
-        for (its, method, rate), outcomes in groups.groups.items():
-            if its == network:
+        for (trained, method, rate), outcomes in groups.groups.items():
+            if trained == network:
                 curves = [[100 * value for value in outcome["accuracy"]] for outcome in outcomes]
                 label = f"{NAMES[method]}, {rate:g}"
                 draw_curves(axes, curves, color=COLOURS[method], linestyle=STYLES[rate], marker=".", label=label)
         axes.set_title(title)
-        count_epochs(axes)
+        label_epochs(axes)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy [%]")
     figure.legend(

@@ -1,8 +1,8 @@
-"""LFP fig. 3 and A.6: the rules on a VGG-16 for 20 classes of photographs, from the start and pretrained.
+"""LFP fig. 3 and A.6: the rules on a VGG-16 for 20 classes of photographs, from random weights and pretrained.
 
-Tiny ImageNet stands in for ImageNet. Where torchvision's weights of a VGG-16 are not in torch's folder of them, the
-network is pretrained by gradients on the classes of CIFAR-100 that are there. Smaller scales take narrower networks:
-Adam's learning rate, 1e-4 at full width, is divided by the share of the width, so that outputs move as much.
+Tiny ImageNet is used in place of ImageNet. Where torch's cache does not have torchvision's weights of VGG-16, the
+network is pretrained by gradients on the available classes of CIFAR-100. Smaller scales use narrower networks: Adam's
+learning rate, 1e-4 at full width, is divided by the relative width, so that an update changes the outputs as much.
 """
 
 import hashlib
@@ -25,30 +25,30 @@ from spiking_lfp.files import RESULTS
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import (
+from spiking_lfp.studies.lfp_paper.ann import (
     COLOURS,
     GRADIENT,
     NAMES,
     Data,
     Learner,
-    count_epochs,
     draw_curves,
+    label_epochs,
     mean_and_deviation,
     train,
 )
 
 RULES = tuple(name for name in COMPOSITES if name != "zero")
 STARTS = {"pretrained": "pretrained", "random": "from random weights"}
-# points of accuracy within which two methods are called equal, as with the few test images of small scales
+# difference of accuracy within which two methods count as equal: small scales have few test images
 EQUAL = 0.03
-# of Adam, at full width
+# Adam's learning rate at full width
 RATE = 1e-4
-# of the photographs that torchvision's weights were trained on
+# mean and standard deviation of ImageNet's channels, on which torchvision's weights were trained
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cases(scale: Scale, seeds: int) -> list[Case]:
-    """Return each method from both starts."""
+    """Return each method from pretrained and from random weights."""
     smoke: Case = {"data": "mnist-subset", "classes": 3, "train": 32, "test": 30, "epochs": 1}
     sizes: dict[str, Case] = {
         "smoke": {**smoke, "width": 1 / 32, "side": 32},
@@ -89,25 +89,25 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     if case["start"] == "pretrained":
         weights = _pretrained(case, data_root)
         last = f"classifier.{len(model.classifier) - 1}."
-        # the classes are others, so that the last layer starts anew
-        kept = {name: value for name, value in weights.items() if not name.startswith(last)}
-        model.load_state_dict({**model.state_dict(), **kept})
+        # the classes differ, so the last layer starts from random weights
+        pretrained = {name: value for name, value in weights.items() if not name.startswith(last)}
+        model.load_state_dict({**model.state_dict(), **pretrained})
     return train(_learner(model, case["method"], RATE / case["width"]), data, case["epochs"], 32, case["seed"])
 
 
 def vgg16(classes: int, width: float, side: int) -> Any:
-    """Build torchvision's VGG-16 with a share of its channels and of its dense neurons.
+    """Build torchvision's VGG-16 with its channels and dense neurons scaled by `width`.
 
-    For images of 32 pixels nothing is left to pool before the dense layers, where torchvision makes 7 x 7 copies.
+    Images of `side` 32 end in a single position before the dense layers, which is not pooled to torchvision's 7 x 7.
     """
     vgg = torchvision_models().vgg
     features = vgg.make_layers([each if each == "M" else round(width * each) for each in vgg.cfgs["D"]])
-    places = 1 if side == 32 else 7
+    positions = 1 if side == 32 else 7
     model = vgg.VGG(features, init_weights=False)
-    model.avgpool = nn.AdaptiveAvgPool2d(places)
+    model.avgpool = nn.AdaptiveAvgPool2d(positions)
     dense, channels = round(width * 4096), round(width * 512)
     model.classifier = nn.Sequential(
-        nn.Linear(places**2 * channels, dense),
+        nn.Linear(positions**2 * channels, dense),
         nn.ReLU(True),
         nn.Dropout(0.5),
         nn.Linear(dense, dense),
@@ -117,9 +117,9 @@ def vgg16(classes: int, width: float, side: int) -> Any:
     )
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            # torchvision's deviation of dense weights, 0.01, is near this one for its 4096 inputs, not for fewer
+            # torchvision's deviation of dense weights, 0.01, is close to this one for 4096 inputs, but not for fewer
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            assert module.bias is not None, "torchvision's have one"
+            assert module.bias is not None, "torchvision's layers have a bias"
             nn.init.zeros_(module.bias)
     return model
 
@@ -129,38 +129,38 @@ def _learner(model: nn.Module, method: str, rate: float) -> Learner:
 
 
 def _scaled(images: ImageDataset, side: int) -> Data:
-    """Return images of three channels and `side` pixels, scaled as torchvision's weights expect them."""
+    """Return images of three channels and `side` pixels, normalised as torchvision's weights expect."""
     data = Data.of_images(images)
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
 
-    def scaled(x: Tensor) -> Tensor:
+    def scale(x: Tensor) -> Tensor:
         coloured = F.interpolate(x, (side, side), mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
         return (coloured - mean) / deviation
 
-    return Data(scaled(data.train_x), data.train_y, scaled(data.test_x), data.test_y, data.classes)
+    return Data(scale(data.train_x), data.train_y, scale(data.test_x), data.test_y, data.classes)
 
 
 def _pretrained(case: Case, data_root: Path | None) -> dict[str, Tensor]:
-    """Return weights to start from: torchvision's, or those of a training that is done once for all methods."""
+    """Return pretrained weights: torchvision's, or those of a training that all methods share."""
     if case["width"] == 1:
         url = torchvision_models().VGG16_Weights.IMAGENET1K_V1.url
-        known = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-        if known.is_file():
-            return _read(known)
+        downloaded = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        if downloaded.is_file():
+            return _read(downloaded)
     settings = {name: case[name] for name in ("seed", "width", "side", "before", "before_train", "before_epochs")}
     images = subset(load_dataset(case["before"], data_root), train=case["before_train"])
-    # other classes of CIFAR-100, or another version of torch, make other weights
-    made_of = json.dumps([settings, images.name, images.class_names, torch.__version__])
-    path = cache_folder() / "pretrained" / f"vgg16-{hashlib.sha256(made_of.encode()).hexdigest()}.pt"
+    # other classes of CIFAR-100, or another version of torch, give other weights
+    key = json.dumps([settings, images.name, images.class_names, torch.__version__])
+    path = cache_folder() / "pretrained" / f"vgg16-{hashlib.sha256(key.encode()).hexdigest()}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # cases of other processes want the same weights
+    # cases in other processes may need the same weights
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             with torch.random.fork_rng():
                 data = _scaled(images, case["side"])
                 torch.manual_seed(case["seed"])
                 model = vgg16(data.classes, case["width"], case["side"])
-                # at the full rate some networks die, whose later layers only see zeros
+                # at the full rate some networks die: their later layers get only zeros
                 learner = _learner(model, GRADIENT, RATE / case["width"] / 2)
                 train(learner, data, case["before_epochs"], 32, case["seed"])
             content = io.BytesIO()
@@ -175,7 +175,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def report(results: Results) -> Report:
-    """Compare accuracy, changes of signs, and changes of parameters."""
+    """Compare accuracies, sign changes and changes of parameters."""
     groups = Groups(results, ("start", "method"))
     rows = []
     for (start, method), outcomes in groups.groups.items():
@@ -202,7 +202,7 @@ def _findings(groups: Groups, chance: float) -> list[Finding]:
     signs, change = groups.mean(_signs), groups.mean(_change)
     mixed = ("epsilon-zplus-zminus", "epsilon-alpha2-beta1")
 
-    def shown(values: dict[tuple[Any, ...], float], start: str, form: str) -> str:
+    def by_method(values: dict[tuple[Any, ...], float], start: str, form: str) -> str:
         return ", ".join(f"{method} {values[start, method]:{form}}" for method in (GRADIENT, *RULES))
 
     def finding(start: str, paper: str, found: str, holds: bool) -> Finding:
@@ -212,8 +212,8 @@ def _findings(groups: Groups, chance: float) -> list[Finding]:
     def accuracy(method: str, start: str = "random") -> float:
         return last[start, method]
 
-    scores = {start: f"accuracies {shown(last, start, '.1%')}" for start in STARTS}
-    equal = f"; equal is within {EQUAL:.0%}."
+    scores = {start: f"accuracies {by_method(last, start, '.1%')}" for start in STARTS}
+    equal = f"; equal means within {EQUAL:.0%}."
     findings = [
         finding(
             "random",
@@ -254,8 +254,8 @@ def _findings(groups: Groups, chance: float) -> list[Finding]:
         ),
     ]
     for start in STARTS:
-        counts = f"of parameters, {shown(signs, start, '.2%')}."
-        sizes = f"mean squared change in an epoch {shown(change, start, '.1e')}."
+        counts = f"fraction of parameters, {by_method(signs, start, '.2%')}."
+        sizes = f"mean squared change per epoch {by_method(change, start, '.1e')}."
         by_signs = {method: signs[start, method] for method in (GRADIENT, *RULES)}
         by_change = {method: change[start, method] for method in (GRADIENT, *RULES)}
         findings += [
@@ -296,12 +296,12 @@ def _figure(groups: Groups) -> Figure:
             axes.grid(alpha=0.3)
     for axes, label in zip(
         (row[0] for row in panels),
-        ("test accuracy [%]", "parameters of changed sign [%]", "mean squared change"),
+        ("test accuracy [%]", "parameters that changed sign [%]", "mean squared change"),
         strict=True,
     ):
         axes.set_ylabel(label)
     for axes in panels[2]:
-        count_epochs(axes)
+        label_epochs(axes)
         axes.set_yscale("log")
     figure.legend(
         *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
@@ -310,7 +310,7 @@ def _figure(groups: Groups) -> Figure:
 
 
 EXPERIMENT = Experiment(
-    title="LFP's rules and gradients on a VGG-16 for Tiny ImageNet, pretrained and not (LFP fig. 3, A.6)",
+    title="LFP's rules and gradients on a VGG-16 for Tiny ImageNet, pretrained or not (LFP fig. 3, A.6)",
     seeds={"smoke": 1, "small": 2, "paper": 3},
     cases=cases,
     run=run,

@@ -1,4 +1,4 @@
-"""Spiking networks on MNIST over decay, sequence length and learning rate (LFP fig. 4, A.4, A.5, table 1)."""
+"""Spiking networks on MNIST over beta, sequence length and learning rate (LFP fig. 4, A.4, A.5, table 1)."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from spiking_lfp.data.samples import image_samples
 from spiking_lfp.nn.layers import SynapticLayer, name_layers
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import count_epochs, draw_curves, mean_and_deviation
+from spiking_lfp.studies.lfp_paper.ann import draw_curves, label_epochs, mean_and_deviation
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateRun
 from spiking_lfp.training import Meter, read_metrics
 from spiking_lfp.training.config import checked_config
@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "epsilon": {"rule": "epsilon", "normalize_feedback": True},
     "zplus-zminus": {"rule": "zplus-zminus", "normalize_feedback": True},
     "surrogate": {},
-    # not in the paper: what keeps early layers from silence
+    # not in the paper: settings that keep the first layers from falling silent
     "awake": {"gain": 3.0, "reward": "spike-rate"},
 }
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"network": "mlp", "hidden": (1000, 1000)},
     "tiny": {"network": "mlp", "hidden": (50,)},
 }
-# within it two accuracies count as the same
+# difference within which two accuracies count as the same
 SAME = 0.005
 SETTING = ("network", "method", "beta", "steps", "lr")
 
@@ -47,23 +47,23 @@ SETTING = ("network", "method", "beta", "steps", "lr")
 def cases(scale: Scale, seeds: int) -> list[Case]:
     """Return the grid of a scale.
 
-    The paper's learning rates are 1e-2, 1e-3 and 1e-4 as far as its text can be read; the smaller scales have fewer
-    cells and samples.
+    The paper's learning rates are 1e-2, 1e-3 and 1e-4 as far as its text is legible; the smaller scales have fewer
+    settings and samples.
     """
-    every = list(METHODS)
+    methods = list(METHODS)
     numbers = range(1, seeds + 1)
     if scale == "smoke":
-        grid = _grid(["tiny"], every, [0.9], [5], [1e-2], numbers)
+        grid = _grid(["tiny"], methods, [0.9], [5], [1e-2], numbers)
         return [{**case, "data": "mnist-subset", "train": 500, "test": 200, "epochs": 1} for case in grid]
     if scale == "small":
-        mlp = _grid(["mlp"], every, [0.3, 0.6, 0.9], [5, 25], [1e-2, 1e-3], numbers)
-        lenet = _grid(["lenet"], every, [0.3, 0.6, 0.9], [5, 15], [1e-3], numbers)
+        mlp = _grid(["mlp"], methods, [0.3, 0.6, 0.9], [5, 25], [1e-2, 1e-3], numbers)
+        lenet = _grid(["lenet"], methods, [0.3, 0.6, 0.9], [5, 15], [1e-3], numbers)
         return [
             {**case, "data": "mnist-subset", "train": train, "test": 2000, "epochs": 3}
             for grid, train in ((mlp, 5000), (lenet, 2000))
             for case in grid
         ]
-    grid = _grid(["mlp", "lenet"], every, [0.3, 0.6, 0.9], [5, 15, 25], [1e-2, 1e-3, 1e-4], numbers)
+    grid = _grid(["mlp", "lenet"], methods, [0.3, 0.6, 0.9], [5, 15, 25], [1e-2, 1e-3, 1e-4], numbers)
     return [{**case, "data": "mnist", "train": 60_000, "test": 10_000, "epochs": 3} for case in grid]
 
 
@@ -73,30 +73,30 @@ def _grid(*axes: Sequence[Any]) -> list[Case]:
 
 
 class Magnitudes:
-    """Watches the mean magnitude of weights and biases of each layer, after every epoch (LFP fig. A.5)."""
+    """Records the mean magnitudes of weights and biases of each layer after every epoch (LFP fig. A.5)."""
 
     def __init__(self, network: nn.Module) -> None:
         self.layers = name_layers(network)
         self.weights: dict[str, list[float]] = {}
         self.biases: dict[str, list[float]] = {}
-        self.look()
+        self.record()
 
-    def look(self) -> None:
+    def record(self) -> None:
         """Add a point to the curves."""
         for name, layer in self.layers.items():
             self.weights.setdefault(name, []).append(_magnitude(layer, "weight"))
             self.biases.setdefault(name, []).append(_magnitude(layer, "bias"))
 
     def start(self, folder: Path) -> None:
-        """Nothing is written there."""
+        """Do nothing: no file is written."""
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Wait for the end of the epoch."""
+        """Do nothing: magnitudes are recorded after epochs only."""
 
     def line(self, metrics: dict[str, Any]) -> None:
-        """Look after an epoch."""
+        """Record the magnitudes after an epoch."""
         if metrics["kind"] == "epoch":
-            self.look()
+            self.record()
 
 
 def _magnitude(layer: SynapticLayer, parameter: str) -> float:
@@ -104,7 +104,7 @@ def _magnitude(layer: SynapticLayer, parameter: str) -> float:
 
 
 def run(case: Case, data_root: Path | None) -> Outcome:
-    """Train one network with the settings of app. A.6.3: Adam, batches of 128, feedback normalised between layers."""
+    """Train a network with the settings of app. A.6.3: Adam, batches of 128, feedback normalised between layers."""
     config = checked_config(
         {
             **NETWORKS[case["network"]],
@@ -117,25 +117,25 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     samples = image_samples(images, "constant", config.steps)
     torch.manual_seed(config.seed)
     network = network_for(config, samples)
-    watcher = Magnitudes(network)
+    magnitudes = Magnitudes(network)
     training = (SurrogateRun if case["method"] == "surrogate" else Run)(
-        config, samples, network, torch.device("cpu"), (watcher,)
+        config, samples, network, torch.device("cpu"), (magnitudes,)
     )
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of silent layers, which the spike rates tell
+        warnings.simplefilter("ignore")  # about silent layers: the spike rates show them
         training.folder = Path(folder)
         training.finish()
         epochs = [line for line in read_metrics(training.folder) if line["kind"] == "epoch"]
     return {
         "accuracy": [line["test"]["accuracy"] for line in epochs],
         "spike_rates": epochs[-1]["test"]["spike_rates"],
-        "weights": watcher.weights,
-        "biases": watcher.biases,
+        "weights": magnitudes.weights,
+        "biases": magnitudes.biases,
     }
 
 
 def report(results: Results) -> Report:
-    """Return accuracies by setting, the three figures in one, and the statements of sec. 3.1."""
+    """Return accuracies by setting, the three figures as one, and the statements of sec. 3.1."""
     groups = Groups(results, SETTING)
     rows = []
     for key, outcomes in groups.groups.items():
@@ -154,51 +154,55 @@ def report(results: Results) -> Report:
 
 
 def _findings(groups: Groups, rows: list[dict[str, Any]]) -> list[Finding]:
-    found = []
+    findings = []
     for network in dict.fromkeys(row["network"] for row in rows):
-        mine = [row for row in rows if row["network"] == network]
-        best = {method: max(row["accuracy"] for row in mine if row["method"] == method) for method in METHODS}
-        told = ", ".join(f"{METHODS[method]} {100 * value:.2f} %" for method, value in best.items())
-        found.append(
+        of_network = [row for row in rows if row["network"] == network]
+        best = {method: max(row["accuracy"] for row in of_network if row["method"] == method) for method in METHODS}
+        accuracies = ", ".join(f"{METHODS[method]} {100 * value:.2f} %" for method, value in best.items())
+        findings.append(
             Finding(
                 f"{network}: LFP-ε matches the accuracy of gradients with a surrogate (fig. 4).",
-                f"at the best setting of each: {told}.",
+                f"at the best settings of each: {accuracies}.",
                 best["epsilon"] >= best["surrogate"] - SAME,
             )
         )
-        found.append(
+        findings.append(
             Finding(
-                f"{network}: LFP-z⁺z⁻ does not (fig. 4).", f"{told}.", best["zplus-zminus"] < best["epsilon"] - SAME
+                f"{network}: LFP-z⁺z⁻ does not (fig. 4).",
+                f"{accuracies}.",
+                best["zplus-zminus"] < best["epsilon"] - SAME,
             )
         )
-        for name, less in (("beta", "a slower decay of the membrane"), ("steps", "longer sequences")):
-            low, high = (pick(row[name] for row in mine) for pick in (min, max))
+        for name, change in (("beta", "a slower decay of the membrane"), ("steps", "longer sequences")):
+            low, high = (pick(row[name] for row in of_network) for pick in (min, max))
             ends = {
-                (method, end): max(row["accuracy"] for row in mine if row["method"] == method and row[name] == end)
+                (method, end): max(
+                    row["accuracy"] for row in of_network if row["method"] == method and row[name] == end
+                )
                 for method in ("epsilon", "surrogate")
                 for end in (low, high)
             }
             gain = {method: ends[method, high] - ends[method, low] for method in ("epsilon", "surrogate")}
-            found.append(
+            findings.append(
                 Finding(
-                    f"{network}: LFP is better with {less}, more than the surrogate is (fig. A.4).",
+                    f"{network}: LFP improves with {change}, more than the surrogate does (fig. A.4).",
                     f"from {name} {low:g} to {high:g} LFP-ε gains {100 * gain['epsilon']:.2f} %, the surrogate "
-                    f"{100 * gain['surrogate']:.2f} %, at the best of the other settings.",
+                    f"{100 * gain['surrogate']:.2f} %, with the best other settings.",
                     gain["epsilon"] > max(0.0, gain["surrogate"]) if low < high else None,
                 )
             )
-        found += _growth(groups, network)
-        found.append(_rescue(mine, network))
-    return found
+        findings += _growth(groups, network)
+        findings.append(_rescue(of_network, network))
+    return findings
 
 
 def _rescue(rows: list[dict[str, Any]], network: str) -> Finding:
-    """Compare LFP-epsilon with the surrogate at the fastest leak and the fewest steps, where the paper sees it fail."""
+    """Compare LFP-epsilon with the surrogate at the fastest leak and the fewest steps, where it fails in the paper."""
     beta, steps = (min(row[name] for row in rows) for name in ("beta", "steps"))
-    there = [row for row in rows if (row["beta"], row["steps"]) == (beta, steps)]
-    best = {method: max(row["accuracy"] for row in there if row["method"] == method) for method in METHODS}
+    hardest = [row for row in rows if (row["beta"], row["steps"]) == (beta, steps)]
+    best = {method: max(row["accuracy"] for row in hardest if row["method"] == method) for method in METHODS}
     return Finding(
-        f"{network}: beyond the paper, larger first weights and the reward by rate rescue LFP-ε from silence.",
+        f"{network}: beyond the paper, larger initial weights and the reward by spike rate keep LFP-ε from silence.",
         f"at beta {beta:g}, T = {steps}: "
         + ", ".join(f"{METHODS[method]} {100 * value:.2f} %" for method, value in best.items())
         + ".",
@@ -207,43 +211,45 @@ def _rescue(rows: list[dict[str, Any]], network: str) -> Finding:
 
 
 def _growth(groups: Groups, network: str) -> list[Finding]:
-    """Compare how much parameters change with few steps, at the two lower decays (fig. A.5)."""
-    still = f"{network}: with beta 0.3 hardly any parameter changes but the biases of the last layer (fig. A.5)."
+    """Compare how much the parameters change with few steps, at the two lower betas (fig. A.5)."""
+    still = f"{network}: with beta 0.3 hardly any parameters change except the biases of the last layer (fig. A.5)."
     moving = f"{network}: with beta 0.6 parameters of all layers change more (fig. A.5)."
     keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
     if not {0.3, 0.6} <= {key[2] for key in keys}:
-        return [Finding(statement, "these decays were not tried.", None) for statement in (still, moving)]
+        return [Finding(statement, "these values of beta were not trained.", None) for statement in (still, moving)]
     shortest, rate = min(key[3] for key in keys), 1e-3
     weights, last = {}, {}
     for beta in (0.3, 0.6):
         outcomes = groups.groups[network, "epsilon", beta, shortest, rate]
         weights[beta] = fmean(fmean(map(_change, outcome["weights"].values())) for outcome in outcomes)
         last[beta] = fmean(_change(list(outcome["biases"].values())[-1]) for outcome in outcomes)
-    told = (
-        f"at T = {shortest}, learning rate {rate:g}, from beta 0.3 to 0.6: the mean magnitude of weights changes by "
+    changes = (
+        f"at T = {shortest}, learning rate {rate:g}, for beta 0.3 and 0.6: the mean magnitude of weights changes by "
         f"{weights[0.3]:.2%} and {weights[0.6]:.2%}, that of the last biases by {last[0.3]:.2%} and {last[0.6]:.2%}."
     )
     return [
-        Finding(still, told, weights[0.3] < 0.01 and last[0.3] > 10 * weights[0.3]),
-        Finding(moving, told, weights[0.6] > 2 * weights[0.3]),
+        Finding(still, changes, weights[0.3] < 0.01 and last[0.3] > 10 * weights[0.3]),
+        Finding(moving, changes, weights[0.6] > 2 * weights[0.3]),
     ]
 
 
 def _change(curve: Sequence[float]) -> float:
-    """Return by what part a magnitude changed from first to last."""
+    """Return the relative change of a magnitude from the first to the last epoch."""
     return abs(curve[-1] / curve[0] - 1)
 
 
 def _figure(groups: Groups, rows: list[dict[str, Any]]) -> Figure:
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(20, 3.4 * len(networks)), layout="constrained")
-    places = figure.subplots(len(networks), 3 + len(METHODS), squeeze=False)
-    for network, (best, *maps, weights, biases) in zip(networks, places, strict=True):
-        mine = [row for row in rows if row["network"] == network]
-        _draw_best(best, groups, mine, network)
-        low = min(row["accuracy"] for row in mine)
+    panels = figure.subplots(len(networks), 3 + len(METHODS), squeeze=False)
+    for network, (best, *maps, weights, biases) in zip(networks, panels, strict=True):
+        of_network = [row for row in rows if row["network"] == network]
+        _draw_best(best, groups, of_network, network)
+        low = min(row["accuracy"] for row in of_network)
         for axes, method in zip(maps, METHODS, strict=True):
-            _draw_map(axes, [row for row in mine if row["method"] == method], f"{network}, {METHODS[method]}", low)
+            _draw_map(
+                axes, [row for row in of_network if row["method"] == method], f"{network}, {METHODS[method]}", low
+            )
         _draw_magnitudes(weights, groups, network, "weights")
         _draw_magnitudes(biases, groups, network, "biases")
     return figure
@@ -252,18 +258,18 @@ def _figure(groups: Groups, rows: list[dict[str, Any]]) -> Figure:
 def _draw_best(axes: Axes, groups: Groups, rows: list[dict[str, Any]], network: str) -> None:
     for method, label in METHODS.items():
         best = max((row for row in rows if row["method"] == method), key=lambda row: row["accuracy"])
-        found = groups.groups[tuple(best[name] for name in SETTING)]
+        outcomes = groups.groups[tuple(best[name] for name in SETTING)]
         settings = f"{label}: β {best['beta']:g}, T {best['steps']}, lr {best['lr']:g}"
-        curves = [[100 * accuracy for accuracy in outcome["accuracy"]] for outcome in found]
+        curves = [[100 * accuracy for accuracy in outcome["accuracy"]] for outcome in outcomes]
         draw_curves(axes, curves, marker="o", color=COLOURS[method], label=settings)
-    count_epochs(axes)
+    label_epochs(axes)
     axes.set(title=f"{network}, best settings", ylabel="test accuracy [%]")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
 
 
 def _draw_map(axes: Axes, rows: list[dict[str, Any]], title: str, low: float) -> None:
-    """Draw accuracy over decay and steps, at the best learning rate of each cell."""
+    """Draw the accuracy over beta and steps, each at its best learning rate."""
     betas, steps = (sorted({row[name] for row in rows}) for name in ("beta", "steps"))
     values = [
         [max(100 * row["accuracy"] for row in rows if (row["beta"], row["steps"]) == (beta, length)) for beta in betas]
@@ -274,22 +280,23 @@ def _draw_map(axes: Axes, rows: list[dict[str, Any]], title: str, low: float) ->
         for x, value in enumerate(line):
             dark = value < 50 * (1 + low)
             axes.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black")
-    axes.set(title=f"{title} [%]", xlabel="decay β", ylabel="steps T")
+    axes.set(title=f"{title} [%]", xlabel="β, kept per step", ylabel="steps T")
     axes.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
     axes.set_yticks(range(len(steps)), [str(length) for length in steps])
 
 
 def _draw_magnitudes(axes: Axes, groups: Groups, network: str, parameters: str) -> None:
-    """Draw mean magnitudes of each layer's weights or biases with few steps, against those at the start."""
+    """Draw the mean magnitude of each layer's weights or biases with few steps, relative to the start."""
     keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
     shortest, rate = min(key[3] for key in keys), min(key[4] for key in keys)
     for style, key in zip(("-", "--", ":"), sorted(key for key in keys if key[3:] == (shortest, rate)), strict=False):
         for index, (name, curve) in enumerate(groups.groups[key][0][parameters].items()):
-            grown = [value / curve[0] for value in curve]
-            axes.plot(grown, style, color=f"C{index}", label=f"layer {name}, β {key[2]:g}")
-    count_epochs(axes)
+            relative = [value / curve[0] for value in curve]
+            axes.plot(relative, style, color=f"C{index}", label=f"layer {name}, β {key[2]:g}")
+    label_epochs(axes)
     axes.set(
-        title=f"{network}, LFP-ε, T {shortest}, lr {rate:g}", ylabel=f"mean size of {parameters} against the start"
+        title=f"{network}, LFP-ε, T {shortest}, lr {rate:g}",
+        ylabel=f"mean magnitude of {parameters}, relative to the start",
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=6)

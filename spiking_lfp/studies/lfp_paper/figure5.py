@@ -1,9 +1,9 @@
-"""LFP fig. 5: what LFP changes of a network, and how well it is pruned afterwards, on digits.
+"""LFP fig. 5: how LFP changes the parameters of a network, and how well the network can be pruned, on digits.
 
-The paper divides what goes back by its largest magnitude after each layer (app. A.6.4); then updates of the lower
-layers stay large however small the feedback is. With torch's SGD, whose momentum of 0.9 makes steps ten times longer,
+The paper divides the feedback by its largest magnitude after each layer (app. A.6.4), so updates of the lower layers
+stay large however small the feedback is. With torch's SGD, whose momentum of 0.9 makes steps ten times longer,
 LFP-epsilon stays at chance; with that of eq. 5, which weighs the new update by 1 - momentum (torch's `dampening`), it
-learns. Gradients are not normalised here, and follow torch's SGD: normalised, they stay at chance with either.
+learns. Gradients are not normalised here, and use torch's SGD: normalised, they stay at chance with either.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from matplotlib.figure import Figure
 from spiking_lfp.data import load_dataset, subset
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import (
+from spiking_lfp.studies.lfp_paper.ann import (
     COLOURS,
     GRADIENT,
     NAMES,
     Data,
     Learner,
     ParameterWatch,
-    count_epochs,
     draw_curves,
+    label_epochs,
     lenet,
     mean_and_deviation,
     pruned_accuracies,
@@ -35,16 +35,15 @@ from spiking_lfp.studies.lfp_paper.ordinary import (
 
 RULES = ("epsilon", "zplus-zminus")
 MOMENTUM = 0.9
-# of weights set to 0
+# fractions of the weights set to 0
 STEP = 0.05
 PRUNED = tuple(round(STEP * step, 2) for step in range(20))
-# points of accuracy by which pruning may lower it while it still counts as preserved, and by which methods may differ
-# to be called equal, and slightly worse
+# loss of accuracy up to which pruning preserves it; differences of methods that count as equal, and as slightly worse
 PRESERVED, EQUAL, SLIGHTLY = 0.05, 0.01, 0.1
 
 
 def cases(scale: Scale, seeds: int) -> list[Case]:
-    """Return gradients, and each rule from the start and after the first updates by gradients."""
+    """Return training by gradients, and by each rule from the start or after some updates by gradients."""
     sizes: dict[str, Case] = {
         "smoke": {"data": "mnist-subset", "train": 320, "test": 200, "epochs": 2},
         "small": {"data": "mnist-subset", "train": 10_000, "test": 2000, "epochs": 10},
@@ -60,23 +59,23 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
 
 
 def run(case: Case, data_root: Path | None) -> Outcome:
-    """Train a case at learning rate 0.01 in batches of 32, the first updates by gradients, and prune it."""
+    """Train a case at learning rate 0.01 in batches of 32, its first updates by gradients, and prune it."""
     data = Data.of_images(subset(load_dataset(case["data"], data_root), None, case["train"], case["test"]))
     torch.manual_seed(case["seed"])
     model = lenet(data.train_x.shape[1:], data.classes)
-    median = ParameterWatch(model).look()["median"]
+    median = ParameterWatch(model).measure()["median"]
     gradient = Learner(model, GRADIENT, torch.optim.SGD(model.parameters(), 0.01, MOMENTUM))
-    changes = {}
+    learner_from = {}
     if case["method"] != GRADIENT:
         damped = torch.optim.SGD(model.parameters(), 0.01, MOMENTUM, dampening=MOMENTUM)
-        changes[case["pretraining"]] = Learner(model, case["method"], damped, normalize=True)
-    curves = train(gradient, data, case["epochs"], 32, case["seed"], changes)
+        learner_from[case["pretraining"]] = Learner(model, case["method"], damped, normalize=True)
+    curves = train(gradient, data, case["epochs"], 32, case["seed"], learner_from)
     curves["median"].insert(0, median)
     return {**curves, "pruned": pruned_accuracies(model, data, PRUNED)}
 
 
 def report(results: Results) -> Report:
-    """Compare accuracy, changes of signs, pruning, and the spread of magnitudes."""
+    """Compare accuracies, sign changes, pruning and magnitudes of the weights."""
     groups = Groups(results, ("method", "pretraining"))
     rows = []
     for (method, updates), outcomes in groups.groups.items():
@@ -100,14 +99,14 @@ def report(results: Results) -> Report:
 
 
 def _preserved(outcome: Outcome) -> float:
-    """Return the largest fraction up to which pruning leaves the accuracy as it is."""
+    """Return the largest fraction up to which pruning preserves the accuracy."""
     least = outcome["pruned"][0] - PRESERVED
-    kept = 0.0
+    preserved = 0.0
     for fraction, accuracy in zip(PRUNED, outcome["pruned"], strict=True):
         if accuracy < least:
             break
-        kept = fraction
-    return kept
+        preserved = fraction
+    return preserved
 
 
 def _findings(groups: Groups) -> list[Finding]:
@@ -117,7 +116,7 @@ def _findings(groups: Groups) -> list[Finding]:
     feedback = (epsilon, later_epsilon, z, later_z)
 
     def each(value: Callable[[Outcome], float], form: str) -> tuple[dict[tuple[str, int], float], str]:
-        """Return the mean of a value by kind, and all of them in words."""
+        """Return the mean of a value for each kind of training, as numbers and as text."""
         means = groups.mean(value)
         return means, ", ".join(f"{_name(*kind)} {mean:{form}}" for kind, mean in means.items())
 
@@ -129,7 +128,7 @@ def _findings(groups: Groups) -> list[Finding]:
 
     speed, speeds = each(lambda outcome: outcome["accuracy"][0], ".1%")
     signs, all_signs = each(lambda outcome: fmean(outcome["sign_changes"][1:]), ".2%")
-    kept, all_kept = each(_preserved, ".0%")
+    preserved, all_preserved = each(_preserved, ".0%")
     at_85, all_at_85 = each(lambda outcome: outcome["pruned"][PRUNED.index(0.85)], ".1%")
     at_90, all_at_90 = each(lambda outcome: outcome["pruned"][PRUNED.index(0.9)], ".1%")
     fall, falls = each(lambda outcome: outcome["median"][0] - outcome["median"][1], ".3f")
@@ -138,41 +137,41 @@ def _findings(groups: Groups) -> list[Finding]:
     return [
         finding(
             "LFP-epsilon achieves final performances equal to gradient descent regardless of pretraining.",
-            f"at last {accuracies}; equal is within {EQUAL:.0%}.",
+            f"final accuracies {accuracies}; equal means within {EQUAL:.0%}.",
             all(last[kind] >= last[gradient] - EQUAL for kind in (epsilon, later_epsilon)),
         ),
         finding(
             "LFP-z+z- performs slightly worse, but slightly better in the pretrained setting.",
-            f"at last {accuracies}; slightly is up to {SLIGHTLY:.0%}.",
+            f"final accuracies {accuracies}; slightly means up to {SLIGHTLY:.0%}.",
             last[gradient] - SLIGHTLY <= last[z] < min(last[gradient], last[later_z]),
         ),
         finding(
             "Gradient descent converges the fastest, and pretraining by it makes LFP converge faster.",
-            f"after the first epoch {speeds}.",
+            f"accuracies after the first epoch {speeds}.",
             speed[gradient] >= max(speed.values())
             and speed[later_epsilon] > speed[epsilon]
             and speed[later_z] > speed[z],
         ),
         finding(
             "Signs of parameters change throughout training by gradients, and are constant as soon as LFP is applied.",
-            f"an epoch after the first changes {all_signs}; constant is less than a tenth of what gradients change.",
+            f"an epoch after the first changes {all_signs}; constant means less than a tenth of those by gradients.",
             all(signs[kind] < signs[gradient] / 10 for kind in feedback),
         ),
         finding(
             "Models trained with LFP-epsilon preserve their performance the longest, until almost 90 % of weights are "
             "pruned; those trained with gradients lose it around 70 %.",
-            f"within {PRESERVED:.0%} of the accuracy before up to {all_kept}; at 90 % pruned {all_at_90}.",
-            min(kept[epsilon], kept[later_epsilon]) >= 0.85 and 0.6 <= kept[gradient] <= 0.8,
+            f"within {PRESERVED:.0%} of the accuracy before up to {all_preserved}; at 90 % pruned {all_at_90}.",
+            min(preserved[epsilon], preserved[later_epsilon]) >= 0.85 and 0.6 <= preserved[gradient] <= 0.8,
         ),
         finding(
             "LFP-epsilon preserves performance under pruning longer than gradients do.",
-            f"within {PRESERVED:.0%} of the accuracy before up to {all_kept}; longer is by {STEP:.0%} or more.",
-            min(kept[epsilon], kept[later_epsilon]) >= kept[gradient] + STEP,
+            f"within {PRESERVED:.0%} of the accuracy before up to {all_preserved}; longer means by {STEP:.0%} or more.",
+            min(preserved[epsilon], preserved[later_epsilon]) >= preserved[gradient] + STEP,
         ),
         finding(
             "With pretraining LFP-z+z- preserves performance under pruning for much longer than without.",
-            f"within {PRESERVED:.0%} of the accuracy before up to {all_kept}; much longer is by more than {STEP:.0%}.",
-            kept[later_z] > kept[z] + STEP,
+            f"within {PRESERVED:.0%} of the accuracy before up to {all_preserved}; much longer: above {STEP:.0%}.",
+            preserved[later_z] > preserved[z] + STEP,
         ),
         finding(
             "LFP-z+z-, especially if pretrained, overtakes gradients above 80 % of parameters pruned.",
@@ -187,7 +186,7 @@ def _findings(groups: Groups) -> list[Finding]:
         ),
         finding(
             "Of the rules, LFP-z+z- changes the distribution of magnitudes the least.",
-            f"from first to last the median moves by {moves}.",
+            f"from the first to the last epoch the median moves by {moves}.",
             moved[z] < moved[epsilon] and moved[later_z] < moved[later_epsilon],
         ),
     ]
@@ -213,11 +212,11 @@ def _figure(groups: Groups) -> Figure:
         medians = curves("median", 1.0)
         draw_curves(panels[3], medians, [float(epoch) for epoch in range(len(medians[0]))], **style)
     panels[0].set(title="I: accuracy", ylabel="test accuracy [%]")
-    panels[1].set(title="II: changes of signs", ylabel="parameters changed [%]")
+    panels[1].set(title="II: sign changes", ylabel="parameters that changed sign [%]")
     panels[2].set(title="III: pruning", xlabel="weights pruned [%]", ylabel="test accuracy [%]")
     panels[3].set(title="IV: median magnitude", ylabel="in units of the 75th percentile")
     for axes in (panels[0], panels[1], panels[3]):
-        count_epochs(axes)
+        label_epochs(axes)
     for axes in panels:
         axes.grid(alpha=0.3)
     figure.legend(

@@ -1,10 +1,10 @@
-"""LFP app. A.1: one-dimensional toy data, and learning from a reward of nothing but 1 and -1.
+"""LFP app. A.1: one-dimensional toy data, and learning from rewards of 1 and -1 only.
 
-The paper states no batch size. One sample at a time shows what it shows: most seeds learn, and stay restless until the
-learning rate diminishes. In larger batches, whose feedback is summed up, weights soon outgrow the updates, and more
-seeds never leave chance: the reward punishes a true class that is positive but not the largest, and lowers it further.
-Momentum is torch's, as in the authors' package; dampened, as eq. 5 has it, steps are a tenth as large, and 150 of them
-too few.
+The paper does not state the batch size. One sample at a time reproduces its figure: most seeds learn, and accuracies
+fluctuate until the learning rate is reduced. In larger batches, whose feedback is summed, weights soon outgrow the
+updates, and more seeds never leave chance: the reward punishes a true class that is positive but not the largest, and
+lowers it further. Momentum is torch's, as in the authors' package; with the dampening of eq. 5 steps are a tenth as
+large, and 150 of them too few.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.layers import NormalizeFeedback
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import Data, accuracy, draw_curves, mean_and_deviation, relu_mlp
+from spiking_lfp.studies.lfp_paper.ann import Data, accuracy, draw_curves, mean_and_deviation, relu_mlp
 
 HELD_OUT = 100
 RATE, MOMENTUM = 1.0, 0.9
-# steps after which the learning rate is a tenth
+# steps after which the learning rate is divided by ten
 DECAY = 40
-SCHEDULES = {"constant": "no schedule", "decayed": "a tenth of the rate every 40 steps"}
+SCHEDULES = {"constant": "no schedule", "decayed": "rate divided by ten every 40 steps"}
 COLOURS = {"constant": "#d55e00", "decayed": "#0072b2"}
-# a test accuracy from which updates are said to mean something
+# test accuracy above which the signal counts as meaningful
 LEARNED = 0.9
 
 
 def toy_inputs(step: float) -> Tensor:
-    """Return -4 to 4 in steps of `step`, `[N, 1]`; without 0, whose sign denotes no class."""
+    """Return -4 to 4 in steps of `step`, `[N, 1]`, without 0, which belongs to neither class."""
     places = torch.arange(-round(4 / step), round(4 / step) + 1)
     return (places[places != 0] * step).unsqueeze(1)
 
@@ -45,7 +45,7 @@ def toy_labels(inputs: Tensor) -> Tensor:
 
 
 def toy_data(seed: int, step: float = 5e-4) -> Data:
-    """Return the samples of LFP app. A.1, 100 at random held out for testing."""
+    """Return the samples of LFP app. A.1; 100 random ones are held out for testing."""
     inputs = toy_inputs(step)
     labels = toy_labels(inputs)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -54,10 +54,10 @@ def toy_data(seed: int, step: float = 5e-4) -> Data:
 
 
 def normalized_mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Build a network where feedback, or a gradient, is divided by its largest magnitude before and after each layer.
+    """Build an MLP where feedback, or a gradient, is divided by its largest magnitude before and after each layer.
 
-    Before the last layer that is the reward, as in the authors' package: that of eq. 7 grows with the logits, and with
-    it updates at a learning rate of 1 without bounds.
+    This includes the reward at the outputs, as in the authors' package: the reward of eq. 7 grows with the logits, and
+    updates at a learning rate of 1 would grow with it without bound.
     """
     layers: list[nn.Module] = []
     for layer in relu_mlp(sizes):
@@ -75,7 +75,7 @@ def accuracies(seed: int, schedule: str, batch_size: int, steps: int) -> list[fl
     optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, DECAY, 0.1)
     epsilon = composite("epsilon")
-    found = []
+    curve = []
     for _ in range(steps):
         batch = torch.randint(len(data.train_y), (batch_size,))
         optimizer.zero_grad()
@@ -85,12 +85,12 @@ def accuracies(seed: int, schedule: str, batch_size: int, steps: int) -> list[fl
         optimizer.step()
         if schedule == "decayed":
             scheduler.step()
-        found.append(accuracy(model, data.test_x, data.test_y))
-    return found
+        curve.append(accuracy(model, data.test_x, data.test_y))
+    return curve
 
 
 def cases(scale: Scale, seeds: int) -> list[Case]:
-    """Return one for each seed."""
+    """Return one case for each seed."""
     steps = {"smoke": 20, "small": 150, "paper": 150}[scale]
     return [{"seed": seed, "batch_size": 1, "steps": steps} for seed in range(1, seeds + 1)]
 
@@ -100,14 +100,14 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     return {name: accuracies(case["seed"], name, case["batch_size"], case["steps"]) for name in SCHEDULES}
 
 
-def unrest(curve: Sequence[float]) -> float:
-    """Return by how much the last third of a curve changes from step to step, in the mean."""
+def fluctuation(curve: Sequence[float]) -> float:
+    """Return the mean absolute change from step to step in the last third of a curve."""
     last = curve[2 * len(curve) // 3 :]
     return fmean(abs(after - before) for before, after in pairwise(last))
 
 
 def report(results: Results) -> Report:
-    """Compare training with the schedule and without."""
+    """Compare training with and without the schedule."""
     rows = []
     for name, title in SCHEDULES.items():
         curves = [outcome[name] for _, outcome in results]
@@ -118,7 +118,7 @@ def report(results: Results) -> Report:
                 "best": fmean(map(max, curves)),
                 "last third": last,
                 "deviation": spread,
-                "change from step to step": fmean(map(unrest, curves)),
+                "change from step to step": fmean(map(fluctuation, curves)),
                 "batch size": results[0][0]["batch_size"],
                 "seeds": len(curves),
             }
@@ -129,17 +129,17 @@ def report(results: Results) -> Report:
 def _findings(results: Results) -> list[Finding]:
     curves = {name: [outcome[name] for _, outcome in results] for name in SCHEDULES}
     best = fmean(map(max, curves["constant"]))
-    constant, decayed = (fmean(map(unrest, curves[name])) for name in ("constant", "decayed"))
+    constant, decayed = (fmean(map(fluctuation, curves[name])) for name in ("constant", "decayed"))
     return [
         Finding(
             "A reward of 1 and -1 yields a meaningful signal for updating weights.",
-            f"the best test accuracy is {best:.1%} in the mean over seeds; more than {LEARNED:.0%} are asked for.",
+            f"the best test accuracy is {best:.1%}, the mean over seeds; a meaningful signal reaches {LEARNED:.0%}.",
             best > LEARNED,
         ),
         Finding(
-            "Training becomes unstable if convergence is not ensured, as by a learning rate that diminishes.",
-            f"in the last third accuracy changes by {constant:.2%} a step without a schedule, by {decayed:.2%} with "
-            "one; it is called unstable if it changes twice as much.",
+            "Training becomes unstable if convergence is not ensured, for instance by reducing the learning rate.",
+            f"in the last third the accuracy changes by {constant:.2%} per step without a schedule, by {decayed:.2%} "
+            "with one; a change more than twice as large counts as unstable.",
             constant > 2 * decayed if best > LEARNED and results[0][0]["steps"] > DECAY else None,
         ),
     ]
@@ -158,7 +158,7 @@ def _figure(results: Results) -> Figure:
 
 
 SIMPLE_REWARD = Experiment(
-    title="LFP-epsilon on a reward of 1 and -1, with a learning rate that diminishes and without (LFP fig. A.1)",
+    title="LFP-epsilon on rewards of 1 and -1, with and without a schedule of the learning rate (LFP fig. A.1)",
     seeds={"smoke": 1, "small": 10, "paper": 20},
     cases=cases,
     run=run,

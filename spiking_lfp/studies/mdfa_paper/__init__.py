@@ -1,1 +1,1 @@
-"""The experiments of the mDFA paper, and mono-nets on spikes."""
+"""The experiments of the mDFA paper, and one on mono readouts of spikes."""

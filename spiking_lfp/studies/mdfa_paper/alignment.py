@@ -1,4 +1,4 @@
-"""Feedback alignment beside back-propagation on photographs of few classes (mDFA sec. 4, tables 1 to 6)."""
+"""Feedback alignment compared with back-propagation on photographs of a few classes (mDFA sec. 4, tables 1 to 6)."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +23,7 @@ from spiking_lfp.mono import (
 from spiking_lfp.mono.networks import Initial
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ordinary import Data, accuracy, mean_and_deviation
+from spiking_lfp.studies.lfp_paper.ann import Data, accuracy, mean_and_deviation
 from spiking_lfp.training.devices import pick_device
 
 METHODS = {"bp": "BP", "dfa": "DFA", "fa": "FA", "mdfa": "mDFA"}
@@ -31,10 +31,10 @@ COLOURS = {"bp": "black", "dfa": "#0072b2", "fa": "#009e73", "mdfa": "#d55e00"}
 ACTIVATIONS = ("hard-tanh", "relu", "tanh")
 BATCH = 64
 HELD_OUT = 0.1
-# of the accuracy, within which two methods are as good
+# difference of accuracy within which two methods count as equal
 SAME = 0.01
-# how often the accuracy is measured while a network learns, but not more than every second epoch
-LOOKS = 40
+# how often the accuracy is measured during training, but not more often than every second epoch
+MEASUREMENTS = 40
 # test accuracies of tables 1 and 3 to 6, fully connected and convolutional, in per cent
 PAPER_BINARY: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
     ("cifar", "hard-tanh"): {"bp": (81.3, 80.9), "dfa": (76.8, 80.0), "fa": (76.9, 77.5), "mdfa": (77.3, 80.9)},
@@ -63,7 +63,7 @@ CONVOLUTIONS = {
 
 
 class Setting(NamedTuple):
-    """What of gradient descent and feedback is chosen by the samples held out."""
+    """Settings of gradient descent and feedback that are chosen on held-out samples."""
 
     lr: float
     momentum: float = 0.0
@@ -72,8 +72,8 @@ class Setting(NamedTuple):
 
 
 Settings = dict[str, tuple[Setting, ...]]
-# those to choose from by set and network, or only the last. Feedback alignment starts from zeros best, but with ReLU,
-# which would be silent then (app. B.3)
+# candidates by data set and network; untuned entries use the last one. Feedback alignment works best from weights of
+# zero, except with ReLU, whose units would stay at zero (app. B.3)
 _CNN: Settings = {
     "bp": (Setting(0.03, initial="uniform"), Setting(0.01, 0.9, initial="uniform")),
     "dfa": (Setting(0.01), Setting(0.001, 0.9)),
@@ -81,20 +81,20 @@ _CNN: Settings = {
     "mdfa": (Setting(0.01), Setting(0.03, 0.0, 0.05), Setting(0.003, 0.9, 0.05)),
 }
 _FC_BP = (Setting(0.03, initial="uniform"), Setting(0.1, initial="uniform"))
-TRIED: dict[tuple[str, str], Settings] = {
+CANDIDATES: dict[tuple[str, str], Settings] = {
     ("cifar", "fc"): {
         "bp": _FC_BP,
         **dict.fromkeys(("dfa", "fa", "mdfa"), (Setting(0.02, initial="normal"), Setting(0.02))),
     },
     ("cifar", "cnn"): _CNN,
-    # with four times as many inputs, and two more layers, little is learned at CIFAR's rates
+    # with four times as many inputs and two more layers, networks hardly learn at CIFAR's rates
     ("imagenet", "fc"): {
         "bp": _FC_BP,
         **dict.fromkeys(("dfa", "fa", "mdfa"), (Setting(0.005), Setting(0.002, initial="normal"))),
     },
     ("imagenet", "cnn"): {**_CNN, "fa": _CNN["fa"][::-1]},
 }
-TRIED_WITH_RELU: dict[str, Settings] = {
+CANDIDATES_WITH_RELU: dict[str, Settings] = {
     "fc": {
         "bp": _FC_BP,
         **dict.fromkeys(("dfa", "fa"), (Setting(0.01, initial="uniform"), Setting(0.001, initial="uniform"))),
@@ -112,7 +112,7 @@ TUNED = (*Setting._fields, "epochs")
 
 
 def binary_cases(scale: Scale, draws: int) -> list[Case]:
-    """Return tables 1 and 2: two classes, drawn several times."""
+    """Return the cases of tables 1 and 2: two classes, drawn several times."""
     if scale == "smoke":
         return _smoke(2, draws, epochs=2)
     if scale == "small":
@@ -135,7 +135,7 @@ def binary_cases(scale: Scale, draws: int) -> list[Case]:
 
 
 def classes_cases(scale: Scale, draws: int) -> list[Case]:
-    """Return tables 3 to 6: more classes, as far as there are any in the data sets."""
+    """Return the cases of tables 3 to 6: more classes, as far as the data sets have them."""
     if scale == "smoke":
         return _smoke(3, draws, epochs=1)
     if scale == "small":
@@ -153,8 +153,8 @@ def classes_cases(scale: Scale, draws: int) -> list[Case]:
     counts = {"cifar": [3, 5, 10, 25], "imagenet": [3, 5, 10]}
     return [
         case
-        for name, wanted in counts.items()
-        for classes, network in product(wanted, EPOCHS)
+        for name, class_counts in counts.items()
+        for classes, network in product(class_counts, EPOCHS)
         for case in _entry(name, classes, network, "tanh", draws, EPOCHS[network], tuned=True)
     ]
 
@@ -166,15 +166,15 @@ def _smoke(classes: int, draws: int, epochs: int) -> list[Case]:
 def _entry(
     name: str, classes: int, network: str, activation: str, draws: int, epochs: int, tuned: bool = False
 ) -> list[Case]:
-    """Return an entry of a table: every method, with all settings or only the last, and every draw."""
-    tried = TRIED_WITH_RELU[network] if activation == "relu" else TRIED[name, network]
+    """Return the cases of an entry of a table: every method with all candidates or only the last, for every draw."""
+    candidates = CANDIDATES_WITH_RELU[network] if activation == "relu" else CANDIDATES[name, network]
     return [
         {
             "set": name, "classes": classes, "network": network, "activation": activation, "method": method,
             **setting._asdict(), "epochs": epochs, "seed": draw,
         }
         for method in METHODS
-        for setting in (tried[method] if tuned else tried[method][-1:])
+        for setting in (candidates[method] if tuned else candidates[method][-1:])
         for draw in range(1, draws + 1)
     ]  # fmt: skip
 
@@ -182,7 +182,7 @@ def _entry(
 def run(case: Case, data_root: Path | None) -> Outcome:
     """Train a network on classes drawn by the seed: batches of 64, inputs in 0..1, gradient descent (sec. 4).
 
-    From half of the epochs on the learning rate falls linearly to 0, where the paper names no schedule.
+    The paper states no schedule; here the learning rate falls linearly to 0 in the second half of the epochs.
     """
     images = load_dataset(FILES[case["set"]], data_root)
     generator = torch.Generator().manual_seed(case["seed"])
@@ -190,35 +190,35 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     data = Data.of_images(subset(images, drawn)).to(pick_device("auto"))
     torch.manual_seed(case["seed"])
     order = torch.randperm(len(data.train_y)).to(data.train_y.device)
-    held_out, learned = order.tensor_split([round(HELD_OUT * len(order))])
+    held_out, trained = order.tensor_split([round(HELD_OUT * len(order))])
     net = network(case, list(data.train_x.shape[1:])).to(data.train_x.device)
     alignment = FeedbackAlignment(net, case["method"], data.train_x[:1], case["seed"], density=case["density"])
     optimizer = torch.optim.SGD(net.parameters(), case["lr"], case["momentum"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1.0, 2 - 2 * epoch / case["epochs"]))
     net.keep_monotone(optimizer)
     curves: dict[str, list[float]] = {"train": [], "validation": [], "test": []}
-    parts = {
-        "train": (data.train_x[learned], data.train_y[learned]),
+    splits = {
+        "train": (data.train_x[trained], data.train_y[trained]),
         "validation": (data.train_x[held_out], data.train_y[held_out]),
         "test": (data.test_x, data.test_y),
     }
-    looks = max(1, min(LOOKS, case["epochs"] // 2))
+    measurements = max(1, min(MEASUREMENTS, case["epochs"] // 2))
     try:
         for epoch in range(case["epochs"]):
-            for batch in learned[torch.randperm(len(learned))].split(BATCH):
+            for batch in trained[torch.randperm(len(trained))].split(BATCH):
                 activations = net.activations(data.train_x[batch])
                 alignment.assign(activations, loss_gradient(activations[-1], data.train_y[batch]))
                 optimizer.step()
             schedule.step()
             raise_deferred()
-            if (epoch + 1) * looks // case["epochs"] > len(curves["test"]):
-                for name, (x, labels) in parts.items():
+            if (epoch + 1) * measurements // case["epochs"] > len(curves["test"]):
+                for name, (x, labels) in splits.items():
                     curves[name].append(_accuracy(net, x, labels))
-    except NonFiniteError:  # too large a learning rate is a result too
+    except NonFiniteError:  # that a learning rate is too large is a result, too
         for values in curves.values():
-            values.extend([1 / case["classes"]] * (looks - len(values)))
-    # when to stop is chosen by the samples held out, as other settings are; the later of equals
-    best = max(range(looks), key=lambda look: (curves["validation"][look], look))
+            values.extend([1 / case["classes"]] * (measurements - len(values)))
+    # when to stop is chosen on held-out samples, like other settings; of equals the later one
+    best = max(range(measurements), key=lambda index: (curves["validation"][index], index))
     return {
         "accuracy": curves["test"][best],
         "best_validation": curves["validation"][best],
@@ -228,7 +228,7 @@ def run(case: Case, data_root: Path | None) -> Outcome:
 
 
 def network(case: Case, in_shape: Sequence[int]) -> FeedforwardNet:
-    """Build the network of a case (app. B.1), a mono-net for mDFA."""
+    """Build the network of a case (app. B.1): a mono-net for mDFA."""
     outputs = 1 if case["classes"] == 2 else case["classes"]
     monotone: Monotone = "later" if case["method"] == "mdfa" else "no"
     activation, initial = case["activation"], case["initial"]
@@ -242,36 +242,36 @@ def network(case: Case, in_shape: Sequence[int]) -> FeedforwardNet:
 def _accuracy(net: FeedforwardNet, x: torch.Tensor, labels: torch.Tensor) -> float:
     if net.parameters_of(len(net.maps) - 1)[0].shape[0] > 1:
         return accuracy(net, x, labels)
-    right = sum(
-        int(((net(some)[:, 0] > 0) == wanted).sum())
-        for some, wanted in zip(x.split(500), labels.split(500), strict=True)
+    correct = sum(
+        int(((net(inputs)[:, 0] > 0) == classes).sum())
+        for inputs, classes in zip(x.split(500), labels.split(500), strict=True)
     )
-    return right / len(labels)
+    return correct / len(labels)
 
 
 def report(results: Results) -> Report:
-    """Return the tables and their bars, as the paper has them (sec. 4).
+    """Return the paper's tables and bar plots (sec. 4).
 
-    Training accuracies are the highest of all settings tried, test accuracies those of the best in validation.
+    Training accuracies are the highest of all settings, test accuracies those of the best setting in validation.
     """
-    fits: dict[tuple[Any, ...], tuple[float, float]] = {}
+    highest: dict[tuple[Any, ...], tuple[float, float]] = {}
     for setting, outcomes in Groups(results, (*ENTRY, *TUNED)).groups.items():
         key = setting[: len(ENTRY)]
         fit = mean_and_deviation([outcome["highest_train"] for outcome in outcomes])
-        fits[key] = max(fit, fits.get(key, fit))
+        highest[key] = max(fit, highest.get(key, fit))
     rows: list[dict[str, Any]] = []
     for key, (tuned, outcomes) in best_settings(results).items():
         row: dict[str, Any] = {**dict(zip(ENTRY, key, strict=True)), **dict(zip(TUNED, tuned, strict=True))}
-        row["train"], row["train deviation"] = fits[key]
+        row["train"], row["train deviation"] = highest[key]
         row["test"], row["test deviation"] = mean_and_deviation([outcome["accuracy"] for outcome in outcomes])
-        row["paper's test"] = _paper(key)
+        row["paper's test"] = _paper_accuracy(key)
         row["draws"] = len(outcomes)
         rows.append(row)
     return Report(rows, _figure(rows), _findings(rows))
 
 
 def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]]:
-    """Return for each entry of a table what was best of `TUNED`, and what it came to in every draw."""
+    """Return for each entry of a table the best values of `TUNED` in validation, and their outcomes in every draw."""
     groups = Groups(results, (*ENTRY, *TUNED))
     validation = groups.mean(lambda outcome: outcome["best_validation"])
     best: dict[tuple[Any, ...], tuple[tuple[Any, ...], list[Outcome]]] = {}
@@ -282,7 +282,7 @@ def best_settings(results: Results) -> dict[tuple[Any, ...], tuple[tuple[Any, ..
     return best
 
 
-def _paper(key: tuple[Any, ...]) -> float | None:
+def _paper_accuracy(key: tuple[Any, ...]) -> float | None:
     name, classes, network, activation, method = key
     table: Any = PAPER_BINARY.get((name, activation)) if classes == 2 else PAPER_CLASSES.get((name, classes))
     return None if table is None else round(table[method][network == "cnn"] / 100, 3)
@@ -292,27 +292,27 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     entries = list(dict.fromkeys(tuple(row[name] for name in ENTRY[:-1]) for row in rows))
     figure = Figure(figsize=(max(6, 1.6 * len(entries)), 7), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    for place, part in enumerate(("train", "test")):
+    for panel, split in zip(axes, ("train", "test"), strict=True):
         for row in rows:
             entry = tuple(row[name] for name in ENTRY[:-1])
             shift = 0.2 * (list(METHODS).index(row["method"]) - 1.5)
-            axes[place].bar(
-                entries.index(entry) + shift, 100 * row[part], 0.18,
-                yerr=100 * row[f"{part} deviation"], color=COLOURS[row["method"]], capsize=2,
+            panel.bar(
+                entries.index(entry) + shift, 100 * row[split], 0.18,
+                yerr=100 * row[f"{split} deviation"], color=COLOURS[row["method"]], capsize=2,
                 label=METHODS[row["method"]] if entry == entries[0] else None,
             )  # fmt: skip
-            if part == "test" and row["paper's test"] is not None:
-                axes[place].plot(
+            if split == "test" and row["paper's test"] is not None:
+                panel.plot(
                     entries.index(entry) + shift, 100 * row["paper's test"], "_", color="black", markersize=10,
                     path_effects=[withStroke(linewidth=4, foreground="white")],
                 )  # fmt: skip
-        axes[place].set_ylabel(f"{part} accuracy [%]")
-        axes[place].set_ylim(0 if any(row[part] < 0.45 for row in rows) else 40, 103)
-        axes[place].grid(axis="y", alpha=0.3)
+        panel.set_ylabel(f"{split} accuracy [%]")
+        panel.set_ylim(0 if any(row[split] < 0.45 for row in rows) else 40, 103)
+        panel.grid(axis="y", alpha=0.3)
     axes[0].legend(ncols=len(METHODS), fontsize="small")
     names = [f"{name}-{classes}\n{network} {activation}" for name, classes, network, activation in entries]
     axes[1].set_xticks(range(len(entries)), names)
-    axes[1].set_title("dashes: the paper's", fontsize="small", loc="left")
+    axes[1].set_title("dashes: accuracies in the paper", fontsize="small", loc="left")
     return figure
 
 
@@ -321,20 +321,23 @@ def _findings(rows: list[dict[str, Any]]) -> list[Finding]:
     for row in rows:
         entries.setdefault(tuple(row[name] for name in ENTRY[:-1]), {})[row["method"]] = row
     findings = []
-    for (name, classes, network, activation), by in entries.items():
-        if set(by) != set(METHODS):
+    for (name, classes, network, activation), by_method in entries.items():
+        if set(by_method) != set(METHODS):
             continue
-        where = f"{name}, {classes} classes, {network}, {activation}"
-        found = ", ".join(f"{METHODS[method]} {row['test']:.1%}" for method, row in by.items())
-        mono = by["mdfa"]
+        entry = f"{name}, {classes} classes, {network}, {activation}"
+        accuracies = ", ".join(f"{METHODS[method]} {row['test']:.1%}" for method, row in by_method.items())
+        mono = by_method["mdfa"]
         if (name, classes, network) == ("cifar", 2, "fc") and activation != "relu":
             zero = mono["train"] > 0.9995
-            findings.append(Finding(f"{where}: mDFA brings the training error to zero.", f"{mono['train']:.1%}", zero))
+            text = f"its training accuracy is {mono['train']:.1%}."
+            findings.append(Finding(f"{entry}: mDFA brings the training error to zero.", text, zero))
         for method in ("bp", "dfa", "fa"):
-            papers, measured = (mono[column] - by[method][column] for column in ("paper's test", "test"))
-            relation = "within a point of" if abs(papers) <= SAME else "above" if papers > 0 else "below"
-            holds = abs(measured) <= SAME if relation == "within a point of" else measured * papers > 0
-            findings.append(Finding(f"{where}: mDFA is {relation} {METHODS[method]} in the test.", found, holds))
+            published, measured = (mono[column] - by_method[method][column] for column in ("paper's test", "test"))
+            relation = "within a point of" if abs(published) <= SAME else "above" if published > 0 else "below"
+            holds = abs(measured) <= SAME if relation == "within a point of" else measured * published > 0
+            findings.append(
+                Finding(f"{entry}: mDFA is {relation} {METHODS[method]} on test samples.", accuracies, holds)
+            )
     return findings
 
 

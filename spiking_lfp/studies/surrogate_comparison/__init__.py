@@ -1,1 +1,1 @@
-"""LFP beside a surrogate-gradient baseline on data sets of recordings, under one protocol."""
+"""LFP compared with a surrogate-gradient baseline on event data sets, under one protocol."""

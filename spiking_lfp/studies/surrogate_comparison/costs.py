@@ -1,4 +1,4 @@
-"""What an inference costs: spikes and synaptic operations, counted here and by the package neurobench."""
+"""The cost of an inference in spikes and synaptic operations, counted here and by the package neurobench."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ from spiking_lfp.nn.spiking import LIF, RecurrentLIF
 
 @dataclass
 class Costs:
-    """Counts over samples.
+    """Counts summed over samples.
 
     Attributes:
         spikes: of all LIF layers.
-        synops: synaptic operations: inputs that are not zero, times the synapses that each has.
-        updates: neurons times steps.
+        synops: synaptic operations: nonzero inputs, each times the number of its synapses.
+        updates: updates of a neuron: neurons times steps.
     """
 
     spikes: float = 0.0
@@ -30,7 +30,7 @@ class Costs:
 
 @contextmanager
 def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
-    """Add up in `costs` what the LIF layers of `network` do while it runs; leaves no hook behind."""
+    """Add the spikes and operations of the LIF layers of `network` to `costs` while it runs inside the context."""
 
     def hook(layer: LIF, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
         costs.spikes += float(spikes.sum())
@@ -48,29 +48,29 @@ def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
 
 @torch.no_grad()
 def synops(layer: LIF, x: Tensor, spikes: Tensor) -> float:
-    """Return the synaptic operations of a layer: of its inputs `[T, B, ...]`, and of its own spikes that return."""
-    arrived = (x != 0).flatten(0, 1).to(torch.float64)
+    """Return the synaptic operations of a layer: of its inputs `[T, B, ...]` and its recurrent spikes."""
+    active = (x != 0).flatten(0, 1).to(torch.float64)
     synapse = layer.synapse
     if isinstance(synapse, nn.Conv2d):
         assert not isinstance(synapse.padding, str)
         ones = torch.ones_like(synapse.weight, dtype=torch.float64)
-        # inputs at the edge have fewer synapses
+        # inputs at the border have fewer synapses
         window = (synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
-        operations = float(F.conv2d(arrived, ones, None, *window).sum())
+        operations = float(F.conv2d(active, ones, None, *window).sum())
     else:
         assert isinstance(synapse, nn.Linear)
-        operations = float(arrived.sum()) * synapse.out_features
+        operations = float(active.sum()) * synapse.out_features
     if isinstance(layer, RecurrentLIF):
-        # the last step's spikes come back to nobody
+        # there is no step after the last that its spikes could return to
         operations += float(spikes[:-1].sum()) * layer.recurrent.out_features
     return operations
 
 
 def by_neurobench(network: nn.Sequential, x: Tensor) -> dict[str, float] | None:
-    """Return what the package neurobench measures on sequences `[T, B, ...]`: sparsity and effective operations.
+    """Return neurobench's activation sparsity and effective operations on sequences `[T, B, ...]`.
 
-    It leaves out synapses whose weight is zero. None where it is not installed, or snnTorch has no counterpart of a
-    layer.
+    neurobench does not count synapses whose weight is zero. None where it is not installed, or snnTorch has no
+    counterpart of a layer.
     """
     try:
         from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
@@ -78,11 +78,11 @@ def by_neurobench(network: nn.Sequential, x: Tensor) -> dict[str, float] | None:
 
         from spiking_lfp.deploy.interop import to_snntorch
 
-        theirs = to_snntorch(nn.Sequential(*[layer for layer in network if not isinstance(layer, Dropout)]))
+        converted = to_snntorch(nn.Sequential(*[layer for layer in network if not isinstance(layer, Dropout)]))
     except (ImportError, ExportError):
         return None
-    theirs[-1].output = True  # type: ignore[assignment]
-    model = SNNTorchModel(theirs)
+    converted[-1].output = True  # type: ignore[assignment]
+    model = SNNTorchModel(converted)
     model.register_hooks()
     data = x.transpose(0, 1).contiguous()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The outcome of a benchmark as a table in Markdown and CSV, and as a picture."""
+"""The results of the benchmark as a table in Markdown and CSV, and as a figure."""
 
 import csv
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.studies.surrogate_comparison.events import Case, Outcome
+from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome
 
 COLOURS = {"lfp": "tab:blue", "surrogate": "tab:orange"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cases of one method on one data set: means over seeds, and the deviation of the accuracy, in percent."""
+    """One method on one data set: means over seeds, and the standard deviation of the accuracy, both in percent."""
 
     preset: str
     method: str
@@ -39,18 +39,18 @@ class Row:
 
 
 def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
-    """Sum up cases, in the order in which they come."""
+    """Return the means of the cases that differ in their seed only, in the order of the cases."""
     groups: dict[tuple[str, str], list[tuple[Case, Outcome]]] = {}
     for case, outcome in results:
         groups.setdefault((case.preset, case.method), []).append((case, outcome))
-    made = []
+    table = []
     for (preset, method), group in groups.items():
         case, first = group[0]
         outcomes = [outcome for _, outcome in group]
         accuracies = [100 * outcome.accuracy for outcome in outcomes]
         by_neurobench = [outcome.neurobench for outcome in outcomes if outcome.neurobench]
         memories = [outcome.memory_mb for outcome in outcomes if outcome.memory_mb]
-        made.append(
+        table.append(
             Row(
                 preset=preset,
                 method=method,
@@ -64,13 +64,13 @@ def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
                 spikes=mean(outcome.spikes for outcome in outcomes),
                 synops=mean(outcome.synops for outcome in outcomes),
                 sparsity=mean(outcome.sparsity for outcome in outcomes),
-                neurobench_acs=_mean([found["effective accumulates"] for found in by_neurobench]),
-                neurobench_sparsity=_mean([found["activation sparsity"] for found in by_neurobench]),
+                neurobench_acs=_mean([counts["effective accumulates"] for counts in by_neurobench]),
+                neurobench_sparsity=_mean([counts["activation sparsity"] for counts in by_neurobench]),
                 seconds=mean(outcome.seconds for outcome in outcomes),
                 memory_mb=_mean(memories),
             )
         )
-    return made
+    return table
 
 
 def _mean(values: list[float]) -> float | None:
@@ -79,15 +79,15 @@ def _mean(values: list[float]) -> float | None:
 
 def write_report(results: Sequence[tuple[Case, Outcome]], folder: Path) -> list[Path]:
     """Write `events.md`, `events.csv` and `events.png` into `folder`, and return their paths."""
-    found = rows(results)
-    contents = {"events.md": markdown(found).encode(), "events.csv": _csv(found), "events.png": _picture(found)}
+    table = rows(results)
+    contents = {"events.md": markdown(table).encode(), "events.csv": _csv(table), "events.png": _figure(table)}
     for name, content in contents.items():
         RESULTS.write(folder / name, content)
     return [folder / name for name in contents]
 
 
-def markdown(found: Sequence[Row]) -> str:
-    """Return the table."""
+def markdown(table: Sequence[Row]) -> str:
+    """Return the table in Markdown."""
     head = (
         "| preset | samples | method | accuracy | spikes | SynOps | accumulates by NeuroBench | training | memory |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
@@ -97,36 +97,36 @@ def markdown(found: Sequence[Row]) -> str:
         f"| {', '.join([row.method, f'{row.epochs} epochs', *row.settings.split()])} "
         f"| {row.accuracy:.2f} % ± {row.deviation:.2f}, {row.seeds} seed{'s' if row.seeds > 1 else ''} "
         f"| {row.spikes:,.0f} | {row.synops:,.0f} "
-        f"| {_shown(row.neurobench_acs)} | {row.seconds:.0f} s | {_shown(row.memory_mb)} MB |\n"
-        for row in found
+        f"| {_number(row.neurobench_acs)} | {row.seconds:.0f} s | {_number(row.memory_mb)} MB |\n"
+        for row in table
     )
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _csv(found: Sequence[Row]) -> bytes:
+def _csv(table: Sequence[Row]) -> bytes:
     text = StringIO()
     writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in found)
+    writer.writerows(asdict(row) for row in table)
     return text.getvalue().encode()
 
 
-def _picture(found: Sequence[Row]) -> bytes:
-    """Draw accuracy, synaptic operations and time of training side by side, one group of bars a data set."""
-    presets = list(dict.fromkeys(row.preset for row in found))
-    methods = list(dict.fromkeys(row.method for row in found))
+def _figure(table: Sequence[Row]) -> bytes:
+    """Draw accuracy, synaptic operations and training time side by side, a group of bars for each data set."""
+    presets = list(dict.fromkeys(row.preset for row in table))
+    methods = list(dict.fromkeys(row.method for row in table))
     figure = Figure(figsize=(3 + 3.2 * 3, 1.4 + 0.7 * len(presets)), layout="constrained")
     panels = (("accuracy", "test accuracy [%]"), ("synops", "SynOps an inference"), ("seconds", "training [s]"))
     for axes, (value, title) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
         for index, method in enumerate(methods):
-            mine = [row for row in found if row.method == method]
-            places = [presets.index(row.preset) + 0.38 * (index - (len(methods) - 1) / 2) for row in mine]
-            lengths = [getattr(row, value) for row in mine]
-            deviations = [row.deviation for row in mine] if value == "accuracy" else None
-            axes.barh(places, lengths, 0.36, xerr=deviations, color=COLOURS[method], label=method)
+            of_method = [row for row in table if row.method == method]
+            positions = [presets.index(row.preset) + 0.38 * (index - (len(methods) - 1) / 2) for row in of_method]
+            lengths = [getattr(row, value) for row in of_method]
+            deviations = [row.deviation for row in of_method] if value == "accuracy" else None
+            axes.barh(positions, lengths, 0.36, xerr=deviations, color=COLOURS[method], label=method)
         axes.set(title=title, yticks=range(len(presets)), yticklabels=presets)
         axes.grid(axis="x", alpha=0.3)
     axes.legend()

@@ -18,14 +18,14 @@ SLOPE = 25
 class SurrogateNetwork(nn.Module):
     """snnTorch neurons around the synapses of one of our networks, whose parameters they share.
 
-    All steps go through a synapse in one product, snnTorch's fastest form. Its neurons spike as ours do, so what is
-    learned here is evaluated in our network.
+    All steps go through a synapse in one product, the fastest way to use snnTorch. Its neurons spike exactly as ours
+    do, so the trained parameters are evaluated in our network.
 
     Args:
         network: an `nn.Sequential` of our layers.
 
     Raises:
-        UsageError: if snnTorch is not installed, or for a layer it has no counterpart of.
+        UsageError: if snnTorch is not installed or has no counterpart of a layer.
     """
 
     def __init__(self, network: nn.Sequential) -> None:
@@ -52,8 +52,8 @@ class SurrogateNetwork(nn.Module):
                 pooled = F.avg_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride, layer.padding)
                 x = pooled.unflatten(0, x.shape[:2])
             elif isinstance(layer, Dropout):
-                kept = F.dropout(x.new_ones(x.shape[1:]), layer.p, self.training)
-                x = x * kept
+                mask = F.dropout(x.new_ones(x.shape[1:]), layer.p, self.training)
+                x = x * mask
             elif isinstance(layer, Flatten):
                 x = x.flatten(2)
             else:
@@ -62,22 +62,22 @@ class SurrogateNetwork(nn.Module):
 
 
 def _neurons(snntorch: Any, layer: LIF) -> nn.Module:
-    constants = {
+    parameters = {
         "beta": layer.beta.float().clone(),
         "threshold": layer.threshold.float().clone(),
         "reset_mechanism": layer.reset,
         "spike_grad": snntorch.surrogate.fast_sigmoid(SLOPE),
     }
     if not isinstance(layer, RecurrentLIF):
-        leaky: nn.Module = snntorch.Leaky(**constants)
+        leaky: nn.Module = snntorch.Leaky(**parameters)
         return leaky
-    recurrent: nn.Module = snntorch.RLeaky(linear_features=layer.recurrent.out_features, **constants)
+    recurrent: nn.Module = snntorch.RLeaky(linear_features=layer.recurrent.out_features, **parameters)
     recurrent.recurrent = layer.recurrent
     return recurrent
 
 
 def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
-    """Run neurons over all steps."""
+    """Run neurons over all steps and return their spikes."""
     membrane, spikes = torch.zeros_like(current[0]), torch.zeros_like(current[0])
     out = []
     for step in current:
@@ -87,7 +87,7 @@ def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
 
 
 class SurrogateRun(Run):
-    """A run whose updates are surrogate gradients of the cross entropy on spike counts (LFP app. A.6.3), unclipped."""
+    """A run trained by surrogate gradients of the cross entropy on spike counts (LFP app. A.6.3), unclipped."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""Experiments on ordinary networks: smoke runs, what is measured, and findings that follow from the numbers."""
+"""Experiments on non-spiking networks: smoke runs, what is measured, and findings that follow from the numbers."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from spiking_lfp.studies import cases as grids
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Report, Results
 from spiking_lfp.studies.lfp_paper import figure2, figure3, figure5
-from spiking_lfp.studies.lfp_paper.ordinary import (
+from spiking_lfp.studies.lfp_paper.ann import (
     GRADIENT,
     METHODS,
     Data,
@@ -63,14 +63,14 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_smoke_run_is_written_and_not_run_twice(name: str, tmp_path: Path) -> None:
-    told: list[Case] = []
+    called: list[Case] = []
     out = tmp_path / "out"
-    first, paths = run_experiment(name, "smoke", out, lambda case, _: told.append(case))
-    assert told == OURS[name].cases("smoke", 1)
+    first, paths = run_experiment(name, "smoke", out, lambda case, _: called.append(case))
+    assert called == OURS[name].cases("smoke", 1)
     assert all(path.stat().st_size for path in paths)
     assert {tuple(row) for row in first.rows} == {tuple(first.rows[0])}
-    again, _ = run_experiment(name, "smoke", out, lambda case, _: told.append(case))
-    assert len(told) == len(OURS[name].cases("smoke", 1))
+    again, _ = run_experiment(name, "smoke", out, lambda case, _: called.append(case))
+    assert len(called) == len(OURS[name].cases("smoke", 1))
     assert again.rows == first.rows
     assert again.findings == first.findings
     json.loads((out / "numbers.json").read_text())
@@ -94,13 +94,13 @@ def test_a_case_has_one_outcome(
 ) -> None:
     first = experiment.run(case, None)
     torch.rand(3)
-    kept = experiment.run(case, None)
+    cached = experiment.run(case, None)
     # pretrained once more
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "other"))
     anew = experiment.run(case, None)
-    for outcome in (first, kept, anew):
+    for outcome in (first, cached, anew):
         del outcome["seconds"]
-    assert first == kept == anew
+    assert first == cached == anew
     assert experiment.run({**case, "seed": 2}, None)["change"] != first["change"]
 
 
@@ -137,9 +137,9 @@ def test_a_gradient_is_that_of_cross_entropy() -> None:
     data = blobs()
     before = [each.detach().clone() for each in model.parameters()]
     loss = F.cross_entropy(model(data.train_x), data.train_y)
-    wanted = torch.autograd.grad(loss, list(model.parameters()))
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
     Learner(model, GRADIENT, torch.optim.SGD(model.parameters(), 0.5)).update(data.train_x, data.train_y)
-    for was, now, gradient in zip(before, model.parameters(), wanted, strict=True):
+    for was, now, gradient in zip(before, model.parameters(), gradients, strict=True):
         torch.testing.assert_close(now, was - 0.5 * gradient)
 
 
@@ -182,8 +182,8 @@ def test_another_learner_goes_on_after_so_many_updates() -> None:
                 (gradient if update < 3 else feedback).update(data.train_x[batch], data.train_y[batch])
         return list(model.parameters())
 
-    for found, wanted in zip(trained(True), trained(False), strict=True):
-        torch.testing.assert_close(found, wanted)
+    for parameter, expected in zip(trained(True), trained(False), strict=True):
+        torch.testing.assert_close(parameter, expected)
 
 
 def test_feedback_that_is_lost_ends_learning_only() -> None:
@@ -203,7 +203,7 @@ def test_parameters_are_compared_one_by_one() -> None:
     with torch.no_grad():
         for each in model.parameters():
             each.add_(0.4 * torch.randn(each.shape))
-    seen = watch.look()
+    seen = watch.measure()
     changed, squares, sizes = [], [], []
     for was, parameter in zip(before, model.parameters(), strict=True):
         for a, b in zip(torch.tensor(was).flatten().tolist(), parameter.flatten().tolist(), strict=True):
@@ -218,7 +218,7 @@ def test_parameters_are_compared_one_by_one() -> None:
     assert seen["sign_changes"] == pytest.approx(sum(changed) / len(changed))
     assert seen["change"] == pytest.approx(sum(squares) / len(squares), rel=1e-5)
     assert seen["median"] == pytest.approx(middle / upper, rel=1e-5)
-    assert watch.look() == {"sign_changes": 0, "change": 0, "median": seen["median"]}
+    assert watch.measure() == {"sign_changes": 0, "change": 0, "median": seen["median"]}
 
 
 def test_pruning_silences_the_smallest_weights() -> None:
@@ -227,7 +227,7 @@ def test_pruning_silences_the_smallest_weights() -> None:
     train(Learner(model, GRADIENT, torch.optim.SGD(model.parameters(), 0.1)), data, 20, 8, 1)
     before = [each.detach().clone() for each in model.parameters()]
     fractions = [0.0, 0.3, 0.6, 0.9, 1.0]
-    found = pruned_accuracies(model, data, fractions)
+    accuracies = pruned_accuracies(model, data, fractions)
     for was, now in zip(before, model.parameters(), strict=True):
         assert torch.equal(was, now)
     ranked = sorted(
@@ -236,7 +236,7 @@ def test_pruning_silences_the_smallest_weights() -> None:
         for i, row in enumerate(before[layer].tolist())
         for j, value in enumerate(row)
     )
-    for fraction, accuracy in zip(fractions, found, strict=True):
+    for fraction, accuracy in zip(fractions, accuracies, strict=True):
         pruned = [each.tolist() for each in before]
         for _, layer, i, j in ranked[: round(fraction * len(ranked))]:
             pruned[layer][i][j] = 0.0
@@ -351,9 +351,9 @@ def test_findings_of_figure_3() -> None:
     fine = dict.fromkeys(random, 0.8) | {"alpha2-beta1": 0.3}
     assert holds(figure3.report(results(random, fine, "alpha2-beta1"))) == [True] * 14
     equal = dict.fromkeys(random, 0.5)
-    found = holds(figure3.report(results(equal, equal, "epsilon")))
-    assert found[:6] == [True, False, False, False, False, True]
-    assert found[8] is found[12] is False
+    verdicts = holds(figure3.report(results(equal, equal, "epsilon")))
+    assert verdicts[:6] == [True, False, False, False, False, True]
+    assert verdicts[8] is verdicts[12] is False
     assert (
         holds(figure3.report(results(dict.fromkeys(random, 0.1), dict.fromkeys(random, 0.1), "epsilon"))) == [None] * 14
     )
@@ -361,7 +361,7 @@ def test_findings_of_figure_3() -> None:
 
 def test_findings_of_figure_5() -> None:
     def results(paper: bool) -> Results:
-        found = []
+        results = []
         for case in figure5.cases("small", 2):
             method, later = case["method"], bool(case["pretraining"])
             last = {GRADIENT: 0.99, "epsilon": 0.99, "zplus-zminus": 0.96 if later else 0.94}[method]
@@ -378,8 +378,8 @@ def test_findings_of_figure_5() -> None:
             if not paper:
                 same = {"accuracy": curve(0.9), "sign_changes": curve(0.01), "median": curve(0.66)}
                 outcome |= {**same, "pruned": [0.9] * len(figure5.PRUNED)}
-            found.append((case, outcome))
-        return found
+            results.append((case, outcome))
+        return results
 
     report = figure5.report(results(True))
     assert holds(report) == [True] * 10

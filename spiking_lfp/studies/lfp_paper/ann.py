@@ -1,4 +1,4 @@
-"""Training of ordinary networks, by LFP or by gradients, with what the paper measures of it."""
+"""Training of artificial (non-spiking) neural networks by LFP or by gradients, with the measurements of the paper."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from spiking_lfp.training.devices import pick_device
 
 GRADIENT = "gradient"
 METHODS = (GRADIENT, *COMPOSITES)
-# as figures call and colour them, by Okabe and Ito's palette for all kinds of sight
+# names and colours in figures, from Okabe and Ito's palette, which the colour-blind can tell apart
 NAMES = {
     GRADIENT: "gradient",
     "epsilon": r"LFP-$\epsilon$",
@@ -54,8 +54,8 @@ class Data:
 
     @classmethod
     def of_images(cls, images: ImageDataset) -> "Data":
-        """Return images with values in 0..1."""
-        train, test = (part.float().div(255) for part in (images.train_images, images.test_images))
+        """Return the images of a data set, scaled to 0..1."""
+        train, test = (pixels.float().div(255) for pixels in (images.train_images, images.test_images))
         return cls(train, images.train_labels, test, images.test_labels, len(images.class_names))
 
     def to(self, device: torch.device) -> "Data":
@@ -65,16 +65,16 @@ class Data:
 
 
 class Learner:
-    """Updates an ordinary network, sample batch by sample batch.
+    """Updates a non-spiking network, batch by batch.
 
-    A gradient is that of the cross entropy; feedback is LFP eq. 7, divided by the number of samples.
+    Gradients are those of the mean cross entropy; the reward is LFP eq. 7, divided by the number of samples.
 
     Args:
-        model: from inputs to logits.
+        model: computes logits from inputs.
         method: "gradient" or the name of a composite.
         optimizer: of the model's parameters.
-        normalize: divide what goes back by its largest magnitude after each layer; gradients need `NormalizeFeedback`
-            modules in the model for that.
+        normalize: divide the feedback by its largest magnitude after each layer; for gradients this needs
+            `NormalizeFeedback` modules in the model.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Learner:
         self.model, self.optimizer = model, optimizer
         self.composite: Composite | None = None
         if method != GRADIENT:
-            plain = composite(method)
-            self.composite = Composite(plain.default, plain.types, normalize=normalize)
+            unnormalized = composite(method)
+            self.composite = Composite(unnormalized.default, unnormalized.types, normalize=normalize)
 
     def update(self, x: Tensor, labels: Tensor) -> None:
-        """Update the network once."""
+        """Update the network once, by a batch."""
         self.optimizer.zero_grad()
         if self.composite is None:
             F.cross_entropy(self.model(x), labels).backward()
@@ -102,38 +102,38 @@ class Learner:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, x: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """Return the fraction of samples classified right, in evaluation mode."""
+    """Return the fraction of samples classified correctly, in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    right = sum(
-        int((model(some.to(device)).argmax(1) == wanted.to(device)).sum())
-        for some, wanted in zip(x.split(batch_size), labels.split(batch_size), strict=True)
+    correct = sum(
+        int((model(inputs.to(device)).argmax(1) == classes.to(device)).sum())
+        for inputs, classes in zip(x.split(batch_size), labels.split(batch_size), strict=True)
     )
-    return right / len(labels)
+    return correct / len(labels)
 
 
 class ParameterWatch:
-    """Compares the parameters of a model with those at the last look (LFP fig. 3, 5, A.6)."""
+    """Measures how the parameters of a model change between calls of `measure` (LFP fig. 3, 5, A.6)."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.before = self._parameters()
 
-    def look(self) -> dict[str, float]:
-        """Return how much changed since the last look.
+    def measure(self) -> dict[str, float]:
+        """Compare the parameters with those of the last call.
 
         Returns:
-            `sign_changes`, the fraction of parameters whose sign changed; `change`, the mean of squared differences;
-            `median`, that of magnitudes of weights, divided by their 75th percentile.
+            `sign_changes`, the fraction of parameters whose sign changed; `change`, the mean squared difference;
+            `median`, the median magnitude of the weights, divided by the 75th percentile.
         """
         now = self._parameters()
         changed = int((now.sign() != self.before.sign()).sum()) / len(now)
         difference = float((now - self.before).square().mean())
         self.before = now
-        sizes = torch.cat([each.detach().flatten() for each in self.model.parameters() if each.dim() > 1]).abs()
-        if len(sizes) > 1_000_000:  # quantile takes 16 million at most, and a sample tells it as well
-            sizes = sizes[:: len(sizes) // 1_000_000]
-        median, upper = (float(part) for part in sizes.quantile(sizes.new_tensor([0.5, 0.75])))
+        magnitudes = torch.cat([each.detach().flatten() for each in self.model.parameters() if each.dim() > 1]).abs()
+        if len(magnitudes) > 1_000_000:  # quantile takes at most 16 million values, and a sample is as good
+            magnitudes = magnitudes[:: len(magnitudes) // 1_000_000]
+        median, upper = (float(quantile) for quantile in magnitudes.quantile(magnitudes.new_tensor([0.5, 0.75])))
         return {"sign_changes": changed, "change": difference, "median": median / upper if upper else 0.0}
 
     def _parameters(self) -> Tensor:
@@ -142,21 +142,20 @@ class ParameterWatch:
 
 @torch.no_grad()
 def pruned_accuracies(model: nn.Module, data: Data, fractions: Sequence[float]) -> list[float]:
-    """Return the accuracy with the given fractions of the smallest weights of the model set to 0; it stays as it is."""
+    """Return the test accuracies with fractions of the smallest weights set to 0; the model is unchanged afterwards."""
     weights = [each for each in model.parameters() if each.dim() > 1]
-    kept = [each.clone() for each in weights]
-    sizes = torch.cat([each.flatten() for each in weights]).abs()
-    order = sizes.sort().values
-    found = []
+    originals = [each.clone() for each in weights]
+    magnitudes = torch.cat([each.flatten() for each in weights]).abs().sort().values
+    accuracies = []
     for fraction in fractions:
-        least = round(fraction * len(order))
-        bound = order[least - 1] if least else -1.0
-        for weight, whole in zip(weights, kept, strict=True):
-            weight.copy_(torch.where(whole.abs() > bound, whole, 0.0))
-        found.append(accuracy(model, data.test_x, data.test_y))
-    for weight, whole in zip(weights, kept, strict=True):
-        weight.copy_(whole)
-    return found
+        pruned = round(fraction * len(magnitudes))
+        largest = magnitudes[pruned - 1] if pruned else -1.0
+        for weight, original in zip(weights, originals, strict=True):
+            weight.copy_(torch.where(original.abs() > largest, original, 0.0))
+        accuracies.append(accuracy(model, data.test_x, data.test_y))
+    for weight, original in zip(weights, originals, strict=True):
+        weight.copy_(original)
+    return accuracies
 
 
 def train(
@@ -165,19 +164,19 @@ def train(
     epochs: int,
     batch_size: int,
     seed: int,
-    changes: Mapping[int, Learner] | None = None,
+    learner_from: Mapping[int, Learner] | None = None,
 ) -> dict[str, list[float]]:
-    """Train for some epochs, and return the curves of what is measured after each: accuracy, changes, seconds.
+    """Train for some epochs, and return the measurements after each: accuracy, changes of parameters, seconds.
 
-    On a GPU if there is one. Once feedback is no longer finite, the network stays as it is.
+    Runs on a GPU if there is one. Once feedback is NaN or infinite, the network is not updated any more.
 
     Args:
         learner: updates the network.
-        data: learned whole in every epoch, in a new order.
-        epochs: how many.
-        batch_size: samples of an update.
-        seed: of the order.
-        changes: who updates the same network after so many updates.
+        data: all training samples are seen in every epoch, in a new order.
+        epochs: number of epochs.
+        batch_size: samples per update.
+        seed: of the order of the samples.
+        learner_from: learners of the same network that take over after a number of updates.
     """
     generator = torch.Generator().manual_seed(seed)
     device = pick_device("auto")
@@ -185,25 +184,25 @@ def train(
     data = data.to(device)
     watch = ParameterWatch(learner.model)
     curves: dict[str, list[float]] = {}
-    updates, lost = 0, False
+    updates, diverged = 0, False
     for _ in range(epochs):
         started = time.perf_counter()
         learner.model.train()
         order = torch.randperm(len(data.train_y), generator=generator)
         try:
-            for batch in () if lost else order.split(batch_size):
-                learner = (changes or {}).get(updates, learner)
+            for batch in () if diverged else order.split(batch_size):
+                learner = (learner_from or {}).get(updates, learner)
                 learner.update(data.train_x[batch], data.train_y[batch])
                 updates += 1
             raise_deferred()
         except NonFiniteError:
-            lost = True  # too large a learning rate is a result too
-        measured = {
+            diverged = True  # that a learning rate is too large is a result, too
+        measurements = {
             "seconds": time.perf_counter() - started,
             "accuracy": accuracy(learner.model, data.test_x, data.test_y),
-            **watch.look(),
+            **watch.measure(),
         }
-        for name, value in measured.items():
+        for name, value in measurements.items():
             curves.setdefault(name, []).append(value)
     return curves
 
@@ -247,25 +246,25 @@ def draw_curves(axes: Axes, curves: Sequence[Sequence[float]], x: Sequence[float
     """Draw the mean of curves over seeds, with a band of their standard deviation.
 
     Args:
-        axes: where.
-        curves: of one length.
-        x: of their points; 1, 2, ... if None, the number of epochs done.
-        style: of the line.
+        axes: where to draw.
+        curves: one for each seed, all of one length.
+        x: coordinates of their points; if None 1, 2, ..., the number of epochs done.
+        style: properties of the line.
     """
     points = list(zip(*curves, strict=True))
-    middle, spread = zip(*map(mean_and_deviation, points), strict=True)
-    places = list(x or range(1, len(points) + 1))
-    (line,) = axes.plot(places, middle, **style)
-    low, high = ([m + side * s for m, s in zip(middle, spread, strict=True)] for side in (-1, 1))
-    axes.fill_between(places, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    means, deviations = zip(*map(mean_and_deviation, points), strict=True)
+    positions = list(x or range(1, len(points) + 1))
+    (line,) = axes.plot(positions, means, **style)
+    low, high = ([m + side * s for m, s in zip(means, deviations, strict=True)] for side in (-1, 1))
+    axes.fill_between(positions, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
-def count_epochs(axes: Axes) -> None:
-    """Let the horizontal axis count epochs."""
+def label_epochs(axes: Axes) -> None:
+    """Label the horizontal axis as epochs, with integer ticks."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard deviation over seeds."""
+    """Return the mean and the standard deviation of values over seeds."""
     return fmean(values), deviation(values)

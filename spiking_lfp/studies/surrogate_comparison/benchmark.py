@@ -1,7 +1,7 @@
-"""Every data set of recordings that is there, by LFP and by surrogate gradients: same data, network, optimiser, epochs.
+"""The event data sets learned by LFP and by surrogate gradients, with the same network, optimiser and epochs.
 
-A case, one method on one data set from one seed, is trained in a process of its own, so that its memory is its own.
-Cases that are done are kept and not repeated, so that an interrupted benchmark goes on.
+A case, one method on one data set from one seed, is trained in a process of its own, so that its peak memory can be
+measured. Finished cases are saved and not repeated, so that an interrupted benchmark can be resumed.
 """
 
 import sys
@@ -27,14 +27,14 @@ from spiking_lfp.training.loop import Run, evaluate
 from spiking_lfp.training.runs import network_for, samples_for
 
 METHODS: dict[str, type[Run]] = {"lfp": Run, "surrogate": SurrogateRun}
-# what the baseline learns best with, where it is something else than the preset, which is tuned for LFP
+# settings the baseline learns best with, where they differ from the preset, which is tuned for LFP
 BASELINE = {
     "braille": "threshold=1 beta=0.9",
     "dvs128-objects": "lr=0.002 gain=1",
     "nmnist-conv": "lr=0.001",
 }
-# test samples for the costs of an inference by neurobench, which takes one step after the other
-COUNTED = 100
+# number of test samples that neurobench measures; it runs them step by step, which is slow
+NEUROBENCH_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case came to.
+    """The measurements of a case.
 
     Attributes:
         accuracy: on the test samples after the last epoch, 0..1.
-        spikes: of all layers, for one inference.
-        synops: synaptic operations, for one inference: inputs that are not zero times the synapses of each.
-        sparsity: share of neurons and steps without a spike.
-        seconds: of training, without evaluation and loading.
-        memory_mb: the most the process held; none where the system does not say.
-        neurobench: what the package neurobench measures; none where it is missing or cannot.
+        spikes: of all layers, per inference.
+        synops: synaptic operations per inference: nonzero inputs, each times the number of its synapses.
+        sparsity: fraction of all neurons and steps without a spike.
+        seconds: training time, without evaluation and loading.
+        memory_mb: peak memory of the process; None where the system does not report it.
+        neurobench: measurements of the package neurobench; None where it is not installed or cannot run the network.
     """
 
     accuracy: float
@@ -74,19 +74,19 @@ class Outcome:
 
 
 def present_presets(root: Path | None = None) -> list[str]:
-    """Return the presets of data sets of recordings that are there."""
-    there = {status.name for status in event_set_status(root) if status.present}
-    return [name for name in preset_names() if preset_config(name).data in there]
+    """Return the presets whose event data sets are available."""
+    available = {status.name for status in event_set_status(root) if status.present}
+    return [name for name in preset_names() if preset_config(name).data in available]
 
 
 def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs: int | None = None) -> list[Case]:
     """Return the cases of a benchmark, with the preset's settings.
 
     Args:
-        presets: by name.
-        methods: of `METHODS`.
-        seeds: how many, from 1 on.
-        epochs: instead of the preset's.
+        presets: their names.
+        methods: names in `METHODS`.
+        seeds: number of seeds, counted from 1.
+        epochs: used in place of the preset's.
 
     Raises:
         UsageError: for unknown names.
@@ -96,48 +96,50 @@ def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs
             raise unknown_name("method", method, METHODS)
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, found {seeds}")
-    made = []
+    cases = []
     for preset in presets:
         for method in methods:
             settings = BASELINE.get(preset, "") if method == "surrogate" else ""
-            planned = epochs or preset_config(preset).epochs
-            made += [Case(preset, method, seed, planned, settings) for seed in range(1, seeds + 1)]
-    return made
+            case_epochs = epochs or preset_config(preset).epochs
+            cases += [Case(preset, method, seed, case_epochs, settings) for seed in range(1, seeds + 1)]
+    return cases
 
 
 def run_cases(
-    cases: Sequence[Case], folder: Path, data_root: Path | None, told: Callable[[Case, Outcome], None]
+    cases: Sequence[Case], folder: Path, data_root: Path | None, on_case: Callable[[Case, Outcome], None]
 ) -> list[tuple[Case, Outcome]]:
-    """Train and measure `cases` one after the other, and keep each in `folder`; those kept there already are not run.
+    """Train and measure `cases` one by one, and save each in `folder`; cases that are saved there already are not run.
 
     Args:
-        told: is called after each case that is run.
+        on_case: called after each case that was run.
 
     Raises:
-        RunError: if a case's process dies, or the folder cannot be used.
+        RunError: if the process of a case dies, or the folder cannot be used.
     """
 
     def read(case: grids.Case, outcome: grids.Outcome) -> tuple[Case, Outcome]:
         try:
             return Case(**case), Outcome(**outcome)
         except TypeError as error:
-            raise RunError(f"{folder / grids.KEPT} keeps something else ({error}): choose another --out") from None
+            raise RunError(
+                f"{folder / grids.CASES_FILE} has cases of something else ({error}): choose another --out"
+            ) from None
 
     done = grids.run_cases(
         [asdict(case) for case in cases],
-        partial(_run_kept, folder=folder, data_root=data_root),
+        partial(_run_plain, folder=folder, data_root=data_root),
         folder,
-        lambda case, outcome: told(*read(case, outcome)),
+        lambda case, outcome: on_case(*read(case, outcome)),
     )
     return [read(case, outcome) for case, outcome in done]
 
 
-def _run_kept(case: grids.Case, folder: Path, data_root: Path | None) -> grids.Outcome:
+def _run_plain(case: grids.Case, folder: Path, data_root: Path | None) -> grids.Outcome:
     return asdict(run_case(Case(**case), folder, data_root))
 
 
 def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
-    """Train a case, keep its run in a folder of its own, and measure it on the test samples."""
+    """Train a case, save its run in a folder of its own, and measure it on the test samples."""
     changes = dict(each.split("=") for each in case.settings.split())
     config = preset_config(case.preset, {**changes, "seed": case.seed, "epochs": case.epochs})
     samples = samples_for(config, data_root)
@@ -152,16 +154,16 @@ def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
     RESULTS.write(run.folder / CONFIG, to_toml(config).encode())
     run.finish()
     seconds = sum(line["seconds"] for line in read_metrics(run.folder) if line["kind"] == "epoch")
-    return measured(run.network, config, samples.test.to(device), len(samples.train), seconds)
+    return measure(run.network, config, samples.test.to(device), len(samples.train), seconds)
 
 
-def measured(network: nn.Module, config: TrainConfig, test: Split, train_samples: int, seconds: float) -> Outcome:
+def measure(network: nn.Module, config: TrainConfig, test: Split, train_samples: int, seconds: float) -> Outcome:
     """Measure a trained network on the test samples."""
     memory, costs = peak_memory_mb(), Costs()
     with counted(network, costs):
         meter = evaluate(network, test, chunk=config.chunk)
     assert isinstance(network, nn.Sequential)
-    x, _ = test.batch(torch.arange(min(COUNTED, len(test)), device=test.labels.device))
+    x, _ = test.batch(torch.arange(min(NEUROBENCH_SAMPLES, len(test)), device=test.labels.device))
     return Outcome(
         accuracy=meter.accuracy,
         spikes=costs.spikes / meter.samples,
@@ -176,7 +178,7 @@ def measured(network: nn.Module, config: TrainConfig, test: Split, train_samples
 
 
 def peak_memory_mb() -> float | None:
-    """Return the most memory this process held so far, in megabytes; None where the system does not say."""
+    """Return the peak memory of this process in megabytes; None where the system does not report it."""
     if sys.platform == "win32":
         return None
     import resource
