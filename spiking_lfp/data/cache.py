@@ -44,7 +44,7 @@ from torch.utils.data import Dataset
 
 from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, unknown_name
 from spiking_lfp.events.frames import pack_frames, unpack_frames
-from spiking_lfp.files import WholeFiles, take_name, temporary_name
+from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
 FORMAT = 1
@@ -52,7 +52,7 @@ MOST_WORKERS = 8
 # samples handed to a worker at a time: those cut from one recording come one after the other
 BATCH = 16
 CHUNK_BYTES = 2**24
-WHOLE = WholeFiles(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
+WHOLE = AtomicWriter(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]
 
@@ -129,7 +129,7 @@ def cached(
     if _fits(path, text, layout):
         return SequenceCache(path, layout, hit=True)
     with ExitStack() as held:
-        with WHOLE.explained(path):
+        with WHOLE.convert_errors(path):
             where.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(_lock_of(path)))
         # another process may have made it meanwhile
@@ -262,7 +262,7 @@ def _build(
 ) -> None:
     temporary = temporary_name(path)
     try:
-        with WHOLE.explained(path):
+        with WHOLE.convert_errors(path):
             sink = _Sink(temporary, "w+")
         with sink:
             try:
@@ -270,10 +270,10 @@ def _build(
                     _fill(file, path, sink, recipe, layout, splits, workers, progress)
             finally:
                 # rather than what HDF5 says when it does not find what it wrote
-                with WHOLE.explained(path):
+                with WHOLE.convert_errors(path):
                     sink.check()
-        with WHOLE.explained(path):
-            take_name(temporary, path)
+        with WHOLE.convert_errors(path):
+            rename_into_place(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -294,7 +294,7 @@ def _fill(
     with closing(_made(splits, layout, workers)) as made:
         for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
             samples[index] = stored
-            with WHOLE.explained(path):
+            with WHOLE.convert_errors(path):
                 sink.check()
             if progress is not None:
                 progress(done, len(places))

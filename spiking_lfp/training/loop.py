@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.checks import number, raise_deferred
+from spiking_lfp.checks import to_number, raise_deferred
 from spiking_lfp.data import Samples, Split
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
@@ -219,7 +219,7 @@ class Run:
         names = list(spiking_layers(self.network))
         counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
         sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
-        correct, reward, *rates = map(number, distributed.sum_over_all(sums))
+        correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
         return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
 
     def remaining_batches(self) -> Iterator[Tensor]:
