@@ -45,8 +45,8 @@ def all_finite(tensor: Tensor) -> Tensor:
 def raise_deferred() -> None:
     """Raise the error of the first check that failed on a device since the last call; waits for the devices.
 
-    The training loop calls it when it logs. In your own loop on a GPU, call it now and then, for example where you print
-    the loss: until then NaN goes unnoticed.
+    The training loop calls it when it logs. In your own loop on a GPU, call it now and then, for example where you
+    print the loss: until then NaN goes unnoticed.
 
     Raises:
         SpikingLFPError: as `require` would have raised it.

@@ -24,7 +24,7 @@ from spiking_lfp import (
     raise_deferred,
     spike_count_reward,
 )
-from spiking_lfp.checks import to_number, require
+from spiking_lfp.checks import require, to_number
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, training_step, watch_spikes
 
