@@ -1,6 +1,6 @@
-"""Conditions on values of tensors: checked at once on CPU, and on other devices without making the host wait.
+"""Checks of tensor values: immediate on the CPU, deferred on other devices, so that the host need not wait for them.
 
-There a failed check leaves a mark on the device, and `raise_deferred` looks at it where the host waits anyway.
+On such a device a failed check stores its number, and `raise_deferred` reads it at a point where the host waits anyway.
 """
 
 from typing import Any
@@ -10,28 +10,29 @@ from torch import Tensor
 
 from spiking_lfp.errors import SpikingLFPError
 
-# what can fail, numbered from 1, and on each device the number of the first check that did, or 0
-_failures: dict[tuple[type[SpikingLFPError], str], int] = {}
-_first: dict[torch.device, Tensor] = {}
+# the checks made so far, numbered from 1, and for each device the number of the first one that failed, or 0
+_check_numbers: dict[tuple[type[SpikingLFPError], str], int] = {}
+_first_failures: dict[torch.device, Tensor] = {}
 
 
-def deferred(device: torch.device) -> bool:
-    """Tell whether reading a value on `device` makes the host wait."""
+def is_deferred(device: torch.device) -> bool:
+    """Tell whether checks on `device` are deferred, because reading a value there makes the host wait."""
     return device.type != "cpu"
 
 
-def require(holds: Tensor, error: type[SpikingLFPError], message: str) -> None:
-    """Raise `error` if `holds`, one truth value, is false; on other devices than the CPU, at `raise_deferred`."""
-    if not deferred(holds.device):
-        if not bool(holds):
+def require(condition: Tensor, error: type[SpikingLFPError], message: str) -> None:
+    """Raise `error` if `condition`, one truth value, is false; on other devices than the CPU, at `raise_deferred`."""
+    if not is_deferred(condition.device):
+        if not bool(condition):
             raise error(message)
         return
-    number = _failures.setdefault((error, message), len(_failures) + 1)
-    first = _first.get(holds.device)
-    if first is None:
-        first = _first[holds.device] = torch.zeros((), dtype=torch.int64, device=holds.device)
-    # in place, so that a captured graph marks the same tensor in every replay
-    first.masked_fill_(~holds & (first == 0), number)
+    number = _check_numbers.setdefault((error, message), len(_check_numbers) + 1)
+    first_failure = _first_failures.get(condition.device)
+    if first_failure is None:
+        first_failure = torch.zeros((), dtype=torch.int64, device=condition.device)
+        _first_failures[condition.device] = first_failure
+    # in place, so that a captured graph writes to the same tensor in every replay
+    first_failure.masked_fill_(~condition & (first_failure == 0), number)
 
 
 def all_finite(tensor: Tensor) -> Tensor:
@@ -44,25 +45,25 @@ def all_finite(tensor: Tensor) -> Tensor:
 def raise_deferred() -> None:
     """Raise the error of the first check that failed on a device since the last call; waits for the devices.
 
-    The training loop calls it when it logs. In your own loop on a GPU, call it where you print a loss, say: until then
-    NaN goes unnoticed.
+    The training loop calls it when it logs. In your own loop on a GPU, call it now and then, for example where you
+    print the loss: until then NaN goes unnoticed.
 
     Raises:
         SpikingLFPError: as `require` would have raised it.
     """
-    for first in _first.values():
-        number = int(first)
+    for first_failure in _first_failures.values():
+        number = int(first_failure)
         if number:
-            first.zero_()
-            error, message = list(_failures)[number - 1]
+            first_failure.zero_()
+            error, message = list(_check_numbers)[number - 1]
             raise error(message)
 
 
-def number(value: Tensor) -> Any:
-    """Return one `value` as a plain number, or where reading it makes the host wait as a tensor that adds up like one.
+def to_number(value: Tensor) -> Any:
+    """Return one `value` as a Python number, or, where reading it makes the host wait, as a tensor that adds like one.
 
-    A float is a float64 either way, so that sums do not depend on the device.
+    A float is a float64 in both cases, so that sums do not depend on the device.
     """
-    if not deferred(value.device):
+    if not is_deferred(value.device):
         return value.item()
     return value.double() if value.is_floating_point() else value

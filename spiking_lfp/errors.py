@@ -1,4 +1,4 @@
-"""What can go wrong, as one sentence each: what was found, what was expected, what to do.
+"""The errors of this package, each with one sentence: what was found, what was expected, what to do.
 
 The command line prints the sentence and exits with 2 for `UsageError` and 1 for every other `SpikingLFPError`.
 """
@@ -28,11 +28,11 @@ class RunError(SpikingLFPError):
 
 
 class ExportError(SpikingLFPError):
-    """A network, file or simulator that integer hardware, or the format asked for, cannot represent."""
+    """A network that the hardware or file format asked for cannot represent, or an exported file or tool that fails."""
 
 
 class OtherProcessError(SpikingLFPError):
-    """The end of a process because another one of its run failed, which has said why."""
+    """Another process of the same run failed first and reported why, so this one ends too."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all: written under another name, brought to disk, then renamed.
+"""Atomic writing of files: a file is written under a temporary name, synced to disk and renamed when it is complete.
 
-The other name is the same each time, so that what a kill leaves is overwritten by whoever writes the file next. Two
-processes must not write the same file at once: runs have one that writes, and the cache of recordings has locks.
+The temporary name of a file is always the same, so that the next writer overwrites what a killed process left behind.
+Two processes must not write the same file at once: a run has one writing process, and the cache of recordings has
+locks.
 """
 
 import os
@@ -14,12 +15,12 @@ from spiking_lfp.errors import ExportError, RunError, SpikingLFPError
 
 
 def temporary_name(path: Path) -> Path:
-    """Return where `path` is written at first."""
+    """Return the temporary name under which `path` is written."""
     return path.with_name(f".{path.name}.tmp")
 
 
-def take_name(temporary: Path, path: Path) -> None:
-    """Bring the finished file `temporary` to disk, and rename it to `path`.
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Sync the finished file `temporary` to disk, and rename it to `path`.
 
     Raises:
         OSError: if that fails.
@@ -27,7 +28,7 @@ def take_name(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-    # not every file system can do this; without it a power failure may bring back the file before, which is whole
+    # not every file system can sync a folder; if not, a power failure may restore the previous file, which is complete
     with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -37,39 +38,39 @@ def take_name(temporary: Path, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class WholeFiles:
-    """Writes whole files or none, and says in a sentence if it cannot.
+class AtomicWriter:
+    """Writes files completely or not at all, and reports failures in one sentence.
 
     Attributes:
-        error: is raised then.
-        remedy: the end of its sentence, what to do.
+        error: the class of the error that is raised in place of an OSError.
+        remedy: the end of its sentence: what to do.
     """
 
     error: type[SpikingLFPError]
     remedy: str
 
     def write(self, path: Path, content: bytes) -> Path:
-        """Write `content` to `path`, and return it; what was there before stays if that fails."""
+        """Write `content` to `path`, and return it; if that fails, the previous file stays."""
         with self.writing(path) as temporary:
             temporary.write_bytes(content)
         return path
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
-        """Give a temporary name to write to, which becomes `path` at the end; or remove it, if anything fails."""
-        with self.explained(path):
+        """Yield a temporary name to write to; at the end it is renamed to `path`, or removed if anything fails."""
+        with self.convert_errors(path):
             temporary = temporary_name(path)
             try:
                 yield temporary
-                take_name(temporary, path)
+                rename_into_place(temporary, path)
             except BaseException:
                 with suppress(OSError):
                     temporary.unlink()
                 raise
 
     @contextmanager
-    def explained(self, path: Path, verb: str = "write") -> Iterator[None]:
-        """Raise `error` in place of an OSError, saying that it cannot do this with `path`."""
+    def convert_errors(self, path: Path, verb: str = "write") -> Iterator[None]:
+        """Raise `error` in place of an OSError, with a sentence that names `path` and what could not be done to it."""
         try:
             yield
         except OSError as error:
@@ -77,5 +78,5 @@ class WholeFiles:
 
 
 # runs, tables and pictures
-RESULTS = WholeFiles(RunError, "free some space or choose another --out")
-EXPORTS = WholeFiles(ExportError, "name a file in a folder that is there and can be written")
+RESULTS = AtomicWriter(RunError, "free some space or choose another --out")
+EXPORTS = AtomicWriter(ExportError, "name a file in a folder that exists and is writable")

@@ -24,15 +24,15 @@ from spiking_lfp import (
     raise_deferred,
     spike_count_reward,
 )
-from spiking_lfp.checks import number, require
+from spiking_lfp.checks import require, to_number
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, training_step, watch_spikes
 
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_first", {})
-    monkeypatch.setattr(checks, "_failures", {})
+    monkeypatch.setattr(checks, "_first_failures", {})
+    monkeypatch.setattr(checks, "_check_numbers", {})
 
 
 @pytest.fixture
@@ -70,18 +70,18 @@ def test_elsewhere_the_first_that_failed_is_raised_later_and_once(as_on_gpu: Non
 def test_checks_of_many_steps_hold_no_more_than_those_of_one(as_on_gpu: None) -> None:
     for _ in range(100):
         require(torch.tensor(True), NonFiniteError, "first")
-    assert (len(checks._failures), len(checks._first)) == (1, 1)
+    assert (len(checks._check_numbers), len(checks._first_failures)) == (1, 1)
 
 
 def test_numbers_add_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [torch.rand(()) for _ in range(50)]
-    plain = sum(number(value) for value in values)
+    plain = sum(to_number(value) for value in values)
     monkeypatch.setattr(checks, "deferred", lambda device: True)
-    later = sum(number(value) for value in values)
+    later = sum(to_number(value) for value in values)
     assert isinstance(plain, float)
     assert isinstance(later, Tensor)
     assert later.item() == plain
-    assert number(torch.tensor(3)).dtype == torch.int64
+    assert to_number(torch.tensor(3)).dtype == torch.int64
 
 
 # ---------------------------------------------------------------- every check of a training step

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spiking_lfp.errors import DataError, ExportError, RunError
-from spiking_lfp.files import EXPORTS, RESULTS, WholeFiles
+from spiking_lfp.files import EXPORTS, RESULTS, AtomicWriter
 
 
 def full(*_: Any) -> None:
@@ -32,11 +32,11 @@ def stop_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", full)
 
 
-@pytest.mark.parametrize("writer", [RESULTS, EXPORTS, WholeFiles(DataError, "look elsewhere")])
+@pytest.mark.parametrize("writer", [RESULTS, EXPORTS, AtomicWriter(DataError, "look elsewhere")])
 @pytest.mark.parametrize("failure", [stop_fsync, stop_rename])
 @pytest.mark.parametrize("old", [b"old", None])
 def test_a_failing_write_leaves_what_was_there(
-    writer: WholeFiles, failure: Callable[[pytest.MonkeyPatch], None], old: bytes | None, tmp_path: Path
+    writer: AtomicWriter, failure: Callable[[pytest.MonkeyPatch], None], old: bytes | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "file"
     if old is not None:

@@ -278,7 +278,9 @@ def _draw(folder: Path, data_root: Path | None) -> str:
 def _there(status: "DatasetStatus") -> str:
     if not status.present:
         return "no"
-    return "yes" if status.found is None else f"{status.found[0]:,} + {status.found[1]:,}"
+    return (
+        "yes" if status.incomplete_sizes is None else f"{status.incomplete_sizes[0]:,} + {status.incomplete_sizes[1]:,}"
+    )
 
 
 def _describe_settings(settings: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Data sets of images and of recordings, whole in memory, and as sequences for training."""
+"""Image and event data sets, in memory and as sequences for training."""
 
 from spiking_lfp.data.catalog import DATASET_NAMES, DatasetStatus, data_root, dataset_status
 from spiking_lfp.data.datasets import ImageDataset, load_dataset, subset

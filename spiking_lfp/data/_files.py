@@ -1,4 +1,4 @@
-"""The files of torchvision's data sets: what they must hold, and how missing ones are fetched."""
+"""The files of torchvision's data sets: checks of their content, and the download of missing ones."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ _TIMEOUT_S = 30.0
 
 
 def missing_files(folder: Path, files: tuple[str, ...]) -> list[str]:
-    """Return those of `files` that `folder` does not have."""
+    """Return those of `files` that are missing in `folder`."""
     # Path.is_file raises where a folder may not be entered.
     return [file for file in files if not os.path.isfile(folder / file)]  # noqa: PTH113
 
@@ -37,7 +37,7 @@ def check_idx_files(folder: Path, image_size: tuple[int, int], classes: int) -> 
     """Check the four `IDX_FILES` in `folder`: header, length, image size, label range.
 
     Raises:
-        DataError: names the first file that is damaged, and what was found in it.
+        DataError: naming the first damaged file and what was found in it.
     """
     for images, labels in ((IDX_FILES[0], IDX_FILES[1]), (IDX_FILES[2], IDX_FILES[3])):
         image_count = _check_idx_header(folder / images, _IMAGES_MAGIC, image_size)
@@ -56,16 +56,16 @@ def _check_idx_header(path: Path, magic: int, item_shape: tuple[int, ...]) -> in
         header = file.read(header_size)
         size = os.fstat(file.fileno()).st_size
     if size < header_size:
-        raise _damaged(path, f"it has {size} bytes, its header alone should have {header_size}")
+        raise _damaged(path, f"it has {size} bytes, expected {header_size} for its header alone")
     found_magic, *shape = struct.unpack(f">{header_size // 4}I", header)
     if found_magic != magic:
         raise _damaged(path, f"it begins with 0x{found_magic:08x} instead of 0x{magic:08x}")
     expected_size = header_size + prod(shape)
     if size != expected_size:
-        says = "x".join(map(str, shape))
-        raise _damaged(path, f"its header says {says} = {expected_size} bytes in all, it has {size}")
+        sizes = "x".join(map(str, shape))
+        raise _damaged(path, f"its header says {sizes} = {expected_size} bytes in all, it has {size}")
     if tuple(shape[1:]) != item_shape:
-        found, expected = ("x".join(map(str, each)) for each in (shape[1:], item_shape))
+        found, expected = ("x".join(map(str, sides)) for sides in (shape[1:], item_shape))
         raise _damaged(path, f"its images are {found}, expected {expected}")
     if shape[0] == 0:
         raise _damaged(path, "it is empty, its header says 0 items")
@@ -76,7 +76,7 @@ def check_md5(folder: Path, checksums: dict[str, str]) -> None:
     """Check the files in `folder` against `checksums`, their MD5 by file name.
 
     Raises:
-        DataError: names the first file that differs, and its size and checksum.
+        DataError: naming the first file that differs, its size and its checksum.
     """
     for name, expected in checksums.items():
         with (folder / name).open("rb") as file:
@@ -91,36 +91,36 @@ def _damaged(path: Path, found: str) -> DataError:
 
 
 def download_files(dataset_class: Any, root: Path, folder: Path, files: tuple[str, ...]) -> None:
-    """Fetch a torchvision data set and put those of `files` that are missing into `folder` below `root`.
+    """Download a torchvision data set and put those of `files` that are missing into `folder` below `root`.
 
-    Everything is fetched and unpacked in a temporary folder inside `root` first: whatever goes wrong, no
-    incomplete file is left, and files already there are not touched.
+    Everything is downloaded and unpacked in a temporary folder inside `root` first: whatever goes wrong, no
+    incomplete file is left, and existing files are not touched.
 
     Raises:
-        OSError, RuntimeError, HTTPException: no network, a wrong checksum, or `root` cannot be written.
+        OSError, RuntimeError, HTTPException: no network, a wrong checksum, or `root` is not writable.
     """
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
         with quiet_network():
             dataset_class(temporary, download=True)
-        fetched = Path(temporary) / folder.relative_to(root)
+        downloaded = Path(temporary) / folder.relative_to(root)
         folder.mkdir(parents=True, exist_ok=True)
         for file in missing_files(folder, files):
-            (fetched / file).replace(folder / file)
+            (downloaded / file).replace(folder / file)
 
 
 @contextmanager
 def quiet_network() -> Iterator[None]:
-    """Keep torchvision's output to a progress bar for people, and its connections from hanging."""
+    """Reduce torchvision's output to a progress bar on terminals, and set a timeout for its connections."""
     timeout = socket.getdefaulttimeout()
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(StringIO()))
         if not sys.stderr.isatty():
             stack.enter_context(redirect_stderr(StringIO()))
         stack.enter_context(warnings.catch_warnings())
-        # Of tarfile's and numpy's coming defaults; the archive's checksum has been verified.
+        # They announce future defaults of tarfile and numpy; the archive's checksum has been verified.
         warnings.simplefilter("ignore")
         stack.callback(socket.setdefaulttimeout, timeout)
-        # torchvision sets none: behind a firewall that drops packets it would wait for ever.
+        # torchvision sets no timeout: behind a firewall that drops packets it would wait for ever.
         socket.setdefaulttimeout(_TIMEOUT_S)
         yield

@@ -1,4 +1,4 @@
-"""The one door to torchvision: slow to import, so only opened when data sets or models of its are asked for."""
+"""Import of torchvision, which is slow and so done only when one of its data sets or models is needed."""
 
 import importlib
 import sys
@@ -14,25 +14,25 @@ def torchvision_datasets() -> ModuleType:
         ImportError: torchvision is not installed.
         RuntimeError: torchvision cannot be imported for any other reason.
     """
-    return _imported("torchvision.datasets")
+    return _import_torchvision("torchvision.datasets")
 
 
 def torchvision_models() -> ModuleType:
-    """Return the module `torchvision.models`: those that classify; those that detect call what may only be declared.
+    """Return the module `torchvision.models`; its classifiers work, its detectors may lack compiled operators.
 
     Raises:
         ImportError: torchvision is not installed.
         RuntimeError: torchvision cannot be imported for any other reason.
     """
-    return _imported("torchvision.models")
+    return _import_torchvision("torchvision.models")
 
 
-def _imported(module: str) -> ModuleType:
-    """Import a module of torchvision, also where its operators do not load.
+def _import_torchvision(module: str) -> ModuleType:
+    """Import a module of torchvision, even if its compiled operators cannot be loaded.
 
-    PyPI's torchvision is built for CUDA; beside a CPU build of torch its compiled operators do not load, and
-    `import torchvision` stops where it describes the first of them. Data sets and classifiers need none of them, so
-    declaring the operators is enough. This is done only after the plain import has failed that way.
+    PyPI's torchvision is built for CUDA; with a CPU build of torch its compiled operators do not load, and
+    `import torchvision` fails when it registers the first of them. Data sets and classifiers need none of them, so
+    it is enough to declare the operators. This is done only after the plain import has failed that way.
     """
     try:
         return importlib.import_module(module)

@@ -1,19 +1,21 @@
-"""Sequences made from recordings, kept in HDF5 files: made once, by several processes, and never served incomplete.
+"""Cache of sequences made from recordings, in HDF5 files: built once, by several processes, never read incomplete.
 
-A file is named after its data set and the SHA-256 of its recipe, all that its content depends on. Field by field:
+A file is named after its data set and the SHA-256 of its recipe, which holds all that its content depends on. Fields:
 
     attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
                   binary, complete (written last)
-    SPLIT/samples uint8 [N, T, bytes], a chunk for each sample, or several where it has more than CHUNK_BYTES, gzip 1,
-                  with Fletcher checksums. Where `binary`, a step takes ceil(prod(shape) / 8) bytes, its first value in
-                  the lowest bit of the first; else a byte a value
+    SPLIT/samples uint8 [N, T, bytes], one chunk for each sample, or several if it has more than CHUNK_BYTES, gzip 1,
+                  with Fletcher checksums. If `binary`, a step takes ceil(prod(shape) / 8) bytes, with its first value
+                  in the lowest bit of the first byte; else a value takes one byte
     SPLIT/labels  int64 [N], one chunk, gzip 1, with Fletcher checksums
 
-All else in the file has checksums since HDF5 1.10, so that damage is noticed before HDF5 stumbles over it; strings of
-variable length, whose heap has none, are avoided. Zeros have a right Fletcher checksum, but are no gzip.
+Everything else in the file has checksums since HDF5 1.10, so that damage is detected before HDF5 fails on it;
+strings of variable length are avoided, because their heap has no checksum. Zeros have a valid Fletcher checksum, but
+are not valid gzip data.
 
-It is written under a temporary name and renamed when it is complete. A lock beside it makes a second process wait for
-the first; a process that dies gives up its lock, and what it left behind is removed by the next one that builds.
+A file is written under a temporary name and renamed when it is complete. A lock file beside it makes a second process
+wait for the first; the lock of a process that dies is released, and its leftovers are removed by the next one that
+builds.
 """
 
 import hashlib
@@ -44,30 +46,30 @@ from torch.utils.data import Dataset
 
 from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, unknown_name
 from spiking_lfp.events.frames import pack_frames, unpack_frames
-from spiking_lfp.files import WholeFiles, take_name, temporary_name
+from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
 FORMAT = 1
-MOST_WORKERS = 8
-# samples handed to a worker at a time: those cut from one recording come one after the other
+MAX_WORKERS = 8
+# consecutive samples given to a worker at a time, because windows of one recording follow each other
 BATCH = 16
 CHUNK_BYTES = 2**24
-WHOLE = WholeFiles(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
+CACHE_FILES = AtomicWriter(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Of one sample: T steps of `shape`, of 0 and 1 if `binary`, else of counts up to 255."""
+    """Layout of one sample: T steps of `shape`, with values 0 and 1 if `binary`, else counts up to 255."""
 
     steps: int
     shape: tuple[int, ...]
     binary: bool
 
     @property
-    def bytes(self) -> int:
-        """That one step takes."""
+    def step_bytes(self) -> int:
+        """Number of bytes of one stored step."""
         return -(-prod(self.shape) // 8) if self.binary else prod(self.shape)
 
 
@@ -76,9 +78,9 @@ class Jobs:
     """How to make the samples of a split.
 
     Attributes:
-        make: from a job to frames uint8 `[T, *shape]`; can be pickled, as jobs can.
+        make: makes the frames uint8 `[T, *shape]` of one job; can be pickled, as can the jobs.
         jobs: one for each sample.
-        labels: of each sample.
+        labels: one for each sample.
     """
 
     make: Callable[[Any], Frames]
@@ -91,11 +93,13 @@ class Jobs:
 
 
 def cache_folder(explicit: Path | None = None) -> Path:
-    """Return `explicit`, else what the environment variable `SPIKING_LFP_CACHE` names, else a folder of the user's."""
+    """Return `explicit`, or the folder that `SPIKING_LFP_CACHE` in the environment names, or one in the user cache."""
     if explicit is not None:
         return explicit
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("spiking_lfp")) / "sequences"
+    from_environment = os.environ.get(FOLDER_VARIABLE)
+    if from_environment:
+        return Path(from_environment).expanduser()
+    return Path(platformdirs.user_cache_dir("spiking_lfp")) / "sequences"
 
 
 def cached(
@@ -108,45 +112,45 @@ def cached(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "SequenceCache":
-    """Return the sequences of a data set, made now if they are not in the cache.
+    """Return the cache of a data set; it is built now if it does not exist.
 
     Args:
-        name: of the data set, for the file.
-        recipe: everything that determines the samples, as JSON can hold it.
-        layout: of one sample.
-        splits: how to make them, by name; asked for only if they have to be made.
+        name: name of the data set, for the name of the file.
+        recipe: everything that determines the samples, as values that JSON can store.
+        layout: layout of one sample.
+        splits: returns how to make each split, by name; called only if the cache has to be built.
         folder: see `cache_folder`.
-        workers: processes that make them; as many as there are cores, at most 8, if None; this one alone if 1.
-        progress: is told how many samples of how many are made.
+        workers: number of worker processes, or 1 for this process alone; by default the number of cores, at most 8.
+        progress: called with the numbers of samples done and in all.
 
     Raises:
-        DataError: what making a sample raises; nothing is kept then.
-        RunError: if the folder cannot be written, or a worker dies.
+        DataError: if a sample cannot be made; then nothing is written.
+        RunError: if the folder is not writable, or a worker dies.
     """
-    where, text = cache_folder(folder), json.dumps(recipe, sort_keys=True)
+    directory, text = cache_folder(folder), json.dumps(recipe, sort_keys=True)
     key = hashlib.sha256(f"{FORMAT} {text}".encode()).hexdigest()[:16]
-    path = where / f"{name}-{key}.h5"
-    if _fits(path, text, layout):
+    path = directory / f"{name}-{key}.h5"
+    if _is_valid(path, text, layout):
         return SequenceCache(path, layout, hit=True)
-    with ExitStack() as held:
-        with WHOLE.explained(path):
-            where.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(_lock_of(path)))
-        # another process may have made it meanwhile
-        if _fits(path, text, layout):
+    with ExitStack() as locks:
+        with CACHE_FILES.convert_errors(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(FileLock(_lock_of(path)))
+        # another process may have built it meanwhile
+        if _is_valid(path, text, layout):
             return SequenceCache(path, layout, hit=True)
-        _remove_orphans(where, path)
+        _remove_orphans(directory, path)
         _build(path, text, layout, splits(), workers, progress)
     return SequenceCache(path, layout, hit=False)
 
 
 class SequenceCache:
-    """Samples in a file.
+    """The cached sequences of a data set.
 
     Attributes:
-        path: of the file.
-        layout: of one sample.
-        hit: whether it was there already.
+        path: path of the file.
+        layout: layout of one sample.
+        hit: whether the file existed already.
     """
 
     def __init__(self, path: Path, layout: Layout, hit: bool) -> None:
@@ -154,15 +158,15 @@ class SequenceCache:
 
     @property
     def size_bytes(self) -> int:
-        """Of the file."""
+        """Size of the file in bytes."""
         return self.path.stat().st_size
 
     def load(self, split: str) -> tuple[Tensor, Tensor]:
-        """Return samples uint8 `[N, T, bytes]` and labels int64 `[N]`, whole, as small as they are in the file.
+        """Load a split into memory: samples uint8 `[N, T, bytes]`, as compact as in the file, and labels int64 `[N]`.
 
         Raises:
             UsageError: if there is no such split.
-            DataError: if they are damaged.
+            DataError: if the file is damaged.
         """
         with _read(self.path, split) as group:
             return torch.from_numpy(group["samples"][()]), torch.from_numpy(group["labels"][()])
@@ -173,7 +177,7 @@ class SequenceCache:
 
 
 class CachedSequences(Dataset[tuple[Tensor, int]]):
-    """Samples float32 `[T, *shape]` with their labels, read when asked for; can be handed to `DataLoader` workers."""
+    """Samples float32 `[T, *shape]` with their labels, read on access; works with the workers of a `DataLoader`."""
 
     def __init__(self, path: Path, split: str, layout: Layout) -> None:
         self.path, self.split, self.layout = path, split, layout
@@ -187,9 +191,9 @@ class CachedSequences(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return one sample and its label."""
         label = self.labels[index]
-        with _explained(self.path):
+        with _reporting_damage(self.path):
             stored = self._samples()[index % len(self)]
-        # by numpy: the compiled kernel's threads do not survive the fork of a DataLoader
+        # unpacked by numpy, because the compiled kernel's threads do not survive the fork of a DataLoader
         frames = unpack_frames(stored, self.layout.shape) if self.layout.binary else stored
         return torch.from_numpy(frames).float().view(self.layout.steps, *self.layout.shape), label
 
@@ -198,7 +202,7 @@ class CachedSequences(Dataset[tuple[Tensor, int]]):
         return [self[index] for index in indices]
 
     def _samples(self) -> Any:
-        """Return the samples in the file, opened in each process for itself."""
+        """Return the samples in the file, which every process opens for itself."""
         if self._file is None or self._file[0] != os.getpid():
             self._file = os.getpid(), h5py.File(self.path)
         return self._file[1][f"{self.split}/samples"]
@@ -209,7 +213,7 @@ class CachedSequences(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A file in the cache: its size, the samples of each split, and the recipe; none of these if it is damaged."""
+    """A file in the cache: its size, samples per split, and recipe; the last two are None if it is damaged."""
 
     name: str
     path: Path
@@ -219,7 +223,7 @@ class CacheEntry:
 
 
 def cache_status(folder: Path | None = None) -> list[CacheEntry]:
-    """Return what the cache holds."""
+    """List the files in the cache."""
     entries = []
     for path in sorted(cache_folder(folder).glob("*.h5")):
         name, size = path.stem.rpartition("-")[0], 0
@@ -228,20 +232,21 @@ def cache_status(folder: Path | None = None) -> list[CacheEntry]:
             with h5py.File(path) as file:
                 samples = {split: len(group["labels"]) for split, group in file.items()}
                 entries.append(CacheEntry(name, path, size, samples, json.loads(file.attrs["recipe"])))
-        except Exception:  # h5py raises what it happens to stumble over
+        except Exception:  # h5py raises all kinds of errors for damaged files
             entries.append(CacheEntry(name, path, size, None, None))
     return entries
 
 
-def _fits(path: Path, recipe: str, layout: Layout) -> bool:
-    """Tell whether there is a whole cache of this recipe in `path`, as far as is seen without reading its samples."""
+def _is_valid(path: Path, recipe: str, layout: Layout) -> bool:
+    """Tell whether `path` is a complete cache of this recipe, as far as can be seen without reading its samples."""
     expected = {**_attributes(recipe, layout), "complete": True}
     try:
         with h5py.File(path) as file:
             return all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
-                group["samples"].shape == (len(group["labels"]), layout.steps, layout.bytes) for group in file.values()
+                group["samples"].shape == (len(group["labels"]), layout.steps, layout.step_bytes)
+                for group in file.values()
             )
-    except Exception:  # h5py raises what it happens to stumble over
+    except Exception:  # h5py raises all kinds of errors for damaged files
         return False
 
 
@@ -262,18 +267,18 @@ def _build(
 ) -> None:
     temporary = temporary_name(path)
     try:
-        with WHOLE.explained(path):
+        with CACHE_FILES.convert_errors(path):
             sink = _Sink(temporary, "w+")
         with sink:
             try:
                 with h5py.File(sink, "w", libver="v110") as file:
                     _fill(file, path, sink, recipe, layout, splits, workers, progress)
             finally:
-                # rather than what HDF5 says when it does not find what it wrote
-                with WHOLE.explained(path):
+                # this error rather than that of HDF5, which misses what could not be written
+                with CACHE_FILES.convert_errors(path):
                     sink.check()
-        with WHOLE.explained(path):
-            take_name(temporary, path)
+        with CACHE_FILES.convert_errors(path):
+            rename_into_place(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -290,64 +295,64 @@ def _fill(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     file.attrs.update(_attributes(recipe, layout))
-    places = [place for split, jobs in splits.items() for place in _places(file, split, jobs, layout)]
-    with closing(_made(splits, layout, workers)) as made:
-        for done, ((samples, index), stored) in enumerate(zip(places, made, strict=True), 1):
-            samples[index] = stored
-            with WHOLE.explained(path):
+    slots = [slot for split, jobs in splits.items() for slot in _allocate(file, split, jobs, layout)]
+    with closing(_make_samples(splits, layout, workers)) as made:
+        for done, ((dataset, index), sample) in enumerate(zip(slots, made, strict=True), 1):
+            dataset[index] = sample
+            with CACHE_FILES.convert_errors(path):
                 sink.check()
             if progress is not None:
-                progress(done, len(places))
+                progress(done, len(slots))
     file.attrs["complete"] = True
 
 
 class _Sink(FileIO):
-    """A file that keeps to itself what goes wrong until it is asked: HDF5 crashes if it cannot write when it closes."""
+    """A file that stores write errors until `check`, because HDF5 crashes if it cannot write while it closes."""
 
     failure: BaseException | None = None
 
     def write(self, content: Any) -> int:
         rest = memoryview(content).cast("B")
         size = len(rest)
-        with self._kept():
+        with self._storing_errors():
             while rest and self.failure is None:
                 rest = rest[super().write(rest) :]
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        with self._kept():
+        with self._storing_errors():
             return super().truncate(size)
         return 0
 
     def check(self) -> None:
-        """Raise what went wrong."""
+        """Raise the error that was stored, if any."""
         if self.failure is not None:
             raise self.failure
 
     @contextmanager
-    def _kept(self) -> Iterator[None]:
+    def _storing_errors(self) -> Iterator[None]:
         try:
             yield
-        except BaseException as error:  # Ctrl-C, too
+        except BaseException as error:  # including Ctrl-C
             self.failure = error
 
 
-def _places(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple[Any, int]]:
-    """Yield where each sample of a split goes: a dataset in the file, and the index there."""
+def _allocate(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple[Any, int]]:
+    """Create the datasets of a split, and return where each sample goes: a dataset and an index in it."""
     count = len(jobs.jobs)
-    shape = (count, layout.steps, layout.bytes)
-    chunk = (1, min(layout.steps, max(CHUNK_BYTES // layout.bytes, 1)), layout.bytes)
-    # HDF5 has no chunks of nothing
-    checked = {"compression": "gzip", "compression_opts": 1, "fletcher32": True} if count else {}
-    samples = file.create_dataset(f"{split}/samples", shape, np.uint8, chunks=chunk if count else None, **checked)
+    shape = (count, layout.steps, layout.step_bytes)
+    chunk = (1, min(layout.steps, max(CHUNK_BYTES // layout.step_bytes, 1)), layout.step_bytes)
+    # HDF5 has no empty chunks
+    filters = {"compression": "gzip", "compression_opts": 1, "fletcher32": True} if count else {}
+    samples = file.create_dataset(f"{split}/samples", shape, np.uint8, chunks=chunk if count else None, **filters)
     labels = np.asarray(jobs.labels, np.int64)
-    file.create_dataset(f"{split}/labels", data=labels, chunks=labels.shape if count else None, **checked)
+    file.create_dataset(f"{split}/labels", data=labels, chunks=labels.shape if count else None, **filters)
     return ((samples, index) for index in range(count))
 
 
-def _made(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Generator[Frames, None, None]:
-    """Yield the samples of all splits in order, made not far ahead of what is asked for: they take memory."""
-    size = max(min(CHUNK_BYTES // (layout.steps * layout.bytes), BATCH), 1)
+def _make_samples(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Generator[Frames, None, None]:
+    """Yield the samples of all splits in order, made only a little ahead of their use, to save memory."""
+    size = max(min(CHUNK_BYTES // (layout.steps * layout.step_bytes), BATCH), 1)
     batches = [
         (Packed(jobs.make, layout), jobs.jobs[start : start + size])
         for jobs in splits.values()
@@ -355,32 +360,32 @@ def _made(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Ge
     ]
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, MOST_WORKERS)
+        workers = min(cores, MAX_WORKERS)
     if workers <= 1 or len(batches) <= 1:
         for make, jobs in batches:
             yield from map(make, jobs)
         return
-    # spawned: threads of torch do not survive a fork
+    # spawned, because threads of torch do not survive a fork
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
-    waiting: deque[Future[list[Frames]]] = deque()
+    pending: deque[Future[list[Frames]]] = deque()
     try:
         for make, jobs in batches:
-            waiting.append(pool.submit(make.all, jobs))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+            pending.append(pool.submit(make.all, jobs))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
     except BrokenProcessPool:
         raise RunError(
-            "a process that prepares recordings died: try again with more memory, and in a script of your own put what "
-            "it does below if __name__ == '__main__'"
+            "a process that prepares recordings died: try again with more memory, and if this is your own script, put "
+            "its code below if __name__ == '__main__'"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """Make a worker end when the process that builds does, by whatever signal, which the pool leaves undone."""
+    """End this worker when its parent process ends, even by a signal, which the pool does not do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
@@ -394,13 +399,13 @@ def _end_with_parent() -> None:
 
 @dataclass(frozen=True)
 class Packed:
-    """Makes samples as they are stored."""
+    """Makes samples in the form in which they are stored."""
 
     make: Callable[[Any], Frames]
     layout: Layout
 
     def __call__(self, job: Any) -> Frames:
-        """Return `[T, bytes]`."""
+        """Return the stored form `[T, bytes]` of a sample."""
         frames = self.make(job)
         expected = (self.layout.steps, *self.layout.shape)
         if frames.dtype != np.uint8 or frames.shape != expected:
@@ -414,26 +419,26 @@ class Packed:
 
 @contextmanager
 def _read(path: Path, split: str) -> Iterator[Any]:
-    with _explained(path), h5py.File(path) as file:
+    with _reporting_damage(path), h5py.File(path) as file:
         if split not in file:
             raise unknown_name("split", split, file)
         yield file[split]
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what HDF5 says of damage into one sentence."""
+def _reporting_damage(path: Path) -> Iterator[None]:
+    """Turn the errors of HDF5 for damaged files into one sentence."""
     try:
         yield
     except SpikingLFPError:
         raise
-    except Exception as error:  # h5py raises what it happens to stumble over
+    except Exception as error:  # h5py raises all kinds of errors for damaged files
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read ({reason}): delete it to have it made again") from None
+        raise DataError(f"{path} cannot be read ({reason}): delete it and it will be built again") from None
 
 
 def _remove_orphans(folder: Path, path: Path) -> None:
-    """Remove what processes that died were writing: whoever writes holds the lock, and that of `path` is ours."""
+    """Remove the temporary files of dead processes: a living writer holds the lock, and we hold that of `path`."""
     for temporary in folder.glob(".*.tmp"):
         lock = temporary.with_suffix(".lock")
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which data sets there are, where their files belong, and whether they are there."""
+"""The image data sets by name: what they hold, where their files belong, and whether the files are present."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from spiking_lfp.data._files import IDX_FILES, missing_files
-from spiking_lfp.data.photographs import LEAST_CLASSES, PHOTOGRAPHS, Photographs
+from spiking_lfp.data.photographs import MIN_CLASSES, PHOTOGRAPHS, Photographs
 from spiking_lfp.errors import DataError
 
 ROOT_VARIABLE = "SPIKING_LFP_DATA"
@@ -17,9 +17,9 @@ SUBSET_FILE = Path(__file__).parent / "digits" / "digits.npz"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that torchvision fetches and reads: its class there, and its files in `folder` below a root.
+    """A data set that torchvision downloads and reads: its class there, and its files in `folder` below a root.
 
-    `image_shape` is [channels, height, width], `note` names makers and licence.
+    `image_shape` is [channels, height, width], `note` names authors and licence.
     """
 
     torchvision_class: str
@@ -35,12 +35,15 @@ class Source:
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """What is known of a data set, and whether it is there.
+    """A data set and whether its files are present.
 
-    `sample_shape` is [channels, height, width], `note` names makers and licence, `location` is the file or
-    folder the data are read from; images are `present` if no file is missing there (none is read), classes of
-    photographs if there are two or more, recordings if there are some to train and some to test. `found` counts these
-    two, where there are fewer than there should be.
+    Attributes:
+        sample_shape: [channels, height, width].
+        location: the file or folder the data are read from.
+        present: for images, whether no file is missing (none is read); for photographs, whether there are two classes
+            or more; for recordings, whether there are some for training and some for testing.
+        note: authors and licence.
+        incomplete_sizes: how many training and test samples are present, if the data set is incomplete.
     """
 
     name: str
@@ -52,7 +55,7 @@ class DatasetStatus:
     location: Path
     present: bool
     note: str
-    found: tuple[int, int] | None = None
+    incomplete_sizes: tuple[int, int] | None = None
 
 
 def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
@@ -62,7 +65,9 @@ def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
 
 def _cifar(torchvision_class: str, folder: str, files: tuple[str, ...], classes: int) -> Source:
     note = "Krizhevsky 2009; no licence stated"
-    return Source(torchvision_class, folder, files, "photographs of things", (3, 32, 32), classes, 50_000, 10_000, note)
+    return Source(
+        torchvision_class, folder, files, "photos of objects", (3, 32, 32), classes, 50_000, 10_000, note
+    )
 
 
 _MNIST_NOTE = "LeCun, Cortes, Burges; usually given as CC BY-SA 3.0"
@@ -84,21 +89,21 @@ DATASET_NAMES = (SUBSET_NAME, *SOURCES, *PHOTOGRAPHS)
 def data_root(explicit: Path | None = None) -> Path:
     """Return the folder that holds the data sets, whether it exists or not.
 
-    That is `explicit` if given, else what the environment variable `SPIKING_LFP_DATA` names, else a folder
+    That is `explicit` if given, else the folder named by the environment variable `SPIKING_LFP_DATA`, else a folder
     in the user's cache.
     """
     if explicit is not None:
         return explicit.expanduser()
-    named = os.environ.get(ROOT_VARIABLE)
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("spiking_lfp"))
+    from_environment = os.environ.get(ROOT_VARIABLE)
+    return Path(from_environment).expanduser() if from_environment else Path(platformdirs.user_cache_dir("spiking_lfp"))
 
 
 def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
-    """Return the state of every data set of images, all but the packaged one as looked for in `data_root(root)`."""
+    """Return the status of every image data set; all but the packaged one are looked for in `data_root(root)`."""
     folder = data_root(root)
     packaged = DatasetStatus(
         name=SUBSET_NAME,
-        description="handwritten digits, in the package",
+        description="handwritten digits, shipped with the package",
         sample_shape=(1, 28, 28),
         classes=10,
         train_size=10_000,
@@ -129,17 +134,18 @@ def _status(name: str, source: Photographs, folder: Path) -> DatasetStatus:
     try:
         classes = len(source.list(folder))
     except DataError:
-        # A damaged list of one data set must not hide the others; who loads it is told.
+        # A damaged class list of one data set must not hide the others; loading that data set reports the damage.
         classes = 0
+    sizes = (classes * source.train_per_class, classes * source.test_per_class)
     return DatasetStatus(
         name=name,
         description=source.description,
         sample_shape=source.image_shape,
         classes=source.classes,
-        train_size=source.classes * source.train_each,
-        test_size=source.classes * source.test_each,
+        train_size=source.classes * source.train_per_class,
+        test_size=source.classes * source.test_per_class,
         location=folder,
-        present=classes >= LEAST_CLASSES,
+        present=classes >= MIN_CLASSES,
         note=source.note,
-        found=None if classes == source.classes else (classes * source.train_each, classes * source.test_each),
+        incomplete_sizes=None if classes == source.classes else sizes,
     )

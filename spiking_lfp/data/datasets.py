@@ -1,4 +1,4 @@
-"""Image data sets as whole tensors in memory: the packaged digits, those torchvision knows, and photographs."""
+"""Image data sets as whole tensors in memory: the packaged digits, those of torchvision, and photographs."""
 
 import warnings
 import zipfile
@@ -25,7 +25,7 @@ from spiking_lfp.data.catalog import (
     Source,
     data_root,
 )
-from spiking_lfp.data.photographs import LEAST_CLASSES, PHOTOGRAPHS, Photographs
+from spiking_lfp.data.photographs import MIN_CLASSES, PHOTOGRAPHS, Photographs
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 
 _DIGITS = tuple(str(digit) for digit in range(10))
@@ -35,12 +35,12 @@ _DIGITS = tuple(str(digit) for digit in range(10))
 class ImageDataset:
     """Labelled images for training and testing, checked on creation.
 
-    Images are uint8 [images, channels, height, width], 0..255, in training and test of one shape. Labels are
+    Images are uint8 [images, channels, height, width], 0..255; training and test images have the same shape. Labels are
     int64 [images], indices into `class_names`.
 
     Raises:
-        DataError: a split is empty, has a wrong shape or dtype, more images than labels or fewer, or a label
-            that no class has.
+        DataError: a split is empty, has a wrong shape or dtype, different numbers of images and labels, or a label
+            without a class.
     """
 
     name: str
@@ -76,10 +76,10 @@ class ImageDataset:
 
 
 def load_dataset(name: str, root: Path | None = None, download: bool = True) -> ImageDataset:
-    """Return the data set `name`, one of `DATASET_NAMES`, whole.
+    """Load the data set `name`, one of `DATASET_NAMES`, into memory.
 
-    `mnist-subset` comes with the package. The others are read from `data_root(root)`; only if files are
-    missing there, and `download` is true, are they fetched and written there. Photographs cannot be fetched.
+    `mnist-subset` comes with the package. The others are read from `data_root(root)`. Files missing there are
+    downloaded to it if `download` is true. Photographs cannot be downloaded.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -97,21 +97,21 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     dataset_class = getattr(torchvision_datasets(), source.torchvision_class)
     missing = missing_files(folder, source.files)
     if missing and not download:
-        raise _missing(name, source, top, missing, "downloading is switched off")
+        raise _missing_error(name, source, top, missing, "downloading is switched off")
     if missing:
         try:
             download_files(dataset_class, top, folder, source.files)
         except (OSError, RuntimeError, HTTPException) as error:
-            # Of several mirrors torchvision gives a line each; the last tells enough.
+            # torchvision gives a line for each mirror it tried; the last is enough.
             reason = str(error).strip().rpartition("\n")[2].strip("<>. ") or type(error).__name__
-            raise _missing(name, source, top, missing, f"could not be downloaded ({reason})") from error
+            raise _missing_error(name, source, top, missing, f"could not be downloaded ({reason})") from error
     return _load_torchvision(name, source, dataset_class, top)
 
 
-def _missing(name: str, source: Source | Photographs, root: Path, files: list[str], why: str) -> DataError:
+def _missing_error(name: str, source: Source | Photographs, root: Path, files: list[str], reason: str) -> DataError:
     lacking = "" if len(files) == len(source.files) else f" (no {', '.join(files)})"
     return DataError(
-        f"data set {name!r} is not in {root / source.folder}{lacking} and {why}: name a folder that holds "
+        f"data set {name!r} is not in {root / source.folder}{lacking} and {reason}: name a folder that holds "
         f"{source.folder} with --data-root or {ROOT_VARIABLE}, or use --data {SUBSET_NAME}, which needs none"
     )
 
@@ -138,10 +138,10 @@ def _load_torchvision(name: str, source: Source, dataset_class: Any, root: Path)
             check_idx_files(folder, source.image_shape[1:], source.classes)
         else:
             meta = dataset_class.meta
-            listed = [*dataset_class.train_list, *dataset_class.test_list, (meta["filename"], meta["md5"])]
-            check_md5(folder, dict(listed))
+            checksums = [*dataset_class.train_list, *dataset_class.test_list, (meta["filename"], meta["md5"])]
+            check_md5(folder, dict(checksums))
         with warnings.catch_warnings():
-            # NumPy 2.4.0 to 2.4.4 warn of pickles as old as CIFAR's.
+            # NumPy 2.4.0 to 2.4.4 warn about pickles as old as CIFAR's.
             warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
             train, test = (dataset_class(root, train=train) for train in (True, False))
     except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
@@ -161,10 +161,12 @@ def _load_photographs(name: str, source: Photographs, root: Path) -> ImageDatase
     class_names = source.list(folder)
     missing = [] if class_names else missing_files(folder, source.files)
     if missing:
-        raise _missing(name, source, root, missing, "cannot be downloaded by a program")
-    if len(class_names) < LEAST_CLASSES:
-        found = f"{len(class_names)} of the classes"
-        raise DataError(f"data set {name!r} in {folder} has {found}, expected {LEAST_CLASSES} or more: add some")
+        raise _missing_error(name, source, root, missing, "cannot be downloaded automatically")
+    if len(class_names) < MIN_CLASSES:
+        raise DataError(
+            f"data set {name!r} in {folder} has {len(class_names)} of the classes, expected {MIN_CLASSES} or more: "
+            "add some"
+        )
     train, test = source.read(folder, source)
     labels = torch.arange(len(class_names))
     return ImageDataset(
@@ -178,7 +180,7 @@ def _load_photographs(name: str, source: Photographs, root: Path) -> ImageDatase
 
 
 def _channels_first(images: Tensor | np.ndarray) -> Tensor:
-    """Return [N, C, H, W] of torchvision's [N, H, W] tensors and [N, H, W, C] arrays."""
+    """Convert torchvision's [N, H, W] tensors and [N, H, W, C] arrays to [N, C, H, W]."""
     if isinstance(images, Tensor):
         return images.unsqueeze(1)
     return torch.from_numpy(images).permute(0, 3, 1, 2)
@@ -193,51 +195,51 @@ def subset(
 ) -> ImageDataset:
     """Return some classes of a data set, and at most so many of their images, in the order of the data set.
 
-    Images are drawn without replacement, from all classes alike: as many of each, or one more, unless a class has no
-    more. A larger draw of the same seed holds the smaller one, and what is drawn to test does not depend on `train`.
+    Images are drawn at random without replacement and evenly from all classes: the counts per class differ by at most
+    one, unless a class runs out of images. A larger draw with the same seed contains the smaller one, and the test
+    images drawn do not depend on `train`.
 
     Args:
-        dataset: where the images are from.
-        classes: those to keep, which are labelled 0, 1, ... in the order given here; all if None.
+        dataset: the full data set.
+        classes: classes to keep, relabelled 0, 1, ... in the order given here; all if None.
         train: training images to keep, all if None.
         test: test images to keep, all if None.
         seed: of the draw.
 
     Raises:
-        UsageError: a class that the data set does not have or that is named twice, none, fewer images than classes, or
-            a negative seed.
-        DataError: the data set has no image of these classes to train or to test.
+        UsageError: an unknown or repeated class, no class, fewer images than classes, or a negative seed.
+        DataError: the data set has no training or no test image of these classes.
     """
     known = range(len(dataset.class_names))
-    kept = list(known if classes is None else classes)
-    if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(known):
-        raise UsageError(f"classes are {kept}, expected some of 0..{known[-1]} of {dataset.name}, each once")
-    for what, count in (("train", train), ("test", test)):
-        if count is not None and count < len(kept):
-            raise UsageError(f"{what} is {count}, expected {len(kept)} or more, one image of each class")
+    kept_classes = list(known if classes is None else classes)
+    if not kept_classes or len(set(kept_classes)) < len(kept_classes) or not set(kept_classes) <= set(known):
+        raise UsageError(f"classes are {kept_classes}, expected some of 0..{known[-1]} of {dataset.name}, each once")
+    for split, count in (("train", train), ("test", test)):
+        if count is not None and count < len(kept_classes):
+            raise UsageError(f"{split} is {count}, expected {len(kept_classes)} or more, one image of each class")
     if seed < 0:
         raise UsageError(f"seed is {seed}, expected 0 or more")
-    train_rows, train_labels = _drawn(dataset.train_labels, kept, train, (seed, 0))
-    test_rows, test_labels = _drawn(dataset.test_labels, kept, test, (seed, 1))
-    which = "all classes" if classes is None else f"classes {', '.join(map(str, kept))}"
+    train_rows, train_labels = _draw(dataset.train_labels, kept_classes, train, (seed, 0))
+    test_rows, test_labels = _draw(dataset.test_labels, kept_classes, test, (seed, 1))
+    which = "all classes" if classes is None else f"classes {', '.join(map(str, kept_classes))}"
     return ImageDataset(
         name=f"{dataset.name} ({which}; {len(train_rows)} + {len(test_rows)} images, seed {seed})",
         train_images=dataset.train_images[train_rows],
         train_labels=train_labels,
         test_images=dataset.test_images[test_rows],
         test_labels=test_labels,
-        class_names=tuple(dataset.class_names[label] for label in kept),
+        class_names=tuple(dataset.class_names[label] for label in kept_classes),
     )
 
 
-def _drawn(labels: Tensor, kept: list[int], count: int | None, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return which images of a split are kept, in rising order, and their new labels."""
+def _draw(labels: Tensor, kept_classes: list[int], count: int | None, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the indices of the images drawn from a split, in rising order, and their new labels."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    places = [shuffled[labels.numpy()[shuffled] == label] for label in kept]
-    turns = np.concatenate([np.arange(len(place)) for place in places])
-    new_labels = np.repeat(np.arange(len(kept)), [len(place) for place in places])
+    rows_by_class = [shuffled[labels.numpy()[shuffled] == label] for label in kept_classes]
+    rank_in_class = np.concatenate([np.arange(len(rows)) for rows in rows_by_class])
+    new_labels = np.repeat(np.arange(len(kept_classes)), [len(rows) for rows in rows_by_class])
     # The first image of every class, then the second of every class, and so on.
-    first = np.lexsort((new_labels, turns))[:count]
-    rows = np.concatenate(places)[first]
+    first = np.lexsort((new_labels, rank_in_class))[:count]
+    rows = np.concatenate(rows_by_class)[first]
     order = np.argsort(rows)
     return torch.from_numpy(rows[order]), torch.from_numpy(new_labels[first][order])

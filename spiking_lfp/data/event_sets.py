@@ -1,4 +1,4 @@
-"""Data sets of recordings by name, in the layout in which tonic leaves them, and folders of one's own."""
+"""Event data sets by name, in the folder layout of tonic, and the user's own folders of recordings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from spiking_lfp.data.recordings import (
     ReadShifted,
     ReadSpikeTrains,
     Sample,
-    by_class,
-    every,
     files_below,
+    samples_by_class,
     spike_trains,
+    split_every_nth,
 )
 from spiking_lfp.data.tactile import ReadTaxels, taxel_samples
 from spiking_lfp.errors import DataError, UsageError
@@ -35,14 +35,14 @@ DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 @dataclass(frozen=True)
 class EventSource:
-    """A data set of recordings in `folder` below the data root.
+    """An event data set in `folder` below the data root.
 
     Attributes:
         sensor: polarities, height and width.
-        train_size: of the complete data set; copies of a part of it are used as they are.
-        note: makers and licence.
-        tonic_class: what downloads it, if tonic can.
-        list: from its folder to its samples; none if they are not there.
+        train_size: of the complete data set; an incomplete one is used as it is.
+        note: authors and licence.
+        tonic_class: the class of tonic that downloads it, or None if tonic cannot.
+        list: lists the samples in a folder; none if they are missing.
     """
 
     description: str
@@ -57,7 +57,7 @@ class EventSource:
 
 
 def _nmnist(folder: Path) -> Listing:
-    train, test = (by_class(folder / part, DIGITS, [".bin"]) for part in ("Train", "Test"))
+    train, test = (samples_by_class(folder / split, DIGITS, [".bin"]) for split in ("Train", "Test"))
     return Listing(DIGITS, (2, 34, 34), ReadFile((2, 34, 34)), train, test)
 
 
@@ -75,21 +75,21 @@ def _gesture(folder: Path) -> Listing:
         "air guitar",
         "other gestures",
     )
-    parts = [
+    splits = [
         tuple(
             Sample(path, int(path.stem))
-            for path in files_below(folder / part, [".npy"])
+            for path in files_below(folder / split, [".npy"])
             if path.stem.isdecimal() and int(path.stem) < len(classes)
         )
-        for part in ("ibmGestureTrain", "ibmGestureTest")
+        for split in ("ibmGestureTrain", "ibmGestureTest")
     ]
     sensor = (2, 128, 128)
-    return Listing(classes, sensor, ReadColumns(sensor, ("x", "y", "p", "t"), MILLISECOND), *parts)
+    return Listing(classes, sensor, ReadColumns(sensor, ("x", "y", "p", "t"), MILLISECOND), *splits)
 
 
 def _poker(folder: Path) -> Listing:
     names, sensor = ("cl", "he", "di", "sp"), (2, 35, 35)
-    train, test = (by_class(folder / part, names, [".npy"]) for part in ("pips_train", "pips_test"))
+    train, test = (samples_by_class(folder / split, names, [".npy"]) for split in ("pips_train", "pips_test"))
     reader = ReadColumns(sensor, ("t", "x", "y", "p"))
     return Listing(("clubs", "hearts", "diamonds", "spades"), sensor, reader, train, test)
 
@@ -97,35 +97,40 @@ def _poker(folder: Path) -> Listing:
 def _cifar10_dvs(folder: Path) -> Listing:
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     sensor = (2, 128, 128)
-    return Listing(names, sensor, ReadFile(sensor), *every(by_class(folder, names, [".aedat4"]), 10))
+    return Listing(names, sensor, ReadFile(sensor), *split_every_nth(samples_by_class(folder, names, [".aedat4"]), 10))
 
 
 def _caltech(folder: Path) -> Listing:
-    inner, sensor = folder / "Caltech101", (2, 180, 240)
-    names = tuple(sorted(each.name for each in inner.iterdir() if each.is_dir())) if inner.is_dir() else ()
-    return Listing(names, sensor, ReadShifted(sensor), *every(by_class(inner, names, [".bin"]), 5))
+    class_root, sensor = folder / "Caltech101", (2, 180, 240)
+    names = _subfolders(class_root)
+    return Listing(
+        names, sensor, ReadShifted(sensor), *split_every_nth(samples_by_class(class_root, names, [".bin"]), 5)
+    )
 
 
 def _lip(folder: Path) -> Listing:
-    inner, sensor = folder / "DVS-Lip", (2, 128, 128)
-    words = inner / "train"
-    names = tuple(sorted(each.name for each in words.iterdir() if each.is_dir())) if words.is_dir() else ()
-    train, test = (by_class(inner / part, names, [".npy"]) for part in ("train", "test"))
+    split_root, sensor = folder / "DVS-Lip", (2, 128, 128)
+    names = _subfolders(split_root / "train")
+    train, test = (samples_by_class(split_root / split, names, [".npy"]) for split in ("train", "test"))
     return Listing(names, sensor, ReadFile(sensor), train, test)
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
 
 
 def _heidelberg(prefix: str) -> Callable[[Path], Listing]:
     def samples(folder: Path) -> Listing:
-        paths = [folder / f"{prefix}_{part}.h5" for part in ("train", "test")]
+        paths = [folder / f"{prefix}_{split}.h5" for split in ("train", "test")]
         train, test = (spike_trains(path) if path.is_file() else () for path in paths)
         sensor = (1, 1, 700)
-        return Listing(_keys(paths[0]) if train else (), sensor, ReadSpikeTrains(sensor), train, test)
+        return Listing(_spoken_words(paths[0]) if train else (), sensor, ReadSpikeTrains(sensor), train, test)
 
     return samples
 
 
-def _keys(path: Path) -> tuple[str, ...]:
-    """Return the classes of a file of spike trains: what is said in the utterances."""
+def _spoken_words(path: Path) -> tuple[str, ...]:
+    """Return the class names in a file of spike trains: the words that are spoken."""
     try:
         with h5py.File(path) as file:
             return tuple(key.decode() for key in file["extra/keys"][()])
@@ -154,48 +159,48 @@ EVENT_SOURCES = {
         _gesture,
     ),
     "cifar10-dvs": EventSource(
-        "CIFAR-10 on a screen, the last of every 10 to test", "CIFAR10DVS", (2, 128, 128), 10, 9_000, 1_000,
+        "CIFAR-10 shown on a screen, every 10th for testing", "CIFAR10DVS", (2, 128, 128), 10, 9_000, 1_000,
         "Li et al. 2017; CC BY 4.0", "CIFAR10DVS", _cifar10_dvs,
     ),
     "n-caltech101": EventSource(
-        "Caltech101 seen by a moving event camera, the last of every 5 to test", "NCALTECH101", (2, 180, 240), 101,
+        "Caltech101 seen by a moving event camera, every 5th for testing", "NCALTECH101", (2, 180, 240), 101,
         7_006, 1_703, _ORCHARD, "NCALTECH101", _caltech,
     ),
     "poker-dvs": EventSource(
-        "pips of poker cards", "POKERDVS", (2, 35, 35), 4, 48, 20, "Serrano-Gotarredona 2015", "POKERDVS", _poker
+        "suits of poker cards", "POKERDVS", (2, 35, 35), 4, 48, 20, "Serrano-Gotarredona 2015", "POKERDVS", _poker
     ),
     "shd": EventSource(
-        "spoken digits, as spikes of a model of the ear", "SHD", (1, 1, 700), 20, 8_156, 2_264, _HEIDELBERG, "SHD",
+        "spoken digits, as spikes of a cochlea model", "SHD", (1, 1, 700), 20, 8_156, 2_264, _HEIDELBERG, "SHD",
         _heidelberg("shd"),
     ),
     "ssc": EventSource(
-        "spoken words, as spikes of a model of the ear", "SSC", (1, 1, 700), 35, 75_466, 20_382, _HEIDELBERG, "SSC",
+        "spoken words, as spikes of a cochlea model", "SSC", (1, 1, 700), 35, 75_466, 20_382, _HEIDELBERG, "SSC",
         _heidelberg("ssc"),
     ),
     "dvs-lip": EventSource(
-        "lips that speak words", "DVSLip", (2, 128, 128), 100, 14_896, 4_975, "Tan et al. 2022; for research", None,
+        "lips speaking words", "DVSLip", (2, 128, 128), 100, 14_896, 4_975, "Tan et al. 2022; for research", None,
         _lip,
     ),
     "braille": EventSource(
-        "Braille letters felt by taxels, repetitions 40 to 49 to test", "braille", ReadTaxels().sensor, 27, 1_080, 270,
-        "Mueller-Cleve et al. 2022; CC BY 4.0", None, _braille,
+        "Braille letters felt by tactile sensors, repetitions 40 to 49 for testing", "braille", ReadTaxels().sensor, 27,
+        1_080, 270, "Mueller-Cleve et al. 2022; CC BY 4.0", None, _braille,
     ),
     "dvs128-objects": EventSource(
-        "objects before a DVS128, session 2 to test", "dvs128_objects", (2, 128, 128), 7, 7, 6,
+        "objects in front of a DVS128, session 2 for testing", "dvs128_objects", (2, 128, 128), 7, 7, 6,
         "DVS128_BioLab; no licence stated", None, _objects,
     ),
 }  # fmt: skip
 
 
 def event_set_status(root: Path | None = None) -> list[DatasetStatus]:
-    """Return the state of every data set of recordings, as looked for in `data_root(root)`."""
+    """Return the status of every event data set below `data_root(root)`."""
     return [_status(name, source, data_root(root) / source.folder) for name, source in EVENT_SOURCES.items()]
 
 
 def _status(name: str, source: EventSource, folder: Path) -> DatasetStatus:
     listing = source.list(folder) if folder.is_dir() else None
-    found = (len(listing.train), len(listing.test)) if listing else (0, 0)
-    complete = found == (source.train_size, source.test_size)
+    sizes = (len(listing.train), len(listing.test)) if listing else (0, 0)
+    complete = sizes == (source.train_size, source.test_size)
     return DatasetStatus(
         name=name,
         description=source.description,
@@ -204,14 +209,14 @@ def _status(name: str, source: EventSource, folder: Path) -> DatasetStatus:
         train_size=source.train_size,
         test_size=source.test_size,
         location=folder,
-        present=min(found) > 0,
+        present=min(sizes) > 0,
         note=source.note,
-        found=None if complete else found,
+        incomplete_sizes=None if complete else sizes,
     )
 
 
 def is_event_set(name: str) -> bool:
-    """Tell whether a data set of this name has recordings."""
+    """Tell whether a data set of this name consists of recordings."""
     return name in EVENT_SOURCES or is_folder(name) or name.endswith(SUFFIX)
 
 
@@ -221,42 +226,42 @@ def is_folder(name: str) -> bool:
 
 
 def list_folder(folder: Path, test_session: str = "") -> Listing:
-    """List the recordings of a folder of one's own.
+    """List the recordings of the user's own folder.
 
-    Recordings of one class are in a folder with the name of the class, or are files with the name of the class, as
-    `FOLDER/CLASS/NAME.aedat`, or `FOLDER/SESSION/CLASS/NAME.aedat` or `FOLDER/SESSION/CLASS.aedat`. With sessions,
-    those of `test_session` test and all others train; sessions that are called train and test need not be named.
-    Without, the last of every 5 recordings of a class tests. All sensors must be of one size.
+    A folder or a file is named after the class: `FOLDER/CLASS/NAME.aedat`, or, with sessions,
+    `FOLDER/SESSION/CLASS/NAME.aedat` or `FOLDER/SESSION/CLASS.aedat`. With sessions, the recordings of `test_session`
+    are for testing and all others for training; a session called test is found without being named. Without sessions,
+    every 5th recording of a class is for testing. All sensors must have the same size.
 
     Raises:
-        DataError: for folders in which nothing, or only one part, is found.
+        DataError: if the folder has no recordings, or none for training or for testing.
         UsageError: if there is no such session.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: name one with recordings, as {folder}/CLASS/NAME.aedat4")
-    found = files_below(folder)
-    if not found:
-        raise DataError(f"{folder} holds no recordings, as {folder}/CLASS/NAME.aedat4: name another folder")
-    below = [path.relative_to(folder).parts for path in found]
-    sessions = sorted({parts[0] for parts in below})
+        raise DataError(f"there is no folder {folder}: name a folder of recordings such as {folder}/CLASS/NAME.aedat4")
+    paths = files_below(folder)
+    if not paths:
+        raise DataError(f"{folder} holds no recordings such as {folder}/CLASS/NAME.aedat4: name another folder")
+    relative_parts = [path.relative_to(folder).parts for path in paths]
+    sessions = sorted({parts[0] for parts in relative_parts})
     test_session = test_session or next((name for name in sessions if name.lower() == "test"), "")
     if test_session and test_session not in sessions:
-        raise UsageError(f"test_session {test_session!r} is no folder in {folder}: it has {', '.join(sessions)}")
+        raise UsageError(f"test_session {test_session!r} is not a folder in {folder}: it has {', '.join(sessions)}")
     depth = 1 if test_session else 0
-    if any(len(parts) <= depth for parts in below):
+    if any(len(parts) <= depth for parts in relative_parts):
         raise DataError(f"{folder} holds recordings without a class: put them into a folder for each class")
-    named = [parts[depth] if len(parts) > depth + 1 else Path(parts[depth]).stem for parts in below]
-    class_names = tuple(sorted(set(named)))
-    samples = [Sample(path, class_names.index(name)) for path, name in zip(found, named, strict=True)]
+    classes = [parts[depth] if len(parts) > depth + 1 else Path(parts[depth]).stem for parts in relative_parts]
+    class_names = tuple(sorted(set(classes)))
+    samples = [Sample(path, class_names.index(name)) for path, name in zip(paths, classes, strict=True)]
     if test_session:
-        tests = [parts[0] == test_session for parts in below]
+        tests = [parts[0] == test_session for parts in relative_parts]
         train = tuple(sample for sample, is_test in zip(samples, tests, strict=True) if not is_test)
         test = tuple(sample for sample, is_test in zip(samples, tests, strict=True) if is_test)
     else:
-        train, test = every(samples, 5)
+        train, test = split_every_nth(samples, 5)
     if not train or not test:
-        raise DataError(f"{folder} has {len(train)} recordings to train and {len(test)} to test: add some")
-    sensor = read_events(found[0]).sensor
+        raise DataError(f"{folder} has {len(train)} recordings for training and {len(test)} for testing: add some")
+    sensor = read_events(paths[0]).sensor
     return Listing(class_names, sensor, ReadFile(None), train, test)
 
 
@@ -264,7 +269,7 @@ def list_event_set(name: str, root: Path, download: bool) -> Listing:
     """List the samples of the data set `name`, one of `EVENT_SOURCES`, below the data root.
 
     Raises:
-        DataError: if they are not there and could not be downloaded.
+        DataError: if they are missing and could not be downloaded.
     """
     source = EVENT_SOURCES[name]
     folder = root / source.folder
@@ -273,10 +278,10 @@ def list_event_set(name: str, root: Path, download: bool) -> Listing:
         _download(name, source, root)
         listing = source.list(folder)
     if not (listing.train and listing.test):
-        by_hand = "" if source.tonic_class else ", and it cannot be downloaded by a program"
+        by_hand = "" if source.tonic_class else ", and it cannot be downloaded automatically"
         raise DataError(
-            f"data set {name!r} is not in {folder} ({len(listing.train)} samples to train, {len(listing.test)} to "
-            f"test){by_hand}: name a folder that holds {source.folder} with --data-root or SPIKING_LFP_DATA"
+            f"data set {name!r} is not in {folder} ({len(listing.train)} samples for training, {len(listing.test)} for "
+            f"testing){by_hand}: name a folder that holds {source.folder} with --data-root or SPIKING_LFP_DATA"
         )
     return listing
 
@@ -284,12 +289,12 @@ def list_event_set(name: str, root: Path, download: bool) -> Listing:
 def _download(name: str, source: EventSource, root: Path) -> None:
     assert source.tonic_class is not None
     datasets = tonic("tonic.datasets")
-    made: Any = getattr(datasets, source.tonic_class)
+    dataset_class: Any = getattr(datasets, source.tonic_class)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with quiet_network():
-            for part in _parts(source.tonic_class):
-                made(str(root), **part)
+            for split in _split_arguments(source.tonic_class):
+                dataset_class(str(root), **split)
     except (OSError, RuntimeError, HTTPException, ValueError) as error:
         reason = str(error).strip().rpartition("\n")[2].strip("<>. ") or type(error).__name__
         raise DataError(
@@ -298,7 +303,8 @@ def _download(name: str, source: EventSource, root: Path) -> None:
         ) from error
 
 
-def _parts(tonic_class: str) -> list[dict[str, Any]]:
+def _split_arguments(tonic_class: str) -> list[dict[str, Any]]:
+    """Return the arguments by which the class of tonic selects each of its splits."""
     if tonic_class in ("CIFAR10DVS", "NCALTECH101"):
         return [{}]
     if tonic_class == "SSC":

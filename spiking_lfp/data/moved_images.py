@@ -1,4 +1,4 @@
-"""Images as recordings of an event sensor that moves in front of them, so that any image set becomes an event set."""
+"""Images recorded by a simulated moving event sensor, so that any image data set becomes an event data set."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ SUFFIX = "@saccades"
 
 @dataclass(frozen=True)
 class ReadMoved:
-    """Records an image of a data set by three saccades: training images come first, then those to test."""
+    """Records an image of a data set by three saccades; items count the training images first, then the test images."""
 
     name: str
     root: Path | None
@@ -24,10 +24,8 @@ class ReadMoved:
     def __call__(self, sample: Sample) -> Recording:
         """Return the events of one image."""
         dataset = _images(self.name, self.root)
-        trained = len(dataset.train_images)
-        image = (
-            dataset.train_images[sample.item] if sample.item < trained else dataset.test_images[sample.item - trained]
-        )
+        train_size, item = len(dataset.train_images), sample.item
+        image = dataset.train_images[item] if item < train_size else dataset.test_images[item - train_size]
         return saccade_events(image.numpy())
 
 
@@ -35,7 +33,7 @@ def list_moved(title: str, root: Path | None, download: bool) -> Listing:
     """List the images of `NAME@saccades` as samples.
 
     Raises:
-        UsageError: if there is no data set of images called NAME.
+        UsageError: if there is no image data set called NAME.
         DataError: if its files are missing or damaged.
     """
     name = title.removesuffix(SUFFIX)
@@ -45,10 +43,10 @@ def list_moved(title: str, root: Path | None, download: bool) -> Listing:
     location = next(status.location for status in dataset_status(root) if status.name == name)
     labels = [*dataset.train_labels.tolist(), *dataset.test_labels.tolist()]
     samples = tuple(Sample(location, label, item) for item, label in enumerate(labels))
-    trained = len(dataset.train_labels)
+    train_size = len(dataset.train_labels)
     reader = ReadMoved(name, root)
     sensor = reader(samples[0]).sensor
-    return Listing(dataset.class_names, sensor, reader, samples[:trained], samples[trained:])
+    return Listing(dataset.class_names, sensor, reader, samples[:train_size], samples[train_size:])
 
 
 @lru_cache(maxsize=1)

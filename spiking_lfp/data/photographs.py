@@ -1,4 +1,4 @@
-"""Data sets of photographs that no program downloads: some classes of CIFAR-100, and of Tiny ImageNet."""
+"""Data sets of photographs that must be provided by hand: some classes of CIFAR-100, and of Tiny ImageNet."""
 
 import io
 import tarfile
@@ -15,7 +15,7 @@ from spiking_lfp.data._files import missing_files
 from spiking_lfp.errors import DataError
 
 Pixels = NDArray[np.uint8]
-LEAST_CLASSES = 2
+MIN_CLASSES = 2
 _ATLAS_ROWS, _ATLAS_COLUMNS = 24, 25
 _TAR, _CLASSES = "tiny_imagenet20.tar", "classes.tsv"
 _FOLDERS = {"training": "train", "test": "val"}
@@ -23,17 +23,17 @@ _FOLDERS = {"training": "train", "test": "val"}
 
 @dataclass(frozen=True)
 class Photographs:
-    """A data set of photographs in `folder` below a root; copies of a part of its classes are used as they are.
+    """A data set of photographs in `folder` below a root; a copy with only some of the classes is used as it is.
 
     Attributes:
-        files: without which there is nothing; `CLASS` stands for the name of any class.
+        files: the files that are required; `CLASS` stands for the name of any class.
         image_shape: [channels, height, width].
         classes: of the complete data set.
-        train_each: training images of a class.
-        test_each: test images of a class.
-        note: makers and licence.
-        list: from its folder to the names of the classes; none if files are missing.
-        read: from its folder, and what is said here, to the images to train and to test, each
+        train_per_class: training images of each class.
+        test_per_class: test images of each class.
+        note: authors and licence.
+        list: returns the names of the classes in a folder; none if files are missing.
+        read: returns the training and the test images in a folder, given this description of the data set, each
             [classes, images, channels, height, width].
     """
 
@@ -42,8 +42,8 @@ class Photographs:
     description: str
     image_shape: tuple[int, int, int]
     classes: int
-    train_each: int
-    test_each: int
+    train_per_class: int
+    test_per_class: int
     note: str
     list: Callable[[Path], tuple[str, ...]]
     read: Callable[[Path, "Photographs"], tuple[Pixels, Pixels]]
@@ -62,11 +62,11 @@ def _read_atlases(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
             content = path.read_bytes()
         except OSError as error:
             raise _damaged(path, f"it cannot be read ({error})") from error
-        atlas = _decoded(path, "it", content, "WEBP", (_ATLAS_COLUMNS * width, _ATLAS_ROWS * height))
-        cut = atlas.reshape(_ATLAS_ROWS, height, _ATLAS_COLUMNS, width, channels).transpose(0, 2, 4, 1, 3)
-        tiles.append(cut.reshape(-1, *source.image_shape))
+        atlas = _decode(path, "it", content, "WEBP", (_ATLAS_COLUMNS * width, _ATLAS_ROWS * height))
+        grid = atlas.reshape(_ATLAS_ROWS, height, _ATLAS_COLUMNS, width, channels).transpose(0, 2, 4, 1, 3)
+        tiles.append(grid.reshape(-1, *source.image_shape))
     images = np.stack(tiles)
-    return images[:, : source.train_each], images[:, source.train_each :]
+    return images[:, : source.train_per_class], images[:, source.train_per_class :]
 
 
 def _listed(folder: Path) -> tuple[str, ...]:
@@ -99,13 +99,13 @@ def _read_tar(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
             for member in tar:
                 if member.isfile():
                     members.setdefault(str(PurePosixPath(member.name).parent), []).append(member)
-            # Where a tar is cut off, tarfile sees its end: only the numbers of images tell.
-            _check_counts(path, source, classes, {inside: len(found) for inside, found in members.items()})
+            # To tarfile a truncated tar simply ends early: only the number of images reveals it.
+            _check_counts(path, source, classes, {folder: len(files) for folder, files in members.items()})
             train, test = (
                 np.stack(
-                    [[_read_member(path, source, tar, each) for each in members[f"{part}/{name}"]] for name in classes]
+                    [[_read_member(path, source, tar, each) for each in members[f"{split}/{name}"]] for name in classes]
                 )
-                for part in _FOLDERS.values()
+                for split in _FOLDERS.values()
             )
     except (OSError, ValueError, tarfile.TarError) as error:
         raise _damaged(path, f"it cannot be read as a tar ({error})") from error
@@ -113,30 +113,30 @@ def _read_tar(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
 
 
 def _check_counts(path: Path, source: Photographs, classes: list[str], counts: dict[str, int]) -> None:
-    known = {f"{part}/{name}" for part in _FOLDERS.values() for name in classes}
-    for inside in counts:
-        if inside not in known:
-            raise _damaged(path, f"it has files in {inside}, expected train or val and a class of {_CLASSES}")
-    for (kind, part), expected in zip(_FOLDERS.items(), (source.train_each, source.test_each), strict=True):
+    known = {f"{split}/{name}" for split in _FOLDERS.values() for name in classes}
+    for folder in counts:
+        if folder not in known:
+            raise _damaged(path, f"it has files in {folder}, expected train or val and a class of {_CLASSES}")
+    for (kind, split), expected in zip(_FOLDERS.items(), (source.train_per_class, source.test_per_class), strict=True):
         for name in classes:
-            found = counts.get(f"{part}/{name}", 0)
+            found = counts.get(f"{split}/{name}", 0)
             if found != expected:
-                raise _damaged(path, f"it has {found} {kind} images in {part}/{name}, expected {expected}")
+                raise _damaged(path, f"it has {found} {kind} images in {split}/{name}, expected {expected}")
 
 
 def _read_member(path: Path, source: Photographs, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Pixels:
     file = tar.extractfile(member)
     assert file is not None  # it is one of the regular files
     _, height, width = source.image_shape
-    return _decoded(path, f"its {member.name}", file.read(), "JPEG", (width, height)).transpose(2, 0, 1)
+    return _decode(path, f"its {member.name}", file.read(), "JPEG", (width, height)).transpose(2, 0, 1)
 
 
-def _decoded(path: Path, what: str, content: bytes, form: str, size: tuple[int, int]) -> Pixels:
-    """Return [height, width, 3] of an image of `path`, greyscale or in colours."""
+def _decode(path: Path, what: str, content: bytes, form: str, size: tuple[int, int]) -> Pixels:
+    """Decode an image of `path`, greyscale or in colour, to [height, width, 3]."""
     expected = "x".join(map(str, size))
     try:
         with warnings.catch_warnings():
-            # Of large images, of which no pixel is decoded: their size is refused.
+            # It is for large images; here an image of the wrong size is refused before any pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=[form])
         if image.size != size:
@@ -144,10 +144,10 @@ def _decoded(path: Path, what: str, content: bytes, form: str, size: tuple[int, 
         return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise _damaged(
-            path, f"{what} has {len(content)} bytes that are no {form} image, expected one of {expected}"
+            path, f"{what} has {len(content)} bytes that are not a {form} image, expected one of {expected}"
         ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _damaged(path, f"{what} is no whole {form} image of {expected} ({error})") from error
+        raise _damaged(path, f"{what} is not a complete {form} image of {expected} ({error})") from error
 
 
 def _damaged(path: Path, found: str) -> DataError:
@@ -158,11 +158,11 @@ PHOTOGRAPHS = {
     "cifar100-classes": Photographs(
         folder="cifar100",
         files=("CLASS.webp",),
-        description="photographs of things, some classes of CIFAR-100",
+        description="photos of objects, some classes of CIFAR-100",
         image_shape=(3, 32, 32),
         classes=100,
-        train_each=500,
-        test_each=100,
+        train_per_class=500,
+        test_per_class=100,
         note="Krizhevsky 2009; no licence stated",
         list=_atlases,
         read=_read_atlases,
@@ -170,12 +170,12 @@ PHOTOGRAPHS = {
     "tiny-imagenet-20": Photographs(
         folder="tiny_imagenet20",
         files=(_CLASSES, _TAR),
-        description="photographs of things, 20 classes of Tiny ImageNet",
+        description="photos of objects, 20 classes of Tiny ImageNet",
         image_shape=(3, 64, 64),
         classes=20,
-        train_each=500,
-        test_each=50,
-        note="Stanford CS231n, of ImageNet; for research",
+        train_per_class=500,
+        test_per_class=50,
+        note="Stanford CS231n, from ImageNet; for research",
         list=_listed,
         read=_read_tar,
     ),

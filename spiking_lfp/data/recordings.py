@@ -1,4 +1,4 @@
-"""Lists of labelled recordings: which files or parts of files make the training and test samples of a data set."""
+"""Lists of labelled recordings: which files, or which recordings in a file, are the samples of a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +20,10 @@ class Sample:
     """One labelled sample.
 
     Attributes:
-        path: the file it is in.
+        path: the file that holds it.
         label: index of its class.
-        item: which recording of the file, where one file holds many.
-        start: where in the recording it starts, in microseconds after the first event, if it is a window of it.
+        item: number of the recording in the file, if the file holds several.
+        start: if the sample is a window of a recording, its start in microseconds after the first event.
     """
 
     path: Path
@@ -34,11 +34,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Listing:
-    """The samples of a data set.
+    """The samples of a data set, not yet read.
 
     Attributes:
-        sensor: polarities, height and width, the same for all.
-        read: from a sample to its whole recording; can be pickled.
+        sensor: polarities, height and width, the same for all samples.
+        read: reads the whole recording of a sample; can be pickled.
     """
 
     class_names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class ReadFile:
-    """Reads one recording a file, of a sensor that may be larger than the recording's own."""
+    """Reads files of one recording each; `sensor` may be larger than the recording's own."""
 
     sensor: Sensor | None
 
@@ -61,11 +61,11 @@ class ReadFile:
 
 @dataclass(frozen=True)
 class ReadColumns:
-    """Reads `.npy` files of plain numbers `[N, 4]`, whose columns each data set has in an order of its own.
+    """Reads `.npy` files of plain numbers `[N, 4]`, whose column order differs between data sets.
 
     Attributes:
-        columns: their names, of x, y, t and p.
-        unit: of t, in microseconds.
+        columns: the names of the columns in order: x, y, t and p.
+        unit: unit of t, in microseconds.
     """
 
     sensor: Sensor
@@ -83,12 +83,12 @@ class ReadColumns:
         events = np.zeros(len(numbers), EVENT)
         for index, name in enumerate(self.columns):
             events[name] = numbers[:, index] * (self.unit if name == "t" else 1)
-        return _named(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+        return _naming_file(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
 
 
 @dataclass(frozen=True)
 class ReadSpikeTrains:
-    """Reads HDF5 files of spike trains, `spikes/times` in seconds and `spikes/units`, as SHD and SSC have them."""
+    """Reads HDF5 files of spike trains in the format of SHD and SSC: `spikes/times` in seconds and `spikes/units`."""
 
     sensor: Sensor
 
@@ -103,12 +103,12 @@ class ReadSpikeTrains:
             raise _unreadable(sample.path, f"recording {sample.item} has {len(times)} times for {len(units)} units")
         events = np.zeros(len(times), EVENT)
         events["t"], events["x"], events["p"] = np.rint(times.astype(np.float64) * 1e6), units, True
-        return _named(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+        return _naming_file(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
 
 
 @dataclass(frozen=True)
 class ReadShifted:
-    """Reads recordings whose addresses start anywhere: moves the first used row and column to 0."""
+    """Reads recordings with an arbitrary address offset: shifts the first used row and column to 0."""
 
     sensor: Sensor
 
@@ -118,7 +118,7 @@ class ReadShifted:
         if len(events):
             events["x"] -= events["x"].min()
             events["y"] -= events["y"].min()
-        return _named(sample.path, lambda: Recording(events, self.sensor))
+        return _naming_file(sample.path, lambda: Recording(events, self.sensor))
 
 
 def files_below(folder: Path, suffixes: Sequence[str] = tuple(SUFFIXES)) -> list[Path]:
@@ -126,21 +126,21 @@ def files_below(folder: Path, suffixes: Sequence[str] = tuple(SUFFIXES)) -> list
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
-def by_class(folder: Path, class_names: Sequence[str], suffixes: Sequence[str]) -> tuple[Sample, ...]:
-    """Return the recordings in the sub-folders of `folder` that are named like classes."""
+def samples_by_class(folder: Path, class_names: Sequence[str], suffixes: Sequence[str]) -> tuple[Sample, ...]:
+    """Return the recordings in the sub-folders of `folder` that are named after the classes."""
     return tuple(
         Sample(path, label) for label, name in enumerate(class_names) for path in files_below(folder / name, suffixes)
     )
 
 
-def every(samples: Sequence[Sample], nth: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split samples without a split of their own: the last of every `nth` of a class are for testing."""
+def split_every_nth(samples: Sequence[Sample], n: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split the samples of a data set that has no split: of each class, every `n`-th sample is for testing."""
     train: list[Sample] = []
     test: list[Sample] = []
     counts: dict[int, int] = {}
     for sample in samples:
         counts[sample.label] = counts.get(sample.label, 0) + 1
-        (train if counts[sample.label] % nth else test).append(sample)
+        (train if counts[sample.label] % n else test).append(sample)
     return tuple(train), tuple(test)
 
 
@@ -154,25 +154,25 @@ def spike_trains(path: Path) -> tuple[Sample, ...]:
     return tuple(Sample(path, int(label), item) for item, label in enumerate(labels))
 
 
-def in_windows(samples: Sequence[Sample], read: Callable[[Sample], Recording], window: int) -> Iterator[Sample]:
-    """Cut recordings into windows of `window` microseconds that do not overlap; what is left at the end is dropped."""
+def cut_into_windows(samples: Sequence[Sample], read: Callable[[Sample], Recording], window: int) -> Iterator[Sample]:
+    """Cut recordings into windows of `window` microseconds without overlap; a shorter rest at the end is dropped."""
     for sample in samples:
         events = read(sample).events
-        lasts = int(events["t"][-1] - events["t"][0]) if len(events) else 0
-        yield from (replace(sample, start=number * window) for number in range(lasts // window))
+        duration = int(events["t"][-1] - events["t"][0]) if len(events) else 0
+        yield from (replace(sample, start=number * window) for number in range(duration // window))
 
 
 @lru_cache(maxsize=2)
-def whole(read: Callable[[Sample], Recording], sample: Sample) -> Recording:
-    """Return the recording of a sample, remembered: windows of one recording come one after the other."""
+def _read_whole(read: Callable[[Sample], Recording], sample: Sample) -> Recording:
+    """Read the recording of a sample, cached: the windows of one recording are read one after the other."""
     return read(sample)
 
 
-def window_of(sample: Sample, read: Callable[[Sample], Recording], window: int) -> Recording:
-    """Return the events of a sample: its whole recording, or `window` microseconds of it, from time 0 on."""
+def read_window(sample: Sample, read: Callable[[Sample], Recording], window: int) -> Recording:
+    """Read a sample: its whole recording, or a window of `window` microseconds of it, whose times start at 0."""
     if sample.start is None:
         return read(sample)
-    recording = whole(read, replace(sample, start=None))
+    recording = _read_whole(read, replace(sample, start=None))
     times = recording.events["t"] - recording.events["t"][0] - sample.start
     first, last = np.searchsorted(times, [0, window])
     events: EventArray = recording.events[first:last].copy()
@@ -180,12 +180,13 @@ def window_of(sample: Sample, read: Callable[[Sample], Recording], window: int) 
     return Recording(events, recording.sensor, recording.partial)
 
 
-def _named(path: Path, make: Callable[[], Recording]) -> Recording:
+def _naming_file(path: Path, make: Callable[[], Recording]) -> Recording:
+    """Return what `make` makes, or raise its error with the name of the file in front."""
     try:
         return make()
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def _unreadable(path: Path, found: str) -> DataError:
-    return DataError(f"{path} cannot be read as a recording: {found}; repair or remove it")
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read as a recording: {reason}; repair or remove it")

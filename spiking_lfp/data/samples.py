@@ -1,4 +1,4 @@
-"""The one door to samples for training: images shown for some steps, and recordings through a cache of sequences."""
+"""Loading of samples for training: images encoded over time steps, and recordings through a cache of sequences."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from spiking_lfp.data.datasets import ImageDataset, load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, is_folder, list_event_set, list_folder
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
 from spiking_lfp.data.recipes import EventRecipe
-from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, in_windows, window_of
+from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, cut_into_windows, read_window
 from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
@@ -39,14 +39,14 @@ def load_samples(
     """Return the training and test samples of a data set.
 
     Args:
-        name: a data set of images or recordings, the path of a folder of recordings, see `list_folder`, or
-            `NAME@saccades`, images that an event sensor sees while it moves.
-        recipe: how recordings become sequences; of it images use `steps` only.
-        encoding: how images are shown.
+        name: an image or event data set by name, the path of a folder of recordings, see `list_folder`, or
+            `NAME@saccades` for images recorded by a simulated event sensor that moves.
+        recipe: how recordings are turned into sequences; images use only its `steps`.
+        encoding: how images are encoded as spikes or currents.
         root: data root, see `data_root`.
-        download: whether what is missing may be downloaded.
-        progress: is told how many of how many recordings are in the cache, while it is built.
-        shift: by how many pixels at most training images are moved.
+        download: whether missing files may be downloaded.
+        progress: called with the numbers of samples done and in all, while the cache is built.
+        shift: largest random shift of training images, in pixels.
 
     Raises:
         UsageError: there is no data set of that name, or the recipe does not fit it.
@@ -63,13 +63,13 @@ def load_samples(
         title, listing = name, list_moved(name, root, download)
     else:
         title, listing = name, list_event_set(name, data_root(root), download)
-    made = sequences(title, listing, recipe, progress)
+    cache = sequences(title, listing, recipe, progress)
     source = f"{len(listing.train):,} training and {len(listing.test):,} test recordings of {title}"
-    return _of_cache(title, listing, made, recipe, source)
+    return _samples_from_cache(title, listing, cache, recipe, source)
 
 
 def image_samples(dataset: ImageDataset, encoding: str, steps: int, shift: int = 0) -> Samples:
-    """Return the images of a data set, shown for so many steps."""
+    """Return the samples of an image data set, each shown for `steps` time steps."""
     encoder = partial(ENCODERS[encoding], steps=steps)
     return Samples(
         dataset.name,
@@ -82,10 +82,10 @@ def image_samples(dataset: ImageDataset, encoding: str, steps: int, shift: int =
 
 
 def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
-    """Return the samples of some classes, which are labelled 0, 1, ... in the order given.
+    """Return the samples of some classes, relabelled 0, 1, ... in the order given.
 
     Raises:
-        UsageError: for a class that there is not or that is named twice, and fewer than two.
+        UsageError: for an unknown or repeated class, and for fewer than two classes.
     """
     known = range(len(samples.class_names))
     if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
@@ -95,7 +95,7 @@ def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
         assert isinstance(split, ImageSplit | SequenceSplit)
         of_class = split.labels[:, None] == torch.tensor(classes, device=split.labels.device)
         rows = of_class.any(1).nonzero()[:, 0]
-        splits.append(replace(split.part(rows), labels=of_class[rows].int().argmax(1)))
+        splits.append(replace(split.subset(rows), labels=of_class[rows].int().argmax(1)))
     names = tuple(samples.class_names[label] for label in classes)
     source = (
         f"{len(splits[0]):,} training and {len(splits[1]):,} test samples of {len(names)} classes of {samples.name}"
@@ -103,46 +103,46 @@ def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
     return Samples(samples.name, samples.sample_shape, names, splits[0], splits[1], source)
 
 
-def _of_cache(name: str, listing: Listing, made: SequenceCache, recipe: EventRecipe, source: str) -> Samples:
-    layout = made.layout
+def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recipe: EventRecipe, source: str) -> Samples:
+    layout = cache.layout
     splits = []
-    for part, copies in (("train", recipe.copies), ("test", 1)):
-        samples, labels = made.load(part)
-        stored = len(samples) // copies
-        if not stored:
-            raise DataError(f"{source} give no {part} samples: lower window_ms or min_events")
-        rows = torch.arange(stored)
-        splits.append(SequenceSplit(samples, labels[:stored], rows, stored, layout.shape, layout.binary))
+    for split, copies in (("train", recipe.copies), ("test", 1)):
+        samples, labels = cache.load(split)
+        copy_size = len(samples) // copies
+        if not copy_size:
+            raise DataError(f"{source} give no {split} samples: lower window_ms or min_events")
+        rows = torch.arange(copy_size)
+        splits.append(SequenceSplit(samples, labels[:copy_size], rows, copy_size, layout.shape, layout.binary))
     return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source)
 
 
 @dataclass(frozen=True)
 class MakeFrames:
-    """Makes the frames of a sample by a recipe; can be pickled."""
+    """Makes the frames of a sample as a recipe says; can be pickled."""
 
     read: Callable[[Sample], Recording]
     recipe: EventRecipe
 
     def __call__(self, job: tuple[Sample, int, int]) -> NDArray[np.uint8]:
-        """Return `[T, P, H, W]` of a sample, its number and its copy: copy 0 is as recorded, others are augmented."""
+        """Return the frames `[T, P, H, W]` of a job: sample, its number and copy; all copies but 0 are augmented."""
         sample, number, copy = job
         recipe, window = self.recipe, _window(self.recipe)
-        recording = window_of(sample, self.read, window)
+        recording = read_window(sample, self.read, window)
         if recording.partial is not None:
             raise DataError(f"{sample.path} is incomplete, {recording.partial}: repair or remove it")
-        recording = _prepared(recording, recipe)
+        recording = _preprocess(recording, recipe)
         if copy:
             recording = augment(recording, recipe.augment, (number, copy))
         recording = downsample(recording, recipe.downsample)
-        sensor = _sensor(recording.sensor, recipe)
-        when = {"start": 0, "duration": window} if window else {}
-        return event_frames(recording.events, sensor, recipe.steps, by=recipe.bin_by, values=recipe.values, **when)
+        sensor = _frame_sensor(recording.sensor, recipe)
+        limits = {"start": 0, "duration": window} if window else {}
+        return event_frames(recording.events, sensor, recipe.steps, by=recipe.bin_by, values=recipe.values, **limits)
 
 
 def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progress | None = None) -> SequenceCache:
-    """Return the cache of a data set of recordings, built if it is not there yet."""
+    """Return the cache of a data set of recordings; it is built if it does not exist yet."""
     empty = Recording(np.empty(0, EVENT), listing.sensor)
-    shape = _sensor(downsample(_prepared(empty, recipe), recipe.downsample).sensor, recipe)
+    shape = _frame_sensor(downsample(_preprocess(empty, recipe), recipe.downsample).sensor, recipe)
     paths = sorted({sample.path for sample in (*listing.train, *listing.test)})
     stats = [path.stat() for path in paths]
     key = {
@@ -160,25 +160,27 @@ def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progre
 
 def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:
     splits = {}
-    for part, samples, copies in (("train", listing.train, recipe.copies), ("test", listing.test, 1)):
-        cut = _cut(samples, listing, recipe)
-        jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(cut)]
-        splits[part] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
+    for split, samples, copies in (("train", listing.train, recipe.copies), ("test", listing.test, 1)):
+        windows = _windows(samples, listing, recipe)
+        jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(windows)]
+        splits[split] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
     return splits
 
 
-def _cut(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe) -> list[Sample]:
+def _windows(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe) -> list[Sample]:
     window = _window(recipe)
     if not window:
         return list(samples)
     if recipe.windows == "first":
         return [replace(sample, start=0) for sample in samples]
-    cut = in_windows(samples, listing.read, window)
-    least = recipe.min_events
-    return [sample for sample in cut if not least or len(window_of(sample, listing.read, window).events) >= least]
+    windows = cut_into_windows(samples, listing.read, window)
+    minimum = recipe.min_events
+    return [
+        sample for sample in windows if not minimum or len(read_window(sample, listing.read, window).events) >= minimum
+    ]
 
 
-def _prepared(recording: Recording, recipe: EventRecipe) -> Recording:
+def _preprocess(recording: Recording, recipe: EventRecipe) -> Recording:
     if recipe.crop:
         recording = crop(recording, recipe.crop)
     if recipe.denoise_us:
@@ -186,7 +188,8 @@ def _prepared(recording: Recording, recipe: EventRecipe) -> Recording:
     return centre(recording) if recipe.centre else recording
 
 
-def _sensor(sensor: Sensor, recipe: EventRecipe) -> Sensor:
+def _frame_sensor(sensor: Sensor, recipe: EventRecipe) -> Sensor:
+    """Return the shape of a frame: polarities, height and width."""
     return (min(sensor[0], recipe.polarities), *sensor[1:])
 
 

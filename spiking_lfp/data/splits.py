@@ -1,4 +1,4 @@
-"""What training sees of a data set, images and recordings alike: batches of sequences `[T, B, ...]` and labels."""
+"""Training and test splits of images and of recordings, which give batches of sequences `[T, B, ...]` and labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from spiking_lfp.events.frames import unpack_batch
 
 @runtime_checkable
 class Split(Protocol):
-    """Labelled samples that learn or are tested together, on the device that trains."""
+    """Labelled samples for training or for testing, on one device."""
 
     @property
     def labels(self) -> Tensor:
@@ -25,19 +25,20 @@ class Split(Protocol):
     def to(self, device: torch.device) -> "Split":
         """Return the same samples on `device`."""
 
-    def part(self, indices: Tensor | slice) -> "Split":
-        """Return some of the samples as a split of their own."""
+    def subset(self, indices: Tensor | slice) -> "Split":
+        """Return the samples at `indices` as a new split."""
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the sequences `[T, B, ...]` and labels `[B]` of the samples at `indices`, as `epoch` shows them."""
+        """Return the sequences `[T, B, ...]` and labels `[B]` of the samples at `indices` in `epoch`, from 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Images uint8 `[N, C, H, W]`, shown as `encoder` does: from values `[B, C, H, W]` in [0, 1] to a sequence.
+    """Images uint8 `[N, C, H, W]`, which `encoder` turns from values `[B, C, H, W]` in [0, 1] into a sequence.
 
     Attributes:
-        shift: by how many pixels at most images are moved, each time anew, from the second epoch on; black comes after.
+        shift: largest random shift of the images in pixels, drawn anew in each epoch from the second one on; pixels
+            beyond the edge are black.
     """
 
     images: Tensor
@@ -52,47 +53,47 @@ class ImageSplit:
         """Return the same images on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def part(self, indices: Tensor | slice) -> "ImageSplit":
-        """Return some of the images."""
+    def subset(self, indices: Tensor | slice) -> "ImageSplit":
+        """Return the images at `indices` as a new split."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return sequences and labels; the first epoch sees the images as they are."""
+        """Return sequences and labels; in the first epoch the images are unchanged."""
         images = self.images[indices]
         if self.shift and epoch:
-            images = self._moved(images, indices, epoch)
+            images = self._shifted(images, indices, epoch)
         return self.encoder(images.float().div_(255)), self.labels[indices]
 
-    def _moved(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        """Move images as this epoch moves those at `indices`, whatever batch they are in."""
-        # drawn on the host, so that every device sees the same
+    def _shifted(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """Shift images at random; the shift depends on the epoch and the index only, not on the batch."""
+        # drawn on the host, so that every device gets the same shifts
         generator = torch.Generator().manual_seed(epoch)
-        drawn = torch.randint(2 * self.shift + 1, (len(self), 2), generator=generator).to(images.device)
-        above, left = drawn[indices].view(-1, 2, 1, 1).unbind(1)
+        offsets = torch.randint(2 * self.shift + 1, (len(self), 2), generator=generator).to(images.device)
+        top, left = offsets[indices].view(-1, 2, 1, 1).unbind(1)
         height, width = (torch.arange(size, device=images.device) for size in images.shape[2:])
         padded = F.pad(images, [self.shift] * 4)
-        which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-        # indices on both sides of the channels put these last
-        return padded[which, :, above + height.view(-1, 1), left + width].permute(0, 3, 1, 2)
+        image = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+        # indexing on both sides of the channel axis puts that axis last
+        return padded[image, :, top + height.view(-1, 1), left + width].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class SequenceSplit:
-    """Ready-made sequences, kept as small as they are in the cache and made dense batch by batch, on the device.
+    """Ready-made sequences, kept as compact as in the cache and unpacked batch by batch, on the device.
 
     Attributes:
-        samples: uint8 `[copies * N, T, bytes]`: all samples, then each once more in another augmentation, and so on.
+        samples: uint8 `[copies * N, T, bytes]`: all samples, then all again with another augmentation, and so on.
         labels: `[N]`.
-        rows: where in the first copy the samples are, `[N]`.
-        stored: samples in one copy.
-        shape: of one step.
-        binary: whether the bytes hold eight spikes each, else one count each.
+        rows: `[N]`, index of each sample in the first copy.
+        copy_size: number of samples in one copy.
+        shape: shape of one step.
+        binary: whether a byte holds eight spikes, else one count.
     """
 
     samples: Tensor
     labels: Tensor
     rows: Tensor
-    stored: int
+    copy_size: int
     shape: tuple[int, ...]
     binary: bool
 
@@ -102,30 +103,30 @@ class SequenceSplit:
     def to(self, device: torch.device) -> "SequenceSplit":
         """Return the same samples on `device`."""
         samples, labels, rows = (tensor.to(device) for tensor in (self.samples, self.labels, self.rows))
-        return SequenceSplit(samples, labels, rows, self.stored, self.shape, self.binary)
+        return SequenceSplit(samples, labels, rows, self.copy_size, self.shape, self.binary)
 
-    def part(self, indices: Tensor | slice) -> "SequenceSplit":
-        """Return some of the samples, with all their copies."""
+    def subset(self, indices: Tensor | slice) -> "SequenceSplit":
+        """Return the samples at `indices`, with all their copies, as a new split."""
         return SequenceSplit(
-            self.samples, self.labels[indices], self.rows[indices], self.stored, self.shape, self.binary
+            self.samples, self.labels[indices], self.rows[indices], self.copy_size, self.shape, self.binary
         )
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return sequences and labels; each epoch sees the next copy of every sample, starting with the plain ones."""
-        copy = epoch % (len(self.samples) // self.stored)
-        found = self.samples[self.rows[indices] + copy * self.stored]
+        """Return sequences and labels; each epoch uses the next copy of every sample, the first the original ones."""
+        copy = epoch % (len(self.samples) // self.copy_size)
+        packed = self.samples[self.rows[indices] + copy * self.copy_size]
         if self.binary:
-            return unpack_batch(found, self.shape), self.labels[indices]
-        return found.transpose(0, 1).float().unflatten(2, self.shape), self.labels[indices]
+            return unpack_batch(packed, self.shape), self.labels[indices]
+        return packed.transpose(0, 1).float().unflatten(2, self.shape), self.labels[indices]
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set as training takes it.
+    """A data set, ready for training.
 
     Attributes:
-        sample_shape: of one step of one sample.
-        source: one sentence on where the samples come from and how many there are.
+        sample_shape: shape of one step of one sample.
+        source: description of where the samples come from and how many there are.
     """
 
     name: str

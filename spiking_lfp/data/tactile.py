@@ -1,4 +1,4 @@
-"""Braille letters felt by capacitive taxels, turned into events where a value crosses a level."""
+"""Braille letters felt by capacitive tactile sensors (taxels), turned into events by level-crossing sampling."""
 
 import zipfile
 import zlib
@@ -16,17 +16,17 @@ from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
 TEST_REPETITIONS = 40
 VALUES = 256
-# the sensors were read at 40 Hz
+# the sensors were sampled at 40 Hz
 PERIOD_US = 25_000
 
 
 @dataclass(frozen=True)
 class ReadTaxels:
-    """Reads one letter of the file as events: x is the taxel, y the level, on and off its crossing up and down.
+    """Reads one letter of the file as events: x is the taxel, y the level, on and off mean upwards and downwards.
 
     Attributes:
-        taxels: of the 12, those that feel anything.
-        level: distance of the levels, in units of the sensor's 0..255.
+        taxels: the taxels in use, of 12; the others do not respond.
+        level: distance between levels, in units of the sensor's 0..255.
     """
 
     taxels: tuple[int, ...] = (1, 2, 6, 10)
@@ -45,21 +45,22 @@ class ReadTaxels:
 
 
 def level_crossings(signal: NDArray[np.uint8], level: int) -> EventArray:
-    """Turn a signal `[steps, taxels]` of 0..255 into an event for every multiple of `level` that is crossed.
+    """Turn a signal `[steps, taxels]` of 0..255 into events, one for every multiple of `level` that is crossed.
 
-    A step that crosses several levels makes an event for each, at the same time. A signal at a level is above it.
+    A step that crosses several levels makes one event for each, all at the same time. A signal equal to a level counts
+    as above it.
     """
-    height = signal.astype(np.int64) // level
-    made: list[tuple[int, int, int, bool]] = []
-    for step, taxel in zip(*np.nonzero(np.diff(height, axis=0)), strict=True):
-        before, after = int(height[step, taxel]), int(height[step + 1, taxel])
+    levels = signal.astype(np.int64) // level
+    events: list[tuple[int, int, int, bool]] = []
+    for step, taxel in zip(*np.nonzero(np.diff(levels, axis=0)), strict=True):
+        before, after = int(levels[step, taxel]), int(levels[step + 1, taxel])
         crossed = range(before + 1, after + 1) if after > before else range(before, after, -1)
-        made += [(int(taxel), at, int(step + 1) * PERIOD_US, after > before) for at in crossed]
-    return np.array(made, EVENT)
+        events += [(int(taxel), at, int(step + 1) * PERIOD_US, after > before) for at in crossed]
+    return np.array(events, EVENT)
 
 
 def taxel_samples(path: Path) -> tuple[tuple[str, ...], tuple[Sample, ...], tuple[Sample, ...]]:
-    """Return the letters and the samples to train and to test by, split by repetition; none if there is no file."""
+    """Return the letters, the training and the test samples, split by repetition; none if there is no file."""
     if not path.is_file():
         return (), (), ()
     arrays = _arrays(path)
@@ -74,12 +75,12 @@ def taxel_samples(path: Path) -> tuple[tuple[str, ...], tuple[Sample, ...], tupl
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ("x", "y", "repetition", "length", "classes")}
+            content = {name: arrays[name] for name in ("x", "y", "repetition", "length", "classes")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): replace it") from None
-    letters = len(found["y"])
-    if found["x"].dtype != np.uint8 or found["x"].shape[:1] + found["x"].shape[2:] != (letters, 12):
+    letters = len(content["y"])
+    if content["x"].dtype != np.uint8 or content["x"].shape[:1] + content["x"].shape[2:] != (letters, 12):
         raise DataError(
-            f"{path} holds x {found['x'].dtype} {list(found['x'].shape)}, expected uint8 [{letters}, T, 12]"
+            f"{path} holds x {content['x'].dtype} {list(content['x'].shape)}, expected uint8 [{letters}, T, 12]"
         )
-    return found
+    return content

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spiking_lfp.checks import all_finite, deferred, require
+from spiking_lfp.checks import all_finite, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 
 Labels = Int[Tensor, " batch"]
@@ -154,7 +154,7 @@ def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
     labels = labels.long()
     if batch:
         low, high = labels.aminmax()
-        found = "others" if deferred(labels.device) else f"{int(low)}..{int(high)}"
+        found = "others" if is_deferred(labels.device) else f"{int(low)}..{int(high)}"
         require(
             (low >= 0) & (high < classes),
             UsageError,

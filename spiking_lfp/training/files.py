@@ -18,7 +18,7 @@ def create_run_folder(wanted: Path | None, preset: str) -> Path:
     Raises:
         RunError: if `wanted` exists already or cannot be created.
     """
-    with RESULTS.explained(wanted or Path("runs"), "create"):
+    with RESULTS.convert_errors(wanted or Path("runs"), "create"):
         if wanted is not None:
             if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
                 raise RunError(f"{wanted} exists already: choose another --out, or go on with --resume {wanted}")
@@ -37,7 +37,7 @@ def create_run_folder(wanted: Path | None, preset: str) -> Path:
 def clear_stillborn(folder: Path) -> None:
     """Empty the folder of a run that died before its first checkpoint, unless there is anything else in it."""
     left = [folder / CONFIG, temporary_name(folder / CONFIG), temporary_name(folder / CHECKPOINT)]
-    with RESULTS.explained(folder, "empty"):
+    with RESULTS.convert_errors(folder, "empty"):
         if folder.is_dir() and set(folder.iterdir()) <= set(left):
             for path in left:
                 path.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ class Metrics:
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         self.path = folder / METRICS
-        with RESULTS.explained(self.path):
+        with RESULTS.convert_errors(self.path):
             self.path.touch()
             if self.path.stat().st_size < keep:
                 raise RunError(f"{self.path} is shorter than its checkpoint says: restore it or train again")
@@ -63,7 +63,7 @@ class Metrics:
     def write(self, line: dict[str, Any]) -> None:
         """Append one line, in one write."""
         content = (json.dumps(line) + "\n").encode()
-        with RESULTS.explained(self.path), self.path.open("ab") as file:
+        with RESULTS.convert_errors(self.path), self.path.open("ab") as file:
             file.write(content)
         self.size += len(content)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.checks import number, raise_deferred
+from spiking_lfp.checks import raise_deferred, to_number
 from spiking_lfp.data import Samples, Split
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
 from spiking_lfp.kernels.precision import products_in
@@ -98,8 +98,8 @@ class Run:
             raise UsageError(f"validation = {config.validation} of {len(whole)} samples leaves one part empty")
         # the split must not change with anything but the seed
         order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(config.seed)).to(device)
-        self.training = whole.part(order[held_out:].sort().values) if held_out else whole
-        self.evaluation = whole.part(order[:held_out]) if held_out else samples.test.to(device)
+        self.training = whole.subset(order[held_out:].sort().values) if held_out else whole
+        self.evaluation = whole.subset(order[:held_out]) if held_out else samples.test.to(device)
         self.batches = -(-len(self.training) // config.batch_size)
         self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
@@ -208,7 +208,7 @@ class Run:
 
     def evaluated(self) -> Meter:
         """Evaluate the network on the samples it does not learn, of which each process takes its share."""
-        split = self.evaluation.part(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
+        split = self.evaluation.subset(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
         meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
         return self.total(meter, len(self.evaluation))
 
@@ -219,7 +219,7 @@ class Run:
         names = list(spiking_layers(self.network))
         counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
         sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
-        correct, reward, *rates = map(number, distributed.sum_over_all(sums))
+        correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
         return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
 
     def remaining_batches(self) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from spiking_lfp.checks import number
+from spiking_lfp.checks import to_number
 from spiking_lfp.lfp.rewards import Reward, propagate, spike_count_reward
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
@@ -79,7 +79,7 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
             if carry is not None and carry.recomputing:
                 return
             share = 1 if carry is None else carry.share
-            rate = number(spikes.detach().mean()) * (share * spikes.shape[1])
+            rate = to_number(spikes.detach().mean()) * (share * spikes.shape[1])
             meter.rates[name] = meter.rates.get(name, 0.0) + rate
 
         return hook
@@ -112,8 +112,8 @@ def training_step(
     earned = reward(spikes, labels) / len(spikes)
     _learn(network, spikes, earned, optimizer, clip)
     meter.samples += len(labels)
-    meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(earned.sum())
+    meter.correct += to_number(_correct(spikes, labels))
+    meter.reward += to_number(earned.sum())
 
 
 def idle_step(
@@ -141,8 +141,8 @@ def evaluation_step(
     """Show the sequences `x` and count in `meter` how many are classified right."""
     spikes = _show(network, x, chunk)
     meter.samples += len(labels)
-    meter.correct += number(_correct(spikes, labels))
-    meter.reward += number(reward(spikes, labels).sum()) / len(spikes)
+    meter.correct += to_number(_correct(spikes, labels))
+    meter.reward += to_number(reward(spikes, labels).sum()) / len(spikes)
 
 
 def _show(network: nn.Module, x: Tensor, chunk: int) -> Tensor:

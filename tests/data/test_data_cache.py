@@ -144,7 +144,7 @@ def test_flipped_bits_are_never_served(place: float, bit: int, tmp_path_factory:
         said = str(error)
     else:
         return
-    assert "delete it to have it made again" in said
+    assert "delete it and it will be built again" in said
     assert str(path) in said
 
 
@@ -157,7 +157,7 @@ def test_cut_files_are_made_again(tmp_path: Path) -> None:
             check(build(tmp_path))
         except DataError as error:
             said = str(error)
-            assert "delete it to have it made again" in said
+            assert "delete it and it will be built again" in said
             path.unlink()
 
 

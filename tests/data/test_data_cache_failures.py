@@ -207,7 +207,9 @@ def test_damage_and_unknown_splits_are_told_in_a_sentence(tmp_path: Path) -> Non
     made.path.write_bytes(content)
     dataset[6]
     for read in (lambda: dataset[7], lambda: made.load("train")):
-        with pytest.raises(DataError, match=rf"^{made.path} cannot be read \(.*\): delete it to have it made again$"):
+        with pytest.raises(
+            DataError, match=rf"^{made.path} cannot be read \(.*\): delete it and it will be built again$"
+        ):
             read()
 
 

@@ -16,7 +16,7 @@ from helpers import small_recordings as make
 from spiking_lfp.data import EVENT_SOURCES, EventRecipe, event_set_status, load_samples
 from spiking_lfp.data import cache as cache_module
 from spiking_lfp.data.event_sets import list_event_set, list_folder
-from spiking_lfp.data.recordings import in_windows, window_of
+from spiking_lfp.data.recordings import cut_into_windows, read_window
 from spiking_lfp.data.tactile import level_crossings
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.frames import event_frames
@@ -40,7 +40,7 @@ HEIDELBERG: dict[str, list[dict[str, Any]]] = {
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
     # processes of their own take longer to start than these small sets take to make
-    monkeypatch.setattr(cache_module, "MOST_WORKERS", 1)
+    monkeypatch.setattr(cache_module, "MAX_WORKERS", 1)
     return tmp_path / "cache"
 
 
@@ -136,7 +136,7 @@ def test_each_epoch_sees_the_next_copy_and_tests_see_none(tmp_path: Path) -> Non
     assert not torch.equal(seen[1], seen[2])
     assert torch.equal(dense(samples.test), dense(plain.test))
     assert len(samples.train) == len(plain.train)
-    part = samples.train.part(torch.tensor([7, 2]))
+    part = samples.train.subset(torch.tensor([7, 2]))
     assert part.labels.tolist() == [samples.train.labels[7], samples.train.labels[2]]
     assert torch.equal(dense(part, 2), seen[2][:, [7, 2]])
 
@@ -151,12 +151,12 @@ def test_long_recordings_are_cut_into_windows(tmp_path: Path) -> None:
     listing = list_folder(folder, "two")
     assert listing.class_names == ("cup", "pen")
     times = made["t"] - 1_000
-    cut = list(in_windows(listing.train, listing.read, 25_000))
+    cut = list(cut_into_windows(listing.train, listing.read, 25_000))
     lasts = {0: times[-1], 1: times[149]}
     expected = [(label, 25_000 * k) for label in (0, 1) for k in range(int(lasts[label]) // 25_000)]
     assert [(sample.label, sample.start) for sample in cut] == expected
     for sample in cut:
-        events = window_of(sample, listing.read, 25_000).events
+        events = read_window(sample, listing.read, 25_000).events
         whole = made if sample.label == 0 else made[:150]
         inside = (times[: len(whole)] >= sample.start) & (times[: len(whole)] < sample.start + 25_000)
         assert np.array_equal(events["x"], whole["x"][inside])
@@ -166,7 +166,7 @@ def test_long_recordings_are_cut_into_windows(tmp_path: Path) -> None:
     assert len(samples.train) == len(samples.test) == len(cut)
     first = load_samples(str(folder), recipe.model_copy(update={"windows": "first"}))
     assert len(first.train) == 2
-    counts = [len(window_of(sample, listing.read, 25_000).events) for sample in cut]
+    counts = [len(read_window(sample, listing.read, 25_000).events) for sample in cut]
     fuller = load_samples(str(folder), recipe.model_copy(update={"min_events": max(counts)}))
     assert len(fuller.train) == counts.count(max(counts))
     assert 0 < len(fuller.train) < len(cut)
@@ -194,10 +194,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no recordings"):
         list_folder(tmp_path)
     make.write_bin(tmp_path / "a.bin", make.events(0))
-    with pytest.raises(DataError, match="1 recordings to train and 0 to test"):
+    with pytest.raises(DataError, match="1 recordings for training and 0 for testing"):
         list_folder(tmp_path)
     make.write_bin(tmp_path / "s" / "a.bin", make.events(0))
-    with pytest.raises(UsageError, match="test_session 'morning' is no folder"):
+    with pytest.raises(UsageError, match="test_session 'morning' is not a folder"):
         list_folder(tmp_path, "morning")
 
 
@@ -219,7 +219,7 @@ def test_what_is_not_there_and_cannot_be_downloaded(tmp_path: Path, monkeypatch:
         with pytest.raises(DataError, match=rf"data set '{name}' is not in .*--data-root or SPIKING_LFP_DATA") as told:
             load_samples(name, EventRecipe(), root=tmp_path / "empty")
         assert "\n" not in str(told.value)
-        assert ("cannot be downloaded by a program" in str(told.value)) == (EVENT_SOURCES[name].tonic_class is None)
+        assert ("cannot be downloaded automatically" in str(told.value)) == (EVENT_SOURCES[name].tonic_class is None)
 
 
 def test_an_unknown_name_is_compared_with_all(tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_the_status_counts_partial_copies(tmp_path: Path) -> None:
     make.write_nmnist(tmp_path)
     states = {state.name: state for state in event_set_status(tmp_path)}
     assert set(states) == set(EVENT_SOURCES)
-    assert (states["n-mnist"].present, states["n-mnist"].found) == (True, (20, 20))
-    assert (states["shd"].present, states["shd"].found) == (False, (0, 0))
+    assert (states["n-mnist"].present, states["n-mnist"].incomplete_sizes) == (True, (20, 20))
+    assert (states["shd"].present, states["shd"].incomplete_sizes) == (False, (0, 0))
 
 
 def test_images_become_recordings_by_saccades() -> None:
@@ -267,7 +267,7 @@ def test_level_crossings_are_all_levels_between_two_readings() -> None:
 @real_data
 def test_real_recordings_have_their_known_numbers() -> None:
     assert REAL is not None
-    states = {state.name: state.found for state in event_set_status(Path(REAL)) if state.present}
+    states = {state.name: state.incomplete_sizes for state in event_set_status(Path(REAL)) if state.present}
     assert states == {"n-mnist": (1_000, 100), "braille": None, "dvs128-objects": None}
     braille = list_event_set("braille", Path(REAL), download=False)
     assert Counter(sample.label for sample in braille.test) == dict.fromkeys(range(27), 10)
@@ -275,7 +275,7 @@ def test_real_recordings_have_their_known_numbers() -> None:
     assert [objects.class_names[sample.label] for sample in objects.test] == [
         "box_caixa", "cutter_estilete", "mouse", "mug_caneca", "pencil_lapiseira", "scissors_tesoura",
     ]  # fmt: skip
-    windows = list(in_windows(objects.train[:1], objects.read, 100_000))
+    windows = list(cut_into_windows(objects.train[:1], objects.read, 100_000))
     events = objects.read(objects.train[0]).events
     assert len(windows) == int(events["t"][-1] - events["t"][0]) // 100_000
 

@@ -151,21 +151,21 @@ def test_photographs_are_samples_for_training(tmp_path: Path) -> None:
 
 def test_the_status_counts_classes(tmp_path: Path, tiny: Path, atlases: dict[str, np.ndarray]) -> None:
     found = status("cifar100-classes", tmp_path)
-    assert (found.present, found.found, found.location) == (True, (1_000, 200), tmp_path / "cifar100")
+    assert (found.present, found.incomplete_sizes, found.location) == (True, (1_000, 200), tmp_path / "cifar100")
     assert (found.train_size, found.test_size) == (50_000, 10_000)
     found = status("tiny-imagenet-20", tmp_path)
-    assert (found.present, found.found, found.location) == (True, (1_000, 100), tiny)
+    assert (found.present, found.incomplete_sizes, found.location) == (True, (1_000, 100), tiny)
     (tiny / "classes.tsv").write_text(table_text({f"n{number}": "name" for number in range(20)}))
-    assert status("tiny-imagenet-20", tmp_path).found is None
+    assert status("tiny-imagenet-20", tmp_path).incomplete_sizes is None
     (tmp_path / "cifar100" / "sea.webp").unlink()
     found = status("cifar100-classes", tmp_path)
-    assert (found.present, found.found) == (False, (500, 100))
+    assert (found.present, found.incomplete_sizes) == (False, (500, 100))
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_the_status_of_nothing(name: str, tmp_path: Path) -> None:
     found = status(name, tmp_path)
-    assert (found.present, found.found) == (False, (0, 0))
+    assert (found.present, found.incomplete_sizes) == (False, (0, 0))
 
 
 def test_the_status_outlives_a_damaged_table(tmp_path: Path, tiny: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_is_missing_is_not_downloaded(
     with pytest.raises(DataError) as caught:
         load_dataset(name, tmp_path, download)
     assert str(caught.value) == (
-        f"data set {name!r} is not in {folder} and cannot be downloaded by a program: name a folder that holds "
+        f"data set {name!r} is not in {folder} and cannot be downloaded automatically: name a folder that holds "
         f"{folder.name} with --data-root or SPIKING_LFP_DATA, or use --data mnist-subset, which needs none"
     )
 
@@ -196,7 +196,7 @@ def test_what_is_missing_is_not_downloaded(
 @pytest.mark.parametrize("file", ["classes.tsv", "tiny_imagenet20.tar"])
 def test_a_missing_file_is_named(file: str, tmp_path: Path, tiny: Path) -> None:
     (tiny / file).unlink()
-    with pytest.raises(DataError, match=rf"is not in {tiny} \(no {file}\) and cannot be downloaded by a program"):
+    with pytest.raises(DataError, match=rf"is not in {tiny} \(no {file}\) and cannot be downloaded automatically"):
         load_dataset("tiny-imagenet-20", tmp_path)
 
 
@@ -220,12 +220,12 @@ def webp_bytes(size: tuple[int, int]) -> bytes:
 
 
 ATLAS_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    r"it has 0 bytes that are no WEBP image, expected one of 800x768": lambda content: b"",
-    r"it has 21 bytes that are no WEBP image, expected one of 800x768": lambda content: b"<html>not here</html>",
-    r"it has \d{4,} bytes that are no WEBP image, expected one of 800x768": lambda content: jpeg_bytes(
+    r"it has 0 bytes that are not a WEBP image, expected one of 800x768": lambda content: b"",
+    r"it has 21 bytes that are not a WEBP image, expected one of 800x768": lambda content: b"<html>not here</html>",
+    r"it has \d{4,} bytes that are not a WEBP image, expected one of 800x768": lambda content: jpeg_bytes(
         np.zeros((768, 800, 3), np.uint8)
     ),
-    r"it is no whole WEBP image of 800x768 \(.+\)": lambda content: content[:-1],
+    r"it is not a complete WEBP image of 800x768 \(.+\)": lambda content: content[:-1],
     r"it is an image of 768x800, expected 800x768": lambda content: webp_bytes((768, 800)),
     r"it is an image of 800x736, expected 800x768": lambda content: webp_bytes((800, 736)),
 }
@@ -255,13 +255,13 @@ def oversized(content: bytes, side: int) -> bytes:
 
 
 JPEG_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    r"has 0 bytes that are no JPEG image, expected one of 64x64": lambda content: b"",
-    r"has 2 bytes that are no JPEG image, expected one of 64x64": lambda content: content[:2],
-    r"has \d\d+ bytes that are no JPEG image, expected one of 64x64": lambda content: webp_bytes((64, 64)),
-    r"is no whole JPEG image of 64x64 \(image file is truncated .*\)": lambda content: content[:-40],
+    r"has 0 bytes that are not a JPEG image, expected one of 64x64": lambda content: b"",
+    r"has 2 bytes that are not a JPEG image, expected one of 64x64": lambda content: content[:2],
+    r"has \d\d+ bytes that are not a JPEG image, expected one of 64x64": lambda content: webp_bytes((64, 64)),
+    r"is not a complete JPEG image of 64x64 \(image file is truncated .*\)": lambda content: content[:-40],
     r"is an image of 64x32, expected 64x64": lambda content: jpeg_bytes(np.zeros((32, 64, 3), np.uint8)),
     r"is an image of 10000x10000, expected 64x64": lambda content: oversized(content, 10_000),
-    r"is no whole JPEG image of 64x64 \(Image size .*\)": lambda content: oversized(content, 65_500),
+    r"is not a complete JPEG image of 64x64 \(Image size .*\)": lambda content: oversized(content, 65_500),
 }
 
 
@@ -483,7 +483,7 @@ def test_real_atlases_are_as_pil_reads_them_one_pixel_at_a_time() -> None:
         np.testing.assert_array_equal(image.numpy(), atlas[:, top : top + 32, left : left + 32])
     found = status("cifar100-classes", folder.parent)
     assert found.present
-    assert found.found in (None, (len(dataset.train_images), len(dataset.test_images)))
+    assert found.incomplete_sizes in (None, (len(dataset.train_images), len(dataset.test_images)))
 
 
 def test_real_jpegs_are_as_pil_reads_them_one_pixel_at_a_time() -> None:
@@ -504,4 +504,4 @@ def test_real_jpegs_are_as_pil_reads_them_one_pixel_at_a_time() -> None:
                 file = tar.extractfile(name)
                 assert file is not None
                 np.testing.assert_array_equal(image.numpy(), slow_pixels(file.read()))
-    assert status("tiny-imagenet-20", folder.parent).found is None
+    assert status("tiny-imagenet-20", folder.parent).incomplete_sizes is None

@@ -41,7 +41,7 @@ def test_moves_depend_on_epoch_and_sample_only() -> None:
 
 
 def test_parts_move_too_and_images_that_do_not_are_left_alone() -> None:
-    images = split(2).part(torch.tensor([1, 5, 6]))
+    images = split(2).subset(torch.tensor([1, 5, 6]))
     assert images.shift == 2
     assert not torch.equal(images.batch(torch.arange(3), 1)[0][0], images.images.float() / 255)
     still = split(0)

@@ -25,8 +25,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     def few(*arguments: Any) -> Any:
         samples = whole(*arguments)
         return type(samples)(
-            samples.name, samples.sample_shape, samples.class_names, samples.train.part(torch.arange(1000)),
-            samples.test.part(torch.arange(10)), samples.source,
+            samples.name, samples.sample_shape, samples.class_names, samples.train.subset(torch.arange(1000)),
+            samples.test.subset(torch.arange(10)), samples.source,
         )  # fmt: skip
 
     monkeypatch.setattr(module, "samples_for", few)

@@ -20,8 +20,8 @@ Run = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_first", {})
-    monkeypatch.setattr(checks, "_failures", {})
+    monkeypatch.setattr(checks, "_first_failures", {})
+    monkeypatch.setattr(checks, "_check_numbers", {})
     monkeypatch.setattr(registry, "device_of", lambda tensor: None)
 
 
