@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from spiking_lfp import AdaptiveClip, Epsilon, constant, kernels, propagate, reuse_freed_memory, spike_count_reward
 from spiking_lfp.kernels import layout
 from spiking_lfp.kernels.product import product
-from spiking_lfp.kernels.spikes import Events
+from spiking_lfp.kernels.spikes import PackedSpikes
 from spiking_lfp.lfp.synapses import CORRELATED_ROWS, Convolution, Dense
 from spiking_lfp.neurons import LIFNeuron, Trace
 
@@ -46,7 +46,7 @@ COPIED_BYTES = 100_000_000
 
 # where the package looks up the functions of each stage
 STAGES: dict[str, list[tuple[Any, str]]] = {
-    "finding events": [(kernels, "spike_events")],
+    "packing spikes": [(kernels, "pack_spikes")],
     "synapse forward": [(Dense, "current"), (Convolution, "current")],
     "LIF forward": [(kernels, "forward")],
     "pooling forward": [(kernels, "max_pool")],
@@ -140,21 +140,23 @@ def size(value: Any) -> int:
     if isinstance(value, Tensor):
         lengths = zip(value.shape, value.stride(), strict=True)
         return value.element_size() * math.prod(length for length, stride in lengths if stride > 0)
-    if isinstance(value, Events):
+    if isinstance(value, PackedSpikes):
         return size(value.bits) + size(value.counts)
     if isinstance(value, Trace):
         return size(value.record) + size(value.initial)
     return sum(map(size, value)) if isinstance(value, tuple) else 0
 
 
-def forward_operations(synapse: Any, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> tuple[float, float]:
+def forward_operations(
+    synapse: Any, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None
+) -> tuple[float, float]:
     """Return the multiply-adds of `W x`, dense and needed."""
     dense, needed = _pairs(synapse, x)
     return dense * len(weight), needed * len(weight)
 
 
 def backward_operations(
-    synapse: Any, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+    synapse: Any, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[float, float]:
     """Return the multiply-adds of `x * (W^T q)` and `sum q x^T`, dense and needed."""
     dense, needed = _pairs(synapse, x)
@@ -169,12 +171,12 @@ OPERATIONS: dict[str, Callable[..., tuple[float, float]]] = {
 }
 
 
-def _pairs(synapse: Any, x: Tensor | Events) -> tuple[float, float]:
+def _pairs(synapse: Any, x: Tensor | PackedSpikes) -> tuple[float, float]:
     """Return how often an input meets a neuron or pixel that sees it: all inputs, and those that spike.
 
     Analogue inputs all count.
     """
-    values = unpacked(x) if isinstance(x, Events) else x
+    values = unpacked(x) if isinstance(x, PackedSpikes) else x
     spiking = bool(((values == 0) | (values == 1)).all())
     everything = values.new_full(values.shape[2:], values.shape[0] * values.shape[1], dtype=torch.float64)
     active = values.sum((0, 1), dtype=torch.float64) if spiking else everything
@@ -186,12 +188,12 @@ def _pairs(synapse: Any, x: Tensor | Events) -> tuple[float, float]:
     return float(seen[0]), float(seen[1])
 
 
-def unpacked(events: Events) -> Tensor:
+def unpacked(spikes: PackedSpikes) -> Tensor:
     """Return spikes as they were, `[T, B, *i]`."""
-    steps, batch, *sample = events.shape
-    bits = np.unpackbits(events.bits.numpy().view(np.uint8), axis=1, bitorder="little")[:, : math.prod(sample)]
+    steps, batch, *sample = spikes.shape
+    bits = np.unpackbits(spikes.bits.numpy().view(np.uint8), axis=1, bitorder="little")[:, : math.prod(sample)]
     ordered = (*sample[1:], sample[0]) if len(sample) == 3 else tuple(sample)
-    return layout.first(torch.from_numpy(bits).view(steps, batch, *ordered), 2)
+    return layout.show_channels_first(torch.from_numpy(bits).view(steps, batch, *ordered), 2)
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
@@ -299,7 +301,7 @@ def rows(
             dense, needed, moved = (statistics.median(of[stage][call][k] for of in counts) for k in range(3))
             bound = max(needed / rate, moved / bandwidth)
             place = calls - call if stage in BACKWARD else call + 1
-            if stage == "finding events":
+            if stage == "packing spikes":
                 place += layers - calls  # the first layer sees images
             numbered = stage in STAGES
             lines.append(

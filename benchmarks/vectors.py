@@ -21,7 +21,7 @@ from numba import njit
 from rich.console import Console
 from rich.table import Table
 
-from spiking_lfp.kernels.cpu import events, lif, neurons, packing, pool, sparse
+from spiking_lfp.kernels.cpu import lif, packing, pool, recursions, sparse, spike_products
 from spiking_lfp.kernels.cpu.threads import all_threads
 from spiking_lfp.kernels.spikes import Window
 from spiking_lfp.neurons import LIFNeuron
@@ -209,7 +209,7 @@ def cases() -> list[Case]:
         return torch.from_numpy((random.random(shape) < 0.1).astype(np.float32))
 
     def packed(x: torch.Tensor) -> Any:
-        found = packing.spike_events(x, None)
+        found = packing.pack_spikes(x, None)
         assert found is not None
         return found.bits.numpy().view(np.uint64), int(found.counts.max()) + 1
 
@@ -220,28 +220,32 @@ def cases() -> list[Case]:
 
     bits, room = packed(spikes(STEPS, BATCH, 1000))
     zeros = np.zeros
-    table, bias, out = events.tiles_of(torch.from_numpy(floats(1000, 1000)), 4), floats(1000), floats(rows * 1000)
-    case("sum_rows, 1000-1000", events._dense_current, (sum_rows,), 3, bits, BATCH, table, bias, 3, room, out)
+    table, bias, out = (
+        spike_products.tiles_of(torch.from_numpy(floats(1000, 1000)), 4),
+        floats(1000),
+        floats(rows * 1000),
+    )
+    case("sum_rows, 1000-1000", spike_products._dense_current, (sum_rows,), 3, bits, BATCH, table, bias, 3, room, out)
     images = torch.from_numpy(floats(BATCH, 784) * (random.random((BATCH, 784)) < 0.19))
-    listed, table = sparse.sparse_rows(images), events.tiles_of(torch.from_numpy(floats(1000, 784)), 4)
+    listed, table = sparse.sparse_rows(images), spike_products.tiles_of(torch.from_numpy(floats(1000, 784)), 4)
     assert listed is not None
     arrays = listed.rows, listed.values, listed.counts
     case("sum_scaled, 784-1000", sparse._product, (sum_scaled,), len(table), *arrays, table, bias, floats(BATCH, 1000))
     q, table = floats(rows, 512), floats(1000, 512)
     arguments: tuple[Any, ...] = bits, 1000, q, table, True, floats(rows, 1000), floats(1000, 512)
-    case("share_rows, 1000-1000", events._dense_adjoints, (share_rows,), bits.shape[1], *arguments)
+    case("share_rows, 1000-1000", spike_products._dense_adjoints, (share_rows,), bits.shape[1], *arguments)
     arguments = bits, floats(rows, 10), floats(10, 1000), floats(rows, 1000), floats(1, 10, 1000)
-    case("share_word, 1000-10", events._few_adjoints, (share_word,), 1, *arguments)
+    case("share_word, 1000-10", spike_products._few_adjoints, (share_word,), 1, *arguments)
     matrix, tiles = floats(1000, 784), floats(16, 784, 64)
-    case("transpose, 784-1000", events._tiles, (transpose,), 16 * 13, matrix, tiles)
+    case("transpose, 784-1000", spike_products._tiles, (transpose,), 16 * 13, matrix, tiles)
 
     image, _ = packed(spikes(STEPS, BATCH, 12 * 12 * 12))
-    seen, pixels, weights = events._scaled(Window((12, 12), (5, 5), (1, 1), (0, 0)), 64)
+    seen, pixels, weights = spike_products._scaled(Window((12, 12), (5, 5), (1, 1), (0, 0)), 64)
     shared = image, 12, seen, pixels, weights
     arguments = *shared, floats(12 * 25, 64), floats(64), floats(rows, 64, 64)
-    case("add_rows, 12 to 64C5", events._conv_current, (add_rows,), rows, *arguments)
+    case("add_rows, 12 to 64C5", spike_products._conv_current, (add_rows,), rows, *arguments)
     arguments = *shared, floats(rows, 64, 64), floats(12 * 25, 64), True, floats(rows, 1728), floats(1, 300, 64)
-    case("share_rows, 12 to 64C5", events._conv_adjoints, (share_rows,), 1, *arguments)
+    case("share_rows, 12 to 64C5", spike_products._conv_adjoints, (share_rows,), 1, *arguments)
 
     x, words, counts = spikes(rows, 1000).numpy(), zeros((rows, 16), np.uint64), zeros(rows, np.int64)
     case("nonzeros, non_ones, 1000 spikes", packing._pack, (nonzeros, non_ones), rows, x, words, counts)
@@ -260,9 +264,9 @@ def cases() -> list[Case]:
         forward = current, state, floats(1, STEPS, BATCH, size), constants, floats(STEPS, BATCH, size), words, counts
         given = constants, np.float32(1e-6), current, floats(1, BATCH, size), floats(STEPS, BATCH, size)
         back = floats(1, STEPS, BATCH, size), state, *given
-        case(f"step_forward, {size}", neurons.forward, (step_forward,), BATCH, *forward)
-        case(f"step_back, {size}", neurons.feedback_epsilon, (step_back,), BATCH, *back)
-        case(f"prefetch, {size}", neurons.forward, (prefetch,), BATCH, *forward)
+        case(f"step_forward, {size}", recursions.forward, (step_forward,), BATCH, *forward)
+        case(f"step_back, {size}", recursions.feedback_epsilon, (step_back,), BATCH, *back)
+        case(f"prefetch, {size}", recursions.forward, (prefetch,), BATCH, *forward)
     return found
 
 

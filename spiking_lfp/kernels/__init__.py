@@ -5,7 +5,7 @@ from torch import Size, Tensor
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.kernels import registry
 from spiking_lfp.kernels.product import is_small
-from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.kernels.spikes import PackedSpikes, Window
 from spiking_lfp.neurons import Neuron, State, Trace, integer
 from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Rule
@@ -48,43 +48,43 @@ def feedback(
     return q, on_initial
 
 
-def spike_events(x: Tensor, known: Events | None = None) -> Events | None:
-    """Return `x` `[T, B, *i]` as events if it holds spikes, few enough for event-driven products to pay.
+def pack_spikes(x: Tensor, known: PackedSpikes | None = None) -> PackedSpikes | None:
+    """Return `x` `[T, B, *i]` as packed spikes if it holds spikes, few enough for products with those to pay.
 
     Args:
         x: any input of a layer.
         known: its spikes, if whoever wrote `x` packed them.
     """
-    kernel = registry.find("spike events", x)
-    found: Events | None = None if kernel is None else kernel(x, known)
+    kernel = registry.find("pack spikes", x)
+    found: PackedSpikes | None = None if kernel is None else kernel(x, known)
     return found
 
 
-def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+def dense_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
-    current: Tensor = _needed("dense current", weight)(events, weight, bias)
+    current: Tensor = _needed("dense current", weight)(spikes, weight, bias)
     return current
 
 
 def dense_adjoints(
-    events: Events, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    spikes: PackedSpikes, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, K]` and `q` `[T, B, O]`."""
-    down, outer = _needed("dense adjoints", weight)(events, q, weight, need_input, need_weight)
+    down, outer = _needed("dense adjoints", weight)(spikes, q, weight, need_input, need_weight)
     return down, outer
 
 
-def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+def conv_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
     """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]`."""
-    current: Tensor = _needed("convolution current", weight)(events, weight, bias, window)
+    current: Tensor = _needed("convolution current", weight)(spikes, weight, bias, window)
     return current
 
 
 def conv_adjoints(
-    events: Events, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
+    spikes: PackedSpikes, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, C, H, W]` and `q` `[T, B, O, P, Q]`."""
-    down, outer = _needed("convolution adjoints", weight)(events, q, weight, window, need_input, need_weight)
+    down, outer = _needed("convolution adjoints", weight)(spikes, q, weight, window, need_input, need_weight)
     return down, outer
 
 

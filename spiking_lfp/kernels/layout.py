@@ -5,28 +5,28 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-def packed(tensor: Tensor, lead: int) -> Tensor:
+def channels_last(tensor: Tensor, lead: int) -> Tensor:
     """Return `tensor` `[*lead, *n]` laid out as kernels have it: contiguous, images with their channels last."""
-    return first(last(tensor.detach(), lead).contiguous(), lead)
+    return show_channels_first(show_channels_last(tensor.detach(), lead).contiguous(), lead)
 
 
-def empty(shape: Sequence[int], like: Tensor) -> Tensor:
+def empty_channels_last(shape: Sequence[int], like: Tensor) -> Tensor:
     """Make a packed tensor `[T, B, *n]`."""
     steps, batch, *neurons = shape
     order = [*neurons[1:], neurons[0]] if len(neurons) == 3 else neurons
-    return first(like.new_empty((steps, batch, *order)), 2)
+    return show_channels_first(like.new_empty((steps, batch, *order)), 2)
 
 
 def flat(tensor: Tensor, lead: int) -> Tensor:
     """View a tensor as `[*lead, neurons]`, copied only if it is not packed."""
-    return last(packed(tensor, lead), lead).flatten(lead)
+    return show_channels_last(channels_last(tensor, lead), lead).flatten(lead)
 
 
-def last(tensor: Tensor, lead: int) -> Tensor:
+def show_channels_last(tensor: Tensor, lead: int) -> Tensor:
     """Show images `[*lead, C, H, W]` as `[*lead, H, W, C]`, other tensors as they are."""
     return tensor.movedim(lead, -1) if tensor.dim() == lead + 3 else tensor
 
 
-def first(tensor: Tensor, lead: int) -> Tensor:
+def show_channels_first(tensor: Tensor, lead: int) -> Tensor:
     """Undo `last`."""
     return tensor.movedim(-1, lead) if tensor.dim() == lead + 3 else tensor

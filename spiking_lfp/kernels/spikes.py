@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Events:
+class PackedSpikes:
     """Spikes `[T, B, *i]`, one bit each.
 
     Attributes:
@@ -31,14 +31,14 @@ class Events:
 _handed_on: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def hand_on(spikes: Tensor, events: Events) -> None:
+def hand_on(spikes: Tensor, packed: PackedSpikes) -> None:
     """Let the layer that sees `spikes` next have them as bits too."""
-    _handed_on[spikes] = events
+    _handed_on[spikes] = packed
 
 
-def handed_on(x: Tensor) -> Events | None:
+def handed_on(x: Tensor) -> PackedSpikes | None:
     """Return the spikes of `x` as bits if the layer that made it handed them on, and nobody wrote to it since."""
-    found: Events | None = None if x.is_inference() or x._version else _handed_on.get(x)
+    found: PackedSpikes | None = None if x.is_inference() or x._version else _handed_on.get(x)
     return found
 
 

@@ -18,7 +18,7 @@ from spiking_lfp import kernels
 from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
-from spiking_lfp.kernels.spikes import Events, hand_on, handed_on
+from spiking_lfp.kernels.spikes import PackedSpikes, hand_on, handed_on
 from spiking_lfp.lfp.execution import Execution
 from spiking_lfp.lfp.propagation import distribute, signed, sums_by_sign
 from spiking_lfp.lfp.synapses import Dense, Synapse, is_constant
@@ -96,7 +96,7 @@ class SpikingFunction(torch.autograd.Function):
         neuron = _with_recurrent(spec.neuron, recurrent)
         shown = x[:1] if constant else x
         prepared = execution.prepare(weight, bias, neuron, spec.name)
-        inputs: Tensor | Events
+        inputs: Tensor | PackedSpikes
         if execution.levels > 1:
             inputs = (shown * execution.levels).round_()
         else:
@@ -112,11 +112,11 @@ class SpikingFunction(torch.autograd.Function):
         for state in final:
             require(state.sum().isfinite(), NonFiniteError, lost)
         if trace.packed is not None:
-            hand_on(spikes, Events(*trace.packed, spikes.shape))
+            hand_on(spikes, PackedSpikes(*trace.packed, spikes.shape))
         ctx.spec, ctx.neuron = spec, trace.neuron
         ctx.set_materialize_grads(False)
         ctx.steps, ctx.constant = len(x), constant
-        ctx.events = None if isinstance(inputs, Tensor) else inputs.shape
+        ctx.packed_shape = None if isinstance(inputs, Tensor) else inputs.shape
         kept = (x, None) if isinstance(inputs, Tensor) else (inputs.bits, inputs.counts)
         ctx.save_for_backward(
             *kept, weight, bias, recurrent, prepared.forward_weight, prepared.unit, trace.current, trace.spikes,
@@ -140,7 +140,7 @@ class SpikingFunction(torch.autograd.Function):
             # a constant input meets the same weights in every step: sum q over time before the product
             summed = ctx.constant and not ctx.needs_input_grad[0]
             at_once = summed and unit is None and recurrent is None
-            x = first if ctx.events is None else Events(first, counts, ctx.events)
+            x = first if ctx.packed_shape is None else PackedSpikes(first, counts, ctx.packed_shape)
             shown = first[:1] if ctx.constant else x
             found = _sums_by_sign(spec, shown, weight if forward_weight is None else forward_weight, bias, unit)
             q, carried = kernels.feedback(trace, spike_feedback, ends, spec.rule, at_once, found)
@@ -163,7 +163,7 @@ def _with_recurrent(neuron: Neuron, recurrent: Tensor | None) -> Neuron:
 
 
 def _sums_by_sign(
-    spec: Spec, x: Tensor | Events, weight: Tensor, bias: Tensor | None, unit: Tensor | None
+    spec: Spec, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None, unit: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
     """Return the parts of `W x + b` that a rule asks for, in the unit of the membrane."""
     found = sums_by_sign(spec.rule, spec.synapse, x, weight, bias)

@@ -12,12 +12,12 @@ from torch import Tensor
 from spiking_lfp import kernels
 from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError
-from spiking_lfp.kernels.spikes import Events
+from spiking_lfp.kernels.spikes import PackedSpikes
 from spiking_lfp.lfp.synapses import Synapse
 from spiking_lfp.neurons.base import Q, as_pair, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
-Inputs = Tensor | Events
+Inputs = Tensor | PackedSpikes
 
 
 def signed(rule: Rule, contributions: Contributions, feedback: Tensor) -> Q:
@@ -118,7 +118,7 @@ def _apart(
 
 def _by_sign(x: Inputs) -> Iterator[tuple[int, Inputs]]:
     """Yield the non-negative part of the inputs with 1, and the other, if there is one, with -1 (it stays negative)."""
-    if isinstance(x, Events) or not bool((x < 0).any()):
+    if isinstance(x, PackedSpikes) or not bool((x < 0).any()):
         yield 1, x
     else:
         yield 1, x.clamp(min=0)

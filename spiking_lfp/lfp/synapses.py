@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import product
-from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.kernels.spikes import PackedSpikes, Window
 
 # rows of a transposed product at a time
 CORRELATED_ROWS = 1024
@@ -30,17 +30,17 @@ class Synapse(Protocol):
 
     axis: ClassVar[int]
 
-    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
-        """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as events, if products with those pay.
+    def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor | PackedSpikes:
+        """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as packed spikes, if products with those pay.
 
         Its spikes are `known` if the layer that wrote `x` packed them.
         """
 
-    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`, `[T, B, *o]`."""
 
     def adjoints(
-        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x * (W^T q)`, `[T, B, *i]`, and `sum q x^T`, shaped like `weight`; None for what is not needed."""
 
@@ -55,23 +55,23 @@ class Dense:
     axis: ClassVar[int] = -1
     in_features: int
 
-    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
-        """Return events if few inputs spike."""
-        return kernels.spike_events(x, known) or x
+    def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor | PackedSpikes:
+        """Return packed spikes if few inputs spike."""
+        return kernels.pack_spikes(x, known) or x
 
-    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W x + b`."""
-        if isinstance(x, Events):
+        if isinstance(x, PackedSpikes):
             return kernels.dense_current(x, weight, bias)
         rows = x.reshape(-1, self.in_features)
         current = kernels.sparse_current(rows, weight, bias)
         return self._like(product(rows, weight, bias) if current is None else current, x)
 
     def adjoints(
-        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x * (W^T q)` and `sum q x^T`."""
-        if isinstance(x, Events):
+        if isinstance(x, PackedSpikes):
             return kernels.dense_adjoints(x, q, weight, need_input, need_weight)
         merged, rows = q.reshape(-1, len(weight)), x.reshape(-1, self.in_features)
         # first, while the larger result does not exist yet
@@ -103,23 +103,23 @@ class Convolution:
     dilation: tuple[int, int]
     groups: int
 
-    def inputs(self, x: Tensor, known: Events | None) -> Tensor | Events:
-        """Return events if few inputs spike, unless the kernel has gaps or sees some channels only."""
-        return (kernels.spike_events(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
+    def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor | PackedSpikes:
+        """Return packed spikes if few inputs spike, unless the kernel has gaps or sees some channels only."""
+        return (kernels.pack_spikes(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
 
-    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""
-        if isinstance(x, Events):
+        if isinstance(x, PackedSpikes):
             return kernels.conv_current(x, weight, bias, self._window(x))
         images, weight = _channels_last(x.flatten(0, -4)), _channels_last(weight)
         out = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return self._like(out, x)
 
     def adjoints(
-        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x` times the transposed convolution of `q`, and the correlation of `q` with `x`."""
-        if isinstance(x, Events):
+        if isinstance(x, PackedSpikes):
             return kernels.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
         images = [_channels_last(tensor) for tensor in (q.flatten(0, -4), x.flatten(0, -4), weight)]
         window = [self.stride, self.padding, self.dilation, False, [0, 0], self.groups]
@@ -132,7 +132,7 @@ class Convolution:
         """Give `images` `[N, channels, height, width]` the axes that `x` has before its channels."""
         return images.view(*x.shape[:-3], *images.shape[1:])
 
-    def _window(self, x: Events) -> Window:
+    def _window(self, x: PackedSpikes) -> Window:
         image = x.shape[3], x.shape[4]
         return Window(image, self.kernel_size, self.stride, self.padding)
 
@@ -157,17 +157,17 @@ class LinearMap:
     axis: ClassVar[int] = 1
     run: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-    def inputs(self, x: Tensor, known: Events | None) -> Tensor:
+    def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor:
         """Return `x`."""
         return x
 
-    def current(self, x: Tensor | Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return what `run` does."""
         assert isinstance(x, Tensor)
         return self.run(x, weight, bias)
 
     def adjoints(
-        self, q: Tensor, x: Tensor | Events, weight: Tensor, need_input: bool, need_weight: bool
+        self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return `x` times the derivative of the map in its inputs, and its derivative in the weights."""
         assert isinstance(x, Tensor)

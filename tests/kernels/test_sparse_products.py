@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import spiking_lfp as lfp
 from spiking_lfp.kernels.cpu import sparse
-from spiking_lfp.kernels.cpu.events import transpose_block
+from spiking_lfp.kernels.cpu.spike_products import transpose_block
 
 dtypes = st.sampled_from([torch.float32, torch.float64])
 

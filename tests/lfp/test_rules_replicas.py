@@ -77,7 +77,7 @@ def inputs(kind: str, steps: int, shape: tuple[int, ...]) -> tuple[Tensor, Tenso
     if kind == "spikes":
         leaf = (torch.rand(steps, 2, *shape) < 0.15).double()
         leaf[0, 0].flatten()[0] = 1
-        assert kernels.spike_events(leaf, None) is not None  # few enough for the event-driven products
+        assert kernels.pack_spikes(leaf, None) is not None  # few enough for the event-driven products
     elif kind == "real":
         leaf = random(steps, 2, *shape) + 0.3
     elif kind == "non-negative":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from helpers.oracles import Recursions, one_q
 from spiking_lfp import LIF, AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus, constant
 from spiking_lfp.kernels.cpu import lif as cpu_kernels
-from spiking_lfp.kernels.cpu.neurons import TILE_VALUES
+from spiking_lfp.kernels.cpu.recursions import TILE_VALUES
 from spiking_lfp.neurons import RESETS, LIFNeuron, Reset, Trace
 
 lif, cpu = Recursions(), Recursions(cpu_kernels)

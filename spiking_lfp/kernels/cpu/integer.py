@@ -14,7 +14,7 @@ from torch import Tensor
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT
 from spiking_lfp.kernels.cpu.threads import follow_torch_threads
-from spiking_lfp.kernels.layout import empty, flat, packed
+from spiking_lfp.kernels.layout import channels_last, empty_channels_last, flat
 from spiking_lfp.neurons import State, Trace
 from spiking_lfp.neurons import integer as reference
 
@@ -64,10 +64,10 @@ def forward(neuron: IntegerNeuron, current: Tensor, steps: int, initial: State |
     if neuron.arithmetic != DEFAULT or neuron.reset == "subtract_decayed":
         return reference.forward(neuron, current, steps, initial)
     follow_torch_threads()
-    current = packed(current, 2)
-    membrane, spikes = (empty((steps, *current.shape[1:]), current) for _ in range(2))
-    state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else packed(initial[0], 1).int()
-    state = packed(state, 1)
+    current = channels_last(current, 2)
+    membrane, spikes = (empty_channels_last((steps, *current.shape[1:]), current) for _ in range(2))
+    state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else channels_last(initial[0], 1).int()
+    state = channels_last(state, 1)
     bound = neuron.threshold(current[0]).expand(current.shape[2:]).int()
     _forward(
         flat(current, 2).numpy(),

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu import neurons as recursions
-from spiking_lfp.kernels.cpu.neurons import States, flat_array, per_neuron
+from spiking_lfp.kernels.cpu import recursions
+from spiking_lfp.kernels.cpu.recursions import States, flat_array, per_neuron
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.cpu.vectors import Value, Writer
-from spiking_lfp.kernels.layout import empty, packed
+from spiking_lfp.kernels.layout import channels_last, empty_channels_last
 from spiking_lfp.neurons import LIFNeuron, State, Trace
 from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon, Rule
@@ -102,7 +102,7 @@ def constants(neuron: LIFNeuron, like: Tensor) -> Constants:
 
 def at_rest(given: State | None, like: Tensor) -> Tensor:
     """Return a copy of the membrane `[B, *n]`, or of the feedback on it, to write to; zeros if there is none."""
-    return torch.zeros_like(like) if given is None else packed(given[0], 1).clone()
+    return torch.zeros_like(like) if given is None else channels_last(given[0], 1).clone()
 
 
 def forward(neuron: LIFNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
@@ -135,11 +135,13 @@ def feedback(
     """`LIFNeuron.feedback` for any rule, for float32 and float64."""
     neuron, trace = trace.neuron, trace.replayed()
     assert isinstance(neuron, LIFNeuron)
-    membrane = packed(trace.record, 2)
+    membrane = channels_last(trace.record, 2)
     gains = [flat_array(gain, 2) for gain in neuron.gains(trace, rule, sums)]
     like = membrane[0]
     initial, carried = at_rest(trace.initial, like), at_rest(final_feedback, like)
-    q = [torch.zeros_like(membrane[:1]) if summed else empty(spike_feedback.shape, membrane) for _ in gains]
+    q = [
+        torch.zeros_like(membrane[:1]) if summed else empty_channels_last(spike_feedback.shape, membrane) for _ in gains
+    ]
     arrays = [flat_array(each, 2) for each in q]
     given = constants(neuron, like)
     _feedback(

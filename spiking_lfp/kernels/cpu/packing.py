@@ -1,4 +1,4 @@
-"""Spikes as bits: LIF kernels pack them while they are at hand, and `spike_events` finds them in any other tensor."""
+"""Spikes as bits: LIF kernels pack them while they are at hand, and `pack_spikes` finds them in any other tensor."""
 
 from typing import Any, no_type_check
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, non_ones, nonzeros
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.spikes import Events
+from spiking_lfp.kernels.spikes import PackedSpikes
 
 Array = NDArray[Any]
 # spikes per input and step above which a dense product is faster
@@ -41,7 +41,7 @@ def _pack(begin: int, end: int, x: Array, bits: Array, counts: Array) -> None:
         counts[n] = pack_row(x, n, x.shape[1], bits)
 
 
-def spike_events(x: Tensor, known: Events | None) -> Events | None:
+def pack_spikes(x: Tensor, known: PackedSpikes | None) -> PackedSpikes | None:
     """Return the spikes of `x` `[T, B, *i]`, or None if it holds other values than 0 and 1, or too many spikes.
 
     They are `known` where whoever wrote `x` packed them.
@@ -56,7 +56,7 @@ def spike_events(x: Tensor, known: Events | None) -> Events | None:
     return found
 
 
-def room_for(x: Tensor) -> Events:
-    """Return events of the shape of `x` `[T, B, *i]`, still to be filled."""
+def room_for(x: Tensor) -> PackedSpikes:
+    """Return room for the spikes of `x` `[T, B, *i]`, still to be filled."""
     rows, words = x.shape[0] * x.shape[1], -(-x.shape[2:].numel() // 64)
-    return Events(torch.empty(rows, words, dtype=torch.int64), torch.empty(rows, dtype=torch.int64), x.shape)
+    return PackedSpikes(torch.empty(rows, words, dtype=torch.int64), torch.empty(rows, dtype=torch.int64), x.shape)

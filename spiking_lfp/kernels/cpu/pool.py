@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spiking_lfp.kernels.cpu.rows import lanes, lowest_bit, nonzeros
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
-from spiking_lfp.kernels.layout import first, flat, last, packed
+from spiking_lfp.kernels.layout import channels_last, flat, show_channels_first, show_channels_last
 
 Array = NDArray[Any]
 
@@ -89,12 +89,20 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, Tensor]:
     height, width = ((size - kernel) // stride + 1 for size in x.shape[2:])
     out = x.new_empty((len(x), height, width, x.shape[1]))
     winner = torch.empty(out.shape, dtype=torch.uint8)
-    _max_pool(all_threads(), len(x), last(packed(x, 1), 1).numpy(), kernel, stride, out.numpy(), winner.numpy())
-    return first(out, 1), winner
+    _max_pool(
+        all_threads(),
+        len(x),
+        show_channels_last(channels_last(x, 1), 1).numpy(),
+        kernel,
+        stride,
+        out.numpy(),
+        winner.numpy(),
+    )
+    return show_channels_first(out, 1), winner
 
 
 def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel: int, stride: int, shape: torch.Size) -> Tensor:
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
     out = feedback.new_empty((shape[0], *shape[2:], shape[1]))
     _max_pool_feedback(all_threads(), shape[0], flat(feedback, 1).numpy(), winner.numpy(), kernel, stride, out.numpy())
-    return first(out, 1)
+    return show_channels_first(out, 1)

@@ -12,13 +12,13 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.events import TILE_VECTORS, list_bits, tiles_of
 from spiking_lfp.kernels.cpu.lif import at_rest, constants
-from spiking_lfp.kernels.cpu.neurons import flat_array, step_back, step_forward
 from spiking_lfp.kernels.cpu.packing import room_for
+from spiking_lfp.kernels.cpu.recursions import flat_array, step_back, step_forward
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, sum_rows
+from spiking_lfp.kernels.cpu.spike_products import TILE_VECTORS, list_bits, tiles_of
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
-from spiking_lfp.kernels.layout import empty, packed
+from spiking_lfp.kernels.layout import channels_last, empty_channels_last
 from spiking_lfp.neurons import RecurrentLIFNeuron, State, Trace
 from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon
@@ -121,8 +121,8 @@ def forward(
     neuron: RecurrentLIFNeuron, current: Tensor, steps: int, initial: State | None
 ) -> tuple[Tensor, State, Trace]:
     """`RecurrentLIFNeuron.forward` for float32 and float64; overwrites `current` with the membrane if it changes."""
-    membrane = packed(current.expand(steps, -1, -1), 2)
-    spikes = empty(membrane.shape, current)
+    membrane = channels_last(current.expand(steps, -1, -1), 2)
+    spikes = empty_channels_last(membrane.shape, current)
     final = at_rest(initial, membrane[0])
     found = room_for(spikes)
     _forward(
@@ -150,10 +150,10 @@ def feedback_epsilon(
     """`RecurrentLIFNeuron.feedback` with the rule `Epsilon`, for float32 and float64."""
     assert isinstance(trace.neuron, RecurrentLIFNeuron)
     assert not summed, "what a step hands on depends on the step before"
-    membrane = packed(trace.record, 2)
+    membrane = channels_last(trace.record, 2)
     like = membrane[0]
     carried = at_rest(final_feedback, like)
-    q = empty(membrane.shape, membrane)
+    q = empty_channels_last(membrane.shape, membrane)
     _feedback_epsilon(
         all_threads(),
         len(like),

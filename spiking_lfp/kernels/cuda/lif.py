@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spiking_lfp.kernels.layout import empty, flat, packed
+from spiking_lfp.kernels.layout import channels_last, empty_channels_last, flat
 from spiking_lfp.neurons import LIFNeuron, State, Trace
 from spiking_lfp.neurons.base import Q, SumsBySign
 from spiking_lfp.rules import Epsilon
@@ -235,16 +235,16 @@ def _launch(kernel: Any, like: Tensor, *arguments: Any, **constants: Any) -> Non
 
 def forward(neuron: LIFNeuron, current: Tensor, steps: int, initial: State | None) -> tuple[Tensor, State, Trace]:
     """`LIFNeuron.forward`; overwrites `current` with the membrane unless it is constant."""
-    current = packed(current, 2)
+    current = channels_last(current, 2)
     constant = len(current) < steps
-    spikes = empty((steps, *current.shape[1:]), current)
+    spikes = empty_channels_last((steps, *current.shape[1:]), current)
     final = torch.empty_like(current[0])
     beta, threshold, *strides = _constants(neuron, final)
     _launch(
         _forward,
         final,
         current,
-        None if initial is None else packed(initial[0], 1),
+        None if initial is None else channels_last(initial[0], 1),
         beta,
         threshold,
         spikes,
@@ -270,21 +270,21 @@ def feedback_epsilon(
 ) -> tuple[Q, State]:
     """`LIFNeuron.feedback` with the rule `Epsilon`."""
     assert isinstance(trace.neuron, LIFNeuron)
-    record = packed(trace.record, 2)
+    record = channels_last(trace.record, 2)
     steps, like = trace.steps, record[0]
-    q = empty((1 if summed else steps, *like.shape), record)
+    q = empty_channels_last((1 if summed else steps, *like.shape), record)
     initial_feedback = torch.empty_like(like)
     beta, threshold, *strides = _constants(trace.neuron, like)
     _launch(
         _feedback_epsilon,
         like,
         record,
-        None if trace.initial is None else packed(trace.initial[0], 1),
+        None if trace.initial is None else channels_last(trace.initial[0], 1),
         beta,
         threshold,
         None if trace.states is not None else record.new_empty((-(-steps // SEGMENT), like.numel())),
-        packed(spike_feedback, 2),
-        None if final_feedback is None else packed(final_feedback[0], 1),
+        channels_last(spike_feedback, 2),
+        None if final_feedback is None else channels_last(final_feedback[0], 1),
         q,
         initial_feedback,
         steps,

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import spiking_lfp as lfp
 from spiking_lfp import kernels
-from spiking_lfp.kernels.cpu import events, packing
-from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.kernels.cpu import packing, spike_products
+from spiking_lfp.kernels.spikes import PackedSpikes, Window
 from spiking_lfp.lfp.synapses import Convolution, Dense, synapse_of
 
 dtypes = st.sampled_from([torch.float32, torch.float64])
@@ -32,13 +32,13 @@ def few_spikes(shape: tuple[int, ...], rate: float, dtype: torch.dtype) -> Tenso
     return flat.view(shape)
 
 
-def packed(x: Tensor) -> Events:
-    found = kernels.spike_events(x)
+def packed(x: Tensor) -> PackedSpikes:
+    found = kernels.pack_spikes(x)
     assert found is not None
     return found
 
 
-def unpacked(found: Events) -> Tensor:
+def unpacked(found: PackedSpikes) -> Tensor:
     """The bits as zeros and ones, in memory order."""
     words = found.bits.numpy().view(np.uint8)
     return torch.from_numpy(np.unpackbits(words, axis=1, bitorder="little"))
@@ -68,21 +68,21 @@ def test_images_are_read_with_their_channels_last() -> None:
 def test_other_values_than_spikes_are_no_events(value: float, place: int) -> None:
     x = torch.zeros(3, 2, 101)
     x[1, 1, 5] = 1
-    assert kernels.spike_events(x) is not None
+    assert kernels.pack_spikes(x) is not None
     x[2, 0, place] = value
-    assert kernels.spike_events(x) is None
+    assert kernels.pack_spikes(x) is None
 
 
 def test_many_spikes_are_no_events() -> None:
     x = torch.zeros(2, 2, 100)
     x[..., :25] = 1
-    assert kernels.spike_events(x) is not None
+    assert kernels.pack_spikes(x) is not None
     x[0, 0, 25] = 1
-    assert kernels.spike_events(x) is None
+    assert kernels.pack_spikes(x) is None
 
 
 def test_the_plain_reference_sees_no_events() -> None:
-    assert kernels.spike_events(torch.zeros(1, 1, 4, dtype=torch.bfloat16)) is None
+    assert kernels.pack_spikes(torch.zeros(1, 1, 4, dtype=torch.bfloat16)) is None
 
 
 @settings(deadline=None)
@@ -99,8 +99,8 @@ def test_dense_products(
     q = torch.randn(steps, batch, outputs, dtype=dtype) * (torch.rand(outputs) < alive)
     found = packed(x)
     near = exactly(dtype)
-    torch.testing.assert_close(events.dense_current(found, weight, bias), F.linear(x, weight, bias), **near)
-    down, outer = events.dense_adjoints(found, q, weight, True, True)
+    torch.testing.assert_close(spike_products.dense_current(found, weight, bias), F.linear(x, weight, bias), **near)
+    down, outer = spike_products.dense_adjoints(found, q, weight, True, True)
     torch.testing.assert_close(down, x * (q @ weight), **near)
     torch.testing.assert_close(outer, torch.einsum("tbo,tbi->oi", q, x), **near)
 
@@ -119,10 +119,10 @@ def test_convolutions(data: st.DataObject, seed: int, rate: float, dtype: Any) -
     window = Window(image, kernel, stride, padding)
     found, near = packed(x), exactly(dtype)
     merged = x.flatten(0, 1)
-    current = events.conv_current(found, weight, bias, window)
+    current = spike_products.conv_current(found, weight, bias, window)
     torch.testing.assert_close(current.flatten(0, 1), F.conv2d(merged, weight, bias, stride, padding), **near)
     q = torch.randn_like(current)
-    down, outer = events.conv_adjoints(found, q, weight, window, True, True)
+    down, outer = spike_products.conv_adjoints(found, q, weight, window, True, True)
     merged.requires_grad_()
     weight.requires_grad_()
     F.conv2d(merged, weight, None, stride, padding).backward(q.flatten(0, 1))
@@ -135,8 +135,10 @@ def test_only_what_is_needed_is_returned(need_input: bool, need_weight: bool) ->
     dense, image = packed(torch.eye(8)[None]), packed(torch.eye(8)[None, None, None])
     window = Window((8, 8), (3, 3), (1, 1), (0, 0))
     for shares in (
-        events.dense_adjoints(dense, torch.ones(1, 8, 2), torch.ones(2, 8), need_input, need_weight),
-        events.conv_adjoints(image, torch.ones(1, 1, 2, 6, 6), torch.ones(2, 1, 3, 3), window, need_input, need_weight),
+        spike_products.dense_adjoints(dense, torch.ones(1, 8, 2), torch.ones(2, 8), need_input, need_weight),
+        spike_products.conv_adjoints(
+            image, torch.ones(1, 1, 2, 6, 6), torch.ones(2, 1, 3, 3), window, need_input, need_weight
+        ),
     ):
         assert [share is not None for share in shares] == [need_input, need_weight]
 
@@ -154,7 +156,7 @@ def test_layers_take_spikes_as_events_where_they_can(synapse: nn.Module, shape: 
     x = torch.zeros(3, 2, *shape)
     described = synapse_of(synapse)
     assert isinstance(described, Dense | Convolution)
-    assert isinstance(described.inputs(x, None), Events) == taken
+    assert isinstance(described.inputs(x, None), PackedSpikes) == taken
     halves = x + 0.5
     assert described.inputs(halves, None) is halves
 
@@ -168,7 +170,7 @@ def test_the_number_of_threads_changes_nothing_but_the_order_of_sums() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            shares.append(events.conv_adjoints(packed(x), q, weight, window, True, True))
+            shares.append(spike_products.conv_adjoints(packed(x), q, weight, window, True, True))
             assert numba.get_num_threads() == min(threads, numba.config.NUMBA_NUM_THREADS)
     finally:
         torch.set_num_threads(before)
@@ -186,7 +188,7 @@ def test_a_network_does_the_same_with_and_without_events(network: nn.Module, mon
         monkeypatch.setattr(packing, "MOST_SPIKES", most)
         network.zero_grad()
         for layer in lfp.name_layers(network).values():
-            layer.register_forward_pre_hook(lambda _, args: taken.append(kernels.spike_events(args[0]) is not None))
+            layer.register_forward_pre_hook(lambda _, args: taken.append(kernels.pack_spikes(args[0]) is not None))
         spikes = network(lfp.constant(images, 12))
         lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels))
         outcomes.append([spikes.detach(), *(parameter.grad.clone() for parameter in network.parameters())])

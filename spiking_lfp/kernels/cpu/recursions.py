@@ -22,7 +22,7 @@ from spiking_lfp.kernels.cpu.packing import room_for
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, prefetch
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.cpu.vectors import Memory, Value, Writer, vector_function
-from spiking_lfp.kernels.layout import empty, first, flat, last, packed
+from spiking_lfp.kernels.layout import channels_last, empty_channels_last, flat, show_channels_first, show_channels_last
 from spiking_lfp.neurons import Neuron, State, Trace
 from spiking_lfp.neurons.base import Q
 
@@ -228,12 +228,12 @@ def per_neuron(like: Tensor, *constants: Tensor) -> tuple[Array, ...]:
 
 def _room(states: int, like: Tensor, lead: int) -> Tensor:
     """Make room for states like `like` `[*lead, *n]`, one behind the other, `[S, *lead, ...]` with channels last."""
-    return like.new_empty((states, *last(like, lead).shape))
+    return like.new_empty((states, *show_channels_last(like, lead).shape))
 
 
 def _each(room: Tensor, lead: int) -> State:
     """Return the states in this room, `[*lead, *n]`."""
-    return tuple(first(each, lead) for each in room)
+    return tuple(show_channels_first(each, lead) for each in room)
 
 
 def _array(room: Tensor, lead: int) -> Array:
@@ -245,8 +245,8 @@ def _array(room: Tensor, lead: int) -> Array:
 def _at_rest(given: State | None, like: Tensor, states: int) -> Tensor:
     """Return room with copies of states, or of feedback on them; with zeros if none are given."""
     if given is None:
-        return like.new_zeros((states, *last(like, 1).shape))
-    return torch.stack([last(each, 1) for each in given])
+        return like.new_zeros((states, *show_channels_last(like, 1).shape))
+    return torch.stack([show_channels_last(each, 1) for each in given])
 
 
 def _recorded(states: State) -> Array:
@@ -267,11 +267,11 @@ def run(
     neuron: Neuron, constants: Any, current: Tensor, steps: int, initial: State | None
 ) -> tuple[Tensor, State, Trace]:
     """`Neuron.forward` with these constants; overwrites `current` with the membrane if that is all to record."""
-    current = packed(current, 2)
+    current = channels_last(current, 2)
     changes, states = len(current) == steps, len(neuron.states)
-    spikes = empty((steps, *current.shape[1:]), current)
+    spikes = empty_channels_last((steps, *current.shape[1:]), current)
     state, found = _at_rest(initial, current[0], states), room_for(spikes)
-    records = _room(states, current, 2) if changes and states > 1 else last(current, 2)[None]
+    records = _room(states, current, 2) if changes and states > 1 else show_channels_last(current, 2)[None]
     forward(
         all_threads(),
         current.shape[1],
@@ -297,10 +297,10 @@ def run_back(
     summed: bool,
 ) -> tuple[Q, State]:
     """`Neuron.feedback` with the rule `Epsilon` and these constants."""
-    record, states = packed(trace.record, 2), len(trace.neuron.states)
+    record, states = channels_last(trace.record, 2), len(trace.neuron.states)
     like = record[0]
     carried = _at_rest(final_feedback, like, states)
-    q = torch.zeros_like(record[:1]) if summed else empty(spike_feedback.shape, record)
+    q = torch.zeros_like(record[:1]) if summed else empty_channels_last(spike_feedback.shape, record)
     back = replayed_feedback_epsilon if trace.states is None else feedback_epsilon
     back(
         all_threads(),

@@ -1,7 +1,7 @@
 """Event-driven products for CPU: what a synapse computes when its inputs are spikes, and most of them are silent.
 
 A product with zeros and ones adds up rows of weights, and adding only those that are wanted beats the best dense
-product while fewer than about a quarter of the inputs spike; `packing.spike_events` decides. Feedback goes only to
+product while fewer than about a quarter of the inputs spike; `packing.pack_spikes` decides. Feedback goes only to
 inputs that spiked, since it is a share of what they gave. Spikes are kept as one bit each.
 
 Shapes: T steps, B batch, F features of one sample, in memory order; K rows of a weight table (the inputs a
@@ -22,7 +22,7 @@ from spiking_lfp.kernels.cpu.rows import add_rows, lowest_bit, share_rows, share
 from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
 from spiking_lfp.kernels.cpu.vectors import VECTOR_BYTES
 from spiking_lfp.kernels.layout import flat
-from spiking_lfp.kernels.spikes import Events, Window
+from spiking_lfp.kernels.spikes import PackedSpikes, Window
 
 Array = NDArray[Any]
 # outputs up to which both adjoints go through inputs 64 at a time instead of one by one
@@ -140,15 +140,15 @@ def _dense_current(
                         out[at + o] = spare[o]
 
 
-def dense_current(events: Events, weight: Tensor, bias: Tensor | None) -> Tensor:
+def dense_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
-    out = weight.new_empty((*events.shape[:2], len(weight)))
-    threads, batch = all_threads(), events.shape[1]
+    out = weight.new_empty((*spikes.shape[:2], len(weight)))
+    threads, batch = all_threads(), spikes.shape[1]
     # as many for each thread, small enough for the translation of the addresses of their outputs to stay at hand
-    parts = -threads * max(1, -(-len(events.counts) // (ROWS * -threads)))
+    parts = -threads * max(1, -(-len(spikes.counts) // (ROWS * -threads)))
     vectors = 1 if len(weight) * weight.element_size() <= VECTOR_BYTES else TILE_VECTORS
-    room = int(events.counts.max()) + 1
-    arrays = _bits(events), batch, tiles_of(weight, vectors), bias_of(bias, weight)
+    room = int(spikes.counts.max()) + 1
+    arrays = _bits(spikes), batch, tiles_of(weight, vectors), bias_of(bias, weight)
     _dense_current(threads, parts, *arrays, parts, room, out.flatten().numpy())
     return out
 
@@ -274,18 +274,18 @@ def _few_adjoints(begin: int, end: int, bits: Array, q: Array, weight: Array, fe
 
 
 def dense_adjoints(
-    events: Events, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    spikes: PackedSpikes, q: Tensor, weight: Tensor, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return `x * (W^T q)` `[T, B, K]` and `sum q x^T` `[O, K]` for `q` `[T, B, O]`.
 
     Outputs that get no feedback in the whole batch are left out: while learning, about half of a layer.
     """
-    threads, inputs = all_threads(), events.shape[2]
+    threads, inputs = all_threads(), spikes.shape[2]
     rows = q.flatten(0, 1).numpy()
     if len(weight) <= FEW_OUTPUTS:
-        feedback, shares = q.new_empty(events.shape), q.new_empty((-threads, *weight.shape))
+        feedback, shares = q.new_empty(spikes.shape), q.new_empty((-threads, *weight.shape))
         array = weight.detach().contiguous().numpy()
-        _few_adjoints(threads, -threads, _bits(events), rows, array, feedback.flatten(0, 1).numpy(), shares.numpy())
+        _few_adjoints(threads, -threads, _bits(spikes), rows, array, feedback.flatten(0, 1).numpy(), shares.numpy())
         return feedback if need_input else None, shares.sum(0) if need_weight else None
     hit = np.zeros((-threads, len(weight)), np.uint8)
     _alive(threads, -threads, rows, hit)
@@ -293,8 +293,8 @@ def dense_adjoints(
     table = _columns(weight.detach()[torch.from_numpy(alive)])
     taken: Array = q.new_empty((len(rows), table.shape[1])).numpy()
     _take(threads, len(rows), rows, alive, taken)
-    feedback, columns = q.new_empty(events.shape), q.new_empty(table.shape).numpy()
-    bits, flat_feedback = _bits(events), feedback.flatten(0, 1).numpy()
+    feedback, columns = q.new_empty(spikes.shape), q.new_empty(table.shape).numpy()
+    bits, flat_feedback = _bits(spikes), feedback.flatten(0, 1).numpy()
     _dense_adjoints(threads, bits.shape[1], bits, inputs, taken, table, need_input, flat_feedback, columns)
     outer = torch.empty_like(weight) if need_weight else None
     if outer is not None:
@@ -344,9 +344,9 @@ def _conv_current(
             add_rows(table, channel * taps * width, weights, out, n * size * width, pixels, first, pairs, vectors)
 
 
-def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+def conv_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
     """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]` and `weight` `[O, C, kernel]`."""
-    steps, batch, channels = events.shape[:3]
+    steps, batch, channels = spikes.shape[:3]
     outputs = len(weight)
     table = _columns(weight.detach().flatten(1))
     width = table.shape[1]
@@ -354,7 +354,7 @@ def conv_current(events: Events, weight: Tensor, bias: Tensor | None, window: Wi
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = bias_of(bias, weight)
     pairs = _scaled(window, width)
-    _conv_current(all_threads(), len(out), _bits(events), channels, *pairs, table, padded, out.numpy())
+    _conv_current(all_threads(), len(out), _bits(spikes), channels, *pairs, table, padded, out.numpy())
     return out[..., :outputs].contiguous().view(steps, batch, *window.out, outputs).movedim(-1, 2)
 
 
@@ -404,11 +404,11 @@ def _conv_adjoints(
 
 
 def conv_adjoints(
-    events: Events, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
+    spikes: PackedSpikes, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return `x * (W^T q)` `[T, B, C, H, W]` and `sum q x^T`, shaped like `weight`, for `q` `[T, B, O, P, Q]`."""
     threads = all_threads()
-    steps, batch, channels = events.shape[:3]
+    steps, batch, channels = spikes.shape[:3]
     outputs = len(weight)
     table = _columns(weight.detach().flatten(1))
     inputs, width = table.shape
@@ -418,7 +418,7 @@ def conv_adjoints(
     _conv_adjoints(
         threads,
         -threads,
-        _bits(events),
+        _bits(spikes),
         channels,
         *_scaled(window, width),
         torch.nn.functional.pad(images, (0, width - outputs)).numpy(),
@@ -449,8 +449,8 @@ def _columns(matrix: Tensor) -> Array:
     return table
 
 
-def _bits(events: Events) -> Array:
-    bits: Array = events.bits.numpy().view(np.uint64)
+def _bits(spikes: PackedSpikes) -> Array:
+    bits: Array = spikes.bits.numpy().view(np.uint64)
     return bits
 
 
