@@ -7,8 +7,8 @@ sides of 0. Signals start as in training, by eq. 7 for feedback and the cross en
 the input, where feedback has the input as a factor and gradients do not; so the table also has the correlation without
 that factor.
 
-The paper does not state the reward and the batch size of fig. A.3 either: here they are eq. 7 and 128, the default of
-the authors' package.
+The paper does not state the reward and the batch size of fig. A.3 either: here they are eq. 7 and 128, the batch size
+of the authors' package.
 """
 
 from pathlib import Path

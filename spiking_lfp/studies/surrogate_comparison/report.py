@@ -18,7 +18,7 @@ COLOURS = {"lfp": "tab:blue", "surrogate": "tab:orange"}
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one data set: means over seeds, and the standard deviation of the accuracy, both in percent."""
+    """One method on one data set: means over seeds; the accuracy and its standard deviation are in percent."""
 
     preset: str
     method: str
