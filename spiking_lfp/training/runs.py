@@ -1,9 +1,9 @@
 """Runs by their folder: train, go on, load."""
 
+import inspect
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.files import RESULTS
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import LEVELS, run_in_integers
-from spiking_lfp.nn.networks import build_network, with_mono_readout
+from spiking_lfp.nn.networks import NETWORKS, build_network, with_mono_readout
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
@@ -133,22 +133,10 @@ def _begun(folder: Path, config: TrainConfig) -> bool:
 
 
 def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
-    sizes: dict[str, dict[str, Any]] = {
-        "mlp": {"hidden": config.hidden},
-        "lenet": {"hidden": config.hidden, "channels": config.channels},
-        "stack": {"layers": config.layers},
-    }
-    network = build_network(
-        config.network,
-        in_shape=in_shape,
-        classes=classes,
-        beta=config.beta,
-        threshold=config.threshold,
-        reset=config.reset,
-        normalize_feedback=config.normalize_feedback,
-        gain=config.gain,
-        **sizes[config.network],
-    )
+    # the settings that the network's function takes
+    parameters = inspect.signature(NETWORKS[config.network]).parameters
+    settings = {name: value for name, value in dict(config).items() if name in parameters}
+    network = build_network(config.network, in_shape=in_shape, classes=classes, **settings)
     if config.readout == "mono":
         network = with_mono_readout(
             network,
