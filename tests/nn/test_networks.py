@@ -199,13 +199,13 @@ def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
     ("layers", "message"),
     [
         ("12C5-pool", "layer 'pool' must be written like 12C5"),
-        ("12C", "layer '12C' is none of"),
+        ("12C", "layer '12C' must be written like"),
         ("128-MP2", "layer 'MP2' needs an image, but follows a dense layer"),
         ("4C40", "layer '4C40' is larger than its input of 28 x 28"),
         ("MP29", "layer 'MP29' does not fit its input of 28 x 28"),
         ("0C5", "the numbers of layer '0C5' must be at least 1"),
         ("0", "the neurons of layer '0' must be at least 1"),
-        ("DP1", "layer 'DP1' is none of"),
+        ("DP1", "layer 'DP1' must be written like"),
     ],
 )
 def test_layers_that_cannot_be_built(layers: str, message: str) -> None:
