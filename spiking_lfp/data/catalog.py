@@ -65,9 +65,7 @@ def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
 
 def _cifar(torchvision_class: str, folder: str, files: tuple[str, ...], classes: int) -> Source:
     note = "Krizhevsky 2009; no licence stated"
-    return Source(
-        torchvision_class, folder, files, "photos of objects", (3, 32, 32), classes, 50_000, 10_000, note
-    )
+    return Source(torchvision_class, folder, files, "photos of objects", (3, 32, 32), classes, 50_000, 10_000, note)
 
 
 _MNIST_NOTE = "LeCun, Cortes, Burges; usually given as CC BY-SA 3.0"
