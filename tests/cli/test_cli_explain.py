@@ -215,11 +215,11 @@ def test_wrong_usage_is_one_sentence_and_2(words: list[str], says: str, call: Ca
 
 @pytest.mark.parametrize("command", ["explain", "animate"])
 def test_what_is_no_run_gives_1(command: str, call: Call, finished: Path) -> None:
-    assert call(command, "nowhere").error.startswith("nowhere is no run: ")
+    assert call(command, "nowhere").error.startswith("nowhere is not a run: ")
     (finished / "checkpoint.pt").write_bytes(b"not a checkpoint")
     answer = call(command, finished)
     assert answer.code == 1
-    assert "is damaged or no checkpoint" in answer.error
+    assert "is damaged or not a checkpoint" in answer.error
     assert list(Path().iterdir()) == []
 
 
