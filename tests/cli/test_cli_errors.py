@@ -19,7 +19,7 @@ Call = Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], f"name a preset, one of {', '.join(preset_names())}, or a run with --resume"),
+        ([], f"give a preset, one of {', '.join(preset_names())}, or a run with --resume"),
         (["mnist-mpl"], f"unknown preset 'mnist-mpl': did you mean 'mnist-mlp'? known are {', '.join(preset_names())}"),
         (["mnist-mlp", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'?"),
         (["mnist-mlp", "--set", "stepz=3"], "unknown setting 'stepz': did you mean 'steps'?"),
@@ -58,9 +58,9 @@ def test_words_that_are_not_understood_give_2(words: list[str], call: Call) -> N
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--epochs", "3"], "--resume goes on with the run's own settings"),
-        (["--set", "lr=1"], "--resume goes on with the run's own settings"),
-        (["--out", "elsewhere"], "--resume goes on with the run's own settings"),
+        (["--epochs", "3"], "--resume uses the run's own settings"),
+        (["--set", "lr=1"], "--resume uses the run's own settings"),
+        (["--out", "elsewhere"], "--resume uses the run's own settings"),
         (["mnist-lenet"], "is a run of mnist-mlp, not of mnist-lenet"),
     ],
 )
