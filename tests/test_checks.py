@@ -37,7 +37,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "deferred", lambda device: True)
+    monkeypatch.setattr(checks, "is_deferred", lambda device: True)
     monkeypatch.setattr(registry, "device_of", lambda tensor: None)
 
 
@@ -76,7 +76,7 @@ def test_checks_of_many_steps_hold_no_more_than_those_of_one(as_on_gpu: None) ->
 def test_numbers_add_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [torch.rand(()) for _ in range(50)]
     plain = sum(to_number(value) for value in values)
-    monkeypatch.setattr(checks, "deferred", lambda device: True)
+    monkeypatch.setattr(checks, "is_deferred", lambda device: True)
     later = sum(to_number(value) for value in values)
     assert isinstance(plain, float)
     assert isinstance(later, Tensor)
@@ -176,7 +176,7 @@ def test_the_meter_counts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(registry, "device_of", lambda tensor: None)
     plain = trained()
-    monkeypatch.setattr(checks, "deferred", lambda device: True)
+    monkeypatch.setattr(checks, "is_deferred", lambda device: True)
     later = trained()
     assert isinstance(later.reward, Tensor)
     assert later.summary() == plain.summary()

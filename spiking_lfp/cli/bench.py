@@ -1,4 +1,4 @@
-"""The command that compares LFP with the surrogate baseline on data sets of recordings."""
+"""The command that compares LFP with surrogate gradients on event data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ from spiking_lfp.errors import DataError
 if TYPE_CHECKING:
     from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome
 
-bench = typer.Typer(help="Benchmarks that train.", no_args_is_help=True)
+bench = typer.Typer(help="Benchmarks of training.", no_args_is_help=True)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -22,41 +22,41 @@ def add_commands(app: typer.Typer) -> None:
 
 @bench.callback()
 def _group() -> None:
-    """Keep `events` a command of its own."""
+    """Make `events` a sub-command, although it is the only one."""
 
 
 @bench.command()
 def events(
     presets: Annotated[
-        list[str] | None, typer.Argument(help="Presets of event data; if none, all whose data are there.")
+        list[str] | None, typer.Argument(help="Presets of event data sets. [default: all whose data are present]")
     ] = None,
-    methods: Annotated[str, typer.Option(help="lfp, surrogate or both, with a comma.")] = "lfp,surrogate",
-    seeds: Annotated[int, typer.Option(help="How many seeds each, from 1 on.")] = 3,
-    epochs: Annotated[int | None, typer.Option(help="Epochs instead of the presets'.", min=1)] = None,
+    methods: Annotated[str, typer.Option(help="lfp, surrogate, or both, separated by a comma.")] = "lfp,surrogate",
+    seeds: Annotated[int, typer.Option(help="Number of seeds for each, counted from 1.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, in place of those of the presets.", min=1)] = None,
     folder: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the cases and the tables; finished cases are kept.")
+        Path, typer.Option("--out", "-o", help="Folder for results and tables; finished cases are reused.")
     ] = Path("bench"),
     data_root: DataRoot = None,
 ) -> None:
-    """Train every event data set that is there by LFP and by surrogate gradients, and write a table.
+    """Train on every event data set present with LFP and with surrogate gradients, and write a table.
 
-    Both see the same samples, networks, optimiser and epochs. Interrupted, the same command goes on.
+    Both use the same samples, networks, optimiser and epochs. If interrupted, the same command continues.
     """
     from spiking_lfp.studies.surrogate_comparison.benchmark import cases_for, present_presets, run_cases
     from spiking_lfp.studies.surrogate_comparison.report import rows, write_report
 
     chosen = presets or present_presets(data_root)
     if not chosen:
-        raise DataError("no event data set is there: see `spiking-lfp datasets`, and name a folder with --data-root")
+        raise DataError("no event data set is present: see `spiking-lfp datasets`, and name a folder with --data-root")
 
-    def told(case: "Case", outcome: "Outcome") -> None:
+    def on_case(case: "Case", outcome: "Outcome") -> None:
         out.print(
             f"{case.preset}  {case.method}  seed {case.seed}  accuracy {outcome.accuracy:.2%}  {outcome.seconds:.0f} s",
             highlight=False,
         )
 
     names = [name.strip() for name in methods.split(",")]
-    results = run_cases(cases_for(chosen, names, seeds, epochs), folder, data_root, told)
+    results = run_cases(cases_for(chosen, names, seeds, epochs), folder, data_root, on_case)
     table = Table("preset", "method", "accuracy", "spikes", "SynOps", "training", "memory")
     for row in rows(results):
         table.add_row(

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, how they fail, options by name."""
+"""Shared parts of the commands: consoles, errors, common options, and the parsing of settings."""
 
 import sys
 from pathlib import Path
@@ -15,18 +15,18 @@ err = Console(stderr=True)
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder of the data sets.", envvar="SPIKING_LFP_DATA", show_envvar=True)
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as train made it.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if available.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run of the command train.")]
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Print an error of one sentence and end."""
+    """Print an error as one sentence and exit with `code`."""
     err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
 def assignments(changes: list[str]) -> dict[str, Any]:
-    """Read KEY=VALUE words."""
+    """Parse KEY=VALUE arguments into settings by name."""
     settings: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
@@ -37,7 +37,7 @@ def assignments(changes: list[str]) -> dict[str, Any]:
 
 
 def announce_compiling() -> None:
-    """Print a line when kernels are about to be compiled."""
+    """Print a line before kernels are compiled for the first time."""
     from spiking_lfp.kernels.compilation import before_compiling
 
     line = "compiling kernels for this machine, once (about ten seconds) ..."

@@ -1,4 +1,4 @@
-"""The command that repeats the papers' experiments."""
+"""The command that reproduces the experiments of the papers."""
 
 import sys
 from pathlib import Path
@@ -21,25 +21,27 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def experiment(
-    name: Annotated[str | None, typer.Argument(help="Which one; if none, they are listed.")] = None,
-    scale: Annotated[str, typer.Option(help="smoke, small or paper: how much is trained.")] = "small",
-    seeds: Annotated[int | None, typer.Option(help="How many seeds, from 1 on. [default: the scale's]")] = None,
-    processes: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
+    name: Annotated[str | None, typer.Argument(help="Name of the experiment; without it, all are listed.")] = None,
+    scale: Annotated[str, typer.Option(help="Size of the experiment: smoke, small or paper.")] = "small",
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds, counted from 1. [default: that of the scale]")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Number of trainings at a time; they share the cores.")] = 1,
     folder: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the results. [default: experiments/NAME-SCALE]"),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Repeat an experiment of the papers, and say which of their statements hold.
+    """Reproduce an experiment of the papers, and report which of their statements hold.
 
-    Interrupted, the same command goes on where it stopped.
+    If interrupted, the same command continues where it stopped.
     """
     from spiking_lfp.studies.experiment import SCALES
     from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
 
     if name is None:
-        table = Table(Column("experiment", no_wrap=True), "what is done")
+        table = Table(Column("experiment", no_wrap=True), "description")
         for each, entry in EXPERIMENTS.items():
             table.add_row(each, entry.title)
         out.print(table)
@@ -48,28 +50,28 @@ def experiment(
     if chosen is None:
         raise unknown_name("scale", scale, SCALES)
 
-    def told(case: "Case", outcome: "Outcome") -> None:
+    def on_case(case: "Case", outcome: "Outcome") -> None:
         settings = "  ".join(f"{key} {value}" for key, value in case.items())
         out.print(f"{settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
 
-    where = folder or Path("experiments") / f"{name}-{scale}"
-    report, paths = run_experiment(name, chosen, where, told, seeds, processes, data_root)
+    folder = folder or Path("experiments") / f"{name}-{scale}"
+    report, paths = run_experiment(name, chosen, folder, on_case, seeds, processes, data_root)
     _print_table(report.rows)
     for finding in report.findings:
-        verdict = {True: "holds", False: "does not hold", None: "cannot be told"}[finding.holds]
+        verdict = {True: "holds", False: "does not hold", None: "undecided"}[finding.holds]
         out.print(f"[bold]{verdict}[/bold]: {finding.paper} Found: {finding.found}", highlight=False)
     for path in paths:
         out.print(str(path), highlight=False, markup=False)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    """Show the numbers; what all rows have in common stands beneath them."""
+    """Print the rows as a table; values that are the same in all rows are printed below it."""
     common = [name for name in rows[0] if len(rows) > 1 and all(row[name] == rows[0][name] for row in rows)]
     names = [name for name in rows[0] if name not in common]
     table = Table(*names)
     for row in rows:
         table.add_row(*(_show(row[name]) for name in names))
-    # on a console that is narrower its lines run on: cut to fit, numbers could not be read
+    # on a narrower console its lines wrap: if they were cut to fit, numbers would be unreadable
     table.width = Measurement.get(out, out.options.update(max_width=sys.maxsize), table).maximum
     out.print(table, crop=False)
     if common:
@@ -78,7 +80,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _last(outcome: "Outcome") -> str:
-    """Return the last accuracy of an outcome, which has one or a curve of them."""
+    """Return the accuracy of an outcome, or the last one of its curve."""
     value = outcome.get("accuracy")
     if isinstance(value, list):
         value = value[-1] if value else None

@@ -1,4 +1,4 @@
-"""The command `spiking-lfp`: thin, everything it does can be done from Python."""
+"""The command `spiking-lfp`: a thin layer, everything it does can be done from Python."""
 
 import sys
 import warnings
@@ -46,19 +46,19 @@ def main() -> None:
 def train(
     preset: Annotated[str | None, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and order.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initial weights and sample order.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set: see `spiking-lfp datasets`.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
     steps: Annotated[
         int | None, typer.Option(help="T, time steps for which an image is shown, or bins of a recording.")
     ] = None,
-    beta: Annotated[float | None, typer.Option(help="Membrane decay per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Part of the membrane potential kept per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
     quantize: Annotated[
-        int | None, typer.Option(help="Bits of the weights, 2..8: the forward pass is that of integer hardware.")
+        int | None, typer.Option(help="Bits of the weights, 2..8, to train with the integer forward pass of hardware.")
     ] = None,
     readout: Annotated[
-        str | None, typer.Option(help="Who answers: spikes of output neurons, or mono-nets on rates: mono.")
+        str | None, typer.Option(help="Output: spikes of output neurons (spikes), or mono-nets on spike rates (mono).")
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -68,15 +68,15 @@ def train(
         Path | None, typer.Option("--out", help="Folder for the run, new or empty. [default: runs/PRESET]")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of an interrupted run: go on exactly where it stopped.")
+        Path | None, typer.Option(help="Folder of an interrupted run, to continue exactly where it stopped.")
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard logs.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Train a network with LFP, draw how it learned, and keep it in a run folder.
+    """Train a network with LFP, plot its learning curve, and save it in a run folder.
 
-    Several processes share the work: torchrun --nproc-per-node=2 -m spiking_lfp train ...
+    To train in several processes: torchrun --nproc-per-node=2 -m spiking_lfp train ...
     """
     from spiking_lfp import reuse_freed_memory
     from spiking_lfp.training import distributed
@@ -87,15 +87,15 @@ def train(
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
         "quantize": quantize, "readout": readout,
     }  # fmt: skip
-    wanted = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
+    changed = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
     with distributed.processes(device):
         out.quiet = not distributed.is_writer()
-        _train(preset, wanted, run_folder, resume, tensorboard, data_root, device)
+        _train(preset, changed, run_folder, resume, tensorboard, data_root, device)
 
 
 def _train(
     preset: str | None,
-    wanted: dict[str, Any],
+    changed: dict[str, Any],
     run_folder: Path | None,
     resume: Path | None,
     tensorboard: bool,
@@ -108,14 +108,14 @@ def _train(
 
     if resume is None:
         if preset is None:
-            raise UsageError(f"name a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
-        config = training.preset_config(preset, wanted)
+            raise UsageError(f"give a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
+        config = training.preset_config(preset, changed)
     else:
         config = distributed.from_writer(lambda: training.read_config(resume))
-        if wanted or run_folder is not None:
-            raise UsageError("--resume goes on with the run's own settings: drop the others")
+        if changed or run_folder is not None:
+            raise UsageError("--resume uses the run's own settings: drop all other settings")
         if preset not in (None, config.preset):
-            raise UsageError(f"{resume} is a run of {config.preset}, not of {preset}: drop the preset's name")
+            raise UsageError(f"{resume} is a run of {config.preset}, not of {preset}: drop the name of the preset")
     folder = resume
     with ProgressBar(out) as bar:
         watchers: tuple[training.Watcher, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
@@ -129,18 +129,18 @@ def _train(
             bar.progress.stop()
             if not distributed.is_writer():
                 sys.exit(130)
-            kept = bar.folder or folder
-            fail(f"interrupted; go on with: spiking-lfp train --resume {kept}" if kept else "interrupted", 130)
+            saved = bar.folder or folder
+            fail(f"interrupted; continue with: spiking-lfp train --resume {saved}" if saved else "interrupted", 130)
     assert folder is not None
     if not distributed.is_writer():
         return
-    source = _draw(folder, data_root)
+    source = _plot(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"
     out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
     out.print(f"data: {source}", highlight=False, markup=False)
     out.print(
-        f"kept in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
+        f"saved in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
         highlight=False,
         markup=False,
     )
@@ -149,7 +149,7 @@ def _train(
 @app.command()
 def evaluate(
     run: RunFolder,
-    data: Annotated[str | None, typer.Option(help="Another data set of the same shape.")] = None,
+    data: Annotated[str | None, typer.Option(help="Another data set, with samples of the same shape.")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -177,35 +177,37 @@ def info(run: RunFolder) -> None:
     table = Table("epoch", "training", "validation", "test", "seconds", title=escape(str(run)))
     for line in training.read_metrics(run):
         if line["kind"] == "epoch":
-            shown = [f"{line[part]['accuracy']:.2%}" if line[part] else "" for part in ("train", "validation", "test")]
+            shown = [
+                f"{line[split]['accuracy']:.2%}" if line[split] else "" for split in ("train", "validation", "test")
+            ]
             table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
     out.print(table)
 
 
 @app.command()
 def datasets(data_root: DataRoot = None) -> None:
-    """List the data sets by name, and which are there."""
+    """List the data sets by name, and whether their files are present."""
     from spiking_lfp.data import data_root as find_root
     from spiking_lfp.data import dataset_status, event_set_status
     from spiking_lfp.data.cache import cache_folder, cache_status
 
     cached = cache_status()
     damaged = sum(entry.samples is None for entry in cached)
-    table = Table(Column("name", no_wrap=True), "samples", "classes", "train + test", "there", "cached")
+    table = Table(Column("name", no_wrap=True), "samples", "classes", "train + test", "present", "cached")
     for status in [*dataset_status(data_root), *event_set_status(data_root)]:
         shape = "x".join(map(str, status.sample_shape))
-        mine = [entry.size for entry in cached if entry.name == status.name]
+        cache_sizes = [entry.size for entry in cached if entry.name == status.name]
         table.add_row(
             status.name,
             f"{status.description}, {shape} ({status.note})",
             str(status.classes),
             f"{status.train_size:,} + {status.test_size:,}",
-            _there(status),
-            f"{sum(mine) / 1e6:,.1f} MB" if mine else "",
+            _presence(status),
+            f"{sum(cache_sizes) / 1e6:,.1f} MB" if cache_sizes else "",
         )
     out.print(table)
     out.print(
-        f"data root {find_root(data_root)}; what is not there is downloaded when it is first used\n"
+        f"data root {find_root(data_root)}; missing data sets are downloaded when they are first used\n"
         f"cache of recordings {cache_folder()}: {len(cached)} files, "
         f"{sum(entry.size for entry in cached) / 1e6:,.1f} MB, {damaged} damaged",
         highlight=False,
@@ -215,19 +217,19 @@ def datasets(data_root: DataRoot = None) -> None:
 
 @app.command()
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Preset whose settings are shown.")] = None,
 ) -> None:
-    """List the presets, and all settings with their meaning."""
+    """List the presets, and all settings with their meanings."""
     from spiking_lfp.training import preset_config, preset_names, preset_title
     from spiking_lfp.training.config import GROUPS, checked_config
 
     if name is None:
-        listed = Table(Column("preset", no_wrap=True), "what it trains")
+        presets_table = Table(Column("preset", no_wrap=True), "what it trains")
         for each in preset_names():
-            listed.add_row(each, preset_title(each))
-        out.print(listed)
+            presets_table.add_row(each, preset_title(each))
+        out.print(presets_table)
     values = (preset_config(name) if name else checked_config({})).model_dump()
-    table = Table("setting", name or "default", "meaning", title="--set KEY=VALUE changes any of them")
+    table = Table("setting", name or "default", "meaning", title="change any setting with --set KEY=VALUE")
     for group, kind in GROUPS.items():
         table.add_section()
         table.add_row(f"[bold]{group}[/bold]", "", kind.__doc__)
@@ -252,8 +254,8 @@ def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
         return training.samples_for(config, data_root, progress)
 
 
-def _draw(folder: Path, data_root: Path | None) -> str:
-    """Draw the learning curve, and what the network's layers do on the first test sample; return what the data are."""
+def _plot(folder: Path, data_root: Path | None) -> str:
+    """Plot the learning curve and the spikes of all layers on the first test sample; return the source of the data."""
     import torch
 
     from spiking_lfp import plots, training
@@ -268,14 +270,14 @@ def _draw(folder: Path, data_root: Path | None) -> str:
         if isinstance(module, LIF):
             module.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
     with torch.no_grad():
-        answer = int(network(x).sum(0).argmax())
+        prediction = int(network(x).sum(0).argmax())
     names = samples.class_names
-    label = f"{names[int(labels[0])]}, taken for {names[answer]}"
+    label = f"{names[int(labels[0])]}, predicted {names[prediction]}"
     plots.spike_raster(x[:, 0], spikes, label, folder / "spike_raster.png")
     return samples.source
 
 
-def _there(status: "DatasetStatus") -> str:
+def _presence(status: "DatasetStatus") -> str:
     if not status.present:
         return "no"
     return (

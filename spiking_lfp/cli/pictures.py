@@ -1,4 +1,4 @@
-"""The commands that draw what a trained network sees: explain, animate."""
+"""The commands that plot samples as a trained network processes them: explain, animate."""
 
 from collections import Counter
 from pathlib import Path
@@ -24,16 +24,18 @@ def add_commands(app: typer.Typer) -> None:
 def explain(
     run: RunFolder,
     sample: Annotated[
-        int | None, typer.Option(help="Number of the test sample, from 0 on. [default: 0]", show_default=False)
+        int | None, typer.Option(help="Number of the test sample, from 0. [default: 0]", show_default=False)
     ] = None,
-    grid: Annotated[int | None, typer.Option(help="Instead of one sample so many, of each class in turn.")] = None,
+    grid: Annotated[
+        int | None, typer.Option(help="Plot this many samples, of each class in turn, instead of one.")
+    ] = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="What spoke for this class. [default: the network's answer]")
+        str | None, typer.Option("--class", help="Explain the output of this class. [default: the predicted one]")
     ] = None,
     path: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")] = Path("explain.png"),
     data_root: DataRoot = None,
 ) -> None:
-    """Draw which events or pixels spoke for the network's answer, and which against it: their feedback by LFP."""
+    """Plot the LFP feedback of events or pixels: evidence for the network's prediction, and evidence against it."""
     import torch
 
     from spiking_lfp import plots
@@ -42,43 +44,42 @@ def explain(
     _check_file(path, ".png")
     if sample is not None and grid is not None:
         raise UsageError("--sample draws one sample, --grid several: choose one of them")
-    network, samples = _loaded(run, data_root)
+    network, samples = _load(run, data_root)
     names = samples.class_names
     if class_name is not None and class_name not in names:
         raise unknown_name("class", class_name, names)
-    chosen = torch.tensor([_checked(sample or 0, samples)]) if grid is None else _of_each_class(samples, grid)
+    chosen = torch.tensor([_check_sample(sample or 0, samples)]) if grid is None else _of_each_class(samples, grid)
     x, labels = samples.test.batch(chosen)
     with torch.no_grad():
         counts = network(x).sum(0)
-    answers, answered = counts.argmax(-1), counts.any(-1)
-    classes = answers if class_name is None else torch.full_like(answers, names.index(class_name))
+    predictions, has_spikes = counts.argmax(-1), counts.any(-1)
+    classes = predictions if class_name is None else torch.full_like(predictions, names.index(class_name))
     feedback = input_feedback(network, x, classes)
     if class_name is None:
-        feedback[:, ~answered] = 0  # there is nothing that it could be about
+        feedback[:, ~has_spikes] = 0  # without output spikes there is no prediction to explain
     titles = [
-        _title(names, *each, "\n") for each in zip(labels.tolist(), answers.tolist(), answered.tolist(), strict=True)
+        _title(names, *outcome, "\n")
+        for outcome in zip(labels.tolist(), predictions.tolist(), has_spikes.tolist(), strict=True)
     ]
-    about = "the answer" if class_name is None else f"class {class_name}"
+    about = "the prediction" if class_name is None else f"class {class_name}"
     plots.explanation(x, feedback, titles, path, about)
     what = f"sample {int(chosen[0])}" if grid is None else f"{grid} samples"
-    out.print(
-        f"what spoke for {about}, {what} of {samples.name}: {path}", highlight=False, markup=False, soft_wrap=True
-    )
+    out.print(f"feedback for {about}, {what} of {samples.name}: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def animate(
     run: RunFolder,
-    sample: Annotated[int, typer.Option(help="Number of the test sample, from 0 on.")] = 0,
-    fps: Annotated[float, typer.Option(help="Steps per second, up to 50.")] = 8.0,
+    sample: Annotated[int, typer.Option(help="Number of the test sample, from 0.")] = 0,
+    fps: Annotated[float, typer.Option(help="Time steps shown per second, up to 50.")] = 8.0,
     frames: Annotated[
-        int | None, typer.Option(help="Instead of an animation so many frames side by side, in a PNG file.")
+        int | None, typer.Option(help="Plot this many frames side by side in a PNG file, instead of an animation.")
     ] = None,
     path: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write. [default: sample.gif, or frames.png]")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Animate a test sample, step by step, with the network's output spikes beneath it."""
+    """Animate a test sample, step by step, with the network's output spikes below it."""
     import torch
 
     from spiking_lfp import plots
@@ -89,12 +90,14 @@ def animate(
         raise UsageError(f"fps must be 0.1..50, found {fps:g}")
     if frames is not None and frames < 1:
         raise UsageError(f"frames must be at least 1, found {frames}")
-    network, samples = _loaded(run, data_root)
-    x, labels = samples.test.batch(torch.tensor([_checked(sample, samples)]))
+    network, samples = _load(run, data_root)
+    x, labels = samples.test.batch(torch.tensor([_check_sample(sample, samples)]))
     with torch.no_grad():
         spikes = network(x)[:, 0]
     if frames is None and len(spikes) != len(x):
-        raise UsageError("animations show output spikes, and this network answers by a mono readout: take --frames")
+        raise UsageError(
+            "animations show output spikes, but this network has a mono readout without spikes: use --frames"
+        )
     names, label, counts = samples.class_names, int(labels[0]), spikes.sum(0)
     title = _title(names, label, int(counts.argmax()), bool(counts.any()))
     if frames is None:
@@ -104,7 +107,7 @@ def animate(
     out.print(f"sample {sample} of {samples.name}, {title}: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _loaded(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
+def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
     from spiking_lfp import training
     from spiking_lfp.training.watch import preparation
 
@@ -113,22 +116,22 @@ def _loaded(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
         return network, training.samples_for(config, data_root, progress)
 
 
-def _title(names: tuple[str, ...], label: int, answer: int, answered: bool, between: str = ", ") -> str:
-    if not answered:
-        return f"{names[label]}{between}no answer"
-    return names[label] if answer == label else f"{names[label]}{between}taken for {names[answer]}"
+def _title(names: tuple[str, ...], label: int, prediction: int, has_spikes: bool, separator: str = ", ") -> str:
+    if not has_spikes:
+        return f"{names[label]}{separator}no prediction"
+    return names[label] if prediction == label else f"{names[label]}{separator}predicted {names[prediction]}"
 
 
 def _check_file(path: Path, suffix: str) -> None:
-    """Notice before the work is done where its picture cannot go."""
+    """Check where the picture goes before the work is done."""
     if path.suffix.lower() != suffix:
         raise UsageError(f"--out must name a {suffix} file, found {path}")
     if path.is_dir() or not path.parent.is_dir():
-        why = "is a folder" if path.is_dir() else f"lies in no folder: {path.parent} is none"
-        raise UsageError(f"cannot write {path}, it {why}; choose another --out")
+        reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
+        raise UsageError(f"cannot write {path}, {reason}; choose another --out")
 
 
-def _checked(sample: int, samples: "Samples") -> int:
+def _check_sample(sample: int, samples: "Samples") -> int:
     if not 0 <= sample < len(samples.test):
         raise UsageError(
             f"sample must be 0..{len(samples.test) - 1}, the test samples of {samples.name}, found {sample}"
@@ -144,9 +147,9 @@ def _of_each_class(samples: "Samples", count: int) -> "Tensor":
         raise UsageError(
             f"grid must be 1..{len(samples.test)}, as many as {samples.name} has test samples, found {count}"
         )
-    seen: Counter[int] = Counter()
-    turns = []
+    counts: Counter[int] = Counter()
+    ranked = []
     for index, label in enumerate(samples.test.labels.tolist()):
-        turns.append((seen[label], label, index))
-        seen[label] += 1
-    return torch.tensor([index for _, _, index in sorted(turns)[:count]])
+        ranked.append((counts[label], label, index))
+        counts[label] += 1
+    return torch.tensor([index for _, _, index in sorted(ranked)[:count]])

@@ -1,4 +1,4 @@
-"""The command that searches settings."""
+"""The command that searches for better settings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,26 +19,27 @@ def add_commands(app: typer.Typer) -> None:
 
 def tune(
     preset: Annotated[str, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")],
-    trials: Annotated[int, typer.Option(help="How many settings to try in all.")] = 20,
+    trials: Annotated[int, typer.Option(help="Number of trials in all.")] = 20,
     search: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=LOW..HIGH",
-            help="What to search, also KEY=A,B,...; repeatable. [default: lr, gain, clip, and the reward of spikes]",
+            help="Range of a setting, or KEY=A,B,...; repeatable. [default: lr, gain, clip, and the reward of spikes]",
         ),
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as for train.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A fixed value of any other setting, as for train."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for what was tried. [default: tune/PRESET]")
+        Path | None, typer.Option("--out", "-o", help="Folder for the trials. [default: tune/PRESET]")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Search for better settings of a preset with Optuna, by accuracy on training samples held out.
+    """Search for better settings of a preset with Optuna, by accuracy on held-out training samples.
 
-    Interrupted, the same command goes on.
+    If interrupted, the same command continues.
     """
     from spiking_lfp import reuse_freed_memory
     from spiking_lfp.studies import tune as search_settings
@@ -48,23 +49,26 @@ def tune(
     announce_compiling()
     config = preset_config(preset, assignments(changes or []))
 
-    def told(trial: "Trial") -> None:
+    def on_trial(trial: "Trial") -> None:
         accuracy = "no accuracy" if trial.accuracy is None else f"{trial.accuracy:.2%}"
         out.print(
-            f"trial {trial.number}  {accuracy}{', given up' if trial.given_up else ''}  {_settings(trial)}",
+            f"trial {trial.number}  {accuracy}{', pruned' if trial.given_up else ''}  {_settings(trial)}",
             highlight=False, markup=False,
         )  # fmt: skip
 
-    where = folder or Path("tune") / preset
-    found = search_settings.tune(config, where, trials, search or (), told, data_root, device)
+    folder = folder or Path("tune") / preset
+    ranked = search_settings.tune(config, folder, trials, search or (), on_trial, data_root, device)
     table = Table("trial", "validation accuracy", "settings")
-    for trial in found[:5]:
+    for trial in ranked[:5]:
         table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))
     out.print(table)
-    given = "".join(f" --set {change}" for change in changes or [])
-    best = "".join(f" --set {key}={value}" for key, value in found[0].values.items())
+    fixed = "".join(f" --set {change}" for change in changes or [])
+    best = "".join(f" --set {key}={value}" for key, value in ranked[0].values.items())
     out.print(
-        f"train with the best: spiking-lfp train {preset}{given}{best}", highlight=False, markup=False, soft_wrap=True
+        f"train with the best settings: spiking-lfp train {preset}{fixed}{best}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -1,1 +1,1 @@
-"""Recordings of event sensors: reading them, turning them into sequences of frames, making them from images."""
+"""Recordings of event sensors: reading them, converting them to sequences of frames, simulating them from images."""

@@ -1,8 +1,8 @@
-"""From events to sequences of frames, and frames of spikes as bits, which take an eighth of the memory.
+"""Binning of events into sequences of frames, and packing of binary frames into bits, an eighth of the memory.
 
-An event counts for the bin that its time, or its number, falls into, by integers, so that edges are exact and no event
-is lost: tonic's `ToFrame` rounds the width of bins down and leaves out what is beyond the last one, the last event
-always.
+The bin of an event is computed from its time or its number in integers, so that edges are exact and no event is lost:
+tonic's `ToFrame` rounds the width of bins down and leaves out the events after the last bin, always including the very
+last event.
 """
 
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.records import EventArray, Sensor, check_events
 
 INT64 = np.iinfo(np.int64)
-MOST = 255
+MAX_COUNT = 255
 
 
 def event_frames(
@@ -30,43 +30,46 @@ def event_frames(
     start: int | None = None,
     duration: int | None = None,
 ) -> UInt8[np.ndarray, "steps polarities height width"]:
-    """Turn events into frames.
+    """Bin events into frames.
 
     Args:
         events: dtype `EVENT`; in any order for bins of equal time, in order of time for bins of equal count.
-        sensor: P, H and W; with one polarity, on and off events count together, with two, off events come first.
+        sensor: P, H and W; with one polarity, on and off events are counted together; with two, channel 0
+            is off and channel 1 is on.
         steps: T, at least 1.
         by: bins of equal time: `t` is in bin `(t - start) * T // duration`, so that bins include their left edge and
             exclude their right one; or of equal count: bin k holds the events from number `k * N // T` up to but not
             including `(k + 1) * N // T`, where N events are in the window.
-        values: whether there were events, 0 or 1, or how many, where more than 255 count as 255.
+        values: whether there were events, 0 or 1, or how many, saturating at 255.
         start: of the window, in microseconds; by default the time of the first event.
-        duration: of the window, in microseconds, at least 1; by default up to the last event, which is then the last to
-            be included. Events outside of the window are left out.
+        duration: of the window, in microseconds, at least 1; by default up to and including the last event. Events
+            outside of the window are left out.
 
     Returns:
         uint8 `[T, P, H, W]`, all 0 if there are no events.
 
     Raises:
-        UsageError: if `steps` or `duration` is less than 1, or the window beyond what 64 bits hold.
-        DataError: for another dtype and addresses outside of the sensor; for times that go back, if bins are of equal
+        UsageError: if `steps` or `duration` is less than 1, or if the window does not fit into 64 bits.
+        DataError: for a wrong dtype and addresses outside of the sensor; for times that go back, if bins are of equal
             count, and times too far apart for 64 bits.
     """
     if steps < 1:
         raise UsageError(f"steps must be at least 1, found {steps}")
     if duration is not None and duration < 1:
         raise UsageError(f"the duration must be at least 1 us, found {duration}")
-    check_events(events[:0], sensor)  # the kernel checks the addresses on its way
+    check_events(events[:0], sensor)  # the kernel checks the addresses
     frames = np.zeros((steps, *sensor), np.uint8)
     if not len(events):
         return frames
     from spiking_lfp.kernels.cpu import frames as kernel
 
-    least, largest, back = (int(found) for found in kernel.span(events))
+    earliest, latest, back = (int(value) for value in kernel.span(events))
     if by == "count" and back >= 0:
-        raise DataError(f"event {back} is before the one before it: sort the events by time for bins of equal count")
-    first = least if start is None else start
-    length = max(largest - first + 1, 1) if duration is None else duration
+        raise DataError(
+            f"event {back} is earlier than the one before it: sort the events by time for bins of equal count"
+        )
+    first = earliest if start is None else start
+    length = max(latest - first + 1, 1) if duration is None else duration
     last = first + length - 1
     # the kernel multiplies up to one bin beyond the last
     if first < INT64.min or last > INT64.max or (length + 1) * (steps + 1) > INT64.max:
@@ -78,8 +81,8 @@ def event_frames(
         origin = int(np.searchsorted(events["t"], first))
         end = int(np.searchsorted(events["t"], last, side="right"))
         length, offset = max(end - origin, 1), steps - 1  # k * N // T <= i < (k + 1) * N // T, solved for k
-    most = 1 if values == "binary" else MOST
-    if not kernel.fill(events, first, last, by == "count", origin, length, offset, most, frames):
+    max_value = 1 if values == "binary" else MAX_COUNT
+    if not kernel.fill(events, first, last, by == "count", origin, length, offset, max_value, frames):
         check_events(events, sensor)
     return frames
 
@@ -103,17 +106,17 @@ def pack_frames(frames: UInt8[np.ndarray, "steps *i"]) -> UInt8[np.ndarray, "ste
 
 
 def unpack_frames(packed: UInt8[np.ndarray, "steps bytes"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "steps *i"]:
-    """Undo `pack_frames`.
+    """Unpack the result of `pack_frames`.
 
     Args:
         packed: `[T, bytes]`.
-        shape: of one step.
+        shape: shape of one step.
 
     Returns:
         `[T, *shape]`, 0 or 1.
 
     Raises:
-        UsageError: if a step of that shape does not take so many bytes.
+        UsageError: if a step of that shape takes a different number of bytes.
     """
     features = _features(packed.shape[1], shape)
     bits: NDArray[Any] = np.unpackbits(packed, axis=1, count=features, bitorder="little")
@@ -123,17 +126,17 @@ def unpack_frames(packed: UInt8[np.ndarray, "steps bytes"], shape: tuple[int, ..
 def unpack_batch(
     packed: UInt8[Tensor, "batch steps bytes"], shape: tuple[int, ...]
 ) -> Float32[Tensor, "steps batch *i"]:
-    """Make packed samples a sequence, on their device.
+    """Unpack a batch of packed samples into a sequence, on their device.
 
     Args:
-        packed: `[B, T, bytes]`, of `pack_frames`.
-        shape: of one step.
+        packed: `[B, T, bytes]`, each sample as from `pack_frames`.
+        shape: shape of one step.
 
     Returns:
         `[T, B, *shape]`, 0 or 1, contiguous.
 
     Raises:
-        UsageError: if a step of that shape does not take so many bytes.
+        UsageError: if a step of that shape takes a different number of bytes.
     """
     batch, steps, size = packed.shape
     features = _features(size, shape)

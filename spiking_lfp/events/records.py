@@ -1,4 +1,4 @@
-"""Events as arrays, and what must hold for them."""
+"""Arrays of events and their checks."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from spiking_lfp.errors import DataError
 
-# tonic's names and order; t in microseconds, p true where it became brighter
+# tonic's names and order; t in microseconds, p true for on events (brighter)
 EVENT = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
 EventArray = NDArray[Any]
 Sensor = tuple[int, int, int]
@@ -21,10 +21,10 @@ class Recording:
     Attributes:
         events: dtype `EVENT`, in order of time; there may be none.
         sensor: polarities (1 or 2), height and width in pixels.
-        partial: one sentence on what of the file could not be read, or None if all could.
+        partial: description of what could not be read of the file, or None if it was read completely.
 
     Raises:
-        DataError: for another dtype, addresses outside of the sensor, and times that go back.
+        DataError: for a wrong dtype, addresses outside of the sensor, and times that go back.
     """
 
     events: EventArray = field(repr=False)
@@ -39,7 +39,7 @@ class Recording:
                 at = int(back[0]) + 1
                 before, after = (int(t) for t in self.events["t"][at - 1 : at + 1])
                 raise DataError(
-                    f"event {at} is of {after} us, before the {before} us of the one before it: sort the events by "
+                    f"event {at} is at {after} us, before the {before} us of the one before it: sort the events by "
                     "time, or repair the recording"
                 )
 
@@ -48,7 +48,7 @@ def check_events(events: EventArray, sensor: Sensor) -> None:
     """Check dtype and addresses of `events`, in any order of time.
 
     Raises:
-        DataError: names the first event that does not fit `sensor`.
+        DataError: naming the first event that does not fit `sensor`.
     """
     if events.dtype != EVENT or events.ndim != 1:
         raise DataError(f"events are {events.dtype} {list(events.shape)}, expected one axis of {EVENT}")

@@ -1,4 +1,4 @@
-"""From images to recordings: what an event sensor sees of a still image while it moves in front of it.
+"""Simulation of an event sensor that records a still image moving in front of it.
 
 The protocol is that of N-MNIST (Orchard et al., *Converting Static Image Datasets to Spiking Neuromorphic Datasets
 Using Saccades*, Frontiers in Neuroscience 2015): three saccades along an isosceles triangle. The sensor is an ideal one
@@ -20,22 +20,22 @@ from spiking_lfp.events.records import EVENT, Recording
 Array = NDArray[Any]
 # corners of the triangle, its base and its height both 1; the last saccade goes back along the base
 CORNERS = ((-0.5, -0.5), (0.0, 0.5), (0.5, -0.5), (-0.5, -0.5))
-# moments per pixel of way at which intensities are computed; between them, log intensity changes evenly
-MOMENTS = 8
+# time steps per pixel of motion at which intensities are computed; between them, log intensity changes linearly
+STEPS_PER_PIXEL = 8
 
 
-def saccade_path(amplitude: float, moments: int) -> Float64[np.ndarray, "time xy"]:
-    """Return where the image is, in pixels off its place, at `3 * moments + 1` moments an equal time apart.
+def saccade_path(amplitude: float, steps: int) -> Float64[np.ndarray, "time xy"]:
+    """Return the displacement of the image in pixels, at `3 * steps + 1` equally spaced times.
 
-    Saccades start and end at rest: the way made after a share s of a saccade's time is `(1 - cos(pi * s)) / 2`.
+    Saccades start and end at rest: after a fraction s of its duration, a saccade has covered `(1 - cos(pi * s)) / 2`.
 
     Args:
         amplitude: base and height of the triangle, in pixels.
-        moments: of each saccade.
+        steps: time steps of each saccade.
     """
-    share = (1 - np.cos(np.pi * np.arange(moments) / moments)) / 2
+    covered = (1 - np.cos(np.pi * np.arange(steps) / steps)) / 2
     corners = amplitude * np.array(CORNERS)
-    legs = [a + share[:, None] * (b - a) for a, b in pairwise(corners)]
+    legs = [a + covered[:, None] * (b - a) for a, b in pairwise(corners)]
     return np.concatenate([*legs, corners[-1:]])
 
 
@@ -52,24 +52,24 @@ def saccade_events(
     """Record an image by three saccades, as N-MNIST does; the same image always gives the same events.
 
     A pixel's intensity is that of the moved image, interpolated linearly between its pixels; beyond its edges the image
-    goes on with the values at the edge. An event is on (`p`) if the log intensity rose by `threshold` above that of the
-    pixel's last event, or of its start, and off if it fell by as much; large changes make several events, each at
-    the microsecond, rounded down, at which its level is crossed.
+    is continued with the values at the edge. A pixel emits an on event (`p`) if its log intensity has risen by
+    `threshold` above that of its last event, or of the start, and an off event if it has fallen by as much; a large
+    change makes several events, each at the microsecond, rounded down, at which its level is crossed.
 
     Args:
-        image: uint8 `[H, W]`, or `[C, H, W]`, of which the mean over channels is seen.
-        duration_us: of all three saccades, in microseconds.
-        amplitude: base and height of the triangle that the image moves along, in pixels; 7 is that of N-MNIST.
-        threshold: change of the natural logarithm of the intensity that makes an event.
-        black: how bright 0 is where 255 is 1, between 0 and 1: what a dark monitor reflects.
-        refractory_us: events this soon after a pixel's last one are lost, though levels move on.
-        border: pixels that the sensor has more than the image on each side; 3 makes 28 x 28 pixels 34 x 34.
+        image: uint8 `[H, W]`, or `[C, H, W]`, whose mean over channels is recorded.
+        duration_us: duration of all three saccades together, in microseconds.
+        amplitude: base and height of the triangle along which the image moves, in pixels; N-MNIST's is 7.
+        threshold: change of the natural logarithm of the intensity that triggers an event.
+        black: brightness of the value 0 where that of 255 is 1, between 0 and 1: a dark monitor reflects light.
+        refractory_us: events this soon after a pixel's last one are suppressed, though its level is updated.
+        border: additional pixels of the sensor on each side of the image; 3 turns 28 x 28 pixels into 34 x 34.
 
     Returns:
-        events in order of time, 0 to `duration_us`, of a sensor `(2, H + 2 * border, W + 2 * border)`.
+        Events in order of time, 0 to `duration_us`, of a sensor `(2, H + 2 * border, W + 2 * border)`.
 
     Raises:
-        UsageError: for an image without pixels or with other axes, and arguments out of range.
+        UsageError: for an image without pixels or with the wrong number of axes, and arguments out of range.
     """
     if image.ndim not in (2, 3) or not image.size:
         raise UsageError(f"an image is [H, W] or [C, H, W], found {list(image.shape)}")
@@ -81,9 +81,9 @@ def saccade_events(
     for name, value in (("amplitude", amplitude), ("refractory_us", refractory_us), ("border", border)):
         if not 0 <= value < np.inf:
             raise UsageError(f"{name} must be at least 0, found {value}")
-    seen = image.reshape(-1, *image.shape[-2:]).mean(0)
-    light = black + (1 - black) * np.pad(seen, border, mode="edge") / 255
-    path = saccade_path(amplitude, max(1, round(MOMENTS * amplitude)))
+    grey = image.reshape(-1, *image.shape[-2:]).mean(0)
+    light = black + (1 - black) * np.pad(grey, border, mode="edge") / 255
+    path = saccade_path(amplitude, max(1, round(STEPS_PER_PIXEL * amplitude)))
     times = np.linspace(0, duration_us, len(path))
     events = np.zeros(8 * light.size, EVENT)
     while (count := _emit(light, path, times, threshold, refractory_us, events)) > len(events):
@@ -94,8 +94,8 @@ def saccade_events(
 
 @njit(cache=True, error_model="numpy")
 @no_type_check
-def _seen(light: Array, x: float, y: float) -> float:
-    """Return the intensity between pixels; where they are equal, exactly theirs."""
+def _interpolate(light: Array, x: float, y: float) -> float:
+    """Interpolate the intensity between pixels; if they are equal, the result is exactly theirs."""
     height, width = light.shape
     x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
     left, top = int(x), int(y)
@@ -108,21 +108,21 @@ def _seen(light: Array, x: float, y: float) -> float:
 @njit(cache=True, error_model="numpy")
 @no_type_check
 def _emit(light: Array, path: Array, times: Array, threshold: float, refractory: int, events: Array) -> int:
-    """Write events pixel by pixel, as many as there is room for, and return how many there are."""
+    """Write events pixel by pixel, as many as fit into `events`, and return how many there are in all."""
     count = 0
-    # pixels get back to exactly the level they started at, which rounding must not put off
-    enough = (1 - 1e-9) * threshold
+    # pixels return to exactly the level at which they started; rounding must not delay the event of that
+    tolerant_threshold = (1 - 1e-9) * threshold
     for y in range(light.shape[0]):
         for x in range(light.shape[1]):
-            value = _seen(light, x - path[0, 0], y - path[0, 1])
+            value = _interpolate(light, x - path[0, 0], y - path[0, 1])
             start = now = log(value)
             level, free = 0, -1.0
             for s in range(1, len(path)):
-                last, value = value, _seen(light, x - path[s, 0], y - path[s, 1])
+                last, value = value, _interpolate(light, x - path[s, 0], y - path[s, 1])
                 if value == last:
                     continue
                 before, now = now, log(value)
-                while abs(now - start - level * threshold) >= enough:
+                while abs(now - start - level * threshold) >= tolerant_threshold:
                     rises = now - start > level * threshold
                     level += 1 if rises else -1
                     share = min((start + level * threshold - before) / (now - before), 1.0)

@@ -1,6 +1,6 @@
-"""From a recording to another recording: cropping, denoising, coarser pixels, and random changes to learn from.
+"""Transforms of recordings: cropping, denoising, downsampling, and random augmentations for training.
 
-What tonic has is taken from there; shifts, rotations and zooms of whole recordings it does not have.
+tonic's transforms are used where it has them; it lacks shifts, rotations and zooms of whole recordings.
 """
 
 import importlib
@@ -14,11 +14,11 @@ import numpy as np
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 
-Change = Callable[[EventArray, np.random.Generator], EventArray]
+Transform = Callable[[EventArray, np.random.Generator], EventArray]
 
 
 def tonic(module: str = "tonic.transforms") -> Any:
-    """Return a module of tonic, which is an extra.
+    """Import a module of tonic, which is an optional dependency.
 
     Raises:
         UsageError: if it is not installed.
@@ -30,7 +30,7 @@ def tonic(module: str = "tonic.transforms") -> Any:
 
 
 def crop(recording: Recording, side: int) -> Recording:
-    """Keep the `side` x `side` pixels in the middle of the sensor."""
+    """Keep the `side` x `side` pixels at the centre of the sensor."""
     polarities, height, width = recording.sensor
     if not 1 <= side <= min(height, width):
         raise UsageError(f"crop must be 1..{min(height, width)} pixels for this sensor, found {side}")
@@ -41,9 +41,9 @@ def crop(recording: Recording, side: int) -> Recording:
 
 
 def downsample(recording: Recording, factor: int) -> Recording:
-    """Merge `factor` x `factor` pixels into one; what is left over at the edges makes pixels of its own.
+    """Merge `factor` x `factor` pixels into one; incomplete squares at the edges become pixels, too.
 
-    tonic multiplies by 1 / factor, which puts some pixels into the one before; this divides integers.
+    tonic multiplies by 1 / factor, which puts some pixels into the wrong square; this divides integers.
     """
     polarities, height, width = recording.sensor
     if factor < 1:
@@ -55,7 +55,7 @@ def downsample(recording: Recording, factor: int) -> Recording:
 
 
 def centre(recording: Recording) -> Recording:
-    """Move all events so that the median column and row are those in the middle; what leaves the sensor is lost."""
+    """Shift all events so that their median is at the centre of the sensor; events that leave it are dropped."""
     events, (_, height, width) = recording.events, recording.sensor
     if not len(events):
         return recording
@@ -68,9 +68,9 @@ def centre(recording: Recording) -> Recording:
 
 
 def denoise(recording: Recording, time_us: int) -> Recording:
-    """Drop events without another one in a neighbouring pixel within `time_us` before (tonic's `Denoise`)."""
+    """Drop events without an event at a neighbouring pixel in the `time_us` before (tonic's `Denoise`)."""
     if time_us < 1:
-        raise UsageError(f"the time of denoising must be at least 1 us, found {time_us}")
+        raise UsageError(f"denoise_us must be at least 1 us, found {time_us}")
     if not len(recording.events):
         return recording
     return Recording(tonic().Denoise(time_us)(recording.events), recording.sensor, recording.partial)
@@ -78,30 +78,30 @@ def denoise(recording: Recording, time_us: int) -> Recording:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A kind of random change: what it does, for `help`, the largest sensible strength, and how to make it."""
+    """A random transform: its description, largest sensible strength, and maker, given strength and sensor."""
 
     help: str
-    largest: float
-    make: Callable[[float, Sensor], Change]
+    max_strength: float
+    make: Callable[[float, Sensor], Transform]
 
 
-def _affine(by: Callable[[float, np.random.Generator], Any]) -> Callable[[float, Sensor], Change]:
-    """Move addresses by a random matrix about the middle of the sensor and a random shift; what leaves is lost."""
+def _affine(draw: Callable[[float, np.random.Generator], Any]) -> Callable[[float, Sensor], Transform]:
+    """Apply a random matrix about the centre of the sensor and a random shift; events that leave it are dropped."""
 
-    def make(strength: float, sensor: Sensor) -> Change:
+    def make(strength: float, sensor: Sensor) -> Transform:
         _, height, width = sensor
-        middle = np.array([[(width - 1) / 2], [(height - 1) / 2]])
+        centre = np.array([[(width - 1) / 2], [(height - 1) / 2]])
 
-        def change(events: EventArray, random: np.random.Generator) -> EventArray:
-            matrix, shift = by(strength, random)
-            moved = matrix @ (np.stack([events["x"], events["y"]]) - middle) + middle + shift
+        def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+            matrix, shift = draw(strength, random)
+            moved = matrix @ (np.stack([events["x"], events["y"]]) - centre) + centre + shift
             x, y = np.rint(moved).astype(np.int64)
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             changed: EventArray = events[inside].copy()
             changed["x"], changed["y"] = x[inside], y[inside]
             return changed
 
-        return change
+        return transform
 
     return make
 
@@ -115,25 +115,25 @@ def _rotation(degrees: float, random: np.random.Generator) -> Any:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), 0
 
 
-def _zoom(share: float, random: np.random.Generator) -> Any:
-    return np.diag(random.uniform(1 - share, 1 + share, 2)), 0
+def _zoom(fraction: float, random: np.random.Generator) -> Any:
+    return np.diag(random.uniform(1 - fraction, 1 + fraction, 2)), 0
 
 
-def _through_tonic(make: Callable[[Any, float, tuple[int, int, int]], Any]) -> Callable[[float, Sensor], Change]:
-    """Use a transform of tonic, which draws from NumPy's global generator."""
+def _through_tonic(make: Callable[[Any, float, tuple[int, int, int]], Any]) -> Callable[[float, Sensor], Transform]:
+    """Use a transform of tonic, which draws from NumPy's global random generator."""
 
-    def made(strength: float, sensor: Sensor) -> Change:
+    def make_transform(strength: float, sensor: Sensor) -> Transform:
         polarities, height, width = sensor
-        transform = make(tonic(), strength, (width, height, polarities))
+        tonic_transform = make(tonic(), strength, (width, height, polarities))
 
-        def change(events: EventArray, random: np.random.Generator) -> EventArray:
+        def transform(events: EventArray, random: np.random.Generator) -> EventArray:
             with _global_seed(int(random.integers(2**32))):
-                changed: EventArray = transform(events)
+                changed: EventArray = tonic_transform(events)
             return changed
 
-        return change
+        return transform
 
-    return made
+    return make_transform
 
 
 @contextmanager
@@ -147,23 +147,25 @@ def _global_seed(seed: int) -> Iterator[None]:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "shift": Augmentation("by up to so many pixels", 64.0, _affine(_shift)),
-    "rotate": Augmentation("by up to so many degrees", 180.0, _affine(_rotation)),
-    "zoom": Augmentation("width and height by up to this share", 0.9, _affine(_zoom)),
+    "shift": Augmentation("by up to this many pixels", 64.0, _affine(_shift)),
+    "rotate": Augmentation("by up to this many degrees", 180.0, _affine(_rotation)),
+    "zoom": Augmentation("width and height by up to this fraction", 0.9, _affine(_zoom)),
     "flip": Augmentation(
         "left and right with this probability", 1.0, _through_tonic(lambda t, p, size: t.RandomFlipLR(size, p))
     ),
     "flip_polarity": Augmentation(
-        "on and off of single events, with this probability",
+        "the polarity of single events, with this probability",
         1.0,
         _through_tonic(lambda t, p, _: t.RandomFlipPolarity(p)),
     ),
-    "drop": Augmentation("up to this share of the events", 0.99, _through_tonic(lambda t, p, _: t.DropEvent((0.0, p)))),
+    "drop": Augmentation(
+        "up to this fraction of the events", 0.99, _through_tonic(lambda t, p, _: t.DropEvent((0.0, p)))
+    ),
     "drop_area": Augmentation(
-        "a box of this share of the sensor", 0.99, _through_tonic(lambda t, p, size: t.DropEventByArea(size, p))
+        "a box of this fraction of the sensor", 0.99, _through_tonic(lambda t, p, size: t.DropEventByArea(size, p))
     ),
     "drop_time": Augmentation(
-        "a stretch of this share of the time", 0.99, _through_tonic(lambda t, p, _: t.DropEventByTime(p))
+        "an interval of this fraction of the time", 0.99, _through_tonic(lambda t, p, _: t.DropEventByTime(p))
     ),
     "jitter": Augmentation(
         "addresses by this variance in pixels",
@@ -171,21 +173,21 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         _through_tonic(lambda t, var, size: t.SpatialJitter(size, var, var, clip_outliers=True)),
     ),
     "time_jitter": Augmentation(
-        "times by this deviation in us",
+        "times by this standard deviation in us",
         1e6,
         _through_tonic(lambda t, std, _: t.TimeJitter(std, clip_negative=True, sort_timestamps=True)),
     ),
     "time_skew": Augmentation(
-        "the speed by up to this share", 0.9, _through_tonic(lambda t, c, _: t.TimeSkew((1 - c, 1 + c)))
+        "the speed by up to this fraction", 0.9, _through_tonic(lambda t, c, _: t.TimeSkew((1 - c, 1 + c)))
     ),
     "noise": Augmentation(
-        "so many random events", 1e6, _through_tonic(lambda t, n, size: t.UniformNoise(size, int(n)))
+        "this many random events", 1e6, _through_tonic(lambda t, n, size: t.UniformNoise(size, int(n)))
     ),
 }
 
 
 def augmentation(text: str) -> tuple[str, float]:
-    """Read `name=strength`.
+    """Parse `name=strength`.
 
     Raises:
         UsageError: for unknown names and strengths out of range.
@@ -193,27 +195,29 @@ def augmentation(text: str) -> tuple[str, float]:
     name, _, strength = (part.strip() for part in text.partition("="))
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, AUGMENTATIONS)
-    largest = AUGMENTATIONS[name].largest
+    max_strength = AUGMENTATIONS[name].max_strength
     try:
         value = float(strength)
     except ValueError:
         value = float("nan")
-    if not 0 < value <= largest:
+    if not 0 < value <= max_strength:
         help_text = AUGMENTATIONS[name].help
-        raise UsageError(f"augmentation {name} ({help_text}) needs {name}=NUMBER in 0..{largest:g}, found {text!r}")
+        raise UsageError(
+            f"augmentation {name} ({help_text}) needs {name}=NUMBER in 0..{max_strength:g}, found {text!r}"
+        )
     return name, value
 
 
-def augment(recording: Recording, changes: tuple[str, ...], seed: tuple[int, ...]) -> Recording:
-    """Change a recording at random, by the same seed always in the same way.
+def augment(recording: Recording, transforms: tuple[str, ...], seed: tuple[int, ...]) -> Recording:
+    """Apply random transforms to a recording; the same seed always gives the same result.
 
     Args:
-        changes: `name=strength` of `AUGMENTATIONS`, in this order.
-        seed: any number of numbers.
+        transforms: `name=strength` of `AUGMENTATIONS`, applied in this order.
+        seed: one or more integers.
     """
     random = np.random.default_rng(seed)
     events = recording.events
-    for text in changes:
+    for text in transforms:
         name, strength = augmentation(text)
         if len(events):
             events = AUGMENTATIONS[name].make(strength, recording.sensor)(events, random)

@@ -1,4 +1,4 @@
-"""Training runs: settings, loop, checkpoints, metrics."""
+"""Training runs: settings, training loop, checkpoints, metrics."""
 
 from spiking_lfp.training.config import TrainConfig, preset_config, preset_names, preset_title
 from spiking_lfp.training.devices import pick_device

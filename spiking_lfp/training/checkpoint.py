@@ -1,4 +1,4 @@
-"""A run at one moment, as a file that it goes on from: its fields, its versions, and how it is read."""
+"""Checkpoints: the file from which a run is resumed, its fields, its versions, and how it is written and read."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -20,7 +20,7 @@ VERSION = 3
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """How far a run has come."""
 
     epoch: int = 0
     batch: int = 0
@@ -33,18 +33,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on.
+    """All that is needed to resume a run.
 
     Attributes:
-        config: its settings.
-        in_shape: of one sample in one step.
-        classes: how many.
-        network: its state, as torch keeps it.
-        optimizer: likewise.
-        schedule: likewise, of the learning rate.
-        progress: where it stands.
-        random: state of torch's generator on the CPU.
-        random_cuda: likewise on the GPU, if the run is on one.
+        config: settings of the run.
+        in_shape: shape of one sample in one step.
+        classes: number of classes.
+        network: state dict of the network.
+        optimizer: state dict of the optimiser.
+        schedule: state dict of the learning-rate schedule.
+        progress: how far the run has come.
+        random: state of torch's random generator on the CPU.
+        random_cuda: the same for the GPU, if the run uses one.
     """
 
     config: dict[str, Any]
@@ -64,68 +64,72 @@ class Checkpoint:
             RunError: if it cannot be written.
         """
         # asdict would copy the tensors
-        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         buffer = BytesIO()
         torch.save({"format": VERSION, **content, "progress": asdict(self.progress)}, buffer)
         RESULTS.write(folder / CHECKPOINT, buffer.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":
-        """Read the checkpoint of the run in `folder` onto the CPU, executing nothing.
+        """Load the checkpoint of the run in `folder` onto the CPU; no code in the file is executed.
 
         Raises:
-            RunError: if there is none, or it is damaged, of another version, or not complete.
+            RunError: if it is missing, damaged, incomplete, or of an unknown version.
         """
         path = folder / CHECKPOINT
         if not path.is_file():
-            raise RunError(f"no checkpoint in {folder}: expected {path}; give the folder of a run that trained a while")
+            raise RunError(
+                f"no checkpoint in {folder}: expected {path}; give the folder of a run that has written a checkpoint"
+            )
         try:
             with ZipFile(path) as archive:  # torch writes checksums but does not compare them
                 damaged = archive.testzip()
             if damaged is not None:
                 raise ValueError(damaged)
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # torch raises what it happens to stumble over
-            raise RunError(f"{path} is damaged or no checkpoint: restore it from a copy or train again") from None
-        found = content.get("format") if isinstance(content, dict) else None
-        if not isinstance(found, int) or found not in (VERSION, *_MIGRATIONS):
+        except Exception:  # torch raises all kinds of errors for damaged files
+            raise RunError(f"{path} is damaged or not a checkpoint: restore it from a copy or train again") from None
+        version = content.get("format") if isinstance(content, dict) else None
+        if not isinstance(version, int) or version not in (VERSION, *_MIGRATIONS):
             known = ", ".join(map(str, [*_MIGRATIONS, VERSION]))
-            raise RunError(f"{path} has format {found}, this version reads format {known}: take another, or train anew")
+            raise RunError(
+                f"{path} has format {version}, this version reads format {known}: choose another run, or train again"
+            )
         try:
             while content["format"] != VERSION:
                 content = _MIGRATIONS[content["format"]](content)
             del content["format"]
-            checkpoint: Checkpoint = _of_kind(cls, content, "it")
+            checkpoint: Checkpoint = _typed(cls, content, "it")
         except (KeyError, TypeError) as error:
             reason = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else error
             raise RunError(f"{path} was not written by train: {reason}; restore it or train again") from None
         return checkpoint
 
 
-def _from_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 kept the shape of the samples and the number of classes together."""
+def _migrate_from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Migrate from version 2, which stored the shape of the samples and the number of classes in one dict."""
     data = content.pop("data")
     return {**content, "in_shape": data["in_shape"], "classes": data["classes"], "format": 3}
 
 
-# from a version to the next
-_MIGRATIONS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _from_2}
+# each migrates from its version to the next
+_MIGRATIONS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _migrate_from_2}
 
 
-def _of_kind(kind: Any, found: Any, name: str) -> Any:
-    """Return `found`, which must be of this type, or have the fields of this dataclass: then an instance of it.
+def _typed(kind: Any, value: Any, name: str) -> Any:
+    """Check that `value` is of type `kind`; if `kind` is a dataclass, make an instance of it from a dict of its fields.
 
     Raises:
-        TypeError: if it is neither.
+        TypeError: if `value` is of another type, or its fields are not those of the dataclass.
     """
-    if is_dataclass(kind) and isinstance(found, dict):
+    if is_dataclass(kind) and isinstance(value, dict):
         kinds: dict[str, Any] = get_type_hints(kind)
-        for relation, names in (("lacks", kinds.keys() - found), ("has unknown", found.keys() - kinds)):
+        for relation, names in (("lacks", kinds.keys() - value), ("has unknown", value.keys() - kinds)):
             if names:
                 raise TypeError(f"{name} {relation} {', '.join(sorted(map(str, names)))}")
         make: Any = kind
-        return make(**{each: _of_kind(kinds[each], found[each], each) for each in kinds})
+        return make(**{entry: _typed(kinds[entry], value[entry], entry) for entry in kinds})
     plain = get_origin(kind) if get_origin(kind) in (dict, list) else kind
-    if not isinstance(found, plain):
-        raise TypeError(f"its {name} is {type(found).__name__}, expected {getattr(plain, '__name__', plain)}")
-    return found
+    if not isinstance(value, plain):
+        raise TypeError(f"its {name} is {type(value).__name__}, expected {getattr(plain, '__name__', plain)}")
+    return value

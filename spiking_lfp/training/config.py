@@ -1,4 +1,4 @@
-"""Every setting of a training run, typed and checked, and the presets that ship with the package."""
+"""All settings of a training run, typed and checked, and the presets that ship with the package."""
 
 import tomllib
 from collections.abc import Collection
@@ -25,7 +25,7 @@ Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
 def one_of(registry: Collection[str]) -> AfterValidator:
-    """Accept the names in a registry only."""
+    """Make a validator that accepts only the names in a registry."""
 
     def check(name: str) -> str:
         if name not in registry:
@@ -36,25 +36,27 @@ def one_of(registry: Collection[str]) -> AfterValidator:
 
 
 class DataSettings(EventRecipe):
-    """What the network sees."""
+    """Training data and their encoding."""
 
     data: str = Field("mnist-subset", description="data set by name, or a folder of recordings")
     encoding: Annotated[str, one_of(ENCODERS)] = Field(
-        "constant", description="how images are shown: the same in every step, as random or as single spikes"
+        "constant", description="encoding of images: constant input, random spikes by rate, or one spike by latency"
     )
     shift: int = Field(
         0,
         ge=0,
         le=100,
-        description="pixels by which training images move at most, at random from the second epoch on",
+        description="largest random shift of training images in pixels, from the second epoch on",
     )
-    validation: float = Field(0.0, ge=0, lt=1, description="part of the training samples held out to choose by")
+    validation: float = Field(0.0, ge=0, lt=1, description="fraction of the training samples held out for validation")
 
 
 class NetworkSettings(BaseModel):
-    """What learns, and who answers."""
+    """The network and its readout."""
 
-    network: Annotated[str, one_of(NETWORKS)] = Field("mlp", description="network by name; stack takes it from layers")
+    network: Annotated[str, one_of(NETWORKS)] = Field(
+        "mlp", description="network by name; stack is built from the setting layers"
+    )
     hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
     channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
     layers: str = Field(
@@ -62,41 +64,46 @@ class NetworkSettings(BaseModel):
         description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
         "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
     )
-    gain: float = Field(1.0, gt=0, le=1e6, description="how many times larger than torch's the first weights are")
+    gain: float = Field(
+        1.0, gt=0, le=1e6, description="factor by which the initial weights are larger than torch's default"
+    )
     normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
     readout: Literal["spikes", "mono"] = Field(
         "spikes",
-        description="who answers: a layer of spiking neurons, or mono-nets on the rates of the last hidden one (mDFA)",
+        description="output: a layer of spiking neurons, or mono-nets on spike rates of the last hidden layer (mDFA)",
     )
     readout_hidden: Neurons = Field((256,), description="units of each hidden layer of a mono-net")
     readout_scheme: Scheme = Field("one-vs-rest", description="a mono-net for each class, or for every pair of classes")
-    readout_windows: int = Field(1, ge=1, description="equal parts of the sequence, whose spikes count apart")
-    readout_beta: float = Field(1.0, gt=0, le=1, description="decay per step of what a spike counts, 1 for plain rates")
+    readout_windows: int = Field(1, ge=1, description="equal windows of the sequence, with separate spike counts")
+    readout_beta: float = Field(1.0, gt=0, le=1, description="part of a spike count kept per step, 1 for plain rates")
 
 
 class NeuronSettings(BaseModel):
-    """Constants of all neurons."""
+    """Parameters of all spiking neurons."""
 
-    beta: float = Field(0.9, gt=0, le=1, description="part of the membrane that a step keeps")
+    beta: float = Field(0.9, gt=0, le=1, description="part of the membrane potential kept per step")
     threshold: float = Field(1.0, gt=0, description="firing threshold")
-    reset: Reset = Field("subtract", description="reset after a spike")
+    reset: Reset = Field("subtract", description="how the membrane is reset after a spike")
 
 
 class LearningSettings(BaseModel):
-    """How rewards become updates."""
+    """Learning rule, reward and optimiser."""
 
     rule: Annotated[str, one_of(COMPOSITES)] = Field(
-        "epsilon", description="composite of LFP rules; mixed ones have epsilon on dense layers"
+        "epsilon", description="composite of LFP rules; mixed composites use epsilon on dense layers"
     )
     reward: Annotated[str, one_of(REWARDS)] = Field(
-        "spike-count", description="of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate fits any T"
+        "spike-count",
+        description="reward of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate suits any T",
     )
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field("adam", description="torch optimiser")
-    lr: float = Field(1e-3, gt=0, le=1e36, description="learning rate at the start")
+    lr: float = Field(1e-3, gt=0, le=1e36, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
-    schedule: Annotated[str, one_of(SCHEDULES)] = Field("linear", description="course of the learning rate to 0")
+    schedule: Annotated[str, one_of(SCHEDULES)] = Field(
+        "linear", description="learning-rate schedule: constant, or down to 0"
+    )
     clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")
     patience: int = Field(
         0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
@@ -104,29 +111,32 @@ class LearningSettings(BaseModel):
 
 
 class HardwareSettings(BaseModel):
-    """How the forward pass is carried out."""
+    """Arithmetic and memory of the forward pass."""
 
     quantize: int = Field(
         0,
         ge=0,
         le=8,
-        description="bits of weights, 2..8: the forward pass is that of integer hardware; 0 for real numbers",
+        description="bits of the weights, 2..8, to train with the integer forward pass of hardware; 0 for real numbers",
     )
     quantize_scale: ScaleRule | Literal["auto"] = Field(
-        "auto", description="unit of integer weights: by the largest, by the mean, auto takes mean up to 4 bits"
+        "auto", description="scale of integer weights: from the largest, or from the mean; auto takes mean up to 4 bits"
     )
     precision: Precision = Field(
-        "highest", description="of float32 products: highest; high, TF32 on GPUs; medium, that or bfloat16 on CPUs"
+        "highest",
+        description="precision of float32 products: highest; high (TF32 on GPUs); medium (bfloat16 on CPUs, too)",
     )
-    chunk: int = Field(0, ge=0, description="steps at a time, to save memory on long sequences, 0 for all at once")
+    chunk: int = Field(
+        0, ge=0, description="steps computed at a time, to save memory on long sequences, 0 for all at once"
+    )
 
 
 class RunSettings(BaseModel):
-    """What is kept of the run."""
+    """Name, seed, logging and checkpoints of the run."""
 
     preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of weights and order")
-    log_every: int = Field(20, ge=1, description="batches between lines of metrics")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of initial weights and sample order")
+    log_every: int = Field(20, ge=1, description="batches between lines of the metrics file")
     checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
 
 
@@ -149,41 +159,41 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> "TrainConfig":
         if self.patience and not self.validation:
-            raise ValueError(
-                "patience needs validation greater than 0: stopping by the test samples would flatter them"
-            )
+            raise ValueError("patience needs validation greater than 0: stopping by the test accuracy would bias it")
         return self
 
     @model_validator(mode="after")
     def _integers_are_exact(self) -> "TrainConfig":
         if self.quantize == 1:
-            raise ValueError("quantize needs 2 bits at least, -1, 0 and 1")
+            raise ValueError("quantize = 1: weights need at least 2 bits, for -1, 0 and 1; 0 is for real numbers")
         if self.quantize and (self.precision != "highest" or self.reset == "none"):
             raise ValueError("quantize needs precision highest, and reset subtract or zero")
         return self
 
     @property
     def recipe(self) -> EventRecipe:
-        """The settings by which recordings become sequences."""
+        """The settings that turn recordings into sequences."""
         return EventRecipe(**{name: getattr(self, name) for name in EventRecipe.model_fields})
 
     @property
-    def sees_images(self) -> bool:
-        """Whether the data are images, which have values between 0 and 1; recordings have events."""
+    def uses_images(self) -> bool:
+        """Whether the data are images, with values between 0 and 1, and not recordings of events."""
         return not is_event_set(self.data)
 
     @model_validator(mode="after")
     def _chunks_see_some_steps_only(self) -> "TrainConfig":
         if self.chunk and self.normalize_feedback:
-            raise ValueError("chunk does not go with normalize_feedback, which has to see the feedback of all steps")
+            raise ValueError("chunk does not go with normalize_feedback, which needs the feedback of all steps")
         if self.chunk and self.readout == "mono":
-            raise ValueError("chunk does not go with readout mono, which has to see the spikes of all steps")
+            raise ValueError("chunk does not go with readout mono, which needs the spikes of all steps")
         return self
 
     @model_validator(mode="after")
     def _windows_have_steps(self) -> "TrainConfig":
         if self.readout_windows > self.steps:
-            raise ValueError(f"readout_windows = {self.readout_windows} needs as many steps, found {self.steps}")
+            raise ValueError(
+                f"readout_windows = {self.readout_windows} needs at least as many steps, found steps = {self.steps}"
+            )
         return self
 
 
@@ -193,12 +203,12 @@ def preset_names() -> list[str]:
 
 
 def preset_title(name: str) -> str:
-    """Return what the preset called `name` says of itself, its first line."""
+    """Return the title of the preset called `name`, its first line."""
     return preset_text(name).partition("\n")[0].removeprefix("# ")
 
 
 def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConfig:
-    """Return the preset called `name`, with `changes` to single settings.
+    """Return the preset called `name`, with some settings changed.
 
     Args:
         name: one of `preset_names()`.
@@ -210,12 +220,12 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())
     if changes and "preset" in changes:
-        raise UsageError("preset is no setting to change: name the preset itself")
+        raise UsageError("preset is not a setting to change: give the name of the preset itself")
     return checked_config({"preset": name, **ungrouped(preset_text(name)), **(changes or {})})
 
 
 def checked_config(settings: dict[str, Any]) -> TrainConfig:
-    """Return the config with these settings, or raise a UsageError that says which one does not fit and why."""
+    """Return the config with these settings, or raise a UsageError that says which setting is wrong and why."""
     for key, value in settings.items():
         if key not in TrainConfig.model_fields:
             raise unknown_name("setting", key, TrainConfig.model_fields)
@@ -225,9 +235,9 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
         return TrainConfig(**settings)
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        what = f"setting {where} = {problem['input']!r}: " if where else ""
-        raise UsageError(f"{what}{problem['msg'].removeprefix('Value error, ')}") from None
+        name = ".".join(str(key) for key in problem["loc"])
+        prefix = f"setting {name} = {problem['input']!r}: " if name else ""
+        raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -237,17 +247,17 @@ def to_toml(config: TrainConfig) -> str:
 
 
 def from_toml(text: str) -> TrainConfig:
-    """Return the settings in TOML text, in tables by group, or without as they were once written.
+    """Parse settings from TOML text, with a table for each group, or without tables as in old files.
 
     Raises:
-        UsageError: for settings that do not exist, do not fit, or stand in the table of another group.
-        tomllib.TOMLDecodeError: for text that is no TOML.
+        UsageError: for settings that are unknown, invalid, or in the table of another group.
+        tomllib.TOMLDecodeError: for text that is not TOML.
     """
     return checked_config(ungrouped(text))
 
 
 def ungrouped(text: str) -> dict[str, Any]:
-    """Return the settings in TOML text by name."""
+    """Parse settings from TOML text into a dict by name, without the groups."""
     settings: dict[str, Any] = {}
     for key, value in tomllib.loads(text).items():
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Where to train."""
+"""Choice of the device to train on."""
 
 import torch
 
@@ -6,10 +6,10 @@ from spiking_lfp.errors import UsageError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device called `name`, or the best one for "auto": CUDA where there is one, else the CPU.
+    """Return the device called `name`; "auto" means CUDA if it is available, else the CPU.
 
     Raises:
-        UsageError: if torch does not know the name, or finds no such device here.
+        UsageError: if torch does not know the name, or the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

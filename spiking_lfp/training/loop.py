@@ -1,4 +1,4 @@
-"""The loop of a run, interruptible at any moment, and evaluation."""
+"""The training loop of a run, which can be interrupted at any time, and evaluation."""
 
 import time
 import warnings
@@ -28,32 +28,32 @@ from spiking_lfp.training.step import Meter, evaluation_step, idle_step, trainin
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Is told how a run goes, in the process that writes: the command line's progress bar, TensorBoard, a test."""
+    """Callbacks of a run, called in the process that writes: a progress bar, TensorBoard, or your own."""
 
     def start(self, folder: Path) -> None:
-        """Learn the run's folder, before the first update."""
+        """Called with the run's folder before the first update."""
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Follow one update."""
+        """Called after each update, with the sums of the epoch so far."""
 
     def line(self, metrics: dict[str, Any]) -> None:
-        """Follow a line written to the run's metrics."""
+        """Called with each line that is written to the run's metrics."""
 
 
 def evaluate(
     network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0, reward: Reward = spike_count_reward
 ) -> Meter:
-    """Classify samples by the output that spikes most.
+    """Measure a network that classifies samples by the output neuron that spikes most.
 
     Args:
-        network: from sequences `[T, B, ...]` to spikes `[T, B, classes]`.
+        network: maps sequences `[T, B, ...]` to spikes `[T, B, classes]`.
         split: the samples, on the network's device.
         batch_size: samples at a time.
         chunk: steps at a time, 0 for all at once.
-        reward: whose mean is measured.
+        reward: the reward whose mean is measured.
 
     Returns:
-        accuracy, mean reward and spike rate per layer.
+        Accuracy, mean reward and spike rate per layer.
     """
     meter = Meter()
     modes = {module: module.training for module in network.modules()}
@@ -71,12 +71,12 @@ def evaluate(
 
 
 class Run:
-    """A run in memory: everything a checkpoint carries, and the loop.
+    """A run in memory: everything that a checkpoint stores, and the training loop.
 
-    Of several processes each has one, in the same state after every update, and the writing one keeps the files.
+    Each of several processes has its own, in the same state after every update; only the writing one writes files.
 
     Attributes:
-        folder: where it is kept; to be set before anything else is called.
+        folder: folder of the run; must be set before any method is called.
     """
 
     folder: Path
@@ -92,14 +92,14 @@ class Run:
         self.config, self.network, self.device = config, network, device
         self.watchers = watchers if distributed.is_writer() else ()
         self.in_shape, self.classes = list(samples.sample_shape), len(samples.class_names)
-        whole = samples.train.to(device)
-        held_out = round(len(whole) * config.validation)
-        if held_out == len(whole) or (config.validation and held_out == 0):
-            raise UsageError(f"validation = {config.validation} of {len(whole)} samples leaves one part empty")
-        # the split must not change with anything but the seed
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(config.seed)).to(device)
-        self.training = whole.subset(order[held_out:].sort().values) if held_out else whole
-        self.evaluation = whole.subset(order[:held_out]) if held_out else samples.test.to(device)
+        train = samples.train.to(device)
+        held_out = round(len(train) * config.validation)
+        if held_out == len(train) or (config.validation and held_out == 0):
+            raise UsageError(f"validation = {config.validation} of {len(train)} samples leaves one split empty")
+        # the split must depend on the seed only
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed)).to(device)
+        self.training = train.subset(order[held_out:].sort().values) if held_out else train
+        self.evaluation = train.subset(order[:held_out]) if held_out else samples.test.to(device)
         self.batches = -(-len(self.training) // config.batch_size)
         self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
@@ -113,7 +113,7 @@ class Run:
         self.warned: set[str] = set()
 
     def save(self) -> None:
-        """Write the checkpoint, unless training has spoilt the weights."""
+        """Write the checkpoint, unless the weights are no longer finite."""
         raise_deferred()
         self.progress.meter.settle()
         name_layers(self.network)
@@ -136,7 +136,7 @@ class Run:
         ).save(self.folder)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint."""
+        """Restore the state in a checkpoint."""
         if (checkpoint.in_shape, checkpoint.classes) != (self.in_shape, self.classes):
             raise RunError(
                 f"{self.folder} was trained on samples {checkpoint.in_shape} of {checkpoint.classes} classes, "
@@ -151,16 +151,16 @@ class Run:
             torch.cuda.set_rng_state(checkpoint.random_cuda, self.device)
 
     def finish(self) -> None:
-        """Train up to the last epoch."""
+        """Train to the end of the last epoch."""
         if distributed.is_writer():
             self.metrics = Metrics(self.folder, self.progress.metrics_size)
         for watcher in self.watchers:
             watcher.start(self.folder)
         with products_in(self.config.precision):
             while self.progress.epoch < self.config.epochs and not self.progress.stopped:
-                self.epoch()
+                self.train_epoch()
 
-    def epoch(self) -> None:
+    def train_epoch(self) -> None:
         """Train to the end of the current epoch, evaluate, and write a checkpoint."""
         progress, config = self.progress, self.config
         started = time.perf_counter()
@@ -177,11 +177,11 @@ class Run:
             if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
                 self.save()
         seconds = time.perf_counter() - started
-        self.warn_of_silence()
-        outcome = self.evaluated()
-        better = outcome.accuracy > progress.best_accuracy
+        self.warn_about_silent_layers()
+        outcome = self.evaluate()
+        is_best = outcome.accuracy > progress.best_accuracy
         progress.best_accuracy = max(outcome.accuracy, progress.best_accuracy)
-        progress.epochs_since_best = 0 if better else progress.epochs_since_best + 1
+        progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
         progress.stopped = 0 < config.patience <= progress.epochs_since_best
         self.log(
             "epoch",
@@ -195,35 +195,35 @@ class Run:
         self.save()
 
     def update(self, indices: Tensor) -> Meter:
-        """Update the network once by a batch, of which each process takes its share; return what all saw."""
-        config, share, meter = self.config, distributed.share(indices), Meter()
-        if len(share):
-            x, labels = self.training.batch(share, self.progress.epoch)
+        """Update the network once on a batch that is split among the processes; return the sums over all of them."""
+        config, shard, meter = self.config, distributed.shard(indices), Meter()
+        if len(shard):
+            x, labels = self.training.batch(shard, self.progress.epoch)
             with watch_spikes(self.network, meter):
                 training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
         else:
             x, _ = self.training.batch(indices[:1], self.progress.epoch)
             idle_step(self.network, x, self.optimizer, self.clip, config.chunk)
-        return self.total(meter, len(indices))
+        return self.sum_over_processes(meter, len(indices))
 
-    def evaluated(self) -> Meter:
-        """Evaluate the network on the samples it does not learn, of which each process takes its share."""
-        split = self.evaluation.subset(distributed.share(torch.arange(len(self.evaluation), device=self.device)))
+    def evaluate(self) -> Meter:
+        """Evaluate the network on the validation or test split, divided among the processes."""
+        split = self.evaluation.subset(distributed.shard(torch.arange(len(self.evaluation), device=self.device)))
         meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
-        return self.total(meter, len(self.evaluation))
+        return self.sum_over_processes(meter, len(self.evaluation))
 
-    def total(self, meter: Meter, samples: int) -> Meter:
-        """Return the sum of the meters of all processes, that have seen so many samples together."""
+    def sum_over_processes(self, meter: Meter, samples: int) -> Meter:
+        """Return the sum of the meters of all processes, which have processed `samples` samples together."""
         if distributed.size() == 1:
             return meter
         names = list(spiking_layers(self.network))
         counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
-        sums = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in counts])
+        sums = torch.stack([torch.as_tensor(count, dtype=torch.float64, device=self.device) for count in counts])
         correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
         return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
 
     def remaining_batches(self) -> Iterator[Tensor]:
-        """Yield the indices of the batches of this epoch that are still to come; the order is that of the epoch."""
+        """Yield the indices of the remaining batches of this epoch; the order depends on seed and epoch only."""
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003 * (self.progress.epoch + 1))
         order = torch.randperm(len(self.training), generator=generator).to(self.device)
         yield from order.split(self.config.batch_size)[self.progress.batch :]
@@ -239,8 +239,8 @@ class Run:
         for watcher in self.watchers:
             watcher.line(line)
 
-    def warn_of_silence(self) -> None:
-        """Warn once of each layer that did not spike during a whole epoch."""
+    def warn_about_silent_layers(self) -> None:
+        """Warn once about each layer that did not spike during a whole epoch."""
         if not distributed.is_writer():
             return
         for name in self.progress.meter.silent_layers():
@@ -255,7 +255,7 @@ class Run:
 
 
 def restore_state(load: Callable[[Any], object], state: Any, folder: Path) -> None:
-    """Hand `state` of the checkpoint in `folder` to `load`, and say in one sentence if it does not fit."""
+    """Call `load` with `state` of the checkpoint in `folder`; raise RunError if it does not fit."""
     try:
         load(state)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Optimisers and courses of the learning rate by name."""
+"""Optimisers and learning-rate schedules by name."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,14 +7,14 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler
 
 Parameters = Iterable[nn.Parameter]
-# from parameters, learning rate and momentum
+# each makes an optimiser from parameters, learning rate and momentum
 OPTIMIZERS: dict[str, Callable[[Parameters, float, float], Optimizer]] = {
     "adam": lambda parameters, lr, momentum: Adam(parameters, lr, fused=True),
     "adamw": lambda parameters, lr, momentum: AdamW(parameters, lr, fused=True),
     # LFP eq. 5
     "sgd": lambda parameters, lr, momentum: SGD(parameters, lr, momentum, dampening=momentum),
 }
-# from an optimiser and the number of updates
+# each makes a schedule from an optimiser and the number of updates
 SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {
     "constant": lambda optimizer, updates: ConstantLR(optimizer, 1.0),
     "linear": lambda optimizer, updates: LinearLR(optimizer, 1.0, 0.0, updates),

@@ -1,4 +1,4 @@
-"""Runs by their folder: train, go on, load."""
+"""Runs and their folders: train, resume, load."""
 
 import inspect
 import tomllib
@@ -18,7 +18,7 @@ from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.files import CONFIG, clear_stillborn, create_run_folder
+from spiking_lfp.training.files import CONFIG, clear_unstarted_run, create_run_folder
 from spiking_lfp.training.loop import Run, Watcher, restore_state
 
 
@@ -32,16 +32,17 @@ def train(
 ) -> Path:
     """Train a network from the start, in all processes if torchrun started several.
 
-    torchrun starts its processes again when one of them dies, with the same words: by it, a run of the same settings
-    in `out` is gone on with.
+    torchrun restarts its processes with the same arguments when one of them dies: then a run with the same settings in
+    `out` is resumed.
 
     Args:
         config: all settings.
         out: folder of the run, new or empty; `runs/PRESET` (or `-2`, `-3`, ...) if None.
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        watchers: are told how the run goes, in the process that writes.
-        progress: is told how many of how many recordings are ready, while those of a data set are first prepared.
+        watchers: callbacks, called in the process that writes.
+        progress: called with the numbers of recordings ready and in all, while a data set is prepared for the first
+            time.
 
     Returns:
         The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
@@ -55,13 +56,13 @@ def train(
     """
     with distributed.processes(device) as target:
         if out is not None and distributed.started_by_torchrun():
-            begun = out
-            if distributed.from_writer(lambda: _begun(begun, config)):
+            folder = out
+            if distributed.from_writer(lambda: _can_resume(folder, config)):
                 return resume(out, data_root, device, watchers, progress)
-        samples = distributed.first_here(lambda: samples_for(config, data_root, progress))
+        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
         torch.manual_seed(config.seed)
         run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
-        run.folder = distributed.from_writer(lambda: _begin(run, out))
+        run.folder = distributed.from_writer(lambda: _start(run, out))
         run.finish()
         return run.folder
 
@@ -73,15 +74,15 @@ def resume(
     watchers: tuple[Watcher, ...] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Go on with an interrupted run exactly where its checkpoint stands; on CPU the result is that of one go.
+    """Resume an interrupted run exactly at its checkpoint; on CPU the result equals that of an uninterrupted run.
 
-    There may be more or fewer processes than before. Args and errors are those of `train`; a run that is finished
-    already is left as it is.
+    The number of processes may differ from before. Args and errors are those of `train`; a finished run is left as it
+    is.
     """
     with distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
         checkpoint = distributed.from_writer(lambda: _checkpoint(folder, config))
-        samples = distributed.first_here(lambda: samples_for(config, data_root, progress))
+        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
         run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
         run.folder = folder
         run.restore(checkpoint)
@@ -90,7 +91,7 @@ def resume(
 
 
 def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig]:
-    """Return the network of a run as its checkpoint has it, in evaluation mode, and the run's settings.
+    """Load the network in the checkpoint of a run, in evaluation mode, and the settings of the run.
 
     Raises:
         RunError: if `folder` holds no readable run.
@@ -103,22 +104,22 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
 
 
 def samples_for(config: TrainConfig, data_root: Path | None = None, progress: Progress | None = None) -> Samples:
-    """Load the data set that `config` names, as it is shown to the network: see `spiking_lfp.data.load_samples`."""
+    """Load the data set that `config` names, as sequences for the network: see `spiking_lfp.data.load_samples`."""
     return load_samples(config.data, config.recipe, config.encoding, data_root, progress=progress, shift=config.shift)
 
 
 def network_for(config: TrainConfig, samples: Samples) -> nn.Sequential:
-    """Build the network that `config` names, for the shape and classes of `samples`, with fresh weights."""
+    """Build the network that `config` names, for the shape and classes of `samples`, with new random weights."""
     return _network(config, list(samples.sample_shape), len(samples.class_names))
 
 
-def _begin(run: Run, out: Path | None) -> Path:
-    """Make the folder of `run`, with its settings and the checkpoint of its start."""
+def _start(run: Run, out: Path | None) -> Path:
+    """Create the folder of `run`, with its settings and its initial checkpoint."""
     run.folder = create_run_folder(out, run.config.preset)
     try:
         RESULTS.write(run.folder / CONFIG, to_toml(run.config).encode())
         run.save()
-    except RunError:  # nothing half-made stays behind
+    except RunError:  # no incomplete folder stays behind
         with suppress(OSError):
             (run.folder / CONFIG).unlink(missing_ok=True)
             run.folder.rmdir()
@@ -126,9 +127,9 @@ def _begin(run: Run, out: Path | None) -> Path:
     return run.folder
 
 
-def _begun(folder: Path, config: TrainConfig) -> bool:
-    """Tell whether `folder` holds a run with these settings to go on with."""
-    clear_stillborn(folder)
+def _can_resume(folder: Path, config: TrainConfig) -> bool:
+    """Tell whether `folder` holds a run with these settings that can be resumed."""
+    clear_unstarted_run(folder)
     return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file() and read_config(folder) == config
 
 
@@ -149,7 +150,7 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
     composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale
-        run_in_integers(network, config.quantize, LEVELS if config.sees_images else 1, scale=scale)
+        run_in_integers(network, config.quantize, LEVELS if config.uses_images else 1, scale=scale)
     return network
 
 
@@ -160,7 +161,7 @@ def _checkpoint(folder: Path, config: TrainConfig) -> Checkpoint:
     if changed:
         raise RunError(
             f"{folder / CONFIG} says {changed[0]} = {getattr(config, changed[0])}, its checkpoint was trained with "
-            f"{trained[changed[0]]}: put the old value back, or train anew"
+            f"{trained[changed[0]]}: put the old value back, or train again"
         )
     return checkpoint
 
@@ -169,12 +170,12 @@ def read_config(folder: Path) -> TrainConfig:
     """Read the settings of the run in `folder`.
 
     Raises:
-        RunError: if there are none or they cannot be read.
+        RunError: if they are missing or cannot be read.
     """
     path = folder / CONFIG
     try:
         return from_toml(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{folder} is no run: expected {path}; give a folder that train made") from None
+        raise RunError(f"{folder} is not a run: expected {path}; give a folder that train has written") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
         raise RunError(f"cannot read {path}: {error}") from None

@@ -1,4 +1,4 @@
-"""One training step, and what is seen of the layers while it runs."""
+"""One training step, one evaluation step, and the measurement of spike rates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,15 +19,15 @@ from spiking_lfp.training.distributed import sum_updates
 
 @dataclass
 class Meter:
-    """Sums over samples, as plain numbers that a checkpoint can carry.
+    """Sums of metrics over samples, as plain numbers that a checkpoint can store.
 
-    On a GPU they are tensors until they are settled, so that counting does not make the host wait.
+    On a GPU they are tensors until `settle`, so that counting does not make the host wait.
 
     Attributes:
-        samples: how many were seen.
-        correct: how many were classified right.
-        reward: the reward summed over steps and classes, divided by T, of all samples.
-        rates: per layer, the spikes per neuron and step, summed over samples.
+        samples: number of samples.
+        correct: number of samples classified correctly.
+        reward: sum over samples of the reward, summed over steps and classes and divided by T.
+        rates: for each layer, sum over samples of the spikes per neuron and step.
     """
 
     samples: int = 0
@@ -37,17 +37,17 @@ class Meter:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of samples classified right."""
+        """Fraction of samples classified correctly."""
         self.settle()
         return self.correct / self.samples
 
     def settle(self) -> None:
-        """Make plain numbers of what is on a GPU, and wait for it."""
+        """Convert tensors on a GPU to plain numbers, which waits for the GPU."""
         self.correct, self.reward = int(self.correct), float(self.reward)
         self.rates = {name: float(rate) for name, rate in self.rates.items()}
 
     def add(self, other: "Meter") -> None:
-        """Count what `other` has seen too."""
+        """Add the sums of `other`."""
         self.samples += other.samples
         self.correct += other.correct
         self.reward += other.reward
@@ -55,7 +55,7 @@ class Meter:
             self.rates[name] = self.rates.get(name, 0.0) + rate
 
     def summary(self) -> dict[str, object]:
-        """Return the means per sample, and of how many, for a line of metrics."""
+        """Return the number of samples and the means over them, for a line of metrics."""
         self.settle()
         return {
             "samples": self.samples,
@@ -65,15 +65,15 @@ class Meter:
         }
 
     def silent_layers(self) -> list[str]:
-        """Return the layers that did not spike at all."""
+        """Return the names of the layers that did not spike at all."""
         return [name for name, rate in self.rates.items() if rate == 0]
 
 
 @contextmanager
 def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
-    """Add up in `meter` the spike rates of all layers with neurons while `network` runs; leaves no hook behind."""
+    """Add up in `meter` the spike rates of all spiking layers while `network` runs; hooks are removed at the end."""
 
-    def watcher(name: str) -> object:
+    def hook_for(name: str) -> object:
         def hook(module: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
             carry = current_carry()
             if carry is not None and carry.recomputing:
@@ -84,7 +84,7 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
 
         return hook
 
-    handles = [layer.register_forward_hook(watcher(name)) for name, layer in spiking_layers(network).items()]  # type: ignore[arg-type]
+    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in spiking_layers(network).items()]  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -102,18 +102,18 @@ def training_step(
     chunk: int = 0,
     reward: Reward = spike_count_reward,
 ) -> None:
-    """Show the sequences `x`, reward the spikes, and update `network` once; count the outcome in `meter`.
+    """Run `network` on the sequences `x`, reward its spikes, and update it once; add the outcome to `meter`.
 
-    With a `chunk`, so many steps at a time: see `run_in_chunks`.
-    Several processes, each with samples of its own, make one update of them all.
+    With a `chunk`, the network runs that many steps at a time: see `run_in_chunks`.
+    Several processes, each with its own samples, make one update together.
     """
     optimizer.zero_grad()
-    spikes = _show(network, x, chunk)
-    earned = reward(spikes, labels) / len(spikes)
-    _learn(network, spikes, earned, optimizer, clip)
+    spikes = _run(network, x, chunk)
+    rewards = reward(spikes, labels) / len(spikes)
+    _update(network, spikes, rewards, optimizer, clip)
     meter.samples += len(labels)
     meter.correct += to_number(_correct(spikes, labels))
-    meter.reward += to_number(earned.sum())
+    meter.reward += to_number(rewards.sum())
 
 
 def idle_step(
@@ -123,10 +123,10 @@ def idle_step(
     clip: AdaptiveClip | None,
     chunk: int = 0,
 ) -> None:
-    """Take part in the training step of other processes without a sample to learn: these ones earn no reward."""
+    """Take part in the training step of other processes without samples of one's own: the reward of `x` is 0."""
     optimizer.zero_grad()
-    spikes = _show(network, x, chunk)
-    _learn(network, spikes, torch.zeros_like(spikes), optimizer, clip)
+    spikes = _run(network, x, chunk)
+    _update(network, spikes, torch.zeros_like(spikes), optimizer, clip)
 
 
 @torch.no_grad()
@@ -138,19 +138,19 @@ def evaluation_step(
     chunk: int = 0,
     reward: Reward = spike_count_reward,
 ) -> None:
-    """Show the sequences `x` and count in `meter` how many are classified right."""
-    spikes = _show(network, x, chunk)
+    """Run `network` on the sequences `x`, and add to `meter` how many are classified correctly."""
+    spikes = _run(network, x, chunk)
     meter.samples += len(labels)
     meter.correct += to_number(_correct(spikes, labels))
     meter.reward += to_number(reward(spikes, labels).sum()) / len(spikes)
 
 
-def _show(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
+def _run(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
     spikes: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
     return spikes
 
 
-def _learn(
+def _update(
     network: nn.Module, spikes: Tensor, reward: Tensor, optimizer: torch.optim.Optimizer, clip: AdaptiveClip | None
 ) -> None:
     propagate(spikes, reward)

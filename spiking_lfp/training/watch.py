@@ -1,4 +1,4 @@
-"""Ways to follow a run: a progress bar for people, TensorBoard for those who have it."""
+"""Watchers of a run: a progress bar on the terminal, and TensorBoard."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training.step import Meter
 
-# seconds between two looks at what was counted
-DESCRIBE_EVERY = 0.5
+# seconds between two updates of the metrics shown
+UPDATE_INTERVAL_S = 0.5
 
 
 class ProgressBar:
-    """Shows the running epoch live, and prints a line for each finished one; use it as a context manager."""
+    """Shows the running epoch live, and prints a line for each finished epoch; use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -54,22 +54,22 @@ class ProgressBar:
             self.task = None
 
     def start(self, folder: Path) -> None:
-        """Say where the run is kept."""
+        """Print the folder of the run."""
         self.folder = folder
         self.console.print(f"run folder {folder}", highlight=False, markup=False)
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self.task is None:
             self.task = self.progress.add_task("", doing="", total=batches)
         self.progress.update(self.task, completed=batch, doing=f"epoch {epoch}")
         # reading the meter makes the host wait for a GPU
-        if batch == batches or time.monotonic() - self.described >= DESCRIBE_EVERY:
+        if batch == batches or time.monotonic() - self.described >= UPDATE_INTERVAL_S:
             self.progress.update(self.task, description=_describe(meter.summary()))
             self.described = time.monotonic()
 
     def line(self, metrics: dict[str, Any]) -> None:
-        """Print what a finished epoch came to."""
+        """Print the metrics of a finished epoch."""
         if metrics["kind"] != "epoch":
             return
         if self.task is not None:
@@ -85,15 +85,15 @@ class ProgressBar:
 
 @contextmanager
 def preparation(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Give what shows how many recordings are ready, and nothing if none have to be prepared."""
+    """Yield a callback that shows how many recordings are ready; nothing is shown if it is never called."""
     bar = ProgressBar(console)
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         bar.progress.start()
         bar.preparing(done, total)
 
     try:
-        yield told
+        yield on_progress
     finally:
         if bar.progress.live.is_started:
             bar.progress.stop()
@@ -115,28 +115,28 @@ class TensorBoard:
         self.updates = 0
 
     def start(self, folder: Path) -> None:
-        """Open the event file."""
+        """Open the log file."""
         self.writer = self._writer_class(str(folder / "tensorboard"))
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Count updates, the scalars' horizontal axis."""
+        """Count updates, the horizontal axis of the scalars."""
         self.updates = (epoch - 1) * batches + batch
 
     def line(self, metrics: dict[str, Any]) -> None:
-        """Write one scalar for each number of the line."""
+        """Write one scalar for each number in a line of metrics."""
         for name, value in _numbers(metrics):
             self.writer.add_scalar(f"{metrics['kind']}/{name}", value, self.updates)
         self.writer.flush()
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
+    numbers: list[tuple[str, float]] = []
     for key, value in values.items():
         if isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{key}/")
+            numbers += _numbers(value, f"{prefix}{key}/")
         elif isinstance(value, int | float):
-            found.append((f"{prefix}{key}", float(value)))
-    return found
+            numbers.append((f"{prefix}{key}", float(value)))
+    return numbers
 
 
 def _describe(summary: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
     assert f"test accuracy {accuracies[-1]:.2%} after epoch 2" in answer.out
     assert [f"test {accuracy:.2%}" in answer.out for accuracy in accuracies] == [True, True]
     assert "run folder a run\n" in answer.out
-    assert "kept in a run:" in answer.out
+    assert "saved in a run:" in answer.out
     assert "hidden=8" in answer.out
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on_exactly(
     monkeypatch.setattr(loop, "training_step", training_step)
     stopped = call("train", *settings, "--out", "run")
     assert stopped.code == 130
-    before, _, words = stopped.error.partition("; go on with: spiking-lfp ")
+    before, _, words = stopped.error.partition("; continue with: spiking-lfp ")
     assert (before, words) == ("interrupted", "train --resume run")
     answer = call(*words.split())
     assert (answer.code, answer.err) == (0, "")
@@ -212,7 +212,7 @@ def test_folders_may_have_brackets_in_their_names(folder: str, call: Call, setti
     trained = call("train", *settings, "--epochs", 1, "--out", folder)
     assert (trained.code, trained.err) == (0, "")
     assert f"run folder {folder}\n" in trained.out
-    assert f"kept in {folder}:" in trained.out
+    assert f"saved in {folder}:" in trained.out
     shown = call("info", folder)
     assert shown.code == 0
     assert folder in shown.out

@@ -170,7 +170,7 @@ def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
     assert answer.error.startswith("unknown backend 'fpga-small'")
     answer = call("export", "nowhere")
     assert answer.code == 1
-    assert "nowhere is no run" in answer.error
+    assert "nowhere is not a run" in answer.error
     Path("blocked").write_text("a file")
     answer = call("report", exported, "--data", "mnist", "-o", "blocked/page.html")
     assert answer.code == 1

@@ -19,7 +19,7 @@ Call = Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], f"name a preset, one of {', '.join(preset_names())}, or a run with --resume"),
+        ([], f"give a preset, one of {', '.join(preset_names())}, or a run with --resume"),
         (["mnist-mpl"], f"unknown preset 'mnist-mpl': did you mean 'mnist-mlp'? known are {', '.join(preset_names())}"),
         (["mnist-mlp", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'?"),
         (["mnist-mlp", "--set", "stepz=3"], "unknown setting 'stepz': did you mean 'steps'?"),
@@ -31,7 +31,7 @@ Call = Callable[..., Any]
         (["mnist-mlp", "--set", "reset=soft"], "setting reset = 'soft': "),
         (["mnist-mlp", "--set", "patience=2"], "patience needs validation greater than 0"),
         (["mnist-mlp", "--set", "hidden=0"], "setting hidden.0 = '0': Input should be greater than or equal to 1"),
-        (["mnist-mlp", "--set", "preset=../x"], "preset is no setting to change"),
+        (["mnist-mlp", "--set", "preset=../x"], "preset is not a setting to change"),
         (["mnist-lenet", "--set", "channels=2,2,2"], "samples of (1, 28, 28) are too small for 3 convolutions"),
         (["mnist-mlp", "--epochs", "0"], "setting epochs = 0: "),
         (["mnist-mlp", "--lr", "nan"], "setting lr = nan: "),
@@ -58,9 +58,9 @@ def test_words_that_are_not_understood_give_2(words: list[str], call: Call) -> N
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--epochs", "3"], "--resume goes on with the run's own settings"),
-        (["--set", "lr=1"], "--resume goes on with the run's own settings"),
-        (["--out", "elsewhere"], "--resume goes on with the run's own settings"),
+        (["--epochs", "3"], "--resume uses the run's own settings"),
+        (["--set", "lr=1"], "--resume uses the run's own settings"),
+        (["--out", "elsewhere"], "--resume uses the run's own settings"),
         (["mnist-lenet"], "is a run of mnist-mlp, not of mnist-lenet"),
     ],
 )
@@ -75,11 +75,11 @@ def test_resume_takes_no_other_settings(words: list[str], says: str, call: Call,
 
 @pytest.mark.parametrize("words", [["train", "--resume"], ["evaluate"], ["info"]])
 def test_what_is_no_run_gives_1(words: list[str], call: Call, finished: Path) -> None:
-    assert "nowhere is no run: expected nowhere/config.toml" in call(*words, "nowhere").error
+    assert "nowhere is not a run: expected nowhere/config.toml" in call(*words, "nowhere").error
     (finished / "checkpoint.pt").write_bytes(b"not a checkpoint")
     answer = call(*words, finished)
     assert answer.code == 1
-    assert f"{finished / 'checkpoint.pt'} is damaged or no checkpoint" in answer.error
+    assert f"{finished / 'checkpoint.pt'} is damaged or not a checkpoint" in answer.error
     (finished / "checkpoint.pt").unlink()
     answer = call(*words, finished)
     assert answer.code == 1

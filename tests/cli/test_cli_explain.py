@@ -102,7 +102,7 @@ def expected(run: Path, indices: list[int], classes: list[int] | None) -> tuple[
 def test_explain_draws_the_feedback_of_a_sample(call: Call, run: Path, drawn: Drawn) -> None:
     answer = call("explain", run, "--sample", 3)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.splitlines()[-1].startswith("what spoke for the answer, sample 3 of ")
+    assert answer.out.splitlines()[-1].startswith("feedback for the prediction, sample 3 of ")
     assert answer.out.endswith(": explain.png\n")
     assert is_png("explain.png")
     x, feedback, _ = expected(run, [3], None)
@@ -110,14 +110,14 @@ def test_explain_draws_the_feedback_of_a_sample(call: Call, run: Path, drawn: Dr
     assert torch.equal(sequences, x)
     assert torch.equal(found, feedback)
     assert found.any()
-    assert about == "the answer"
+    assert about == "the prediction"
     assert len(titles) == 1
 
 
 def test_explain_takes_another_class(call: Call, run: Path, drawn: Drawn) -> None:
     answer = call("explain", run, "--class", "7", "-o", "seven.png")
     assert answer.code == 0
-    assert "what spoke for class 7, sample 0 of " in answer.out
+    assert "feedback for class 7, sample 0 of " in answer.out
     assert is_png("seven.png")
     assert torch.equal(drawn[0]["args"][1], expected(run, [0], [7])[1])
     assert drawn[0]["args"][4] == "class 7"
@@ -133,7 +133,7 @@ def test_a_grid_has_samples_of_each_class_in_turn(call: Call, run: Path, drawn: 
     assert torch.equal(sequences, x)
     assert torch.equal(found, feedback)
     for title, label, answer in zip(titles, [*range(10), 0, 1], answers.tolist(), strict=True):
-        assert title == (str(label) if label == answer else f"{label}\ntaken for {answer}")
+        assert title == (str(label) if label == answer else f"{label}\npredicted {answer}")
 
 
 def test_animate_has_a_picture_for_each_step(call: Call, run: Path, drawn: Drawn) -> None:
@@ -177,11 +177,11 @@ def test_where_no_output_spikes_there_is_no_answer(call: Call, image_run: Path, 
     torch.save(state, silent / "checkpoint.pt")
     assert call("explain", silent).code == 0
     _, feedback, titles, *_ = drawn[0]["args"]
-    assert titles == ["0\nno answer"]
+    assert titles == ["0\nno prediction"]
     assert not feedback.any()
     assert call("explain", silent, "--class", "4").code == 0
     assert drawn[1]["args"][1].any()
-    assert call("animate", silent).out.endswith(", 0, no answer: sample.gif\n")
+    assert call("animate", silent).out.endswith(", 0, no prediction: sample.gif\n")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_where_no_output_spikes_there_is_no_answer(call: Call, image_run: Path, 
         (["explain", "--grid", "3", "--sample", "0"], "--sample draws one sample, --grid several: choose one"),
         (["explain", "--class", "nine"], "unknown class 'nine': "),
         (["explain", "--out", "a.gif"], "--out must name a .png file, found a.gif"),
-        (["explain", "--out", "nowhere/a.png"], "cannot write nowhere/a.png, it lies in no folder: nowhere is none; "),
+        (["explain", "--out", "nowhere/a.png"], "cannot write nowhere/a.png, nowhere is not a folder; "),
         (["explain", "--out", "folder.png"], "cannot write folder.png, it is a folder; choose another --out"),
         (["animate", "--sample", "30"], "sample must be 0..29, "),
         (["animate", "--fps", "0"], "fps must be 0.1..50, found 0"),
@@ -215,11 +215,11 @@ def test_wrong_usage_is_one_sentence_and_2(words: list[str], says: str, call: Ca
 
 @pytest.mark.parametrize("command", ["explain", "animate"])
 def test_what_is_no_run_gives_1(command: str, call: Call, finished: Path) -> None:
-    assert call(command, "nowhere").error.startswith("nowhere is no run: ")
+    assert call(command, "nowhere").error.startswith("nowhere is not a run: ")
     (finished / "checkpoint.pt").write_bytes(b"not a checkpoint")
     answer = call(command, finished)
     assert answer.code == 1
-    assert "is damaged or no checkpoint" in answer.error
+    assert "is damaged or not a checkpoint" in answer.error
     assert list(Path().iterdir()) == []
 
 

@@ -51,7 +51,7 @@ def test_a_cut_file_gives_its_whole_events_and_says_so(name: str, tmp_path: Path
         recording = read_events(path)
         count, rest = divmod(length - header, size)
         assert make.rows(recording.events) == make.rows(events[:count])
-        said = f"the last {rest} of {length:,} bytes are no whole event of {size} bytes" if rest else None
+        said = f"the last {rest} of {length:,} bytes are not a complete event of {size} bytes" if rest else None
         assert recording.partial == said
 
 
@@ -74,8 +74,8 @@ def test_a_file_cut_anywhere_gives_its_first_events_or_an_error(name: str, tmp_p
 def test_a_cut_aedat3_says_what_is_missing(tmp_path: Path) -> None:
     whole = make.aedat3(make.made(3, count=20))
     for cut, events, message in (
-        (5, 19, "of the 4 events of its last packet 3 are there"),
-        (32 + 20, 16, "the last 8 of 261 bytes are no whole packet"),
+        (5, 19, "of the 4 events of its last packet only 3 are there"),
+        (32 + 20, 16, "the last 8 of 261 bytes are not a complete packet"),
     ):
         (tmp_path / "a.aedat").write_bytes(whole[:-cut])
         recording = read_events(tmp_path / "a.aedat")
@@ -93,7 +93,7 @@ def test_a_cut_aedat4_gives_its_whole_packets(tmp_path: Path) -> None:
         recording = read_events(path)
         assert before <= len(recording.events) <= len(events)
         assert np.array_equal(recording.events, events[: len(recording.events)])
-        assert f"of {length:,} bytes are no whole packet" in str(recording.partial)
+        assert f"of {length:,} bytes are not a complete packet" in str(recording.partial)
         before = len(recording.events)
     assert before > 110_000
     # of the table behind the packets nothing is needed
@@ -102,7 +102,7 @@ def test_a_cut_aedat4_gives_its_whole_packets(tmp_path: Path) -> None:
     assert read_events(path).partial is None
     for length in (14, 17, 300, AEDAT4_PACKETS[0], AEDAT4_PACKETS[0] + 100):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"its header is cut off|its packets end at byte 2,334, expected 945,243"):
+        with pytest.raises(DataError, match=r"its header is truncated|its packets end at byte 2,334, expected 945,243"):
             read_events(path)
 
 
@@ -201,23 +201,27 @@ def packets(**changed: int) -> bytes:
     ("name", "content", "message"),
     [
         ("a.aedat", b"#!AER-DAT1.0\r\nabcdefgh", r"begins with '#!AER-DAT1.0', expected #!AER-DAT and 2.0, 3.1 or 4.0"),
-        ("a.aedat", b"#!AER-DAT2.0\r\n# AEChip: Davis640\r\nabcdefgh", "of the chip 'Davis640', known are dvs128"),
-        ("a.aedat", b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n# Hardware", "its header does not end"),
-        ("a.aedat", b"#!AER-DAT2.0\r\n# a\r\n", "no event behind its header of 19 bytes"),
+        (
+            "a.aedat",
+            b"#!AER-DAT2.0\r\n# AEChip: Davis640\r\nabcdefgh",
+            "from the chip 'Davis640', supported are dvs128",
+        ),
+        ("a.aedat", b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n# Hardware", "its header has no end"),
+        ("a.aedat", b"#!AER-DAT2.0\r\n# a\r\n", "no event after its header of 19 bytes"),
         ("a.aedat", b"#!AER-DAT2.0\r\n a\r\n#End Of ASCII Header\r\n" + bytes(8), "a line at byte 14 does not begin"),
-        ("a.aedat", make.AEDAT3_HEADER[:-16] + bytes(36), "its header does not end"),
+        ("a.aedat", make.AEDAT3_HEADER[:-16] + bytes(36), "its header has no end"),
         ("a.aedat", packets(size=16, capacity=0), "the header of its packet at byte 61 is damaged"),
         ("a.aedat", packets(count=-1, capacity=-1), "the header of its packet at byte 61 is damaged"),
         ("a.aedat", packets(size=16), "events of its packet at byte 61 take 16 bytes, expected 8"),
-        ("a.aedat", make.AEDAT3_HEADER + bytes(20), "no whole event behind its header of 61 bytes"),
+        ("a.aedat", make.AEDAT3_HEADER + bytes(20), "no complete event after its header of 61 bytes"),
         ("a.aedat4", b"#!AER-DAT4.1\r\n", "expected #!AER-DAT and"),
-        ("a.aedat4", b"#!AER-DAT4.0\r\nabc", "its header is cut off"),
+        ("a.aedat4", b"#!AER-DAT4.0\r\nabc", "its header is truncated"),
         ("a.dat", b"abcdefgh" * 3, "expected a header of lines that begin with %"),
         ("a.dat", b"% Version 2\n\x0c\x10abcdefgh", "events are of type 12 and 16 bytes, expected 0 or 12 and 8"),
         ("a.dat", b"% Version 2\n\x0e\x08abcdefgh", "events are of type 14 and 8 bytes"),
-        ("a.dat", b"% Version 1\n\x00\x08abcdefgh", "names the version 1, expected 2"),
-        ("a.dat", b"% Data\n\x00\x08abcdefgh", "names the version not, expected 2"),
-        ("a.dat", b"% Version 2\n\x00", "nothing behind its header of 12 bytes"),
+        ("a.dat", b"% Version 1\n\x00\x08abcdefgh", "names version 1, expected version 2"),
+        ("a.dat", b"% Data\n\x00\x08abcdefgh", "names no version, expected version 2"),
+        ("a.dat", b"% Version 2\n\x00", "nothing after its header of 12 bytes"),
         ("a.es", b"Event Stream\x01\x00\x00\x01abcdefgh", "version 1, type 1"),
         ("a.es", b"Event Stream\x02\x00\x00\x04abcdefgh", "version 2, type 4"),
         ("a.es", b"Event Stream\x02\x00\x00\x01abc", "its header has 19 bytes, expected 20"),
@@ -225,7 +229,7 @@ def packets(**changed: int) -> bytes:
         ("a.npy", b"abcdefgh" * 3, "NumPy says"),
         ("a.h5", b"abcdefgh" * 3, "HDF5 says"),
         ("a.mat", b"abcdefgh" * 30, "scipy says|no variable spiketrain"),
-        ("a.bin", b"abc", "it has 3 bytes, an event takes 5"),
+        ("a.bin", b"abc", "it has 3 bytes, expected at least 5"),
     ],
 )
 def test_what_is_wrong_is_said(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -269,8 +273,8 @@ def test_st_mnist_of_other_forms(tmp_path: Path) -> None:
     good[3], good[100] = 1, (0.1, 0.2)
     for train, message in (
         (good[:100], r"its spiketrain is float64, expected numbers \[101, N\]"),
-        (good * 2, "holds other values than -1, 0 and 1"),
-        (good * np.nan, "holds other values"),
+        (good * 2, "holds values other than -1, 0 and 1"),
+        (good * np.nan, "holds values other"),
         (good[:, ::-1], "before the"),
         (good.astype(str), "its spiketrain is <U"),
     ):

@@ -97,7 +97,7 @@ def test_aedat_has_the_addresses_that_tonic_reads() -> None:
 
 @real_data
 def test_a_header_alone_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"aedat_header.aedat cannot be read: it has no event behind its header of 599"):
+    with pytest.raises(DataError, match=r"aedat_header.aedat cannot be read: it has no event after its header of 599"):
         read_events(SAMPLES / "sample_aedat_header.aedat")
 
 
@@ -182,7 +182,7 @@ def test_aedat_2_bytes(tmp_path: Path) -> None:
     words = ((0x7E03, 0xFFFFFFFE), (0x8000, 0xFFFFFFFF), (0x80000002, 0xFFFFFFFF), (0x0102, 0x00000001))
     found = read_events(written("a.aedat", head, *words))
     assert make.rows(found.events) == [(1, 126, 2**32 - 2, 1), (1, 1, 2**32 + 1, 0)]
-    with pytest.raises(DataError, match="record 1 has the address 0x400102, of no DVS128"):
+    with pytest.raises(DataError, match="record 1 has the address 0x400102, which no DVS128 has"):
         read_events(written("a.aedat", head, (0x102, 1), (0x400102, 2)))
     davis = b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"
     words = ((5 << 22 | 9 << 12 | 1 << 11, 4), (1 << 31 | 3, 5), (2 << 22 | 1 << 10, 6), (179 << 22 | 239 << 12, 7))
@@ -261,7 +261,7 @@ def test_arrays_in_other_forms(tmp_path: Path) -> None:
         (signed[:, [2, 0, 1, 3]], "before the|it has x from"),
         (np.where(np.arange(4) == 3, 7, signed), "polarities from 7 to 7"),
         (np.concatenate([signed, signed[-1:] * (1, 1, 1, 0)]), "polarities from -1 to 1"),
-        (t_max, "beyond any recording"),
+        (t_max, "which is out of range"),
     ):
         np.save(tmp_path / "c.npy", wrong)
         with pytest.raises(DataError, match=message):
@@ -296,7 +296,7 @@ def test_without_its_package_a_format_says_what_to_install(tmp_path: Path, monke
         raise ImportError(name)
 
     monkeypatch.setattr(_formats, "import_module", missing)
-    monkeypatch.setattr(_formats, "_whole_packets", lambda content: (0, None))
+    monkeypatch.setattr(_formats, "_count_packets", lambda content: (0, None))
     (tmp_path / "a.aedat4").write_bytes(b"#!AER-DAT4.0\r\nabc")
     (tmp_path / "a.mat").write_bytes(b"abc")
     for name, package in (("a.aedat4", "aedat"), ("a.mat", "scipy")):

@@ -179,7 +179,7 @@ def test_other_dtypes_and_sensors_are_refused() -> None:
 
 
 def test_bins_of_equal_count_need_times_in_order() -> None:
-    with pytest.raises(DataError, match="event 2 is before the one before it"):
+    with pytest.raises(DataError, match="event 2 is earlier than the one before it"):
         event_frames(at_times(1, 5, 4, 3), (1, 1, 1), 2, by="count")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spiking_lfp import UsageError
 from spiking_lfp.events.records import EVENT
-from spiking_lfp.events.saccades import MOMENTS, saccade_events, saccade_path
+from spiking_lfp.events.saccades import STEPS_PER_PIXEL, saccade_events, saccade_path
 
 Array = NDArray[Any]
 Found = dict[tuple[int, int], list[tuple[float, bool]]]
@@ -56,7 +56,7 @@ def slow_events(
         (x, y), (to_x, to_y) = corners[leg], corners[leg + 1]
         return amplitude * (x + made * (to_x - x)), amplitude * (y + made * (to_y - y))
 
-    moments = max(1, round(MOMENTS * amplitude))
+    moments = max(1, round(STEPS_PER_PIXEL * amplitude))
     places = [place(m, moments) for m in range(3 * moments + 1)]
     found: Found = {}
     for y in range(height + 2 * border):

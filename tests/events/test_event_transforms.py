@@ -58,7 +58,7 @@ def test_noise_goes_as_in_tonic() -> None:
 def test_nothing_stays_nothing() -> None:
     nothing = Recording(np.empty(0, EVENT), (2, 13, 21))
     every = tuple(
-        f"{name}={min(0.5 if kind.largest == 1 else 3, kind.largest)}" for name, kind in AUGMENTATIONS.items()
+        f"{name}={min(0.5 if kind.max_strength == 1 else 3, kind.max_strength)}" for name, kind in AUGMENTATIONS.items()
     )
     for changed in (crop(nothing, 4), downsample(nothing, 2), denoise(nothing, 10), augment(nothing, every, (1,))):
         assert len(changed.events) == 0
@@ -68,7 +68,7 @@ def test_nothing_stays_nothing() -> None:
 def test_a_seed_always_makes_the_same_change(name: str) -> None:
     whole = recording()
     before = whole.events.copy()
-    change = f"{name}={min(3, AUGMENTATIONS[name].largest / 2)}"
+    change = f"{name}={min(3, AUGMENTATIONS[name].max_strength / 2)}"
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (augment(whole, (change,), seed) for seed in ((1, 2), (1, 2), (1, 3)))
     assert np.array_equal(first.events, again.events)
@@ -127,7 +127,7 @@ def test_changes_are_made_in_their_order() -> None:
     ("text", "message"),
     [
         ("shove=1", "unknown augmentation 'shove'"),
-        ("shift", r"augmentation shift \(by up to so many pixels\) needs shift=NUMBER in 0..64, found 'shift'"),
+        ("shift", r"augmentation shift \(by up to this many pixels\) needs shift=NUMBER in 0..64, found 'shift'"),
         ("drop=1.5", "needs drop=NUMBER in 0..0.99"),
         ("drop=0", "needs drop=NUMBER"),
         ("drop=nan", "needs drop=NUMBER"),

@@ -19,7 +19,7 @@ from spiking_lfp.cli import main as cli
 from spiking_lfp.data import samples
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, TrainConfig, loop, processes, train, training_step
-from spiking_lfp.training.distributed import is_writer, rank, share, sum_updates
+from spiking_lfp.training.distributed import is_writer, rank, shard, sum_updates
 from spiking_lfp.training.step import idle_step
 
 CONFIGS = {
@@ -41,7 +41,7 @@ def updates(parallel: bool) -> list[Tensor]:
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     clip, seen = AdaptiveClip(network.parameters(), 0.1), []
     for batch in torch.arange(10).split([4, 3, 1, 2]):
-        mine = share(batch) if parallel else batch
+        mine = shard(batch) if parallel else batch
         if len(mine):
             training_step(network, constant(images[mine], 4), labels[mine], optimizer, clip, Meter())
         else:
@@ -58,8 +58,8 @@ def gradients(wrapped: bool) -> list[Tensor]:
     outer = DistributedDataParallel(network) if wrapped else network
     for _ in range(2):  # the wrapper arranges itself anew after the first
         network.zero_grad()
-        spikes = outer(constant(share(images), 4))
-        propagate(spikes, spike_count_reward(spikes, share(labels)))
+        spikes = outer(constant(shard(images), 4))
+        propagate(spikes, spike_count_reward(spikes, shard(labels)))
     if not wrapped:
         sum_updates(network)
     return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]

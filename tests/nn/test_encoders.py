@@ -342,7 +342,7 @@ def test_encoders_refuse_arguments_out_of_range(encode: Callable[[Tensor], Tenso
 def test_encoders_look_at_values_later_where_reading_them_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     from spiking_lfp import checks, raise_deferred
 
-    monkeypatch.setattr(checks, "deferred", lambda device: True)
+    monkeypatch.setattr(checks, "is_deferred", lambda device: True)
     images = torch.rand(3, 4)
     for value, error in ((2.0, UsageError), (-3.0, UsageError), (math.nan, NonFiniteError), (math.inf, NonFiniteError)):
         images[1, 2] = value

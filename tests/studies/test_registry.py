@@ -72,7 +72,7 @@ def test_the_command_lists_and_runs(tmp_path: Path) -> None:
     text = " ".join(shown.output.split())
     assert "size 0 seed 1 accuracy 10.00%" in text
     assert "holds: It learns. Found: it did." in text
-    assert "cannot be told: It flies. Found: no." in text
+    assert "undecided: It flies. Found: no." in text
     assert (tmp_path / "out" / "numbers.csv").is_file()
 
 

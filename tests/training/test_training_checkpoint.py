@@ -169,7 +169,9 @@ def test_foreign_files_are_refused(file: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [1, VERSION + 1])
 def test_other_formats_are_named(other: int, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(saved({**content(checkpoint()), "format": other}))
-    with pytest.raises(RunError, match=f"has format {other}, this version reads format 2, 3: take another, or train"):
+    with pytest.raises(
+        RunError, match=f"has format {other}, this version reads format 2, 3: choose another run, or train"
+    ):
         Checkpoint.load(tmp_path)
 
 

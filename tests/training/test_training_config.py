@@ -215,7 +215,7 @@ def test_values_out_of_range_are_named_in_one_sentence(key: str, value: object) 
 
 
 def test_the_presets_name_is_not_to_be_changed() -> None:
-    with pytest.raises(UsageError, match=r"^preset is no setting to change"):
+    with pytest.raises(UsageError, match=r"^preset is not a setting to change"):
         preset_config("mnist-mlp", {"preset": "other"})
     for name in ("../elsewhere", "a/b", ".."):
         with pytest.raises(UsageError, match=r"^setting preset = "):

@@ -26,7 +26,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "deferred", lambda device: True)
+    monkeypatch.setattr(checks, "is_deferred", lambda device: True)
 
 
 @pytest.mark.parametrize("network", ["mlp", "lenet"])

@@ -236,7 +236,7 @@ def test_shares_are_disjoint_and_even(size: int, images: int, monkeypatch: pytes
     shares = []
     for rank in range(size):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares.append(distributed.share(torch.arange(images)))
+        shares.append(distributed.shard(torch.arange(images)))
     assert torch.equal(torch.cat(shares), torch.arange(images))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert len(shares[0])  # the process that writes always has something to tell
@@ -278,4 +278,4 @@ def test_each_process_takes_a_gpu_of_its_own(
     ],
 )
 def test_lost_connections_are_told_from_other_errors(error: Exception, lost: bool) -> None:
-    assert distributed._lost(error) == lost
+    assert distributed._is_lost_connection(error) == lost

@@ -244,7 +244,7 @@ def test_lines_say_which_images_were_held_out(run: Run) -> None:
 
 @pytest.mark.parametrize("validation", [0.01, 0.99])
 def test_a_split_without_images_is_refused_and_leaves_nothing(validation: float, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"^validation = {validation} of 10 samples leaves one part empty"):
+    with pytest.raises(UsageError, match=f"^validation = {validation} of 10 samples leaves one split empty"):
         run(validation=validation)
     assert list(tmp_path.iterdir()) == []
 
@@ -380,7 +380,7 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
 def test_chunks_do_not_go_with_a_mono_readout() -> None:
     with pytest.raises(UsageError, match="chunk does not go with readout mono"):
         preset_config("mnist-mlp", {"chunk": 5, "readout": "mono"})
-    with pytest.raises(UsageError, match="readout_windows = 9 needs as many steps, found 8"):
+    with pytest.raises(UsageError, match="readout_windows = 9 needs at least as many steps, found steps = 8"):
         preset_config("mnist-mlp", {"readout_windows": 9, "steps": 8})
 
 
@@ -417,7 +417,7 @@ def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize("what", [load_run, resume, read_config])
 def test_a_folder_without_a_run_is_named(what: Callable[[Path], object], tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(RunError, match=f"^{folder} is no run: expected {folder / 'config.toml'}"):
+        with pytest.raises(RunError, match=f"^{folder} is not a run: expected {folder / 'config.toml'}"):
             what(folder)
     assert list(tmp_path.iterdir()) == []
 
