@@ -25,6 +25,9 @@
 
 typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL } slfp_kind;
 
+/* Kinds of neurons; spiking_lfp/integers has a file for each. */
+typedef enum { SLFP_LIF } slfp_neuron;
+
 typedef enum { SLFP_ZERO, SLFP_SUBTRACT, SLFP_SUBTRACT_DECAYED } slfp_reset;
 
 /*
@@ -70,6 +73,7 @@ typedef struct {
     slfp_reset reset;
     uint32_t decay; /* 0..4095 of 4096 are lost in each step, or bits of a shift */
     uint32_t frac_bits;
+    slfp_neuron neuron;
     const slfp_arithmetic *arithmetic; /* NULL: slfp_default */
 } slfp_layer;
 

@@ -23,13 +23,16 @@ Attributes of the group /layers/k:
 
 and of those with neurons, "dense" and "conv":
 
-    neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire
+    neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire. Each kind has a class
+                                       in `spiking_lfp.integers` that says what its steps compute
     decay        int64 ()              by which the membrane leaks, see `leak`
     frac_bits    int64 ()              bits of the membrane below one weight unit
     reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"
     leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign, decay 0..4095;
                                        "mul12_floor": (V * (4096 - decay)) >> 12, which rounds down;
                                        "shift": V - (V >> decay), or V - 1 where V > 0 and that is nothing, decay 0..15
+    NAME         int64 ()              of other kinds than "lif", each further constant that its class describes, in
+                                       its order and by its name there; a decay leaks another state as the membrane does
     bits         int64 ()              of the weights, 2..8; they lie in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
 
 Neurons compare V > theta 2^frac_bits, and V has 24 bits and ends at +-(2^23 - 1), with the leak "mul12_trunc". A layer
@@ -78,8 +81,8 @@ Data sets of a golden run of N samples, if there is a group /golden:
     /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
 
 The checksum is the SHA-256 of records in the order of this page: root attributes without the checksum, then layer by
-layer its attributes, with those of its arithmetic before `bits`, data sets, attributes of its kind only, then the
-readout, then inputs and spikes. A record is the line
+layer its attributes, with those of its arithmetic before `bits` and NAME before `leak`, data sets, attributes of its
+kind only, then the readout, then inputs and spikes. A record is the line
 
     PATH TYPE SHAPE "\\n"
 

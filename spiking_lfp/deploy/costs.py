@@ -7,8 +7,9 @@ input from outside, so it compares networks, but does not foretell what a chip d
 
     synaptic operation    the weight's share of a word read, `bits / 64`; one addition
     multiply-accumulate   likewise, and one 8-bit multiplication
-    neuron update         membrane read and written, its bits each, bias and threshold read, 32 bits each; a
-                          multiplication for the leak; 3 additions: current, comparison, reset
+    neuron update         every state, mostly the membrane alone, read and written, its bits each, bias and threshold
+                          read, 32 bits each; a multiplication for the leak of each state; 3 additions: current,
+                          comparison, reset, and one for each further state
 
 Sums have 24 bits and count as 32; a write counts as a read.
 
@@ -55,7 +56,7 @@ class Footprint:
         weights: at the layer's `bits` each, packed.
         biases: 4 bytes for each output.
         thetas: likewise.
-        membranes: their bits for each neuron.
+        membranes: their bits for each neuron, and likewise for its other states.
     """
 
     weights: int
@@ -162,12 +163,12 @@ def footprint(layer: Spiking) -> Footprint:
         -(-layer.weight.size * layer.bits // 8),
         4 * layer.outputs,
         4 * layer.outputs,
-        -(-layer.neurons * _membrane_bits(layer) // 8),
+        -(-layer.neurons * _state_bits(layer) // 8),
     )
 
 
-def _membrane_bits(layer: Spiking) -> int:
-    return layer.neuron.arithmetic.membrane_bits
+def _state_bits(layer: Spiking) -> int:
+    return len(layer.neuron.states) * layer.neuron.arithmetic.membrane_bits
 
 
 def _total(lines: list[Cost]) -> Cost:
@@ -198,9 +199,10 @@ def _sparsity(spikes: float, updates: float) -> float:
 
 def _energy_45nm(layer: Spiking, synops: float, macs: float, updates: float) -> float:
     weight = READ.picojoules * layer.bits / _WORD_BITS
-    state = READ.picojoules * (2 * _membrane_bits(layer) + 2 * 32) / _WORD_BITS
+    state = READ.picojoules * (2 * _state_bits(layer) + 2 * 32) / _WORD_BITS
+    states = len(layer.neuron.states)
     return (
         (synops + macs) * (weight + ADD.picojoules)
         + macs * MULTIPLY_8.picojoules
-        + updates * (state + MULTIPLY_32.picojoules + 3 * ADD.picojoules)
+        + updates * (state + states * MULTIPLY_32.picojoules + (2 + states) * ADD.picojoules)
     )

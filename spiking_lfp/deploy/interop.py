@@ -4,13 +4,16 @@ What converts is a chain, `nn.Sequential` or norse's `SequentialState`, of `nn.L
 directly after each, square pooling and flattening. Parameters are copied, so the two networks train apart. Networks run
 from rest on both sides. Weights are float32 or float64.
 
-snnTorch's `Leaky` computes what our `LIF` does, to the bit:
+snnTorch's neurons that ours name as their counterparts, `Leaky` for `LIF`, compute what ours do, to the bit:
 
     reset_mechanism   reset_delay   ours
     "subtract"        True          "subtract"
     "zero"            True, False   "zero"       cleared at the end of a step or the start of the next
     "none"            True, False   "none"
     "subtract"        False         refused      before the decay: takes off beta * threshold
+
+With reset "zero" neurons of several states may clear more than the membrane at the start of a step, the current that
+arrives; then `Counterparts.zero_delays` leaves True out, and it is refused.
 
 norse's `LIFBoxCell` has another form, `v += a (v_leak + I - v)` with a = dt * tau_mem_inv, and resets to `v_reset` in
 the same step. With v_reset = v_leak that is our "zero" with beta = 1 - a, threshold v_th - v_leak and weights times a;
@@ -21,16 +24,16 @@ differently. Its `reset_subtract` takes off (1 - a) * threshold and is refused.
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.lfp.execution import Real
-from spiking_lfp.neurons import Reset
+from spiking_lfp.neurons import LIFNeuron, Neuron, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
-from spiking_lfp.nn.spiking import LIF, SpikingLayer
+from spiking_lfp.nn.spiking import LAYERS, LIF, SpikingLayer
 
 Part = tuple[str, nn.Module]
 
@@ -39,7 +42,8 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
     """Return our network with the spikes of an snnTorch network.
 
     Args:
-        module: an `nn.Sequential` that takes one step `[B, ...]` at a time, with `snn.Leaky(init_hidden=True)`.
+        module: an `nn.Sequential` that takes one step `[B, ...]` at a time, with `snn.Leaky(init_hidden=True)` or
+            others that are counterparts of ours.
 
     Returns:
         A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`.
@@ -49,27 +53,30 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
     """
     snn = peer("snntorch")
     listed = parts(module)
+    kinds = {getattr(snn, kind.counterparts.snntorch): kind for kind in LAYERS if kind.counterparts.snntorch}
+    known = " or ".join(f"snn.{each.__name__}" for each in kinds)
 
-    def neuron(name: str, found: Any, synapse: nn.Module) -> LIF:
+    def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
         if name != listed[-1][0] and (not found.init_hidden or found.output):
             raise ExportError(
                 f"layer {name}: returns its membrane beside its spikes, which the next layer of an nn.Sequential does "
                 "not take; make it with init_hidden=True and output=False"
             )
-        reset = _leaky_reset(name, found)
+        kind = kinds[type(found)]
+        reset = _their_reset(name, found, kind.counterparts.zero_delays)
         _check_firing(name, found, _weight(name, synapse).dtype)
-        beta = _constant(name, "beta", found.beta, synapse)
-        return lif_layer(name, synapse, beta, _constant(name, "threshold", found.threshold, synapse), reset)
+        constants = {what: _constant(name, what, getattr(found, what), synapse) for what in kind.limits()}
+        return our_layer(name, kind, synapse, reset, **constants)
 
     def is_neuron(name: str, found: nn.Module) -> bool:
-        if isinstance(found, snn.SpikingNeuron) and type(found) is not snn.Leaky:
+        if isinstance(found, snn.SpikingNeuron) and type(found) not in kinds:
             raise ExportError(
-                f"layer {name}: snn.{type(found).__name__} has another state and dynamics than snn.Leaky, the only "
-                "neuron of snnTorch that is converted"
+                f"layer {name}: snn.{type(found).__name__} has another state and dynamics than what is converted of "
+                f"snnTorch, expected {known}"
             )
-        return type(found) is snn.Leaky
+        return type(found) in kinds
 
-    return _join(listed, is_neuron, neuron, "snn.Leaky")
+    return _join(listed, is_neuron, neuron, known)
 
 
 def to_snntorch(network: nn.Module) -> nn.Sequential:
@@ -79,7 +86,7 @@ def to_snntorch(network: nn.Module) -> nn.Sequential:
         network: an `nn.Sequential` of our layers.
 
     Returns:
-        An `nn.Sequential` that takes one step `[B, ...]` at a time. Its `snn.Leaky` keep their membranes: call
+        An `nn.Sequential` that takes one step `[B, ...]` at a time. Its neurons keep their states: call
         `snntorch.utils.reset` on it before every sequence.
 
     Raises:
@@ -87,13 +94,20 @@ def to_snntorch(network: nn.Module) -> nn.Sequential:
     """
     snn = peer("snntorch")
     modules: list[nn.Module] = []
-    for name, layer in our_layers(network):
-        if isinstance(layer, LIF):
-            synapse = deepcopy(layer.synapse)
+    for name, layer in our_layers(network, "snntorch"):
+        if isinstance(layer, SpikingLayer):
+            synapse, theirs = deepcopy(layer.synapse), layer.counterparts
             dtype = _weight(name, synapse).dtype
-            beta, threshold = layer.beta.to(dtype).clone(), layer.threshold.to(dtype).clone()
-            spikes = _keeping_dtype(snn.surrogate.atan())
-            modules += [synapse, snn.Leaky(beta, threshold, spikes, init_hidden=True, reset_mechanism=layer.reset)]
+            constants = {what: getattr(layer, what).to(dtype).clone() for what in layer.kind.limits()}
+            assert theirs.snntorch is not None
+            neuron = getattr(snn, theirs.snntorch)(
+                **constants,
+                spike_grad=_keeping_dtype(snn.surrogate.atan()),
+                init_hidden=True,
+                reset_mechanism=layer.reset,
+                reset_delay=theirs.zero_delays[0] if layer.reset == "zero" else True,
+            )
+            modules += [synapse, neuron]
         else:
             modules.append(_their_plain(layer))
     return nn.Sequential(*modules)
@@ -118,7 +132,7 @@ def from_norse(module: nn.Module) -> nn.Sequential:
     lifted = list(_norse_parts(norse, module, "", False))
     _check_time(lifted)
 
-    def neuron(name: str, found: Any, synapse: nn.Module) -> LIF:
+    def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
         constants = found.p
         leaky = type(found) is norse.LIFBoxCell
         reset = torch.as_tensor(constants.v_reset).detach().double()
@@ -136,7 +150,8 @@ def from_norse(module: nn.Module) -> nn.Sequential:
             )
         threshold = _constant(name, "v_th", constants.v_th, synapse).double() - rest
         if not leaky:
-            return lif_layer(name, synapse, torch.ones((), dtype=torch.float64), threshold, "zero")
+            beta = torch.ones((), dtype=torch.float64)
+            return our_layer(name, LIFNeuron, synapse, "zero", beta=beta, threshold=threshold)
         # norse's own product: its rounding is part of the constants
         gain = (found.dt * _constant(name, "tau_mem_inv", constants.tau_mem_inv, synapse)).double()
         if not bool(((gain > 0) & (gain < 1)).all()):
@@ -145,7 +160,7 @@ def from_norse(module: nn.Module) -> nn.Sequential:
                 f"{found.dt:g} the membrane has no decay between 0 and 1; use a dt smaller than tau"
             )
         scale_synapse(name, synapse, gain)
-        return lif_layer(name, synapse, 1 - gain, threshold, "zero")
+        return our_layer(name, LIFNeuron, synapse, "zero", beta=1 - gain, threshold=threshold)
 
     def is_neuron(name: str, found: nn.Module) -> bool:
         if type(found) in neurons:
@@ -178,7 +193,7 @@ def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
     if not 0 < dt < float("inf"):
         raise ExportError(f"dt is {dt}, expected a time step in seconds, finite and greater than 0")
     modules: list[nn.Module] = []
-    for name, layer in our_layers(network):
+    for name, layer in our_layers(network, "norse"):
         if not isinstance(layer, LIF):
             modules.append(_their_plain(layer))
             continue
@@ -234,13 +249,18 @@ def parts(network: nn.Module) -> list[Part]:
     return listed
 
 
-def our_layers(network: nn.Module) -> list[Part]:
-    """Return the layers of one of our networks that others can represent, in the order in which they run.
+def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -> list[Part]:
+    """Return the layers of one of our networks, in the order in which they run, if all have counterparts elsewhere.
+
+    Args:
+        network: a chain.
+        where: the field of `Counterparts`.
 
     Raises:
         ExportError: with the name of a layer that nobody else has.
     """
     found = []
+    known = [layer.__name__ for kind, layer in LAYERS.items() if getattr(kind.counterparts, where)]
     for name, layer in parts(network):
         if isinstance(layer, SpikingLayer) and not isinstance(layer.execution, Real):
             raise ExportError(
@@ -249,25 +269,28 @@ def our_layers(network: nn.Module) -> list[Part]:
             )
         if type(layer) in (NormalizeFeedback, nn.Identity):
             continue  # they pass on what comes
-        if type(layer) not in (LIF, MaxPool2d, AvgPool2d, Flatten):
+        spiking = isinstance(layer, SpikingLayer) and getattr(layer.counterparts, where)
+        if not spiking and type(layer) not in (MaxPool2d, AvgPool2d, Flatten):
             raise ExportError(
-                f"layer {name}: {type(layer).__name__} has no counterpart that runs the same elsewhere; expected LIF, "
-                "MaxPool2d, AvgPool2d, Flatten"
+                f"layer {name}: {type(layer).__name__} has no counterpart that runs the same in {where}; expected "
+                f"{', '.join(known)}, MaxPool2d, AvgPool2d, Flatten"
             )
         found.append((name, layer))
-    if not any(isinstance(layer, LIF) for _, layer in found):
-        raise ExportError("the network has no LIF layer, there are no spikes to keep")
+    if not any(isinstance(layer, SpikingLayer) for _, layer in found):
+        raise ExportError("the network has no spiking layer, there are no spikes to keep")
     return found
 
 
-def lif_layer(name: str, synapse: nn.Module, beta: Tensor, threshold: Tensor, reset: Reset) -> LIF:
-    """Return our layer of these constants.
+def our_layer(
+    name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, **constants: float | Tensor
+) -> SpikingLayer:
+    """Return our layer of such neurons.
 
     Raises:
-        ExportError: with the layer's name, if they are out of range.
+        ExportError: with the layer's name, if constants are out of range.
     """
     try:
-        return LIF(synapse, beta, threshold, reset)
+        return LAYERS[kind](synapse, reset=reset, **constants)  # type: ignore[arg-type]
     except UsageError as error:
         raise ExportError(f"layer {name}: {error}") from None
 
@@ -301,7 +324,7 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
 def _join(
     listed: Sequence[Part],
     is_neuron: Callable[[str, nn.Module], bool],
-    neuron: Callable[[str, Any, nn.Module], LIF],
+    neuron: Callable[[str, Any, nn.Module], SpikingLayer],
     expected: str,
 ) -> nn.Sequential:
     """Join each synapse of a peer's chain with the neurons after it."""
@@ -330,7 +353,7 @@ def _join(
         raise ExportError(
             f"layer {pending[0]}: {type(pending[1]).__name__} has no neurons after it, expected {expected}"
         )
-    if not any(isinstance(layer, LIF) for layer in layers):
+    if not any(isinstance(layer, SpikingLayer) for layer in layers):
         raise ExportError(f"the network has no neurons, expected {expected}")
     network = nn.Sequential(*layers)
     name_layers(network)
@@ -400,16 +423,21 @@ def _check_time(listed: Sequence[tuple[str, nn.Module, bool]]) -> None:
             )
 
 
-def _leaky_reset(name: str, leaky: Any) -> Reset:
-    """Return the reset that an `snn.Leaky` runs, if we have it."""
+def _their_reset(name: str, neuron: Any, zero_delays: tuple[bool, ...]) -> Reset:
+    """Return the reset that a neuron of snnTorch runs, if we have it."""
     runs: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
-    reset = runs.get(leaky.state_function.__name__)
-    if reset is None or reset != leaky.reset_mechanism:
+    reset = runs.get(neuron.state_function.__name__)
+    if reset is None or reset != neuron.reset_mechanism:
         raise ExportError(
-            f"layer {name}: reset_mechanism says {leaky.reset_mechanism!r}, but {leaky.state_function.__name__} runs, "
-            "chosen when the layer was made; make a new one"
+            f"layer {name}: reset_mechanism says {neuron.reset_mechanism!r}, but {neuron.state_function.__name__} "
+            "runs, chosen when the layer was made; make a new one"
         )
-    if reset == "subtract" and not leaky.reset_delay:
+    if reset == "zero" and neuron.reset_delay not in zero_delays:
+        raise ExportError(
+            f"layer {name}: reset_delay=True with reset 'zero' clears what arrives in the step after a spike too, ours "
+            "clears the membrane before it arrives: use reset_delay=False"
+        )
+    if reset == "subtract" and not neuron.reset_delay:
         raise ExportError(
             f"layer {name}: reset_delay=False with reset 'subtract' takes off the threshold before the decay, ours "
             "takes it off after it: use reset_delay=True"
@@ -417,18 +445,18 @@ def _leaky_reset(name: str, leaky: Any) -> Reset:
     return reset
 
 
-def _check_firing(name: str, leaky: Any, dtype: torch.dtype) -> None:
-    """Refuse an `snn.Leaky` whose spikes are no exact steps at the threshold."""
-    if leaky.inhibition:
+def _check_firing(name: str, neuron: Any, dtype: torch.dtype) -> None:
+    """Refuse a neuron of snnTorch whose spikes are no exact steps at the threshold."""
+    if neuron.inhibition:
         raise ExportError(f"layer {name}: inhibition lets one neuron fire in each step, ours do not see each other")
-    if leaky.state_quant:
+    if neuron.state_quant:
         raise ExportError(f"layer {name}: state_quant rounds the membrane, ours is not rounded: use state_quant=False")
-    if not bool((leaky.graded_spikes_factor == 1).all()):
+    if not bool((neuron.graded_spikes_factor == 1).all()):
         raise ExportError(f"layer {name}: graded_spikes_factor is not 1, our spikes are 0 or 1")
     near = torch.tensor([0.0, torch.finfo(dtype).tiny, 1e-3, 0.1, 0.5, 1.0, 10.0], dtype=dtype)
     distance = torch.cat([-near, near]).repeat(50)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        fired = leaky.spike_grad(distance)
+        fired = neuron.spike_grad(distance)
     if fired.dtype != dtype:
         raise ExportError(
             f"layer {name}: its spike_grad gives {fired.dtype} for {dtype} membranes, which rounds the threshold and "

@@ -19,13 +19,12 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
-from spiking_lfp.neurons import LIFNeuron
 from spiking_lfp.neurons.integer import FixedPoint, ScaleRule
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
-from spiking_lfp.nn.spiking import LIF, spiking_layers
+from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
 Scale = Literal["max", "mean", "percentile", "search"]
 SCALES: tuple[Scale, ...] = ("max", "mean", "percentile", "search")
@@ -100,7 +99,8 @@ def quantize(
     """Bring a trained network to integers.
 
     Args:
-        network: `LIF`, `MaxPool2d` and `Flatten` layers in a row; `Dropout` and `NormalizeFeedback` fall away.
+        network: `LIF` or others of an integer form, `MaxPool2d` and `Flatten` in a row; `Dropout` and
+            `NormalizeFeedback` fall away.
         images: to calibrate with, uint8 `[N, C, H, W]`; or, where the network sees recordings, their spikes, 0 or 1,
             uint8 `[T, N, C, H, W]`.
         labels: `[N]`.
@@ -151,8 +151,7 @@ def quantize(
         for index, module in enumerate(below):
             name = names[module]
             seen = module(seen)
-            # recurrent ones, which are LIF layers too, have no integer form
-            if type(module) is LIF:
+            if isinstance(module, SpikingLayer) and module.counterparts.integer is not None:
                 convert = _converter(module, name, shape, 1 if reports else levels, settings)
                 layer, chosen = _chosen(convert, module, inputs, seen, steps, settings)
                 layers.append(layer)
@@ -173,8 +172,9 @@ def quantize(
                     inputs = module(torch.from_numpy(inputs).float()).byte().numpy()
                 inputs = inputs.reshape(*lead, *layers[-1].out_shape)
             else:
+                known = ", ".join(each.__name__ for each in LAYERS.values() if each.kind.counterparts.integer)
                 raise ExportError(
-                    f"layer {name}: {type(module).__name__} has no integer form: use LIF, MaxPool2d and Flatten"
+                    f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d and Flatten"
                 )
             shape = layers[-1].out_shape
     report = Report(tuple(reports), tuple(accuracy), len(labels))
@@ -234,13 +234,13 @@ def _accuracy(spikes: Tensor, labels: Tensor) -> float:
 
 
 def _converter(
-    module: LIF, name: str, shape: tuple[int, ...], levels: int, settings: _Settings
+    module: SpikingLayer, name: str, shape: tuple[int, ...], levels: int, settings: _Settings
 ) -> Callable[[Tensor], Spiking]:
     """Return the function from the units of a layer's weights `[O]` to the integer layer."""
     weight, bias = _parameters(module)
     synapse = synapse_of(module.synapse)
     # in the precision of training, so that what is rounded is the same
-    neuron = LIFNeuron(module.beta.to(weight.dtype), module.threshold.to(weight.dtype), module.reset)
+    neuron = module.neuron(weight.dtype)
     fixed = settings.fixed_point(levels)
 
     def convert(scale: Tensor) -> Spiking:
@@ -262,14 +262,19 @@ def _converter(
     return convert
 
 
-def _parameters(module: LIF) -> tuple[Tensor, Tensor | None]:
+def _parameters(module: SpikingLayer) -> tuple[Tensor, Tensor | None]:
     weight, bias = module.synapse.weight, module.synapse.bias
     assert isinstance(weight, Tensor)
     return weight.detach(), bias.detach() if isinstance(bias, Tensor) else None
 
 
 def _chosen(
-    convert: Callable[[Tensor], Spiking], module: LIF, inputs: Array, real: Tensor, steps: int, settings: _Settings
+    convert: Callable[[Tensor], Spiking],
+    module: SpikingLayer,
+    inputs: Array,
+    real: Tensor,
+    steps: int,
+    settings: _Settings,
 ) -> tuple[Spiking, Tensor]:
     """Return the integer layer and its units, chosen as the settings say."""
     weight, _ = _parameters(module)
@@ -310,7 +315,9 @@ def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
     return outcome.spikes[layer.name], outcome.counters[layer.name].saturated
 
 
-def _report(scale: Tensor, module: LIF, layer: Spiking, real: Tensor, spikes: Array, saturated: int) -> LayerReport:
+def _report(
+    scale: Tensor, module: SpikingLayer, layer: Spiking, real: Tensor, spikes: Array, saturated: int
+) -> LayerReport:
     weight, _ = _parameters(module)
     columns = scale.view(-1, *[1] * (weight.dim() - 1))
     most = 2 ** (layer.bits - 1) - 1

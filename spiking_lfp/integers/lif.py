@@ -27,7 +27,13 @@ class IntegerLIF(IntegerNeuron):
         self, state: State, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None = None
     ) -> tuple[State, Booleans]:
         """Take one step; see `IntegerNeuron.step`."""
-        (membrane,) = state
+        membrane, fires = self.membrane(state[0], fired, current, limit)
+        return (membrane,), fires
+
+    def membrane(
+        self, membrane: Integers, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None
+    ) -> tuple[Integers, Booleans]:
+        """Return the membrane after a step, and who spikes."""
         theta = self.threshold(current)
         if self.reset == "zero":
             membrane = membrane * ~fired
@@ -37,4 +43,4 @@ class IntegerLIF(IntegerNeuron):
         if self.reset == "subtract":
             membrane = membrane - theta * fired
         membrane = (limit or self.arithmetic.limit)(membrane)
-        return (membrane,), self.arithmetic.fires(membrane, theta)
+        return membrane, self.arithmetic.fires(membrane, theta)

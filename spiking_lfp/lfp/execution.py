@@ -11,7 +11,7 @@ from torch import Tensor
 from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
 from spiking_lfp.integers import IntegerNeuron
-from spiking_lfp.neurons import LIFNeuron, Neuron, State, Trace
+from spiking_lfp.neurons import Neuron, State, Trace
 from spiking_lfp.neurons.integer import FixedPoint, trace_of
 
 
@@ -74,8 +74,6 @@ class Integer(FixedPoint, Execution):
         """
         if neuron.recurrent is not None:
             raise UsageError(f"layer {name}: recurrent layers do not run in integers")
-        if type(neuron) is not LIFNeuron:
-            raise UsageError(f"layer {name}: {type(neuron).__name__} has no integer form, LIFNeuron has one")
         layer = self.layer(weight, bias, neuron, name)
         columns = layer.scale.view(-1, *[1] * (layer.weight.dim() - 1))
         unit = self.levels / layer.scale * 2**layer.neuron.frac_bits

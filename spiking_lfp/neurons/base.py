@@ -6,8 +6,8 @@ Shapes: T steps, B batch, `*n` the neurons of a layer. Units: membrane and thres
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.rules import Rule
 
 # the states of a neuron, the membrane first: of one step `[B, *n]`, or of all `[T, B, *n]`
@@ -43,17 +44,52 @@ POSITIVE = limit(lambda value: (value > 0) & value.isfinite(), "finite and great
 
 
 @dataclass(frozen=True)
+class Counterparts:
+    """What a kind of neuron is called elsewhere; None, or nothing, where nobody has it.
+
+    Attributes:
+        integer: its integer form, with the same reset and threshold.
+        decays: by a constant that says which part a step keeps, the field of `integer` that says what is lost.
+        snntorch: the class in snnTorch, whose constants have the names of ours.
+        zero_delays: each `reset_delay` of that class with which reset "zero" does what ours does, the usual one first.
+        norse: whether norse has it, as `LIFBoxCell`.
+        nir: the node in NIR, and that for neurons without leak if there is one.
+        time_constants: by a constant that says which part a step keeps, the field of the node for its time constant,
+            and the one for the gain of what comes in.
+    """
+
+    integer: type[IntegerNeuron] | None = None
+    decays: Mapping[str, str] = field(default_factory=dict)
+    snntorch: str | None = None
+    zero_delays: tuple[bool, ...] = (True, False)
+    norse: bool = False
+    nir: tuple[str, ...] = ()
+    time_constants: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+# the neuron of which each integer one is the form
+REAL_FORMS: dict[type[IntegerNeuron], type["Neuron"]] = {}
+
+
+@dataclass(frozen=True)
 class Neuron(ABC):
     """Constants of neurons, as tensors broadcastable to `*n`, and what neurons with them do.
 
     Attributes:
         states: names of the states, the membrane first.
+        counterparts: what it is elsewhere; a subclass does not inherit them, since its equations differ.
         recurrent: `V`, `[n, n]`, through which neurons see the spikes of their layer one step later, or None.
         forgets: whether a state may lose infinity again, so that the last one does not tell of all.
     """
 
     states: ClassVar[tuple[str, ...]] = ("membrane",)
+    counterparts: ClassVar[Counterparts]
     recurrent: ClassVar[Tensor | None] = None  # a field of the neurons that have it
+
+    def __init_subclass__(cls) -> None:
+        cls.counterparts = vars(cls).get("counterparts", Counterparts())
+        if cls.counterparts.integer is not None:
+            REAL_FORMS[cls.counterparts.integer] = cls
 
     @classmethod
     @cache

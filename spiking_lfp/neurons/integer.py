@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.integers import IntegerLIF, IntegerNeuron
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
-from spiking_lfp.neurons.base import State, Trace
+from spiking_lfp.neurons.base import REAL_FORMS, Neuron, State, Trace
 from spiking_lfp.neurons.lif import LIFNeuron
 
 ScaleRule = Literal["max", "mean"]
@@ -37,7 +37,7 @@ class IntegerLayer:
     weight: Tensor
     bias: Tensor | None
     scale: Tensor
-    neuron: IntegerLIF
+    neuron: IntegerNeuron
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FixedPoint:
         self,
         weight: Tensor,
         bias: Tensor | None,
-        neuron: LIFNeuron,
+        neuron: Neuron,
         name: str,
         scale: Tensor | None = None,
         reset: IntegerReset | None = None,
@@ -95,7 +95,7 @@ class FixedPoint:
         Args:
             weight: real weights, `[O, ...]`.
             bias: real bias `[O]`, or None.
-            neuron: real constants; one beta for the layer, one threshold for it or for each output.
+            neuron: real constants; one of each decay for the layer, one threshold for it or for each output.
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
             reset: of the integer neurons; that of the real ones if None.
@@ -103,6 +103,10 @@ class FixedPoint:
         Raises:
             UsageError: with the layer's name and the number, if that cannot be represented.
         """
+        form, decays = neuron.counterparts.integer, neuron.counterparts.decays
+        if form is None:
+            raise UsageError(f"layer {name}: {type(neuron).__name__} has no integer form")
+        assert isinstance(neuron, LIFNeuron)  # as all that have one
         if scale is None:
             scale = self.scales(weight)
         if not bool((scale > 0).all() & scale.isfinite().all()):
@@ -120,10 +124,12 @@ class FixedPoint:
             raise UsageError(f"layer {name}: all weights are zero after rounding to {self.bits} bits")
         whole = None if bias is None else (bias * self.levels / scale).round_()
         threshold = neuron.threshold.flatten()
-        if neuron.beta.numel() != 1 or threshold.numel() not in (1, len(weight)):
+        kept: dict[str, Tensor] = {constant: getattr(neuron, constant) for constant in decays}
+        counts = [value.numel() for value in kept.values()]
+        if max(counts) != 1 or threshold.numel() not in (1, len(weight)):
             raise UsageError(
-                f"layer {name}: integer neurons share one beta a layer and one threshold an output, found "
-                f"{neuron.beta.numel()} and {threshold.numel()} for {len(weight)} outputs"
+                f"layer {name}: integer neurons share one {' and one '.join(kept)} a layer and one threshold an "
+                f"output, found {', '.join(map(str, counts))} and {threshold.numel()} for {len(weight)} outputs"
             )
         theta = (threshold * self.levels / scale).round_()
         rows = integers.flatten(1)
@@ -140,8 +146,9 @@ class FixedPoint:
         frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
         while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
-        decay = arithmetic.decay(float(neuron.beta))
-        return IntegerLayer(integers, whole, scale, IntegerLIF(theta.int(), decay, frac_bits, wanted, arithmetic))
+        lost = {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
+        found = form(theta=theta.int(), frac_bits=frac_bits, reset=wanted, arithmetic=arithmetic, **lost)
+        return IntegerLayer(integers, whole, scale, found)
 
 
 def forward(
@@ -178,6 +185,9 @@ def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, states: S
     """Return the trace of integer states and spikes, each `[T, B, *n]`, with constants in their unit."""
     arithmetic, threshold = neuron.arithmetic, neuron.threshold(states[0][0]).to(states[0].dtype)
     assert neuron.reset != "subtract_decayed"  # no real neuron has it
-    real = LIFNeuron(states[0].new_tensor(arithmetic.beta(neuron.decay)), threshold, neuron.reset)
+    kind = next(REAL_FORMS[form] for form in type(neuron).__mro__ if form in REAL_FORMS)
+    decays = kind.counterparts.decays.items()
+    kept = {constant: states[0].new_tensor(arithmetic.beta(getattr(neuron, field))) for constant, field in decays}
+    real = kind(threshold=threshold, reset=neuron.reset, **kept)  # type: ignore[call-arg]
     # the spikes of real neurons follow from their states
     return Trace(real, steps, initial, states, spikes=None if arithmetic.comparison == ">" else spikes)

@@ -1,13 +1,26 @@
 """Leaky integrate-and-fire neurons."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.neurons.base import KEPT_PART, POSITIVE, Neuron, Q, Shares, State, SumsBySign, Trace, as_pair, by_sign
+from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.neurons.base import (
+    KEPT_PART,
+    POSITIVE,
+    Counterparts,
+    Neuron,
+    Q,
+    Shares,
+    State,
+    SumsBySign,
+    Trace,
+    as_pair,
+    by_sign,
+)
 from spiking_lfp.rules import Contributions, Rule
 
 Reset = Literal["subtract", "zero", "none"]
@@ -38,6 +51,15 @@ class LIFNeuron(Neuron):
     beta: Tensor = field(metadata=KEPT_PART)
     threshold: Tensor = field(metadata=POSITIVE)
     reset: Reset = "subtract"
+
+    counterparts: ClassVar[Counterparts] = Counterparts(
+        integer=IntegerLIF,
+        decays={"beta": "decay"},
+        snntorch="Leaky",
+        norse=True,
+        nir=("LIF", "IF"),
+        time_constants={"beta": ("tau", "r")},
+    )
 
     @property
     def forgets(self) -> bool:

@@ -12,11 +12,15 @@ from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
+from spiking_lfp.neurons.base import Counterparts
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
 from spiking_lfp.rules import Rule
 
 Membrane = Float[Tensor, "batch *n"]
+
+# the layer of each kind of neuron
+LAYERS: dict[type[Neuron], type["SpikingLayer"]] = {}
 
 
 class SpikingLayer(SynapticLayer):
@@ -47,6 +51,10 @@ class SpikingLayer(SynapticLayer):
     kind: ClassVar[type[Neuron]]
     execution: Execution = Real()
 
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls):
+            LAYERS.setdefault(cls.kind, cls)
+
     def __init__(
         self, synapse: nn.Module, rule: Rule | None = None, reset: Reset = "subtract", **constants: float | Tensor
     ) -> None:
@@ -66,6 +74,11 @@ class SpikingLayer(SynapticLayer):
             if not bool(holds(value).all()):
                 raise UsageError(f"{name} must be {words}, found {constants[name]}")
             self.register_buffer(name, value)
+
+    @property
+    def counterparts(self) -> Counterparts:
+        """What its neurons are elsewhere; nothing for subclasses, which may run them in another way."""
+        return self.kind.counterparts if type(self) is LAYERS[self.kind] else Counterparts()
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
         """Return the neuron with the layer's constants in `dtype`."""

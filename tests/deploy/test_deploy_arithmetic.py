@@ -437,7 +437,7 @@ def test_other_neurons_are_refused_by_name(tmp_path: Path) -> None:
     neuron = Impatient(**vars(net.spiking[0].neuron))
     net = replace(net, layers=(replace(net.spiking[0], neuron=neuron), net.layers[1])).check()
     refused_everywhere(net, "layer 0: Impatient has no form in {}, only IntegerLIF has", tmp_path)
-    with pytest.raises(ExportError, match="layer 0: Impatient has no form in C, only IntegerLIF has"):
+    with pytest.raises(ExportError, match=r"layer 0: Impatient has no form in C, expected .*IntegerLIF"):
         write_c(net, tmp_path / "c")
     # what needs no more than `step` runs it
     assert simulate(net, make.inputs_for(net)).counts.any()
@@ -451,7 +451,7 @@ def test_files_say_and_know_the_kind_of_neuron(tmp_path: Path) -> None:
     net = make.mlp()
     neuron = Impatient(**vars(net.spiking[0].neuron))
     save_network(replace(net, layers=(replace(net.spiking[0], neuron=neuron), net.layers[1])), tmp_path / "net.h5")
-    with pytest.raises(ExportError, match=r"net\.h5: /layers/000/neuron is 'impatient', expected lif"):
+    with pytest.raises(ExportError, match=r"net\.h5: /layers/000/neuron is 'impatient', expected .*lif"):
         load_network(tmp_path / "net.h5")
 
 

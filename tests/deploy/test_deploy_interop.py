@@ -196,7 +196,7 @@ def test_inhibition_and_networks_with_code_of_their_own_are_refused() -> None:
         (lambda: [Affine(nn.Linear(8, 8))], "layer 0: Affine has no counterpart"),
         (lambda: [Dropout(0.2), LIF(LINEAR, reset="zero")], "layer 0: Dropout has no counterpart"),
         (lambda: [LIF(nn.Linear(8, 8).bfloat16(), reset="zero")], "layer 0: weights are torch.bfloat16"),
-        (lambda: [Flatten()], "the network has no LIF layer"),
+        (lambda: [Flatten()], "the network has no spiking layer"),
     ],
 )
 def test_layers_that_nobody_else_has_are_refused(

@@ -1,5 +1,6 @@
 """A folder with C99 sources that holds a network, runs it and tests itself: `make test`."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from spiking_lfp.deploy.model import (
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
-from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT
+from spiking_lfp.integers.fields import described
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
 LINE = 24
@@ -45,6 +47,7 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
     golden = folder / "golden.h"
     try:
         files = {name: (sources / name).read_bytes() for name in SOURCES}
+        _check_neurons(network, files["slfp.h"].decode())
         files["network.h"] = _network_header(network).encode()
         if network.golden is not None:
             files[golden.name] = _golden_header(network, network.golden).encode()
@@ -59,12 +62,30 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
+def _check_neurons(network: IntegerNetwork, header: str) -> None:
+    """Raise an ExportError if `slfp.h` does not name a kind of neuron."""
+    found = re.search(r"typedef enum \{([^}]*)\} slfp_neuron;", header)
+    assert found is not None
+    names = re.findall(r"\w+", found[1])
+    known = ", ".join(each.__name__ for each in NEURONS.values() if _neuron_name(each) in names)
+    for layer in network.spiking:
+        kind = type(layer.neuron)
+        if _neuron_name(kind) not in names:
+            raise ExportError(f"layer {layer.name}: {kind.__name__} has no form in C, expected {known}")
+
+
+def _neuron_name(kind: type[IntegerNeuron]) -> str:
+    """Return the name of a kind of neuron in slfp.h."""
+    return f"SLFP_{kind.kind.upper()}"
+
+
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
     # a flattened array lies in memory as before
     layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
+    states = sum(layer.neurons * len(layer.neuron.states) for layer in network.spiking)
     largest = max(layer.neurons for layer in network.spiking)
     constant = network.encoder == "constant"
     inputs = int(np.prod(network.in_shape))
@@ -81,7 +102,7 @@ def _network_header(network: IntegerNetwork) -> str:
         "",
         "/* all memory that slfp_start asks for: membranes, sums and spikes */",
         "typedef struct {",
-        f"    int32_t words[{neurons + largest + (first.neurons if constant else 0)}];",
+        f"    int32_t words[{states + largest + (first.neurons if constant else 0)}];",
         f"    uint8_t bytes[{sum(int(np.prod(layer.out_shape)) for layer in layers)}];",
         "} network_memory;",
         "",
@@ -160,14 +181,15 @@ def _entry(k: int, layer: Layer) -> Iterator[str]:
 def _neuron(k: int, layer: Spiking) -> dict[str, str]:
     """Return the fields of the neurons of layer `k`."""
     neuron = layer.neuron
-    if type(neuron) is not IntegerLIF:
-        raise ExportError(f"layer {layer.name}: {type(neuron).__name__} has no form in C, only IntegerLIF has")
     fields = {
         "theta": f"theta_{k}",
         "reset": f"SLFP_{neuron.reset.upper()}",
         "decay": str(neuron.decay),
         "frac_bits": str(neuron.frac_bits),
     }
+    if type(neuron) is not IntegerLIF:
+        own = [name for name in described(type(neuron)) if name not in described(IntegerNeuron)]
+        fields |= {"neuron": _neuron_name(type(neuron)), **{name: str(getattr(neuron, name)) for name in own}}
     return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
 
 

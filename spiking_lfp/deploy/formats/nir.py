@@ -5,6 +5,7 @@ A network is a chain of nodes from "input" to "output", without time and batch i
     LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv2d; then layer<k>_neurons:
                         LIF(tau = dt / (1 - beta), r, v_leak = 0, v_threshold, v_reset = 0), of the neurons' shape,
                         or, with beta = 1, IF(r = 1 / dt, v_threshold, v_reset = 0)
+    others              likewise, with the node, its time constants and gains that `Counterparts` has of their neurons
     AvgPool2d           layer<k>_pool: AvgPool2d
     max-pooling         layer<k>_pool: SumPool2d; then layer<k>_any: Threshold(0.5). The sum of spikes is above one half
                         where there is one, which is their maximum. On anything but spikes it is not.
@@ -15,6 +16,10 @@ our reset "zero". The input gain r * dt / tau has to be 1. With gain "resistance
 ours: what the equations and snnTorch take. norse ignores r: with gain "weights" r is 1 and weights and biases are
 divided by 1 - beta, which norse and snnTorch both take. norse has to be told dt; snnTorch takes 1e-4 for granted, which
 is the default here. Neither knows Threshold, norse not AvgPool2d, snnTorch no IF of this r: they stop.
+
+NIR's CubaLIF has two such equations, `I += dt / tau_syn * (w_in * S - I)` and `v += dt / tau_mem * (r * I - v)`, each
+with a gain that has to be 1. The current moves first, and the membrane sees it in the same step, as in our neurons,
+snnTorch's and norse's. norse heeds both gains, and snnTorch wants r to be tau_mem / dt: "resistance" is for both.
 
 NIR cannot say "subtract", "none", "subtract_decayed", the truncated leak of integer hardware, or its saturation. Such
 networks are refused, unless `dynamics_in_metadata` allows a file whose nodes run differently elsewhere. The truth is
@@ -36,7 +41,7 @@ The weights of integer networks are int8, their biases int32; r is 4096 / decay 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,7 +52,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.interop import lif_layer, our_layers, peer, scale_synapse
+from spiking_lfp.deploy.interop import our_layer, our_layers, peer, scale_synapse
 from spiking_lfp.deploy.model import (
     Array,
     Conv,
@@ -67,9 +72,10 @@ from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.integers.fields import Number, described
+from spiking_lfp.neurons import LIFNeuron, Neuron
 from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
-from spiking_lfp.nn.spiking import LIF
+from spiking_lfp.nn.spiking import LAYERS, SpikingLayer
 
 Gain = Literal["resistance", "weights"]
 WRITER, SCHEMA = "spiking_lfp", 1
@@ -113,7 +119,7 @@ def write_nir(
 
 
 def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetwork:
-    """Read a NIR graph: of `write_nir`, or a chain of someone else whose neurons are LIF and IF nodes.
+    """Read a NIR graph: of `write_nir`, or a chain of someone else whose neurons are nodes that ours name.
 
     Args:
         path: of the file.
@@ -192,22 +198,28 @@ class _Graph:
             )
         self.add(f"layer{k}_weights", node, layer=name, bias=None if bias else 0)
 
-    def neurons(self, k: int, shape: Shape, beta: Array, threshold: Array, dtype: Any, about: dict[str, Any]) -> None:
-        """Add neurons of this shape; `beta` and `threshold` broadcast to it."""
-        beta, threshold = (np.broadcast_to(values, shape).astype(np.float64) for values in (beta, threshold))
-        zero = np.zeros(shape, dtype)
-        if (beta == 1).all():
-            node = self.nir.IF(np.full(shape, 1 / self.dt, dtype), threshold.astype(dtype), zero)
+    def neurons(
+        self,
+        k: int,
+        shape: Shape,
+        kind: type[Neuron],
+        kept: Mapping[str, Array],
+        threshold: Array,
+        dtype: Any,
+        about: dict[str, Any],
+    ) -> None:
+        """Add neurons of this shape; `kept`, by constant what parts a step keeps, and `threshold` broadcast to it."""
+        theirs = kind.counterparts
+        threshold, zero = np.broadcast_to(threshold, shape).astype(dtype), np.zeros(shape, dtype)
+        if _lossless(kept):
+            node = getattr(self.nir, theirs.nir[-1])(np.full(shape, 1 / self.dt, dtype), threshold, zero)
         else:
-            tau = self.dt / (1 - beta)
-            r = tau / self.dt if self.gain == "resistance" else np.ones(shape)
-            node = self.nir.LIF(
-                tau=tau.astype(dtype),
-                r=r.astype(dtype),
-                v_leak=zero,
-                v_threshold=threshold.astype(dtype),
-                v_reset=zero.copy(),
-            )
+            fields = {}
+            for constant, (time_constant, gain) in theirs.time_constants.items():
+                tau = self.dt / (1 - np.broadcast_to(kept[constant], shape).astype(np.float64))
+                fields[time_constant] = tau.astype(dtype)
+                fields[gain] = (tau / self.dt if self.gain == "resistance" else np.ones(shape)).astype(dtype)
+            node = getattr(self.nir, theirs.nir[0])(**fields, v_leak=zero, v_threshold=threshold, v_reset=zero.copy())
         self.add(f"layer{k}_neurons", node, **about)
 
     def max_pool(self, k: int, name: str, kernel: int, stride: int, out_shape: Shape) -> None:
@@ -230,10 +242,10 @@ class _Graph:
 
 
 def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | None) -> None:
-    layers = our_layers(network)
+    layers = our_layers(network, "nir")
     first = layers[0][1]
     if in_shape is None:
-        if not (isinstance(first, LIF) and isinstance(first.synapse, nn.Linear)):
+        if not (isinstance(first, SpikingLayer) and isinstance(first.synapse, nn.Linear)):
             raise ExportError(f"layer {layers[0][0]}: the shape of its inputs is not known from it; give in_shape")
         in_shape = (first.synapse.in_features,)
     graph.about["kind"] = "float"
@@ -242,8 +254,8 @@ def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | No
     spikes = False
     for k, (name, layer) in enumerate(layers):
         out_shape = _out_shape(name, layer, shape)
-        if isinstance(layer, LIF):
-            _write_lif(graph, k, name, layer, shape, out_shape)
+        if isinstance(layer, SpikingLayer):
+            _write_spiking(graph, k, name, layer, shape, out_shape)
             spikes = True
         elif isinstance(layer, MaxPool2d):
             if not spikes:
@@ -258,15 +270,27 @@ def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | No
         shape = out_shape
 
 
-def _write_lif(graph: _Graph, k: int, name: str, layer: LIF, in_shape: Shape, out_shape: Shape) -> None:
+def _lossless(kept: Mapping[str, Array]) -> bool:
+    """Return whether nothing is lost in a step."""
+    return all(bool((values == 1).all()) for values in kept.values())
+
+
+def _write_spiking(graph: _Graph, k: int, name: str, layer: SpikingLayer, in_shape: Shape, out_shape: Shape) -> None:
     if layer.reset != "zero":
         graph.differs(name, f"its reset is {layer.reset!r}")
-    synapse = deepcopy(layer.synapse)
-    beta, threshold = (constant.detach().cpu().double() for constant in (layer.beta, layer.threshold))
-    if bool((beta == 1).any()) and not bool((beta == 1).all()):
-        raise ExportError(f"layer {name}: beta is 1 for some neurons only, which are two kinds of nodes in NIR")
-    if graph.gain == "weights" and not bool((beta == 1).any()):
-        scale_synapse(name, synapse, (1 / (1 - beta)).to(layer.beta.device))
+    synapse = deepcopy(layer.synapse).cpu()
+    theirs = layer.counterparts
+    constants = {what: getattr(layer, what).detach().cpu().double().numpy() for what in layer.kind.limits()}
+    kept = {what: constants[what] for what in theirs.time_constants}
+    lossless = _lossless(kept)
+    for what, values in kept.items():
+        if (values == 1).any() and len(theirs.nir) == 1:
+            raise ExportError(f"layer {name}: {what} is 1, for which NIR's {theirs.nir[0]} has no time constant")
+        if (values == 1).any() and not lossless:
+            raise ExportError(f"layer {name}: {what} is 1 for some neurons only, which are two kinds of nodes in NIR")
+    if graph.gain == "weights" and not lossless:
+        gains = np.broadcast_arrays(*(1 / (1 - values) for values in kept.values()))
+        scale_synapse(name, synapse, torch.as_tensor(np.prod(gains, axis=0)))
     weight, bias = (_numpy(values) for values in (synapse.weight, synapse.bias))
     assert weight is not None
     if isinstance(synapse, nn.Conv2d):
@@ -283,8 +307,8 @@ def _write_lif(graph: _Graph, k: int, name: str, layer: LIF, in_shape: Shape, ou
     else:
         node = graph.nir.Linear(weight) if bias is None else graph.nir.Affine(weight, bias)
     graph.weights(k, name, node, in_shape, out_shape, bias is not None)
-    constants = {"reset": layer.reset, "beta": beta.numpy(), "threshold": threshold.numpy()}
-    graph.neurons(k, out_shape, beta.numpy(), threshold.numpy(), weight.dtype, constants)
+    about = {"reset": layer.reset, **constants}
+    graph.neurons(k, out_shape, layer.kind, kept, constants["threshold"], weight.dtype, about)
 
 
 def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
@@ -349,7 +373,8 @@ def _write_neurons(graph: _Graph, k: int, layer: Spiking, golden: Array | None) 
     about |= {name: getattr(neuron, name) for name in described(type(neuron)) if name != "theta"}
     about |= {"bits": layer.bits, "leak": neuron.arithmetic.leak, "scale": layer.scale, "theta": theta}
     column = theta.reshape(-1, *[1] * (len(layer.out_shape) - 1))
-    graph.neurons(k, layer.out_shape, beta, column, np.float64, {**about, "golden_spikes": golden})
+    about |= {"golden_spikes": golden}
+    graph.neurons(k, layer.out_shape, LIFNeuron, {"beta": beta}, column, np.float64, about)
 
 
 def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
@@ -367,7 +392,7 @@ def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
 def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
     """Return the shape of one sample's output."""
     sample = torch.zeros((1, *shape))
-    if isinstance(layer, LIF):
+    if isinstance(layer, SpikingLayer):
         weight = layer.synapse.weight
         assert isinstance(weight, Tensor)
         sample = sample.to(weight)
@@ -375,7 +400,7 @@ def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
             raise ExportError(f"layer {name}: takes one axis, found inputs {list(shape)}: put a Flatten before it")
     try:
         with torch.no_grad():
-            out = layer.synapse(sample) if isinstance(layer, LIF) else layer(sample[None])[0]
+            out = layer.synapse(sample) if isinstance(layer, SpikingLayer) else layer(sample[None])[0]
     except (RuntimeError, ValueError) as error:
         raise ExportError(
             f"layer {name}: does not take inputs {list(shape)} ({error}); give another in_shape"
@@ -446,7 +471,8 @@ def _chain(nir: Any, graph: Any) -> list[_Node]:
 
 def _pairs(chain: Sequence[_Node]) -> Iterator[tuple[_Node, _Node | None]]:
     """Yield the layers of a chain: weights with their neurons, sums with their threshold, other nodes alone."""
-    seconds = {"Affine": ("LIF", "IF"), "Linear": ("LIF", "IF"), "Conv2d": ("LIF", "IF"), "SumPool2d": ("Threshold",)}
+    neurons = list(_kinds())
+    seconds = {"Affine": neurons, "Linear": neurons, "Conv2d": neurons, "SumPool2d": ["Threshold"]}
     rest = list(chain)
     while rest:
         first = rest.pop(0)
@@ -464,6 +490,11 @@ def _pairs(chain: Sequence[_Node]) -> Iterator[tuple[_Node, _Node | None]]:
                 f"node {first.key}: {first.kind} is followed by {after}, expected {' or '.join(seconds[first.kind])}"
             )
         yield first, rest.pop(0)
+
+
+def _kinds() -> dict[str, type[Neuron]]:
+    """Return our neurons by the nodes that are their counterparts."""
+    return {node: kind for kind in LAYERS for node in kind.counterparts.nir}
 
 
 def _read_float(chain: Sequence[_Node], dt: float, scaled: bool) -> nn.Sequential:
@@ -488,14 +519,14 @@ def _read_float(chain: Sequence[_Node], dt: float, scaled: bool) -> nn.Sequentia
             layers.append(MaxPool2d(kernel, stride))
         else:
             assert second is not None
-            layers.append(_read_lif(first, second, dt, scaled))
+            layers.append(_read_spiking(first, second, dt, scaled))
             spikes = True
     network = nn.Sequential(*layers)
     name_layers(network)
     return network
 
 
-def _read_lif(first: _Node, second: _Node, dt: float, scaled: bool) -> LIF:
+def _read_spiking(first: _Node, second: _Node, dt: float, scaled: bool) -> SpikingLayer:
     """Join weights and neurons; `scaled` says that `write_nir` divided the weights by the input gain."""
     node, neurons, about = first.node, second.node, second.about
     dtype = torch.float64 if node.weight.dtype == np.float64 else torch.float32
@@ -515,32 +546,37 @@ def _read_lif(first: _Node, second: _Node, dt: float, scaled: bool) -> LIF:
         synapse.weight.copy_(torch.from_numpy(node.weight))
         if synapse.bias is not None:
             synapse.bias.copy_(torch.from_numpy(node.bias))
-    if np.any(neurons.v_reset != 0) or (second.kind == "LIF" and np.any(neurons.v_leak != 0)):
+    kind = _kinds()[second.kind]
+    leaks = second.kind == kind.counterparts.nir[0]
+    if np.any(neurons.v_reset != 0) or (leaks and np.any(neurons.v_leak != 0)):
         raise ExportError(f"node {second.key}: v_leak or v_reset is not 0, ours are")
     # in the file's own precision it may round to 1 beside neurons that really decay
-    if second.kind == "IF":
-        beta, gain = np.ones(neurons.r.shape), neurons.r.astype(np.float64) * dt
-    else:
-        tau = neurons.tau.astype(np.float64)
-        beta, gain = 1 - dt / tau, neurons.r.astype(np.float64) * (dt / tau)
-    threshold: Array = neurons.v_threshold.astype(np.float64)
+    constants: dict[str, Array] = {}
+    gain: Any = 1.0
+    for what, fields in kind.counterparts.time_constants.items():
+        if leaks:
+            tau, factor = (getattr(neurons, field).astype(np.float64) for field in fields)
+            constants[what], gain = 1 - dt / tau, gain * (factor * (dt / tau))
+        else:
+            constants[what], gain = np.ones(neurons.r.shape), neurons.r.astype(np.float64) * dt
+    constants["threshold"] = neurons.v_threshold.astype(np.float64)
     if "beta" in about:
-        exact = {what: np.asarray(about[what], np.float64) for what in ("beta", "threshold")}
-        for what, found in (("beta", beta), ("threshold", threshold)):
+        exact = {what: np.asarray(about[what], np.float64) for what in constants}
+        for what, found in constants.items():
             if not np.allclose(np.broadcast_to(exact[what], found.shape), found, rtol=1e-4, atol=1e-6):
                 raise ExportError(
                     f"node {second.key}: its {what} is not the one in its metadata; one of them was changed: remove "
                     "the metadata of the graph and its nodes, or write it again"
                 )
-        if scaled and second.kind == "LIF":
-            scale_synapse(first.name, synapse, 1 - torch.from_numpy(exact["beta"]))
-        return lif_layer(
-            first.name, synapse, torch.from_numpy(exact["beta"]), torch.from_numpy(exact["threshold"]), about["reset"]
-        )
+        if scaled and leaks:
+            lost = np.broadcast_arrays(*(1 - exact[what] for what in kind.counterparts.time_constants))
+            scale_synapse(first.name, synapse, torch.as_tensor(np.prod(lost, axis=0)))
+        tensors = {what: torch.from_numpy(values) for what, values in exact.items()}
+        return our_layer(first.name, kind, synapse, about["reset"], **tensors)
     if not np.allclose(gain, 1, rtol=1e-6, atol=0):
         scale_synapse(first.name, synapse, torch.from_numpy(_compact(gain)))
-    decay, bound = (torch.from_numpy(_compact(values)) for values in (beta, threshold))
-    return lif_layer(first.name, synapse, decay, bound, "zero")
+    tensors = {what: torch.from_numpy(_compact(values)) for what, values in constants.items()}
+    return our_layer(first.name, kind, synapse, "zero", **tensors)
 
 
 def _read_integer(about: dict[str, Any], chain: Sequence[_Node]) -> IntegerNetwork:
