@@ -48,6 +48,7 @@ from spiking_lfp.nn.optim import AdaptiveClip as AdaptiveClip
 from spiking_lfp.nn.optim import SignSGD as SignSGD
 from spiking_lfp.nn.spiking import LIF as LIF
 from spiking_lfp.nn.spiking import AdaptiveLIF as AdaptiveLIF
+from spiking_lfp.nn.spiking import CubaLIF as CubaLIF
 from spiking_lfp.nn.spiking import RecurrentLIF as RecurrentLIF
 from spiking_lfp.rules import AlphaBeta as AlphaBeta
 from spiking_lfp.rules import Contributions as Contributions

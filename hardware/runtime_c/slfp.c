@@ -11,20 +11,30 @@ size_t slfp_size(slfp_shape shape)
     return (size_t)shape.channels * shape.height * shape.width;
 }
 
+/* How many integers a layer keeps between steps: membranes, then currents. */
+static size_t states(const slfp_layer *layer)
+{
+    if (layer->kind == SLFP_MAX_POOL)
+        return 0;
+    return slfp_size(layer->out) * (layer->neuron == SLFP_CUBA ? 2 : 1);
+}
+
 void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, uint8_t *bytes)
 {
     const slfp_layer *layer = network->layer;
-    size_t spikes = 0, k;
+    size_t spikes = 0, kept = 0, k;
 
-    for (k = 0; k < network->layers; k++)
+    for (k = 0; k < network->layers; k++) {
         spikes += slfp_size(layer[k].out);
+        kept += states(layer + k);
+    }
     state->network = network;
     state->membranes = words;
-    state->sums = words + network->neurons;
+    state->sums = words + kept;
     state->kept = state->sums + network->largest;
     state->spikes = bytes;
     state->running = 0;
-    memset(state->membranes, 0, network->neurons * sizeof *state->membranes);
+    memset(state->membranes, 0, kept * sizeof *state->membranes);
     memset(state->spikes, 0, spikes);
 }
 
@@ -144,9 +154,35 @@ static inline int32_t leaked(int32_t old, uint32_t decay, slfp_leak leak)
     }
 }
 
-/* One step of a layer's neurons; `spikes` holds those of the step before. */
-static inline void step(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                        const int32_t *restrict sums, int32_t *restrict membranes, uint8_t *restrict spikes)
+/* As the chip can hold it; `wraps` is 0, or the bits of what lies between smallest and largest. */
+static inline int32_t limited(int32_t value, int32_t smallest, int32_t largest, uint32_t wraps)
+{
+    if (wraps)
+        value = (int32_t)(((uint32_t)value - (uint32_t)smallest) & wraps) + smallest;
+    value = value > largest ? largest : value;
+    return value < smallest ? smallest : value;
+}
+
+/* One step of the currents of a layer's neurons. */
+static inline void charge(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                          const int32_t *restrict sums, int32_t *restrict currents)
+{
+    const size_t size = slfp_size(layer->out);
+    const int32_t unit = (int32_t)1 << layer->frac_bits;
+    const int32_t smallest = arithmetic->smallest, largest = arithmetic->largest;
+    const uint32_t wraps = arithmetic->wraps ? (uint32_t)largest - (uint32_t)smallest : 0;
+    size_t k;
+
+    for (k = 0; k < size; k++) {
+        const int32_t sum = leaked(currents[k], layer->current_decay, leak) + sums[k] * unit;
+        currents[k] = limited(sum, smallest, largest, wraps);
+    }
+}
+
+/* One step of a layer's membranes, which see `gain` times what arrived; `spikes` holds those of the step before. */
+static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                             const int32_t *restrict arrived, int32_t gain, int32_t *restrict membranes,
+                             uint8_t *restrict spikes)
 {
     const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
     const int32_t unit = (int32_t)1 << layer->frac_bits, at = arithmetic->at_threshold;
@@ -161,15 +197,27 @@ static inline void step(const slfp_layer *layer, const slfp_arithmetic *arithmet
         for (o = 0; o < outputs; o++) {
             uint8_t *spike = spikes + o * places + place;
             const int32_t bound = layer->theta[o] * unit;
-            int32_t value = leaked(*membranes, layer->decay, leak) + *sums++ * unit - bound * (before & *spike), fired;
-            if (wraps)
-                value = (int32_t)(((uint32_t)value - (uint32_t)smallest) & wraps) + smallest;
-            value = value > largest ? largest : value;
-            value = value < smallest ? smallest : value;
-            fired = value > bound - at;
+            const int32_t sum = leaked(*membranes, layer->decay, leak) + *arrived++ * gain - bound * (before & *spike);
+            const int32_t value = limited(sum, smallest, largest, wraps), fired = value > bound - at;
             *spike = (uint8_t)fired;
             *membranes++ = (value - bound * (after & fired)) * (stays | !fired);
         }
+}
+
+/* One step of a layer's neurons. */
+static inline void step(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                        const int32_t *sums, int32_t *state, uint8_t *spikes)
+{
+    const int32_t *arrived = sums;
+    int32_t gain = (int32_t)1 << layer->frac_bits;
+
+    if (layer->neuron == SLFP_CUBA) {
+        int32_t *currents = state + slfp_size(layer->out);
+        charge(layer, arithmetic, leak, sums, currents);
+        arrived = currents;
+        gain = 1;
+    }
+    integrate(layer, arithmetic, leak, arrived, gain, state, spikes);
 }
 
 static void fire(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
@@ -224,7 +272,7 @@ void slfp_step(slfp_state *state, const uint8_t *inputs)
             if (!keep || !state->running)
                 multiply(layer, inputs, sums);
             fire(layer, sums, membranes, spikes);
-            membranes += size;
+            membranes += states(layer);
         }
         inputs = spikes;
         spikes += size;

@@ -26,7 +26,7 @@
 typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL } slfp_kind;
 
 /* Kinds of neurons; spiking_lfp/integers has a file for each. */
-typedef enum { SLFP_LIF } slfp_neuron;
+typedef enum { SLFP_LIF, SLFP_CUBA } slfp_neuron;
 
 typedef enum { SLFP_ZERO, SLFP_SUBTRACT, SLFP_SUBTRACT_DECAYED } slfp_reset;
 
@@ -74,6 +74,7 @@ typedef struct {
     uint32_t decay; /* 0..4095 of 4096 are lost in each step, or bits of a shift */
     uint32_t frac_bits;
     slfp_neuron neuron;
+    uint32_t current_decay; /* of SLFP_CUBA: that of its current, as `decay` */
     const slfp_arithmetic *arithmetic; /* NULL: slfp_default */
 } slfp_layer;
 
@@ -93,7 +94,7 @@ typedef struct {
 /* Where a network is in a sample. Its memory is the caller's; network.h says how much. */
 typedef struct {
     const slfp_network *network;
-    int32_t *membranes; /* of all neurons; in a convolution (row, column, channel) */
+    int32_t *membranes; /* of all neurons; in a convolution (row, column, channel); a layer's currents after them */
     int32_t *sums;      /* of the layer that is running, in the same order */
     int32_t *kept;      /* sums of the first layer, if inputs are constant */
     uint8_t *spikes;    /* of the last step, all layers */

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.neurons import LIFNeuron, RecurrentLIFNeuron
+from spiking_lfp.neurons.cuba import CubaLIFNeuron
 from spiking_lfp.rules import Epsilon
 
 FLOATS = (torch.float32, torch.float64)
@@ -43,15 +44,18 @@ class Kernel:
 
 
 LIF = ("beta", "threshold", "reset")
+CUBA = (*LIF, "alpha")
 INTEGER_LIF = ("theta", "decay", "frac_bits", "reset", "arithmetic")
 # operation, neuron, rule, device; None where it does not matter. Types are met exactly, never their subclasses.
 TABLE: dict[tuple[str, type | None, type | None, str], Kernel] = {
     ("forward", LIFNeuron, None, "cpu"): Kernel("cpu.lif:forward", LIF),
     ("forward", LIFNeuron, None, "cuda"): Kernel("cuda.lif:forward", LIF),
     ("forward", RecurrentLIFNeuron, None, "cpu"): Kernel("cpu.recurrent:forward", (*LIF, "recurrent")),
+    ("forward", CubaLIFNeuron, None, "cpu"): Kernel("cpu.cuba:forward", CUBA),
     ("forward", IntegerLIF, None, "cpu"): Kernel("cpu.integer:forward", INTEGER_LIF),
     ("feedback", LIFNeuron, Epsilon, "cpu"): Kernel("cpu.lif:feedback_epsilon", LIF),
     ("feedback", LIFNeuron, None, "cpu"): Kernel("cpu.lif:feedback", LIF),
+    ("feedback", CubaLIFNeuron, Epsilon, "cpu"): Kernel("cpu.cuba:feedback_epsilon", CUBA),
     ("feedback", LIFNeuron, Epsilon, "cuda"): Kernel("cuda.lif:feedback_epsilon", LIF),
     ("feedback", RecurrentLIFNeuron, Epsilon, "cpu"): Kernel("cpu.recurrent:feedback_epsilon", (*LIF, "recurrent")),
     ("pack spikes", None, None, "cpu"): Kernel("cpu.packing:pack_spikes"),

@@ -13,6 +13,7 @@ from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
 from spiking_lfp.neurons.base import Counterparts
+from spiking_lfp.neurons.cuba import CubaLIFNeuron
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
 from spiking_lfp.rules import Rule
@@ -233,6 +234,45 @@ class RecurrentLIF(LIF):
         if self.rule.uniform:
             raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
         return self.recurrent.weight
+
+
+class CubaLIF(SpikingLayer):
+    """A synapse and leaky integrate-and-fire neurons with a synaptic current of its own decay.
+
+        I[t] = alpha * I[t-1] + W x[t] + b        U[t] = beta * U[t-1] + I[t] - threshold * S[t-1]
+
+    snnTorch's `Synaptic` with reset "subtract", spike for spike; NIR's `CubaLIF`. Feedback goes through both states,
+    see `CubaLIFNeuron`.
+
+    Args:
+        synapse: `nn.Linear` or `nn.Conv2d`.
+        alpha: part of the current that a step keeps, 0 <= alpha <= 1; a number, or a tensor broadcastable to one
+            sample's neurons.
+        beta: part of the membrane that a step keeps, as in `LIF`, and so are threshold, reset and rule.
+
+    Raises:
+        UsageError: for constants out of range, and inputs that do not fit.
+        NonFiniteError: if a state or the feedback holds NaN or infinity.
+
+    Example:
+        >>> layer = CubaLIF(nn.Linear(4, 3), alpha=0.8, beta=0.9)
+        >>> spikes, (membrane, current) = layer.run(torch.ones(10, 2, 4))
+        >>> spikes.shape, current.shape
+        (torch.Size([10, 2, 3]), torch.Size([2, 3]))
+    """
+
+    kind = CubaLIFNeuron
+
+    def __init__(
+        self,
+        synapse: nn.Module,
+        alpha: float | Tensor = 0.8,
+        beta: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        reset: Reset = "subtract",
+        rule: Rule | None = None,
+    ) -> None:
+        super().__init__(synapse, rule, reset, alpha=alpha, beta=beta, threshold=threshold)
 
 
 class AdaptiveLIF(SpikingLayer):

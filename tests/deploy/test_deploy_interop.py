@@ -154,7 +154,7 @@ LINEAR = nn.Linear(8, 8)
         (lambda: [LINEAR, leaky(threshold=0.0)], "layer 1: threshold must be"),
         (lambda: [LINEAR, leaky(torch.rand(8).double())], "layer 1: beta is torch.float64 beside torch.float32"),
         (lambda: [LINEAR, leaky(torch.rand(3, 8))], r"layer 1: beta has shape \[3, 8\]"),
-        (lambda: [LINEAR, snntorch.Synaptic(0.5, 0.9, init_hidden=True)], "layer 1: snn.Synaptic has another state"),
+        (lambda: [LINEAR, snntorch.Alpha(0.9, 0.8, init_hidden=True)], "layer 1: snn.Alpha has another state"),
         (lambda: [LINEAR, snntorch.RLeaky(0.9, linear_features=8, init_hidden=True)], "layer 1: snn.RLeaky"),
         (lambda: [LINEAR, snntorch.Leaky(0.9), LINEAR, leaky()], "layer 1: returns its membrane"),
         (lambda: [nn.Linear(8, 8).bfloat16(), leaky()], "layer 1: weights are torch.bfloat16"),
