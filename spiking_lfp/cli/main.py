@@ -259,16 +259,15 @@ def _plot(folder: Path, data_root: Path | None) -> str:
     import torch
 
     from spiking_lfp import plots, training
-    from spiking_lfp.nn.spiking import LIF
+    from spiking_lfp.nn.spiking import spiking_layers
 
     plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
     network, config = training.load_run(folder, "cpu")
     samples = _samples(config, data_root)
     x, labels = samples.test.batch(torch.tensor([0]))
     spikes: dict[str, torch.Tensor] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, LIF):
-            module.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
+    for name, layer in spiking_layers(network).items():
+        layer.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
     with torch.no_grad():
         prediction = int(network(x).sum(0).argmax())
     names = samples.class_names

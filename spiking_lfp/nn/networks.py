@@ -14,7 +14,7 @@ from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
 from spiking_lfp.neurons import Reset
 from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, name_layers
-from spiking_lfp.nn.spiking import LIF, RecurrentLIF
+from spiking_lfp.nn.spiking import LIF, RecurrentLIF, SpikingLayer
 
 
 def mlp(
@@ -197,9 +197,9 @@ def with_mono_readout(
         UsageError: for a network with another last layer, and if there are too few neurons for the decisions.
     """
     *below, last = list(network) or [network]
-    if not isinstance(last, LIF) or not isinstance(last.synapse, nn.Linear):
-        raise UsageError(f"a mono readout replaces a dense LIF layer at the end of a network, found {last}")
-    if not any(isinstance(module, LIF) for module in below):
+    if not isinstance(last, SpikingLayer) or not isinstance(last.synapse, nn.Linear):
+        raise UsageError(f"a mono readout replaces a dense spiking layer at the end of a network, found {last}")
+    if not any(isinstance(module, SpikingLayer) for module in below):
         raise UsageError("a mono readout needs a hidden layer with spikes below it, and the network has none: add one")
     features, classes = last.synapse.in_features, last.synapse.out_features
     return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, windows, beta, seed=seed))

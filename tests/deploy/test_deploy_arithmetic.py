@@ -373,7 +373,7 @@ def test_the_file_says_of_an_arithmetic_what_the_module_says(tmp_path: Path) -> 
     ],
 )
 def test_arithmetics_that_were_changed_are_refused(
-    where: str, name: str, value: Any, message: str, tmp_path: Path
+    where: str, name: str, value: Any, message: str, tmp_path: Path, unchecked: None
 ) -> None:
     path = tmp_path / "net.h5"
     save_network(make.mlp((20, 5), decay=4, reset="subtract_decayed", arithmetic=XYLO), path)

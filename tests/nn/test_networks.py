@@ -220,7 +220,7 @@ def test_a_mono_readout_takes_the_place_of_the_last_layer() -> None:
     assert (readout.windows, readout.beta) == (2, 0.8)
     assert readout.features == 12
     assert network(torch.rand(4, 2, 1, 28, 28)).shape == (1, 2, 3)
-    with pytest.raises(UsageError, match="replaces a dense LIF layer at the end of a network, found MonoReadout"):
+    with pytest.raises(UsageError, match="replaces a dense spiking layer at the end of a network, found MonoReadout"):
         with_mono_readout(network)
     with pytest.raises(UsageError, match="needs a hidden layer with spikes below it, and the network has none"):
         with_mono_readout(mlp(hidden=()))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from spiking_lfp.errors import ExportError
 from spiking_lfp.nn.layers import Dropout
-from spiking_lfp.nn.spiking import LIF, RecurrentLIF
+from spiking_lfp.nn.spiking import RecurrentLIF, SpikingLayer, spiking_layers
 
 
 @dataclass
@@ -30,15 +30,14 @@ class Costs:
 
 @contextmanager
 def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
-    """Add the spikes and operations of the LIF layers of `network` to `costs` while it runs inside the context."""
+    """Add the spikes and operations of the spiking layers of `network` to `costs` while it runs inside the context."""
 
-    def hook(layer: LIF, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
+    def hook(layer: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
         costs.spikes += float(spikes.sum())
         costs.updates += spikes.numel()
         costs.synops += synops(layer, inputs[0], spikes)
 
-    layers = [module for module in network.modules() if isinstance(module, LIF)]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
+    handles = [layer.register_forward_hook(hook) for layer in spiking_layers(network).values()]
     try:
         yield
     finally:
@@ -47,7 +46,7 @@ def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
 
 
 @torch.no_grad()
-def synops(layer: LIF, x: Tensor, spikes: Tensor) -> float:
+def synops(layer: SpikingLayer, x: Tensor, spikes: Tensor) -> float:
     """Return the synaptic operations of a layer: of its inputs `[T, B, ...]` and its recurrent spikes."""
     active = (x != 0).flatten(0, 1).to(torch.float64)
     synapse = layer.synapse
