@@ -232,7 +232,7 @@ def presets(
     table = Table("setting", name or "default", "meaning", title="change any setting with --set KEY=VALUE")
     for group, kind in GROUPS.items():
         table.add_section()
-        table.add_row(f"[bold]{group}[/bold]", "", kind.__doc__)
+        table.add_row(escape(f"[{group}]"), "", kind.__doc__)
         for key, field in kind.model_fields.items():
             if key != "preset":
                 table.add_row(key, _show(values[key]), field.description)

@@ -21,6 +21,7 @@ from spiking_lfp.training import (
     read_config,
     read_metrics,
 )
+from spiking_lfp.training.config import GROUPS
 
 Call = Callable[..., Any]
 FILES = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
@@ -186,7 +187,8 @@ def test_presets_shows_every_setting_of_every_preset(call: Call) -> None:
     answer = call("presets")
     assert (answer.code, answer.err) == (0, "")
     rows = {line.split("│")[1].strip(): line for line in answer.out.splitlines() if line.startswith("│")}
-    assert set(rows) == (set(TrainConfig.model_fields) - {"preset"}) | set(preset_names())
+    groups = {f"[{group}]" for group in GROUPS}
+    assert set(rows) == (set(TrainConfig.model_fields) - {"preset"}) | set(preset_names()) | groups
     assert all(str(field.description) in rows[key] for key, field in TrainConfig.model_fields.items() if key in rows)
     assert all(preset_title(name) in rows[name] for name in preset_names())
     assert "1000,1000" in rows["hidden"]

@@ -28,8 +28,7 @@ from torch.nn import functional as F
 from spiking_lfp import Affine, Epsilon, Rule, add, logit_reward, propagate
 from spiking_lfp.nn.composites import Composite
 from spiking_lfp.rules import AlphaBeta, Zero, ZPlusZMinus
-from spiking_lfp.training.config import TrainConfig
-from spiking_lfp.training.loop import _optimizer
+from spiking_lfp.training.optimizers import OPTIMIZERS
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -304,7 +303,7 @@ def test_sgd_with_dampening_is_the_momentum_of_the_paper(rate: float, momentum: 
     """
     model = mlp([3, 4, 2], bias=True, last_relu=False)
     replica = copy.deepcopy(model)
-    optimizer = _optimizer(TrainConfig(optimizer="sgd", lr=rate, momentum=momentum), model)
+    optimizer = OPTIMIZERS["sgd"](model.parameters(), rate, momentum)
     kept: list[Tensor] | None = None
     for _ in range(6):
         x, targets = random(4, 3), targets_of(4, 2)

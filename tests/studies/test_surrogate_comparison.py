@@ -15,6 +15,7 @@ from spiking_lfp import LIF, UsageError
 from spiking_lfp.errors import RunError
 from spiking_lfp.nn.networks import stack
 from spiking_lfp.studies.cases import read_cases
+from spiking_lfp.studies.surrogate_comparison import benchmark
 from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome, cases_for, present_presets, run_cases
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
 from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
@@ -146,7 +147,7 @@ def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeyp
     def never(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(events, "run_case", never)
+    monkeypatch.setattr(benchmark, "run_case", never)
     assert run_cases(cases[:1] + cases[2:3], out, data, never) == results
     paths = write_report(results, out)
     assert [path.name for path in paths] == ["events.md", "events.csv", "events.png"]
