@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -134,6 +135,11 @@ def test_terms_of_different_shapes() -> None:
 )
 def test_beta_out_of_range(beta: float | Tensor) -> None:
     raised(UsageError, lambda: LIF(nn.Linear(3, 2), beta=beta), "beta must be greater than 0 and at most 1")
+
+
+@pytest.mark.parametrize("beta", ["0.9", None, [0.9, None], [[0.9], [0.8, 0.7]], 0.9j, object()])
+def test_constants_that_are_no_numbers_are_refused_by_name(beta: Any) -> None:
+    raised(UsageError, lambda: LIF(nn.Linear(3, 2), beta=beta), "beta must be a number or a tensor, found ")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,10 @@ class SpikingLayer(SynapticLayer):
             if name not in constants:
                 raise UsageError(f"{type(self).__name__} has to give {name}, a constant of {self.kind.__name__}")
             # float64, so that a network turned to any dtype meets the number that was meant
-            value = torch.as_tensor(constants[name], dtype=torch.float64).clone()
+            try:
+                value = torch.as_tensor(constants[name], dtype=torch.float64).clone()
+            except (TypeError, ValueError, RuntimeError):
+                raise UsageError(f"{name} must be a number or a tensor, found {constants[name]!r}") from None
             if not bool(holds(value).all()):
                 raise UsageError(f"{name} must be {words}, found {constants[name]}")
             self.register_buffer(name, value)
