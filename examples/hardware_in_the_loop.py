@@ -58,4 +58,4 @@ outcome = simulate(integers, test.numpy())
 with torch.no_grad():
     trained = net(constant(test.float() / 255, STEPS)).sum(0)
 print("output spikes are equal:", torch.equal(torch.from_numpy(outcome.counts), trained.long()))
-print(f"accuracy in four bits: {(outcome.answers == data.test_labels[:500].numpy()).mean():.1%}")
+print(f"accuracy in four bits: {(outcome.predictions == data.test_labels[:500].numpy()).mean():.1%}")

@@ -10,7 +10,7 @@
  *     for (t = 0; t < network.steps; t++) {
  *         slfp_step(&state, inputs);                                 network.inputs bytes
  *         spikes = slfp_spikes(&state, network.layers - 1);          one byte, 0 or 1, per class
- *         ...                                                        the class that spikes most is the answer
+ *         ...                                                        the class that spikes most is predicted
  *     }
  *
  * network.h holds the weights: include it in one file of a program. Several networks may share slfp.c.

@@ -186,7 +186,8 @@ def simulate(
     outcome = simulator.simulate(network, inputs)
     seconds = perf_counter() - started
     if labels is not None:
-        out.print(f"[bold]accuracy {(outcome.answers == labels).mean():.2%}[/bold] on {len(labels)} samples of {data}")
+        accuracy = (outcome.predictions == labels).mean()
+        out.print(f"[bold]accuracy {accuracy:.2%}[/bold] on {len(labels)} samples of {data}")
     count = len(outcome.counts)
     out.print(f"{count} samples in {seconds:.1f} s, {count / seconds:.0f} a second", highlight=False)
     saturated = {name: line.saturated for name, line in outcome.counters.items()}

@@ -59,7 +59,7 @@ Data sets of the group /layers/k of layers with neurons, for O outputs (neurons 
     scale        float64 [O]           the real weight is scale * weight
     theta        int32 [O]             the threshold, in weight units
 
-If mono-nets answer on the host, there is a group /readout, see `readout.HostReadout`: for n neurons of the last layer,
+If mono-nets predict on the host, there is a group /readout, see `readout.HostReadout`: for n neurons of the last layer,
 C classes and K decisions of L layers, attributes
 
     activation   text                  "tanh", "hard-tanh" or "relu"

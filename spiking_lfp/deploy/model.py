@@ -318,7 +318,7 @@ class IntegerNetwork:
         class_names: one for each output, of the readout if there is one.
         golden: None before it is recorded.
         notes: what is worth knowing of its making, by name.
-        readout: what answers in place of the output that spikes most.
+        readout: what predicts in place of the output that spikes most.
     """
 
     layers: tuple[Layer, ...]

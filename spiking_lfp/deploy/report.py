@@ -75,7 +75,7 @@ def write_report(
         "title": network.notes.get("name", "Integer network"),
         "network": network,
         "count": count,
-        "right": int(np.count_nonzero(outcome.answers == labels)),
+        "right": int(np.count_nonzero(outcome.predictions == labels)),
         "silent": int(np.count_nonzero(~outcome.counts.any(1))),
         "notes": _notes(network),
         "layers": [_layer(layer, outcome) for layer in network.layers],
@@ -85,7 +85,7 @@ def write_report(
             "energy": max(max(layer.energy_45nm, layer.energy_loihi or 0.0) for layer in cost.layers),
         },
         "figures": ENERGIES,
-        "confusion": _confusion(network, outcome.answers, labels),
+        "confusion": _confusion(network, outcome.predictions, labels),
         "quantisation": _quantisation(network),
         "agreements": agreements,
         "samples": shown,
@@ -142,10 +142,11 @@ def _layer(layer: Layer, outcome: Outcome) -> dict[str, Any]:
     return row
 
 
-def _confusion(network: IntegerNetwork, answers: Array, labels: Array) -> dict[str, Any]:
+def _confusion(network: IntegerNetwork, predictions: Array, labels: Array) -> dict[str, Any]:
     """Return how often each class (rows) was taken for each (columns), and the five most frequent mistakes."""
     classes = len(network.class_names)
-    matrix = np.bincount(labels.astype(np.int64) * classes + answers, minlength=classes**2).reshape(classes, classes)
+    pairs = labels.astype(np.int64) * classes + predictions
+    matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     totals = matrix.sum(1)
     wrong = matrix - np.diag(np.diag(matrix))
     worst = np.argsort(-wrong, axis=None, kind="stable")[:5]
@@ -207,7 +208,7 @@ def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Seq
     *hidden, last = network.spiking
     output = outcome.spikes[last.name]
     shown = []
-    for k, (label, answer, number) in enumerate(zip(labels, outcome.answers, numbers, strict=True)):
+    for k, (label, prediction, number) in enumerate(zip(labels, outcome.predictions, numbers, strict=True)):
         lanes = [_lane(layer.name, outcome.spikes[layer.name][:, k]) for layer in hidden]
         if network.encoder == "spikes":
             lanes.insert(0, _lane("input", inputs[:, k]))
@@ -215,7 +216,7 @@ def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Seq
             {
                 "number": number,
                 "label": int(label),
-                "answer": int(answer),
+                "prediction": int(prediction),
                 "silent": not output[:, k].any(),
                 "picture": _picture(inputs[k], network.levels) if network.encoder == "constant" else None,
                 "lanes": lanes,

@@ -60,10 +60,10 @@ class Outcome:
     scores: Array | None = None
 
     @property
-    def answers(self) -> Array:
+    def predictions(self) -> Array:
         """The class with the best score, or that spiked most, for each sample; the first of several."""
-        answers: Array = (self.counts if self.scores is None else self.scores).argmax(1)
-        return answers
+        predictions: Array = (self.counts if self.scores is None else self.scores).argmax(1)
+        return predictions
 
 
 class _Neurons:

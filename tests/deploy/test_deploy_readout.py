@@ -58,7 +58,7 @@ def test_the_hosts_scores_are_those_of_training_in_integers(arguments: dict[str,
     assert outcome.scores is not None
     assert outcome.counts.any()
     np.testing.assert_allclose(outcome.scores, scores.numpy(), rtol=1e-4, atol=1e-5)
-    assert outcome.answers.tolist() == scores.argmax(1).tolist()
+    assert outcome.predictions.tolist() == scores.argmax(1).tolist()
     assert len(np.unique(outcome.scores.round(3))) > 3
 
 

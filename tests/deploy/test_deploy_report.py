@@ -159,14 +159,14 @@ def test_the_numbers_are_those_of_the_simulator(tmp_path: Path) -> None:
     net, labels = arguments["network"], arguments["labels"]
     page = page_of(tmp_path, **arguments)
     outcome = simulate(net, arguments["inputs"])
-    right = int((outcome.answers == labels).sum())
+    right = int((outcome.predictions == labels).sum())
     assert f"{right} of 40 samples" in page.text
     assert f"<dd>{100 * right / 40:.2f} %</dd>" in page.text
     assert "<dd>98.00 %</dd>" in page.text
     head, *rows = page.tables["confusion"][0]
     assert head[1:-1] == list(net.class_names)
     expected = np.zeros((10, 10), int)
-    np.add.at(expected, (labels, outcome.answers), 1)
+    np.add.at(expected, (labels, outcome.predictions), 1)
     np.testing.assert_array_equal([[int(cell) for cell in row[1:-1]] for row in rows], expected)
     for layer in net.spiking:
         counters = outcome.counters[layer.name]
@@ -306,7 +306,7 @@ def test_quantisation_and_agreement_are_shown_as_given(tmp_path: Path) -> None:
 def test_many_classes_have_no_matrix_but_mistakes(tmp_path: Path) -> None:
     net = make.mlp((30, 41))
     inputs = make.inputs_for(net, 5)
-    wrong = (simulate(net, inputs).answers[[0] * 5] + 1) % 41
+    wrong = (simulate(net, inputs).predictions[[0] * 5] + 1) % 41
     page = page_of(tmp_path, network=net, inputs=inputs[:, [0] * 5], labels=wrong)
     assert page.tables["confusion"] == []
     assert "<li>" in page.text.partition("Most frequent mistakes")[2]
