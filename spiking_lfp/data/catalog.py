@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from spiking_lfp.data._files import IDX_FILES, missing_files
-from spiking_lfp.data.photographs import MIN_CLASSES, PHOTOGRAPHS, Photographs
+from spiking_lfp.data.photographs import CIFAR10_ATLASES, MIN_CLASSES, PHOTOGRAPHS, Photographs
 from spiking_lfp.errors import DataError
 
 ROOT_VARIABLE = "SPIKING_LFP_DATA"
@@ -19,7 +19,8 @@ SUBSET_FILE = Path(__file__).parent / "digits" / "digits.npz"
 class Source:
     """A data set that torchvision downloads and reads: its class there, and its files in `folder` below a root.
 
-    `image_shape` is [channels, height, width], `note` names authors and licence.
+    `image_shape` is [channels, height, width], `note` names authors and licence; `atlases` are another form of the same
+    images, read if all of its classes are there and torchvision's files are not.
     """
 
     torchvision_class: str
@@ -31,6 +32,13 @@ class Source:
     train_size: int
     test_size: int
     note: str
+    atlases: Photographs | None = None
+
+    def uses_atlases(self, root: Path) -> bool:
+        """Return whether the images below `root` are read from atlases."""
+        if self.atlases is None or not missing_files(root / self.folder, self.files):
+            return False
+        return len(self.atlases.list(root / self.atlases.folder)) == self.classes
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,11 @@ def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
     return Source(torchvision_class, folder, IDX_FILES, description, (1, 28, 28), 10, 60_000, 10_000, note)
 
 
-def _cifar(torchvision_class: str, folder: str, files: tuple[str, ...], classes: int) -> Source:
-    note = "Krizhevsky 2009; no licence stated"
-    return Source(torchvision_class, folder, files, "photos of objects", (3, 32, 32), classes, 50_000, 10_000, note)
+def _cifar(
+    torchvision_class: str, folder: str, files: tuple[str, ...], classes: int, atlases: Photographs | None = None
+) -> Source:
+    shape, note = (3, 32, 32), "Krizhevsky 2009; no licence stated"
+    return Source(torchvision_class, folder, files, "photos of objects", shape, classes, 50_000, 10_000, note, atlases)
 
 
 _MNIST_NOTE = "LeCun, Cortes, Burges; usually given as CC BY-SA 3.0"
@@ -78,6 +88,7 @@ SOURCES = {
         "cifar-10-batches-py",
         (*(f"data_batch_{batch}" for batch in range(1, 6)), "test_batch", "batches.meta"),
         10,
+        CIFAR10_ATLASES,
     ),
     "cifar100": _cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta"), 100),
 }
@@ -110,22 +121,24 @@ def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
         present=SUBSET_FILE.is_file(),
         note=_MNIST_NOTE,
     )
-    downloaded = [
-        DatasetStatus(
-            name=name,
-            description=source.description,
-            sample_shape=source.image_shape,
-            classes=source.classes,
-            train_size=source.train_size,
-            test_size=source.test_size,
-            location=folder / source.folder,
-            present=not missing_files(folder / source.folder, source.files),
-            note=source.note,
-        )
-        for name, source in SOURCES.items()
-    ]
+    downloaded = [_downloaded(name, source, folder) for name, source in SOURCES.items()]
     photographs = [_status(name, source, folder / source.folder) for name, source in PHOTOGRAPHS.items()]
     return [packaged, *downloaded, *photographs]
+
+
+def _downloaded(name: str, source: Source, root: Path) -> DatasetStatus:
+    atlases = source.atlases if source.uses_atlases(root) else None
+    return DatasetStatus(
+        name=name,
+        description=source.description,
+        sample_shape=source.image_shape,
+        classes=source.classes,
+        train_size=source.train_size,
+        test_size=source.test_size,
+        location=root / (atlases or source).folder,
+        present=atlases is not None or not missing_files(root / source.folder, source.files),
+        note=source.note,
+    )
 
 
 def _status(name: str, source: Photographs, folder: Path) -> DatasetStatus:

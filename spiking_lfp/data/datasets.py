@@ -79,7 +79,8 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     """Load the data set `name`, one of `DATASET_NAMES`, into memory.
 
     `mnist-subset` comes with the package. The others are read from `data_root(root)`. Files missing there are
-    downloaded to it if `download` is true. Photographs cannot be downloaded.
+    downloaded to it if `download` is true. Photographs cannot be downloaded. `cifar10` is also read from `cifar10`, a
+    folder of one WebP atlas of 100 x 60 images for each class, where torchvision's files are missing.
 
     Raises:
         UsageError: there is no data set of that name.
@@ -93,6 +94,8 @@ def load_dataset(name: str, root: Path | None = None, download: bool = True) -> 
     if name not in SOURCES:
         raise unknown_name("data set", name, DATASET_NAMES)
     source = SOURCES[name]
+    if source.atlases is not None and source.uses_atlases(top):
+        return _load_photographs(name, source.atlases, top)
     folder = top / source.folder
     dataset_class = getattr(torchvision_datasets(), source.torchvision_class)
     missing = missing_files(folder, source.files)

@@ -1,4 +1,4 @@
-"""Data sets of photographs that must be provided by hand: some classes of CIFAR-100, and of Tiny ImageNet."""
+"""Data sets of photographs provided by hand: CIFAR-10, some classes of CIFAR-100, and of Tiny ImageNet."""
 
 import io
 import tarfile
@@ -16,7 +16,6 @@ from spiking_lfp.errors import DataError
 
 Pixels = NDArray[np.uint8]
 MIN_CLASSES = 2
-_ATLAS_ROWS, _ATLAS_COLUMNS = 24, 25
 _TAR, _CLASSES = "tiny_imagenet20.tar", "classes.tsv"
 _FOLDERS = {"training": "train", "test": "val"}
 
@@ -35,6 +34,7 @@ class Photographs:
         list: returns the names of the classes in a folder; none if files are missing.
         read: returns the training and the test images in a folder, given this description of the data set, each
             [classes, images, channels, height, width].
+        grid: rows and columns of the images in the atlas of a class, if there are atlases.
     """
 
     folder: str
@@ -47,6 +47,7 @@ class Photographs:
     note: str
     list: Callable[[Path], tuple[str, ...]]
     read: Callable[[Path, "Photographs"], tuple[Pixels, Pixels]]
+    grid: tuple[int, int] = (1, 1)
 
 
 def _atlases(folder: Path) -> tuple[str, ...]:
@@ -55,6 +56,7 @@ def _atlases(folder: Path) -> tuple[str, ...]:
 
 def _read_atlases(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
     channels, height, width = source.image_shape
+    rows, columns = source.grid
     tiles = []
     for name in _atlases(folder):
         path = folder / f"{name}.webp"
@@ -62,8 +64,8 @@ def _read_atlases(folder: Path, source: Photographs) -> tuple[Pixels, Pixels]:
             content = path.read_bytes()
         except OSError as error:
             raise _damaged(path, f"it cannot be read ({error})") from error
-        atlas = _decode(path, "it", content, "WEBP", (_ATLAS_COLUMNS * width, _ATLAS_ROWS * height))
-        grid = atlas.reshape(_ATLAS_ROWS, height, _ATLAS_COLUMNS, width, channels).transpose(0, 2, 4, 1, 3)
+        atlas = _decode(path, "it", content, "WEBP", (columns * width, rows * height))
+        grid = atlas.reshape(rows, height, columns, width, channels).transpose(0, 2, 4, 1, 3)
         tiles.append(grid.reshape(-1, *source.image_shape))
     images = np.stack(tiles)
     return images[:, : source.train_per_class], images[:, source.train_per_class :]
@@ -154,6 +156,20 @@ def _damaged(path: Path, found: str) -> DataError:
     return DataError(f"{path} is damaged: {found}; replace it")
 
 
+# CIFAR-10 as atlases, read where torchvision's files are missing
+CIFAR10_ATLASES = Photographs(
+    folder="cifar10",
+    files=("CLASS.webp",),
+    description="photos of objects",
+    image_shape=(3, 32, 32),
+    classes=10,
+    train_per_class=5000,
+    test_per_class=1000,
+    note="Krizhevsky 2009; no licence stated",
+    list=_atlases,
+    read=_read_atlases,
+    grid=(60, 100),
+)
 PHOTOGRAPHS = {
     "cifar100-classes": Photographs(
         folder="cifar100",
@@ -166,6 +182,7 @@ PHOTOGRAPHS = {
         note="Krizhevsky 2009; no licence stated",
         list=_atlases,
         read=_read_atlases,
+        grid=(24, 25),
     ),
     "tiny-imagenet-20": Photographs(
         folder="tiny_imagenet20",

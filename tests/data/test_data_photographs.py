@@ -25,7 +25,7 @@ from spiking_lfp.data import (
     load_samples,
     subset,
 )
-from spiking_lfp.data.photographs import PHOTOGRAPHS
+from spiking_lfp.data.photographs import CIFAR10_ATLASES, PHOTOGRAPHS
 from spiking_lfp.errors import DataError, UsageError
 
 REAL = os.environ.get("SPIKING_LFP_DATA")
@@ -464,6 +464,36 @@ def test_parts_that_cannot_be_are_refused(
 
 
 # Real photographs.
+
+
+def test_real_atlases_of_cifar10_are_read_where_its_files_are_missing() -> None:
+    if REAL is None or not (folder := Path(REAL) / CIFAR10_ATLASES.folder).is_dir():
+        pytest.skip("SPIKING_LFP_DATA names no data root with cifar10")
+    dataset = load_dataset("cifar10", folder.parent, download=False)
+    assert list(dataset.class_names) == list(json.loads((folder / "labels.json").read_text())["label_index"])
+    assert dataset.train_labels.bincount().tolist() == [5000] * 10
+    assert dataset.test_labels.bincount().tolist() == [1000] * 10
+    deviation, mean = torch.std_mean(dataset.train_images.double() / 255, (0, 2, 3))
+    # the published ones of CIFAR-10's training pixels
+    torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465]).double(), atol=5e-5, rtol=0)
+    torch.testing.assert_close(deviation, torch.tensor([0.2470, 0.2435, 0.2616]).double(), atol=5e-5, rtol=0)
+    ship = np.asarray(Image.open(folder / "ship.webp").convert("RGB"))
+    for images, tile in ((dataset.train_images, 0), (dataset.test_images, 5000)):
+        per_class = len(images) // 10
+        for index in (0, 101, per_class - 1):
+            row, column = divmod(tile + index, 100)
+            expected = ship[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32].transpose(2, 0, 1)
+            np.testing.assert_array_equal(images[8 * per_class + index].numpy(), expected)
+    assert status("cifar10", folder.parent).present
+    assert status("cifar10", folder.parent).location == folder
+
+
+def test_some_classes_of_cifar10_are_not_taken_for_all(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "airplane.webp").write_bytes(b"")
+    assert not status("cifar10", tmp_path).present
+    with pytest.raises(DataError, match="'cifar10' is not in"):
+        load_dataset("cifar10", tmp_path, download=False)
 
 
 def test_real_atlases_are_as_pil_reads_them_one_pixel_at_a_time() -> None:
