@@ -11,11 +11,11 @@ from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from numba import njit
 from numpy.typing import NDArray
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.events.records import EVENT, Recording
+from spiking_lfp.kernels.compilation import kernel
 
 Array = NDArray[Any]
 # corners of the triangle, its base and its height both 1; the last saccade goes back along the base
@@ -92,7 +92,7 @@ def saccade_events(
     return Recording(events[np.argsort(events["t"], kind="stable")], (2, *light.shape))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _interpolate(light: Array, x: float, y: float) -> float:
     """Interpolate the intensity between pixels; if they are equal, the result is exactly theirs."""
@@ -105,7 +105,7 @@ def _interpolate(light: Array, x: float, y: float) -> float:
     return above + (y - top) * (below - above)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _emit(light: Array, path: Array, times: Array, threshold: float, refractory: int, events: Array) -> int:
     """Write events pixel by pixel, as many as fit into `events`, and return how many there are in all."""

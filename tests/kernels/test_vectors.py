@@ -7,9 +7,9 @@ import pytest
 import torch
 from numba import njit, types
 
-from spiking_lfp.kernels import compilation
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu import rows
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.cpu.vectors import vector_function
 
 
@@ -111,27 +111,3 @@ def test_every_item_is_done_once(threads: int, items: int) -> None:
 def test_what_fails_in_a_thread_is_raised() -> None:
     with pytest.raises(ValueError, match="too far"):
         _mark(all_threads(), 10, np.zeros(10, int), 0)
-
-
-def test_compiling_is_told_once() -> None:
-    told = []
-    compilation.before_compiling(lambda: told.append(None))
-
-    @njit  # not kept on disk
-    def fresh(number):
-        return number
-
-    fresh(1)
-    fresh(1.5)
-    assert len(told) == 1
-
-
-def test_nothing_is_told_where_nothing_is_compiled() -> None:
-    times, told = np.zeros(3, int), []
-    _mark(0, 3, times, 10**6)
-    compilation.before_compiling(lambda: told.append(None))
-    try:
-        _mark(0, 3, times, 10**6)
-        assert told == []
-    finally:
-        compilation.before_compiling(lambda: None)

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.compilation import kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 
 Array = NDArray[Any]
 

@@ -7,13 +7,13 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT
-from spiking_lfp.kernels.cpu.threads import follow_torch_threads
+from spiking_lfp.kernels.compilation import kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.layout import channels_last, empty_channels_last, flat
 from spiking_lfp.neurons import State, Trace
 from spiking_lfp.neurons import integer as reference
@@ -21,9 +21,11 @@ from spiking_lfp.neurons import integer as reference
 Array = NDArray[Any]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel
 @no_type_check
 def _forward(
+    begin: int,
+    end: int,
     current: Array,
     state: Array,
     bound: Array,
@@ -35,12 +37,14 @@ def _forward(
     spikes: Array,
 ) -> None:
     """Run from `state`, the membrane before, to the last one; membranes lose `decay / 4096`."""
-    steps, batch, neurons = spikes.shape
+    if in_threads(begin, end):
+        return
+    steps, _, neurons = spikes.shape
     changes = current.shape[0] == steps
     largest, unit = np.int32(largest), np.int32(1 << shift)
     kept_of, low = np.int32(DECAY_ONE - decay), np.int32(DECAY_ONE - 1)
     nought, one = spikes.dtype.type(0), spikes.dtype.type(1)
-    for b in prange(batch):
+    for b in range(begin, end):
         before = state[b]
         for t in range(steps):
             arrived, seen, fired = current[t if changes else 0, b], membrane[t, b], spikes[t, b]
@@ -63,13 +67,14 @@ def forward(neuron: IntegerNeuron, current: Tensor, steps: int, initial: State |
     """`neurons.integer.forward` for float32 and float64."""
     if neuron.arithmetic != DEFAULT or neuron.reset == "subtract_decayed":
         return reference.forward(neuron, current, steps, initial)
-    follow_torch_threads()
     current = channels_last(current, 2)
     membrane, spikes = (empty_channels_last((steps, *current.shape[1:]), current) for _ in range(2))
     state = torch.zeros_like(current[0], dtype=torch.int32) if initial is None else channels_last(initial[0], 1).int()
     state = channels_last(state, 1)
     bound = neuron.threshold(current[0]).expand(current.shape[2:]).int()
     _forward(
+        all_threads(),
+        len(state),
         flat(current, 2).numpy(),
         flat(state, 1).numpy(),
         flat(bound, 0).numpy(),

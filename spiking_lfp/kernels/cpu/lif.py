@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu import recursions
 from spiking_lfp.kernels.cpu.recursions import States, flat_array, per_neuron
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.cpu.vectors import Value, Writer
 from spiking_lfp.kernels.layout import channels_last, empty_channels_last
 from spiking_lfp.neurons import LIFNeuron, State, Trace

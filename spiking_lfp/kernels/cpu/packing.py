@@ -8,8 +8,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, non_ones, nonzeros
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.layout import flat
 from spiking_lfp.kernels.spikes import PackedSpikes
 

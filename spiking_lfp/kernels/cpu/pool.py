@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.rows import lanes, lowest_bit, nonzeros
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.layout import channels_last, flat, show_channels_first, show_channels_last
 
 Array = NDArray[Any]

@@ -12,12 +12,13 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.lif import at_rest, constants
 from spiking_lfp.kernels.cpu.packing import room_for
 from spiking_lfp.kernels.cpu.recursions import flat_array, step_back, step_forward
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, sum_rows
 from spiking_lfp.kernels.cpu.spike_products import TILE_VECTORS, list_bits, tiles_of
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.layout import channels_last, empty_channels_last
 from spiking_lfp.neurons import RecurrentLIFNeuron, State, Trace
 from spiking_lfp.neurons.base import Q, SumsBySign

@@ -18,9 +18,10 @@ from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.packing import room_for
 from spiking_lfp.kernels.cpu.rows import count_bits, lanes, prefetch
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.cpu.vectors import Memory, Value, Writer, vector_function
 from spiking_lfp.kernels.layout import channels_last, empty_channels_last, flat, show_channels_first, show_channels_last
 from spiking_lfp.neurons import Neuron, State, Trace

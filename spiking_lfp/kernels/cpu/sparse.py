@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.rows import sum_scaled
 from spiking_lfp.kernels.cpu.spike_products import TILE_VECTORS, bias_of, tiles_of, transpose_block
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.cpu.vectors import VECTOR_BYTES
 
 Array = NDArray[Any]

@@ -18,8 +18,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.kernels.compilation import kernel
 from spiking_lfp.kernels.cpu.rows import add_rows, lowest_bit, share_rows, share_word, sum_rows, transpose
-from spiking_lfp.kernels.cpu.threads import all_threads, in_threads, kernel
+from spiking_lfp.kernels.cpu.threads import all_threads, in_threads
 from spiking_lfp.kernels.cpu.vectors import VECTOR_BYTES
 from spiking_lfp.kernels.layout import flat
 from spiking_lfp.kernels.spikes import PackedSpikes, Window

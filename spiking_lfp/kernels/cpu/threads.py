@@ -13,6 +13,7 @@ A kernel whose first two arguments are `begin` and `end` works on the items from
 do the same, and take twice as long to compile: they compile their bodies apart, and once more inside the function.
 """
 
+import os
 from typing import Any, no_type_check
 
 import llvmlite.binding
@@ -20,48 +21,31 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, prange, types
-from numba.core import cgutils, event
+from numba import prange, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spiking_lfp.kernels.compilation import compiling
+from spiking_lfp.kernels.compilation import kernel
 
 WORD = ir.IntType(64)
 SHARE_OUT = "spiking_lfp_share_out"
 
 
-class _Listener(event.Listener):
-    """Hears of functions that numba does not find on disk."""
-
-    @no_type_check
-    def on_start(self, event: Any) -> None:
-        """Pass it on."""
-        compiling()
-
-    @no_type_check
-    def on_end(self, event: Any) -> None:
-        """Do nothing."""
-
-
-event.register("numba:compile", _Listener())
-
-
-def kernel(function: Any = None, **options: Any) -> Any:
-    """Compile a function for each kind of arguments when it is first called, and keep that on disk."""
-    options |= {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    return njit(**options) if function is None else njit(function, **options)
-
-
-def follow_torch_threads() -> int:
-    """Let torch's thread setting bound numba's threads too, and return how many that are."""
-    threads: int = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(threads)
-    return threads
-
-
 def all_threads() -> int:
-    """Return the `begin` of a kernel that is to share its items out among all threads: minus their number."""
-    return -follow_torch_threads()
+    """Return the `begin` of a kernel that is to share its items out among all threads: minus their number.
+
+    That is bounded by torch's setting; a forked process has one.
+    """
+    threads: int = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if threads > 1:
+        numba.set_num_threads(threads)
+    return -threads
+
+
+# The threads of numba and torch are OpenMP's. A fork does not copy them, and waiting for them would end or hang it. Both
+# follow torch's setting, which torch's own DataLoader puts to 1 in its workers, too.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @intrinsic
@@ -78,7 +62,7 @@ def _call(typing: Any, address: Any, arguments: Any, begin: Any, end: Any) -> An
     return types.void(address, arguments, begin, end), generate
 
 
-@njit(types.void(types.intp, types.intp, types.intp, types.intp), cache=True, parallel=True)
+@kernel(signature=types.void(types.intp, types.intp, types.intp, types.intp), parallel=True, no_cfunc_wrapper=False)
 @no_type_check
 def _share_out(address: int, arguments: int, parts: int, count: int) -> None:
     """Call the function at an address for so many parts of `count` items, each in a thread."""
