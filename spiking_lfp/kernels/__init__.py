@@ -1,5 +1,6 @@
 """What is worth making fast, by the fastest implementation for its tensors: `registry` has the table of kernels."""
 
+import torch
 from torch import Size, Tensor
 
 from spiking_lfp.integers import IntegerNeuron
@@ -14,6 +15,8 @@ from spiking_lfp.rules import Rule
 SPARSE_ROWS, SPARSE_OUTPUTS = 1024, 64
 # the place of the winner in a window is kept in one byte
 LARGEST_WINDOW = 16
+# the step of SplitMix64, 2^64 over the golden ratio, as a signed number
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def forward(
@@ -144,6 +147,42 @@ def clip_units_(update: Tensor, weight: Tensor, clip: float, minimum: float) -> 
     bound = _unit_norm(weight).clamp_(min=minimum).mul_(clip)
     # at most 1, and 1 for an update of zero
     update.mul_(bound.div_(_unit_norm(update).clamp_(min=1e-12)).clamp_(max=1))
+
+
+def uniform_(out: Tensor, keys: Tensor) -> None:
+    """Fill `out` `[T, B, *f]`, contiguous, with uniform random numbers in [0, 1), each a function of key and place.
+
+    That of place n = 1, 2, ... of a sample, counted through steps and features, is output n of SplitMix64 (Steele, Lea,
+    Flood: Fast splittable pseudorandom number generators, OOPSLA 2014) with the sample's key as the seed.
+
+    Args:
+        out: float32 or float64.
+        keys: int64 `[B]`, well mixed.
+    """
+    bits = 53 if out.dtype == torch.float64 else 24
+    kernel = registry.find("uniform", out)
+    if kernel is not None:
+        kernel(out, keys, bits)
+        return
+    places = torch.arange(1, out[:, 0].numel() + 1, device=out.device).view(len(out), 1, -1)
+    z = mixed(keys[:, None] + places * GOLDEN)
+    out.copy_((_shifted(z, 64 - bits).to(out.dtype) * 2.0**-bits).view_as(out))
+
+
+def mixed(z: Tensor) -> Tensor:
+    """Return the output of SplitMix64 for states int64: different ones for different states, without a pattern."""
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Shift int64 to the right as if they had no sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64)
 
 
 def _needed(operation: str, like: Tensor) -> registry.Function:

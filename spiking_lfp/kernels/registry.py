@@ -69,6 +69,7 @@ TABLE: dict[tuple[str, type | None, type | None, str], Kernel] = {
     ("max pool feedback", None, None, "cpu"): Kernel("cpu.pool:max_pool_feedback"),
     ("descent", None, None, "cpu"): Kernel("cpu.updates:descent"),
     ("clip units", None, None, "cpu"): Kernel("cpu.updates:clip_units"),
+    ("uniform", None, None, "cpu"): Kernel("cpu.noise:uniform_"),
 }
 
 

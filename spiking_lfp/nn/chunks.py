@@ -9,6 +9,7 @@ from spiking_lfp.errors import UsageError
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.carry import Carry, carried
 from spiking_lfp.nn.layers import NormalizeFeedback
+from spiking_lfp.nn.noise import drawing_from, draws
 
 
 def run_in_chunks(
@@ -29,8 +30,8 @@ def run_in_chunks(
         what `network(x)` returns, one tensor `[T, B, ...]`.
 
     Raises:
-        UsageError: if `chunk` is less than 1, or the network contains a `NormalizeFeedback` or a `MonoReadout`, which
-            need all steps at once.
+        UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains a `NormalizeFeedback` or a
+            `MonoReadout`, which need all steps at once.
     """
     if chunk < 1:
         raise UsageError(f"chunk must be at least 1, found {chunk}")
@@ -40,12 +41,14 @@ def run_in_chunks(
         )
     if any(isinstance(module, MonoReadout) for module in network.modules()):
         raise UsageError("MonoReadout needs the spikes of all steps at once: remove it, or do not run in chunks")
-    done: set[int] = set()
+    if len(x) == 0:
+        raise UsageError(f"expected one step or more, found x {list(x.shape)}")
+    # the chunks that have run, with the place of their noise
+    done: dict[int, int] = {}
 
     def run(number: int, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carry = Carry(states, len(inputs) / len(x), number in done)
-        done.add(number)
-        with carried(carry):
+        with carried(carry), drawing_from(done.setdefault(number, draws())):
             return network(inputs), *carry.final_states
 
     outputs: list[Tensor] = []

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.nn.noise import uniform
 
 
 def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "steps batch *i"]:
@@ -44,7 +45,8 @@ def rate(
     Args:
         images: `[B, ...]`, in [0, 1].
         steps: T, at least 1.
-        generator: on the device of `images`; by default torch's own.
+        generator: on the device of `images`. By default torch's own; in a run, spikes depend on seed, epoch and sample,
+            not on the batch, the device or the number of processes.
 
     Returns:
         spikes 0 and 1 `[T, B, ...]`, of the dtype of `images`.
@@ -55,9 +57,11 @@ def rate(
     """
     _check_steps(steps)
     _check_unit(images)
-    random = torch.rand(
-        (steps, *images.shape), generator=generator, dtype=_at_least_single(images.dtype), device=images.device
-    )
+    shape, dtype = (steps, *images.shape), _at_least_single(images.dtype)
+    if generator is None:
+        random = uniform(shape, dtype, images.device)
+    else:
+        random = torch.rand(shape, generator=generator, dtype=dtype, device=images.device)
     return random.lt_(images.detach()).to(images.dtype)
 
 

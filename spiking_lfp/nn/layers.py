@@ -26,6 +26,7 @@ from spiking_lfp.lfp.functions import (
 )
 from spiking_lfp.lfp.synapses import LinearMap, sequence, synapse_of
 from spiking_lfp.nn.carry import current_carry
+from spiking_lfp.nn.noise import uniform
 from spiking_lfp.rules import Epsilon, Rule
 
 Inputs = Float[Tensor, "steps batch *i"]
@@ -181,7 +182,8 @@ class Flatten(nn.Flatten):
 class Dropout(nn.Module):
     """Dropout: in training, drop inputs with probability `p`, the same ones in all steps, and scale up the others.
 
-    Feedback goes back unscaled to the inputs that were kept.
+    Feedback goes back unscaled to the inputs that were kept. In a run, what is dropped depends on seed, epoch and
+    sample, not on the batch, the device or the number of processes; elsewhere it comes from torch's own generator.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -196,7 +198,7 @@ class Dropout(nn.Module):
             return x
         carry = current_carry()
         carried = None if carry is None else carry.take(1)
-        kept = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.p if carried is None else carried[0]
+        kept = uniform((1, *x.shape[1:]), x.dtype, x.device)[0] >= self.p if carried is None else carried[0]
         if carry is not None:
             carry.give(kept)
         out: Tensor = ScaleFunction.apply(x, kept / (1 - self.p), False)

@@ -16,6 +16,7 @@ from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.layers import name_layers
+from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
@@ -41,9 +42,16 @@ class Watcher(Protocol):
 
 
 def evaluate(
-    network: nn.Module, split: Split, batch_size: int = 500, chunk: int = 0, reward: Reward = spike_count_reward
+    network: nn.Module,
+    split: Split,
+    batch_size: int = 500,
+    chunk: int = 0,
+    reward: Reward = spike_count_reward,
+    indices: Tensor | None = None,
 ) -> Meter:
     """Measure a network that classifies samples by the output neuron that spikes most.
+
+    Random spikes of an encoder are the same each time.
 
     Args:
         network: maps sequences `[T, B, ...]` to spikes `[T, B, classes]`.
@@ -51,17 +59,20 @@ def evaluate(
         batch_size: samples at a time.
         chunk: steps at a time, 0 for all at once.
         reward: the reward whose mean is measured.
+        indices: of the samples, all if None.
 
     Returns:
         Accuracy, mean reward and spike rate per layer.
     """
     meter = Meter()
+    indices = torch.arange(len(split)) if indices is None else indices
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with watch_spikes(network, meter):
-            for indices in torch.arange(len(split), device=split.labels.device).split(batch_size):
-                evaluation_step(network, *split.batch(indices), meter, chunk, reward)
+            for batch in indices.to(split.labels.device).split(batch_size):
+                with noise_of(batch):
+                    evaluation_step(network, *split.batch(batch), meter, chunk, reward)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -198,8 +209,8 @@ class Run:
         """Update the network once on a batch that is split among the processes; return the sums over all of them."""
         config, shard, meter = self.config, distributed.shard(indices), Meter()
         if len(shard):
-            x, labels = self.training.batch(shard, self.progress.epoch)
-            with watch_spikes(self.network, meter):
+            with noise_of(shard, config.seed, self.progress.epoch), watch_spikes(self.network, meter):
+                x, labels = self.training.batch(shard, self.progress.epoch)
                 training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
         else:
             x, _ = self.training.batch(indices[:1], self.progress.epoch)
@@ -208,8 +219,11 @@ class Run:
 
     def evaluate(self) -> Meter:
         """Evaluate the network on the validation or test split, divided among the processes."""
-        split = self.evaluation.subset(distributed.shard(torch.arange(len(self.evaluation), device=self.device)))
-        meter = evaluate(self.network, split, chunk=self.config.chunk, reward=self.reward) if len(split) else Meter()
+        indices, meter = distributed.shard(torch.arange(len(self.evaluation))), Meter()
+        if len(indices):
+            meter = evaluate(
+                self.network, self.evaluation, chunk=self.config.chunk, reward=self.reward, indices=indices
+            )
         return self.sum_over_processes(meter, len(self.evaluation))
 
     def sum_over_processes(self, meter: Meter, samples: int) -> Meter:

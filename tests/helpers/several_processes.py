@@ -27,9 +27,12 @@ CONFIGS = {
     "sgd": small_config(network="lenet", optimizer="sgd", lr=0.1, momentum=0.5, schedule="cosine", clip=0.1),
     "normalised": small_config(hidden=(8, 7), threshold=0.1, normalize_feedback=True, optimizer="sgd", lr=0.1, clip=0),
     "uneven": small_config(batch_size=3, validation=0.3, patience=1),
+    "noise": small_config(network="stack", layers="8-DP0.3-7", threshold=0.1, batch_size=3, encoding="rate", chunk=2),
     "one image a batch": small_config(batch_size=1, normalize_feedback=True, validation=0.1),
 }
-KILLED = small_config(hidden=(8, 7), threshold=0.1, batch_size=2, checkpoint_every=2)
+KILLED = small_config(
+    network="stack", layers="8-DP0.3-7", batch_size=2, checkpoint_every=2, encoding="rate", threshold=0.1
+)
 ATTEMPT = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 

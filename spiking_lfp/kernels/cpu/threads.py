@@ -42,7 +42,7 @@ def all_threads() -> int:
     return -threads
 
 
-# The threads of numba and torch are OpenMP's. A fork does not copy them, and waiting for them would end or hang it. Both
+# Threads of numba and torch are OpenMP's. A fork does not copy them, and waiting for them would end or hang it. Both
 # follow torch's setting, which torch's own DataLoader puts to 1 in its workers, too.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
