@@ -1,17 +1,18 @@
-// Runs a network of integer LIF layers, event-driven; what lies in the memories is described in hardware/README.md.
+// Runs a network of integer LIF layers, event-driven; hardware/README.md describes the contents of the memories.
 //
 // The host writes the inputs of a sample (all of it, or of its first step) while `idle`, and raises `go` for one cycle.
-// With spikes as inputs the core is `waiting` before each further step, for their words and `go`. Spikes come out as
+// With spikes as inputs the core is `waiting` before each further step, for their words and `go`. Spikes are output as
 // words while `out_valid` is set: of all spiking layers, in the order of layers, rows, columns, channels. `done` is set
-// for one cycle after the last step; then `cycles` holds what the sample took, without the time of `idle` and `waiting`.
+// for one cycle after the last step; then `cycles` is the number of clock cycles of the sample without those of `idle`
+// and `waiting`.
 `include "parameters.vh"
 
 module slfp_core #(
-    parameter LANES = `SLFP_LANES,                  // neurons side by side
+    parameter LANES = `SLFP_LANES,                  // neurons computed in parallel
     parameter WEIGHT_BITS = `SLFP_WEIGHT_BITS,
     parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per lane
     parameter ADDR = `SLFP_ADDR,                    // bits of an address, 8..32
-    parameter DIM = `SLFP_DIM,                      // bits of a side, of a number of channels, 8..16
+    parameter DIM = `SLFP_DIM,                      // bits of a height, width, number of channels, 8..16
     parameter TABLE_WORDS = `SLFP_TABLE_WORDS,      // depths of the memories, at least 2
     parameter WEIGHT_WORDS = `SLFP_WEIGHT_WORDS,
     parameter CHANNEL_WORDS = `SLFP_CHANNEL_WORDS,
@@ -37,7 +38,7 @@ module slfp_core #(
     output reg [31:0] cycles
 );
     localparam [4:0] FIELDS = 24;
-    localparam [3:0] HEAD = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, DRAIN = 7, POOL = 8,
+    localparam [3:0] HEADER = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, DRAIN = 7, POOL = 8,
         NEXT = 9, WAIT = 10;
 
     reg [3:0] state;
@@ -46,11 +47,11 @@ module slfp_core #(
     reg [15:0] step;
     reg constant;
 
-    // ---- the layer table, read into registers when a layer begins
+    // ---- the layer table, read into registers at the start of a layer
 
     reg [ADDR-1:0] table_addr;
     wire [31:0] table_q;
-    wire table_re = (state == HEAD && field != 2) || (state == TABLE && field != FIELDS);
+    wire table_re = (state == HEADER && field != 2) || (state == TABLE && field != FIELDS);
 
     slfp_rom #(.WIDTH(32), .DEPTH(TABLE_WORDS), .ADDR(ADDR), .FILE("table.hex")) rom_table (
         .clk(clk), .re(table_re), .raddr(table_addr), .q(table_q)
@@ -95,10 +96,10 @@ module slfp_core #(
                 default: ;
             endcase
 
-    // ---- events: which inputs are not zero, and which weights and accumulators each of them needs
+    // ---- events: inputs that are not zero, and the weights and accumulators that each of them needs
 
     wire first = step == 0, ending = step + 1'b1 == steps;
-    wire scanning, ev_valid, ev_take, scan_re, chan_re, tapping, emit;
+    wire scanning, ev_valid, ev_accept, scan_re, chan_re, tapping, emit;
     wire [ADDR-1:0] scan_addr, chan_addr, ev_weight, ev_target, tap_weight, tap_target;
     wire [2*ADDR-1:0] chan_q;
     wire [7:0] ev_value, ev_ry, ev_rx, tap_value, pixel_q;
@@ -111,7 +112,7 @@ module slfp_core #(
 
     slfp_scan #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) scan (
         .clk(clk), .rst(rst),
-        // the sums of an image stay for all steps
+        // the sums of an image are kept for all steps
         .start(state == BEGIN && !pool && (!analogue || first)),
         .busy(scanning), .analogue(analogue), .in_h(in_h), .in_w(in_w), .inner(inner), .in_base(in_base),
         .chan_base(chan_base), .stride_h(stride_h), .stride_w(stride_w),
@@ -121,7 +122,7 @@ module slfp_core #(
         .re(scan_re), .raddr(scan_addr), .spikes(spike_q), .pixel(pixel_q),
         .chan_re(chan_re), .chan_addr(chan_addr),
         .chan_weight(chan_q[ADDR-1:0]), .chan_block(chan_q[2*ADDR-1:ADDR]),
-        .valid(ev_valid), .take(ev_take), .value(ev_value), .weight(ev_weight), .target(ev_target),
+        .valid(ev_valid), .accept(ev_accept), .value(ev_value), .weight(ev_weight), .target(ev_target),
         .ry(ev_ry), .qy(ev_qy), .rx(ev_rx), .qx(ev_qx)
     );
 
@@ -130,12 +131,12 @@ module slfp_core #(
         .kernel_h(kernel_h), .kernel_w(kernel_w), .stride_h(stride_h), .stride_w(stride_w),
         .out_h(out_h), .out_w(out_w), .reach(reach),
         .row_w_step(row_step), .col_w_step(col_step), .row_a_inc(row_a_inc), .blocks_a(blocks),
-        .valid(ev_valid), .take(ev_take), .value_in(ev_value), .weight_in(ev_weight), .target_in(ev_target),
+        .valid(ev_valid), .accept(ev_accept), .value_in(ev_value), .weight_in(ev_weight), .target_in(ev_target),
         .ry(ev_ry), .qy(ev_qy), .rx(ev_rx), .qx(ev_qx),
         .emit(emit), .value(tap_value), .weight(tap_weight), .target(tap_target)
     );
 
-    // ---- pixels, if the core has any
+    // ---- pixels, if the core has analogue inputs
 
     generate
         if (ANALOGUE != 0) begin : pixels
@@ -148,7 +149,7 @@ module slfp_core #(
         end
     endgenerate
 
-    // ---- weights are added to accumulators: addresses in one cycle, sums in the next
+    // ---- weights are added to accumulators: read in one cycle, written in the next
 
     wire lif_read = state == LIF;
     reg [ADDR-1:0] place, neuron;
@@ -158,7 +159,7 @@ module slfp_core #(
     reg lif_1, lif_2, lif_3;
     reg [ADDR-1:0] lif_at_1, lif_at_2, lif_at_3;
     wire [LANES*WEIGHT_BITS-1:0] weight_q;
-    // accumulators are zero again once the neurons have seen them, those of an image after the last step
+    // accumulators are cleared when the neurons have read them, those of an image after the last step
     wire keep = analogue && !ending;
     wire clear = state == CLEAR;
     wire acc_re = emit || lif_read;
@@ -180,7 +181,7 @@ module slfp_core #(
             if (emit) begin
                 add_value <= tap_value;
                 add_target <= acc_raddr;
-                // the accumulator that is read is being written
+                // the accumulator that is read is written in this cycle
                 forward <= add && add_target == acc_raddr;
             end
             if (lif_read) lif_at_1 <= place;
@@ -227,9 +228,9 @@ module slfp_core #(
                 .we(lif_3), .waddr(mem_base + lif_at_3), .d(membrane_next)
             );
             slfp_lif lif (
-                .clk(clk), .en1(lif_1), .en2(lif_2), .rest(first), .reset(reset), .frac(frac), .kept(kept),
+                .clk(clk), .en1(lif_1), .en2(lif_2), .first_step(first), .reset(reset), .frac(frac), .kept(kept),
                 .membrane(membrane_q), .acc(acc_q), .bias(bias_q[lane*24+:24]), .theta(theta_q[lane*24+:23]),
-                .earlier(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
+                .last_spike(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
             );
         end
     endgenerate
@@ -260,7 +261,7 @@ module slfp_core #(
         .d(lif_3 ? fired : pool_we ? pool_d : in_data[LANES-1:0])
     );
 
-    // ---- who works when
+    // ---- state machine
 
     assign idle = state == IDLE;
     assign waiting = state == WAIT;
@@ -268,7 +269,7 @@ module slfp_core #(
 
     always @(posedge clk)
         if (rst) begin
-            state <= HEAD;
+            state <= HEADER;
             field <= 0;
             table_addr <= 0;
             place <= 0;
@@ -277,12 +278,12 @@ module slfp_core #(
         end else begin
             done <= 1'b0;
             if (!idle && !waiting) cycles <= cycles + 1'b1;
-            if (state == HEAD || state == TABLE) begin
+            if (state == HEADER || state == TABLE) begin
                 field <= field + 1'b1;
                 if (table_re) table_addr <= table_addr + 1'b1;
             end
             case (state)
-                HEAD:
+                HEADER:
                     if (field == 1) {constant, layers} <= table_q[8:0];
                     else if (field == 2) state <= CLEAR;
                 CLEAR: begin
@@ -325,7 +326,7 @@ module slfp_core #(
                     end
                 end
                 WAIT: if (go) state <= TABLE;
-                default: state <= HEAD;
+                default: state <= HEADER;
             endcase
         end
 

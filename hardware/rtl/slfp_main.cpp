@@ -1,4 +1,4 @@
-// The test bench slfp_tb.v once more, for Verilator: the same arguments, the same files.
+// The testbench slfp_tb.v in C++, for Verilator: the same arguments, the same files.
 
 #include <cstdio>
 #include <cstdlib>
@@ -10,7 +10,7 @@
 namespace {
 
 Vslfp_core* core;
-FILE *inputs, *spikes, *times;
+FILE *inputs, *spikes, *cycles_file;
 long samples, steps, words;
 
 long argument(int count, char** values, const char* name) {
@@ -28,7 +28,7 @@ FILE* open_file(const char* name, const char* mode) {
     std::exit(2);
 }
 
-// one cycle; what the core says of it is read before the clock rises
+// one clock cycle; outputs are read before the rising edge
 void cycle() {
     core->eval();
     if (core->out_valid)
@@ -38,7 +38,7 @@ void cycle() {
     core->clk = 0;
 }
 
-void show(long sample) {
+void write_inputs(long sample) {
     core->in_we = 1;
     for (long k = 0; k < words; ++k) {
         unsigned long long word;
@@ -64,7 +64,7 @@ int main(int count, char** values) {
     words = argument(count, values, "+words=");
     inputs = open_file("inputs.hex", "r");
     spikes = open_file("spikes.hex", "w");
-    times = open_file("cycles.txt", "w");
+    cycles_file = open_file("cycles.txt", "w");
     core = new Vslfp_core;
     core->clk = core->go = core->in_we = 0;
     core->steps = steps;
@@ -73,16 +73,16 @@ int main(int count, char** values) {
     core->rst = 0;
     for (long sample = 0; sample < samples; ++sample) {
         while (!core->idle) cycle();
-        show(sample);
+        write_inputs(sample);
         while (!core->done) {
             if (core->waiting)
-                show(sample);
+                write_inputs(sample);
             else
                 cycle();
         }
-        std::fprintf(times, "%u\n", static_cast<unsigned>(core->cycles));
+        std::fprintf(cycles_file, "%u\n", static_cast<unsigned>(core->cycles));
     }
     core->final();
     delete core;
-    return std::fclose(spikes) || std::fclose(times) ? 2 : 0;
+    return std::fclose(spikes) || std::fclose(cycles_file) ? 2 : 0;
 }

@@ -1,6 +1,6 @@
 // Max pooling of spikes: for each output word, the OR of the input words in its window, one input word a cycle.
 //
-// Words hold LANES channels and lie as (y, x, block), so that a window is the same for all lanes.
+// Words hold LANES channels and are in the order (y, x, block), so the window is the same for all lanes.
 module slfp_pool #(
     parameter LANES = 8,
     parameter DIM = 16,
@@ -18,9 +18,9 @@ module slfp_pool #(
     input wire [ADDR-1:0] in_base,
     input wire [ADDR-1:0] out_base,
     input wire [ADDR-1:0] row,           // words of an input row
-    input wire [ADDR-1:0] row_step,      // times the stride
+    input wire [ADDR-1:0] row_step,      // row times the stride
     input wire [ADDR-1:0] col,           // words of a pixel
-    input wire [ADDR-1:0] col_step,      // times the stride
+    input wire [ADDR-1:0] col_step,      // col times the stride
     // spike memory
     output wire re,
     output wire [ADDR-1:0] raddr,
@@ -33,7 +33,7 @@ module slfp_pool #(
     reg [7:0] ky, kx;
     reg [ADDR-1:0] k;
     reg [DIM-1:0] x, y;
-    // the first word of: the row of windows, this window, this window and block, its line, the word to read
+    // addresses of the first word of the row of windows, the window, its block, a row of the block; of the word to read
     reg [ADDR-1:0] rows, window, cell_, line, tap;
     reg read_1, first_1, last_1;
     reg [LANES-1:0] any;

@@ -1,4 +1,4 @@
-// A RAM with one write and one read port, both synchronous. A read of the word that is being written gives the old one.
+// A RAM with one write and one read port, both synchronous. Reading a word while it is written returns the old one.
 module slfp_ram #(
     parameter WIDTH = 24,
     parameter DEPTH = 2,

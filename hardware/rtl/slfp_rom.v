@@ -1,4 +1,4 @@
-// A memory that is loaded from a file of hexadecimal words, with a synchronous read port.
+// A ROM with one synchronous read port, initialised from a file of hexadecimal words.
 module slfp_rom #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,

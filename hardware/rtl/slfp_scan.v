@@ -1,10 +1,10 @@
-// Walks through the inputs of a layer and hands on one event for each that is not zero, with its place.
+// Scans the inputs of a layer and emits one event, with its position, for each that is not zero.
 //
-// Inputs lie as (y, x, channel): spikes as words of LANES channels, pixels as one byte each. A word of zeros takes one
-// cycle, and so does each event if its taker is ready. For every pixel the module keeps, by addition only, what a
-// convolution needs to know of its row (y + padding): the remainder `ry` and quotient `qy` by the stride, the distance
-// `row_w` in the weight memory of kernel row `ry`, the distance `row_a` in the accumulators of output row `qy`; likewise
-// for columns.
+// Inputs are in the order (y, x, channel): spikes as words of LANES channels, pixels as one byte each. A word of zeros
+// takes one cycle, and so does each event if it is accepted at once. For the row of each pixel (y + padding) the module
+// computes, by addition only, what a convolution needs: the remainder `ry` and quotient `qy` by the stride, the offset
+// `row_w` of kernel row `ry` in the weight memory, the offset `row_a` of output row `qy` in the accumulators; and so for
+// columns.
 module slfp_scan #(
     parameter LANES = 8,
     parameter DIM = 16,
@@ -35,19 +35,19 @@ module slfp_scan #(
     input wire [ADDR-1:0] reach_w,
     input wire [ADDR-1:0] row_a_inc,
     input wire [ADDR-1:0] blocks_a,
-    // input memory, whose word is there one cycle after `re`
+    // input memory; a word is valid one cycle after `re`
     output wire re,
     output wire [ADDR-1:0] raddr,
     input wire [LANES-1:0] spikes,
     input wire [7:0] pixel,
-    // channel table, likewise
+    // channel table, with the same timing
     output wire chan_re,
     output wire [ADDR-1:0] chan_addr,
     input wire [ADDR-1:0] chan_weight,
     input wire [ADDR-1:0] chan_block,
     // events
     output wire valid,
-    input wire take,
+    input wire accept,
     output reg [7:0] value,
     output wire [ADDR-1:0] weight,
     output wire [ADDR-1:0] target,
@@ -78,9 +78,9 @@ module slfp_scan #(
     reg [ADDR-1:0] row_a, col_a;
 
     wire found = state == WORD && (analogue ? |pixel : |spikes);
-    wire again = state == HOLD && take && |pending;
-    // done with this word: read the next
-    wire advance = (state == WORD && !found) || (state == HOLD && take && !(|pending));
+    wire again = state == HOLD && accept && |pending;
+    // this word is finished: read the next
+    wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
     wire k_end = k + 1'b1 == inner, x_end = x + 1'b1 == in_w, y_end = y + 1'b1 == in_h;
     wire last = k_end && x_end && y_end;
     wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;

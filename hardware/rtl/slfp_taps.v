@@ -1,8 +1,8 @@
-// Turns one event into the addresses of its weights and of the accumulators they belong to, one word a cycle.
+// Emits the addresses of the weights of an event and of the accumulators that they are added to, one word a cycle.
 //
 // An input at row y reaches, through kernel row ky, output row (y + padding - ky) / stride where that is a whole number:
-// ky starts at the remainder and grows by the stride while the output row falls by one. A kernel row or column whose
-// output lies beyond the far border takes one cycle and gives no address.
+// ky starts at the remainder and increases by the stride while the output row decreases by one. A kernel row or column
+// whose output is beyond the last row or column takes one cycle and emits no address.
 module slfp_taps #(
     parameter DIM = 16,
     parameter ADDR = 16
@@ -24,7 +24,7 @@ module slfp_taps #(
     input wire [ADDR-1:0] blocks_a,
     // events
     input wire valid,
-    output wire take,
+    output wire accept,
     input wire [7:0] value_in,
     input wire [ADDR-1:0] weight_in,
     input wire [ADDR-1:0] target_in,
@@ -53,7 +53,7 @@ module slfp_taps #(
     wire over = !valid_tap || (row_end && (ky_next >= {1'b0, kernel_h} || oy == 0));
 
     assign busy = active;
-    assign take = valid && (!active || over);
+    assign accept = valid && (!active || over);
     assign emit = active && valid_tap && here;
 
     wire [ADDR-1:0] next_row_w = row_w + row_w_step, next_tap_w = tap_w + col_w_step;
@@ -61,7 +61,7 @@ module slfp_taps #(
 
     always @(posedge clk)
         if (rst) active <= 1'b0;
-        else if (take) begin
+        else if (accept) begin
             active <= 1'b1;
             value <= value_in;
             {ky, kx, kx_0} <= {ry, rx, rx};

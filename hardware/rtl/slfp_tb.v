@@ -1,4 +1,4 @@
-// Test bench: shows the samples of inputs.hex to the core; writes spikes.hex, one word a line, and cycles.txt, one line
+// Testbench: runs the core on the samples of inputs.hex; writes spikes.hex, one word a line, and cycles.txt, one line
 // for each sample.
 //
 // +samples=N +steps=T +words=K: K is the number of words of a sample's image, or of one step of input spikes.
@@ -16,7 +16,7 @@ module slfp_tb;
     wire idle, waiting, out_valid, done;
     wire [LANES-1:0] out_spikes;
     wire [31:0] cycles;
-    integer inputs, spikes, times, samples, count, words, sample, k, found;
+    integer inputs, spikes, cycles_file, samples, count, words, sample, k, found;
 
     slfp_core core (
         .clk(clk), .rst(rst), .go(go), .steps(steps), .in_we(in_we), .in_addr(in_addr), .in_data(in_data),
@@ -28,15 +28,15 @@ module slfp_tb;
     always @(posedge clk)
         if (out_valid !== 1'b0 && !rst) begin
             $fdisplay(spikes, "%h", out_spikes);
-            // a memory that was read before it was written would stop the core for ever
+            // if a memory was read before it was written, the core might never finish
             if ((^{out_valid, out_spikes}) === 1'bx) begin
                 $display("slfp_tb: undefined spikes in sample %0d", sample);
                 $finish;
             end
         end
 
-    // inputs change while the clock falls
-    task show;
+    // inputs change at the falling edge of the clock
+    task write_inputs;
         begin
             for (k = 0; k < words; k = k + 1) begin
                 found = $fscanf(inputs, "%h", in_data);
@@ -64,20 +64,20 @@ module slfp_tb;
         steps = count;
         inputs = $fopen("inputs.hex", "r");
         spikes = $fopen("spikes.hex", "w");
-        times = $fopen("cycles.txt", "w");
+        cycles_file = $fopen("cycles.txt", "w");
         repeat (2) @(negedge clk);
         rst = 0;
         for (sample = 0; sample < samples; sample = sample + 1) begin
             while (!idle) @(negedge clk);
-            show;
+            write_inputs;
             while (!done) begin
-                if (waiting) show;
+                if (waiting) write_inputs;
                 else @(negedge clk);
             end
-            $fdisplay(times, "%0d", cycles);
+            $fdisplay(cycles_file, "%0d", cycles);
         end
         $fclose(spikes);
-        $fclose(times);
+        $fclose(cycles_file);
         $finish;
     end
 endmodule
