@@ -31,7 +31,7 @@ from environments import HERE
 from rich.console import Console
 from rich.table import Table
 
-from spiking_lfp.deploy.backends.outside import OutsideBackend
+from spiking_lfp.deploy.backends.external import ExternalBackend
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend, backends
 from spiking_lfp.deploy.model import Array, Dense, IntegerNetwork
@@ -69,7 +69,7 @@ def measure(name: str, network: IntegerNetwork, inputs: Array) -> tuple[float, f
         run, outcome = timed(lambda: simulate(network, inputs, record=True))
         return 0.0, run, outcome.spikes
     other: Backend = backend(name)
-    if isinstance(other, OutsideBackend):
+    if isinstance(other, ExternalBackend):
         result = other.timed(network, inputs)
         return result.setup, result.run, result.spikes
     setup, _ = timed(lambda: other.run(network, inputs[:, :1]))
@@ -85,7 +85,7 @@ def why_not(name: str, network: IntegerNetwork) -> str | None:
         other = backend(name)
     except ModuleNotFoundError as error:
         return str(error)
-    return other.missing() or other.refusal(network)
+    return other.missing() or other.unsupported(network)
 
 
 def main(

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything outside Python that runs exported networks: what the chips in spiking_lfp/deploy/chips ask for, programs and
-# simulators in environments of their own below .outside/, and Chromium for the report page.
-# Installs what is missing where it can (Debian, as root), and says what it cannot.
+# Installs what the chips in spiking_lfp/deploy/chips need to run exported networks: programs, and simulators in Python
+# environments of their own in .outside/; and Chromium for the tests of the report.
+# Installs missing programs on Debian as root, elsewhere it prints their packages.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 needed=$("$python" -m spiking_lfp.deploy.chips) || exit 1
 missing=()
 declare -A package=([chromium]=chromium)
-while IFS='|' read -r what name words _; do
-  [ "$what" = program ] && package[$name]=$words
+while IFS='|' read -r kind name packages _; do
+  [ "$kind" = program ] && package[$name]=$packages
 done <<<"$needed"
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
@@ -22,13 +22,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "missing: ${missing[*]}; install them (Debian: apt-get install ${missing[*]}), or tests that need them skip" >&2
   fi
 fi
-environment() { # name, packages, packages whose metadata must not be believed
+environment() { # name, packages, packages installed with --no-deps
   [ -e ".outside/$1/complete" ] && return
   rm -rf ".outside/$1" && "$python" -m venv ".outside/$1" && ".outside/$1/bin/pip" install --quiet $2 &&
     { [ -z "${3:-}" ] || ".outside/$1/bin/pip" install --quiet --ignore-requires-python --no-deps $3; } &&
     touch ".outside/$1/complete" || echo "not installed: $1; its tests skip" >&2
 }
-while IFS='|' read -r what name words alone; do
-  [ "$what" = environment ] && environment "$name" "$words" "$alone" </dev/null
+while IFS='|' read -r kind name packages no_deps; do
+  [ "$kind" = environment ] && environment "$name" "$packages" "$no_deps" </dev/null
 done <<<"$needed"
 exit 0

@@ -1,8 +1,8 @@
 /*
  * run [STEPS] < samples > spikes
  *
- * Reads samples until the end: constant inputs as `inputs` bytes 0..levels each, spikes as [steps][inputs] bytes 0 or
- * 1. Writes for each sample [steps][neurons] bytes 0 or 1: all neurons of a step, layer by layer.
+ * Reads samples to the end: constant inputs as [inputs] bytes 0..levels, spikes as [steps][inputs] bytes 0 or 1.
+ * Writes [steps][neurons] bytes 0 or 1 for each sample: the neurons of all layers, layer by layer.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +19,9 @@ static int fail(const char *what)
     return 1;
 }
 
-int main(int count, char **words)
+int main(int count, char **arguments)
 {
-    const unsigned long steps = count > 1 ? strtoul(words[1], NULL, 10) : network.steps;
+    const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
     unsigned long t;
     size_t k;
 

@@ -9,7 +9,7 @@ static slfp_state state;
 
 int main(void)
 {
-    /* different bits and spikes by layer */
+    /* by layer: spikes that differ, and all spikes */
     static size_t different[NETWORK_LAYERS], spikes[NETWORK_LAYERS];
     const uint8_t *inputs = golden_inputs;
     size_t sample, t, k, n, wrong = 0, all = 0;

@@ -11,8 +11,8 @@ size_t slfp_size(slfp_shape shape)
     return (size_t)shape.channels * shape.height * shape.width;
 }
 
-/* How many integers a layer keeps between steps: membranes, then currents. */
-static size_t states(const slfp_layer *layer)
+/* Number of states of a layer: membranes, then currents. */
+static size_t state_size(const slfp_layer *layer)
 {
     if (layer->kind == SLFP_MAX_POOL)
         return 0;
@@ -22,23 +22,23 @@ static size_t states(const slfp_layer *layer)
 void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, uint8_t *bytes)
 {
     const slfp_layer *layer = network->layer;
-    size_t spikes = 0, kept = 0, k;
+    size_t spikes = 0, words_used = 0, k;
 
     for (k = 0; k < network->layers; k++) {
         spikes += slfp_size(layer[k].out);
-        kept += states(layer + k);
+        words_used += state_size(layer + k);
     }
     state->network = network;
     state->membranes = words;
-    state->sums = words + kept;
-    state->kept = state->sums + network->largest;
+    state->sums = words + words_used;
+    state->constant_sums = state->sums + network->largest;
     state->spikes = bytes;
     state->running = 0;
-    memset(state->membranes, 0, kept * sizeof *state->membranes);
+    memset(state->membranes, 0, words_used * sizeof *state->membranes);
     memset(state->spikes, 0, spikes);
 }
 
-/* sums += value * weights; in blocks of constant size, which compilers turn into vector instructions at -O2 too */
+/* sums += value * weights; in blocks of constant size, which compilers vectorise at -O2 too */
 static void add(int32_t *restrict sums, const int8_t *restrict weights, size_t count, int32_t value)
 {
     size_t k, low = 0;
@@ -65,14 +65,14 @@ static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t *s
             add(sums, layer->weight + k * outputs, outputs, inputs[k]);
 }
 
-/* The outputs low..high - 1, along one axis, that see the input at `place`. */
+/* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
 typedef struct {
     size_t low, high;
 } range;
 
-static range seen_by(const slfp_layer *layer, int axis, size_t place, size_t outputs)
+static range reached_by(const slfp_layer *layer, int axis, size_t position, size_t outputs)
 {
-    const size_t kernel = layer->kernel[axis], stride = layer->stride[axis], padded = place + layer->padding[axis];
+    const size_t kernel = layer->kernel[axis], stride = layer->stride[axis], padded = position + layer->padding[axis];
     range found;
 
     found.low = padded < kernel ? 0 : (padded - kernel) / stride + 1;
@@ -93,13 +93,13 @@ static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
         const int8_t *taps = layer->weight + c * kernel * share;
         int32_t *group = sums + c / per_group * share;
         for (y = 0; y < layer->in.height; y++) {
-            const range rows = seen_by(layer, 0, y, layer->out.height);
+            const range rows = reached_by(layer, 0, y, layer->out.height);
             for (x = 0; x < layer->in.width; x++) {
                 const int32_t value = *inputs++;
                 range columns;
                 if (!value)
                     continue;
-                columns = seen_by(layer, 1, x, layer->out.width);
+                columns = reached_by(layer, 1, x, layer->out.width);
                 for (i = rows.low; i < rows.high; i++)
                     for (j = columns.low; j < columns.high; j++) {
                         const size_t a = y + layer->padding[0] - i * layer->stride[0];
@@ -115,10 +115,10 @@ static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
 /* sums = weights x inputs + bias */
 static void multiply(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
 {
-    const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
+    const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
     size_t k;
 
-    for (k = 0; k < places; k++)
+    for (k = 0; k < positions; k++)
         memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
     if (layer->kind == SLFP_DENSE)
         add_dense(layer, inputs, sums);
@@ -126,7 +126,7 @@ static void multiply(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
         add_conv(layer, inputs, sums);
 }
 
-/* old >> bits, rounded down; C leaves it to the compiler for what is below 0 */
+/* old >> bits, rounded down; for negative numbers >> is implementation-defined in C */
 static inline int32_t shift(int32_t old, uint32_t bits)
 {
     return old < 0 ? ~(~old >> bits) : old >> bits;
@@ -154,7 +154,7 @@ static inline int32_t leaked(int32_t old, uint32_t decay, slfp_leak leak)
     }
 }
 
-/* As the chip can hold it; `wraps` is 0, or the bits of what lies between smallest and largest. */
+/* Saturate, or wrap if `wraps` is not 0: then it is largest - smallest, a mask. */
 static inline int32_t limited(int32_t value, int32_t smallest, int32_t largest, uint32_t wraps)
 {
     if (wraps)
@@ -163,9 +163,9 @@ static inline int32_t limited(int32_t value, int32_t smallest, int32_t largest, 
     return value < smallest ? smallest : value;
 }
 
-/* One step of the currents of a layer's neurons. */
-static inline void charge(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                          const int32_t *restrict sums, int32_t *restrict currents)
+/* One step of the currents of a layer. */
+static inline void update_currents(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                                   const int32_t *restrict sums, int32_t *restrict currents)
 {
     const size_t size = slfp_size(layer->out);
     const int32_t unit = (int32_t)1 << layer->frac_bits;
@@ -179,61 +179,62 @@ static inline void charge(const slfp_layer *layer, const slfp_arithmetic *arithm
     }
 }
 
-/* One step of a layer's membranes, which see `gain` times what arrived; `spikes` holds those of the step before. */
-static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                             const int32_t *restrict arrived, int32_t gain, int32_t *restrict membranes,
-                             uint8_t *restrict spikes)
+/* One step of the membranes of a layer with `gain` times its inputs; `spikes` are those of the last step before it. */
+static inline void update_membranes(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                                    const int32_t *restrict inputs, int32_t gain, int32_t *restrict membranes,
+                                    uint8_t *restrict spikes)
 {
-    const size_t outputs = layer->out.channels, places = (size_t)layer->out.height * layer->out.width;
+    const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
     const int32_t unit = (int32_t)1 << layer->frac_bits, at = arithmetic->at_threshold;
     const int32_t smallest = arithmetic->smallest, largest = arithmetic->largest;
     const uint32_t wraps = arithmetic->wraps ? (uint32_t)largest - (uint32_t)smallest : 0;
-    /* what a spike takes: of the next step before it is compared, of this step afterwards */
+    /* whether a spike subtracts the threshold: in the next step before the comparison, in this step after it */
     const int32_t before = layer->reset == SLFP_SUBTRACT, after = layer->reset == SLFP_SUBTRACT_DECAYED;
     const int32_t stays = layer->reset != SLFP_ZERO;
-    size_t place, o;
+    size_t position, o;
 
-    for (place = 0; place < places; place++)
+    for (position = 0; position < positions; position++)
         for (o = 0; o < outputs; o++) {
-            uint8_t *spike = spikes + o * places + place;
-            const int32_t bound = layer->theta[o] * unit;
-            const int32_t sum = leaked(*membranes, layer->decay, leak) + *arrived++ * gain - bound * (before & *spike);
-            const int32_t value = limited(sum, smallest, largest, wraps), fired = value > bound - at;
-            *spike = (uint8_t)fired;
-            *membranes++ = (value - bound * (after & fired)) * (stays | !fired);
+            uint8_t *spike = spikes + o * positions + position;
+            const int32_t threshold = layer->theta[o] * unit;
+            const int32_t subtracted = threshold * (before & *spike);
+            const int32_t sum = leaked(*membranes, layer->decay, leak) + *inputs++ * gain - subtracted;
+            const int32_t value = limited(sum, smallest, largest, wraps), fires = value > threshold - at;
+            *spike = (uint8_t)fires;
+            *membranes++ = (value - threshold * (after & fires)) * (stays | !fires);
         }
 }
 
-/* One step of a layer's neurons. */
-static inline void step(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                        const int32_t *sums, int32_t *state, uint8_t *spikes)
+/* One step of the neurons of a layer. */
+static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                          const int32_t *sums, int32_t *state, uint8_t *spikes)
 {
-    const int32_t *arrived = sums;
+    const int32_t *inputs = sums;
     int32_t gain = (int32_t)1 << layer->frac_bits;
 
     if (layer->neuron == SLFP_CUBA) {
         int32_t *currents = state + slfp_size(layer->out);
-        charge(layer, arithmetic, leak, sums, currents);
-        arrived = currents;
+        update_currents(layer, arithmetic, leak, sums, currents);
+        inputs = currents;
         gain = 1;
     }
-    integrate(layer, arithmetic, leak, arrived, gain, state, spikes);
+    update_membranes(layer, arithmetic, leak, inputs, gain, state, spikes);
 }
 
-static void fire(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
+static void update_neurons(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
 {
     const slfp_arithmetic *arithmetic = layer->arithmetic ? layer->arithmetic : &slfp_default;
 
-    /* a loop for each leak, so that none is chosen for every neuron anew */
+    /* a loop for each leak, so that the switch is outside of it */
     switch (arithmetic->leak) {
     case SLFP_SHIFT:
-        step(layer, arithmetic, SLFP_SHIFT, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_SHIFT, sums, membranes, spikes);
         break;
     case SLFP_MUL12_FLOOR:
-        step(layer, arithmetic, SLFP_MUL12_FLOOR, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_FLOOR, sums, membranes, spikes);
         break;
     default:
-        step(layer, arithmetic, SLFP_MUL12_TRUNC, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_TRUNC, sums, membranes, spikes);
     }
 }
 
@@ -268,11 +269,11 @@ void slfp_step(slfp_state *state, const uint8_t *inputs)
             pool(layer, inputs, spikes);
         } else {
             const int keep = network->constant && k == network->first;
-            int32_t *sums = keep ? state->kept : state->sums;
+            int32_t *sums = keep ? state->constant_sums : state->sums;
             if (!keep || !state->running)
                 multiply(layer, inputs, sums);
-            fire(layer, sums, membranes, spikes);
-            membranes += states(layer);
+            update_neurons(layer, sums, membranes, spikes);
+            membranes += state_size(layer);
         }
         inputs = spikes;
         spikes += size;

@@ -1,4 +1,4 @@
-"""The commands that bring a trained network to hardware: export, check, simulate, verify, report, conformance."""
+"""The commands for networks on hardware: export, check, simulate, verify, report, conformance."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from spiking_lfp.data import Split
     from spiking_lfp.deploy.costs import Costs
     from spiking_lfp.deploy.model import Array, IntegerNetwork
-    from spiking_lfp.deploy.quantize import Report
+    from spiking_lfp.deploy.quantize import QuantisationReport
     from spiking_lfp.deploy.verify import Agreement
 
 NetworkFile = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
-Samples = Annotated[int | None, typer.Option(help="How many test images, all if not given.")]
-Data = Annotated[str | None, typer.Option(help="Data set; the golden run in the file if not given.")]
+Samples = Annotated[int | None, typer.Option(help="Number of test samples. [default: all]")]
+Data = Annotated[str | None, typer.Option(help="Data set. [default: the golden run in the file]")]
 GOLDEN_SAMPLES = 4
-# chips that are no backend by that name
+# chips whose name is not that of a backend
 _SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and name not in chip.backends)
 
 
@@ -39,32 +39,33 @@ def export(
     run: RunFolder,
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
     to: Annotated[
-        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog; artifact if none is named.")
+        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog. [default: artifact]")
     ] = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
     bits: Annotated[
-        int | None, typer.Option(help="Bits of a weight, 2..8. [default: those of the training, else 8]")
+        int | None, typer.Option(help="Bits of a weight, 2..8. [default: those of the training in integers, else 8]")
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="max, percentile, mean or search. [default: that of the training, else search]")
+        str | None,
+        typer.Option(help="max, percentile, mean or search. [default: that of the training in integers, else search]"),
     ] = None,
     per_channel: Annotated[bool, typer.Option("--per-channel", help="A scale for every output.")] = False,
     reset: Annotated[
-        str | None, typer.Option(help="zero, subtract or subtract_decayed instead of the trained one.")
+        str | None, typer.Option(help="zero, subtract or subtract_decayed. [default: that of the training]")
     ] = None,
-    calibration: Annotated[int, typer.Option(help="Training images to choose scales by.", min=1)] = 500,
+    calibration: Annotated[int, typer.Option(help="Number of training samples for calibration.", min=1)] = 500,
     nir_metadata: Annotated[
-        bool, typer.Option("--nir-metadata", help="Let the NIR graph say in metadata what NIR itself cannot.")
+        bool, typer.Option("--nir-metadata", help="Allow NIR graphs whose exact dynamics are in metadata.")
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Bring a trained network to integers and write it for simulators, C and Verilog.
+    """Quantise a trained network and write it as artifact, NIR, netx, C or Verilog.
 
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact nir netx c verilog -o out/
     """
     from spiking_lfp import training
     from spiking_lfp.data import SequenceSplit
-    from spiking_lfp.deploy.quantize import SCALES, quantize
+    from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, quantize
     from spiking_lfp.deploy.simulator import with_golden_run
     from spiking_lfp.integers.arithmetic import INTEGER_RESETS
 
@@ -73,14 +74,14 @@ def export(
     for name in formats:
         if name not in writers:
             raise unknown_name("format", name, writers)
-    _one_of("scale", scale, SCALES)
+    _one_of("scale", scale, CALIBRATION_METHODS)
     _one_of("reset", reset, INTEGER_RESETS)
     if bits is not None and not 2 <= bits <= 8:
         raise UsageError(f"bits must be 2..8, found {bits}")
     network, config = training.load_run(run, "cpu")
     samples = training.samples_for(config, data_root)
     if isinstance(samples.train, SequenceSplit) and not samples.train.binary:
-        raise ExportError("integer hardware takes spikes, not counts: train with values=binary")
+        raise ExportError("integer hardware takes spikes, not event counts: train with values=binary")
     inputs, labels = _integer_inputs(samples.train, calibration)
     chosen: Any = {"scale": scale, "reset": reset}
     steps = None if isinstance(samples.train, SequenceSplit) else config.steps
@@ -95,7 +96,7 @@ def export(
     refused = False
     for name in dict.fromkeys(formats):
         try:
-            written = writers[name](integers if name == "artifact" else integers.chip(), folder)
+            written = writers[name](integers if name == "artifact" else integers.without_readout(), folder)
         except ExportError as error:
             refused = True
             err.print(f"{name}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -104,7 +105,7 @@ def export(
             without = ", without the readout, which runs on the host" if apart else ""
             out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
     if refused:
-        fail("not every format can hold this network; what was written is complete", 1)
+        fail("not every format supports this network; the others were written", 1)
 
 
 def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path], Path]]:
@@ -143,9 +144,9 @@ def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path],
 
 def check(
     network_file: NetworkFile,
-    target: Annotated[str | None, typer.Option(help=f"{', '.join(targets())}; all of them if not given.")] = None,
+    target: Annotated[str | None, typer.Option(help=f"{', '.join(targets())}. [default: all]")] = None,
 ) -> None:
-    """Say whether an exported network fits a chip, and if not, why: exit code 0 or 1.
+    """Check whether an exported network fits a chip, with the reasons if not: exit code 0 or 1.
 
     spiking-lfp check out/net.h5 --target loihi
     """
@@ -161,7 +162,7 @@ def check(
             fail(f"the network does not fit {target}", 1)
         out.print(f"the network fits {target}", highlight=False, markup=False)
         return
-    table = Table("target", "", "fits", "why not")
+    table = Table("target", "", "fits", "reasons")
     for name, chip in targets().items():
         reasons = compare(network, name)
         table.add_row(name, escape(chip.title), "no" if reasons else "yes", escape("\n".join(reasons)))
@@ -174,7 +175,7 @@ def simulate(
     samples: Samples = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Run an exported network in the integer simulator: accuracy, spikes, synaptic operations, energy estimates."""
+    """Run an exported network in the integer simulator: accuracy, spikes, synaptic operations, estimates of energy."""
     from time import perf_counter
 
     from spiking_lfp.deploy import costs, simulator
@@ -202,7 +203,7 @@ def verify(
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--with", help=f"{', '.join(backends())}; or a chip, for all it has: {_SEVERAL}. [default: c]"),
+        typer.Option("--with", help=f"{', '.join(backends())}; or a chip, for its backends: {_SEVERAL}. [default: c]"),
     ] = None,
     data: Data = None,
     samples: Samples = None,
@@ -228,8 +229,10 @@ def report(
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[list[str] | None, typer.Option("--with", help="Backends to compare with: see verify.")] = None,
     data: Annotated[str, typer.Option(help="Data set.")] = "mnist-subset",
-    samples: Samples = 1000,
-    page: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [default: report.html beside it]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of test samples.")] = 1000,
+    page: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page. [default: report.html beside the network]")
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement."""
@@ -248,15 +251,15 @@ def report(
 
 
 def conformance() -> None:
-    """Convert networks to and from the installed peers, and compare their spikes."""
+    """Convert networks to and from the installed versions of snnTorch, norse and NIR, and compare their spikes."""
     from spiking_lfp.deploy.conformance import conformance as run
 
     rows = run()
-    table = Table("peer", "case", "spikes", "different", "verdict", "why")
+    table = Table("package", "case", "spikes", "different", "verdict", "reason")
     for row in rows:
-        table.add_row(row.peer, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
+        table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
     out.print(table)
-    if not all(row.holds for row in rows):
+    if not all(row.passed for row in rows):
         fail("not every conversion gives equal spikes", 1)
 
 
@@ -280,7 +283,7 @@ def _inputs(
 
 
 def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
-    """Return the first samples as an integer network takes them, images or spikes, and their labels."""
+    """Return the first samples, as images or spikes for an integer network, and their labels."""
     import torch
 
     from spiking_lfp.data import ImageSplit
@@ -292,7 +295,7 @@ def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
 
 
 def _backends(names: Sequence[str]) -> list[str]:
-    """Return the backends of these names, and of chips of these names."""
+    """Return backends by their names or the names of their chips."""
     several = {name: chip.backends for name, chip in chips().items() if chip.backends}
     every = (several.get(name, (name,)) for name in names)
     return list(dict.fromkeys(single for some in every for single in some))
@@ -311,10 +314,10 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _quantisation(report: "Report") -> Iterator[Table]:
-    weights = Table("layer", "bits", "scale", "weight error", "cut off", "saturated", title="weights in integers")
+def _quantisation(report: "QuantisationReport") -> Iterator[Table]:
+    weights = Table("layer", "bits", "scale", "weight error", "clipped", "saturated", title="quantised weights")
     spikes = Table(
-        "layer", "spikes before", "after", "differ", "accuracy so far", title=f"{report.samples} training images"
+        "layer", "spikes before", "after", "differ", "accuracy so far", title=f"{report.samples} calibration samples"
     )
     first, *steps = report.accuracy
     spikes.add_row(first.step, "", "", "", f"{first.accuracy:.2%}")
@@ -330,25 +333,25 @@ def _quantisation(report: "Report") -> Iterator[Table]:
 
 
 def _costs(found: "Costs", saturated: dict[str, int]) -> Iterator[Table]:
-    events = Table("layer", "neurons", "spikes", "synaptic ops", "multiply-adds", "updates", title="per inference")
+    operations = Table("layer", "neurons", "spikes", "SynOps", "MACs", "neuron updates", title="per inference")
     sizes = Table("layer", "sparsity", "bytes", "saturated", "45 nm", "Loihi", title="per inference")
     for line in (*found.layers, found.total):
         counts = line.neurons, line.spikes, line.synops, line.macs, line.updates
-        events.add_row(line.name, *(f"{count:,.0f}" for count in counts))
-        cut_off = saturated.get(line.name, sum(saturated.values())) / found.samples
+        operations.add_row(line.name, *(f"{count:,.0f}" for count in counts))
+        overflows = saturated.get(line.name, sum(saturated.values())) / found.samples
         energies = ("" if pj is None else f"{pj / 1000:,.1f} nJ" for pj in (line.energy_45nm, line.energy_loihi))
-        sizes.add_row(line.name, f"{line.sparsity:.2%}", f"{line.footprint.total:,}", f"{cut_off:,.1f}", *energies)
-    yield events
+        sizes.add_row(line.name, f"{line.sparsity:.2%}", f"{line.footprint.total:,}", f"{overflows:,.1f}", *energies)
+    yield operations
     yield sizes
 
 
 def _agreement(lines: Sequence["Agreement"]) -> Table:
-    table = Table("with", "layer", "spikes", "bits compared", "different", "")
+    table = Table("backend", "layer", "spikes", "compared", "different", "")
     for line in lines:
         if line.layer is None:
             table.add_row(line.backend, "", "", "", "", f"not run: {escape(line.reason)}")
             continue
         verdict = "equal" if line.agrees else "no spikes to compare" if line.different == 0 else "[red]different[/red]"
-        counts = (f"{count:,}" for count in (line.spikes, line.bits, line.different))
+        counts = (f"{count:,}" for count in (line.spikes, line.compared, line.different))
         table.add_row(line.backend, line.layer, *counts, verdict)
     return table

@@ -1,18 +1,18 @@
-"""The file of an integer network: HDF5, complete, checked, read without executing anything and without torch.
+"""The artifact, the file of an integer network: HDF5, complete, with a checksum, read without torch or running code.
 
 Any HDF5 library from version 1.10 on reads it. Numbers are little-endian, arrays in C order, texts UTF-8 of fixed
-length, padded with zeros. "Attribute" and "data set" are HDF5's words; k counts layers from 000, in the order in which
-they run. Whatever else a file holds is left alone.
+length, padded with zeros. "Attribute" and "data set" are those of HDF5; k is the number of a layer from 000, in the
+order in which they run. Anything else in a file is ignored.
 
 Attributes of the root:
 
     format       text                  "spiking_lfp integer network"
     schema       int64 ()              1, the version of this description
     encoder      text                  "constant": integers 0..levels, the same in every step; "spikes": 0 or 1
-    levels       int64 ()              the largest input value; an image's real value 1 is `levels`; 1 for spikes
+    levels       int64 ()              the largest input value: an intensity of 1 becomes `levels`; 1 for spikes
     steps        int64 ()              T, time steps of one inference
     class_names  text [classes]        one for each output
-    notes        text                  a JSON object of texts: what is worth knowing of the network's making
+    notes        text                  a JSON object of texts: how the network was trained and quantised
     checksum     text                  SHA-256 of the content, 64 hexadecimal digits; see below
 
 Attributes of the group /layers/k:
@@ -24,30 +24,30 @@ Attributes of the group /layers/k:
 and of those with neurons, "dense" and "conv":
 
     neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire. Each kind has a class
-                                       in `spiking_lfp.integers` that says what its steps compute
-    decay        int64 ()              by which the membrane leaks, see `leak`
-    frac_bits    int64 ()              bits of the membrane below one weight unit
+                                       in `spiking_lfp.integers` with its equations
+    decay        int64 ()              of the membrane, see `leak`
+    frac_bits    int64 ()              fraction bits of the membrane, below one weight unit
     reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"
     leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign, decay 0..4095;
                                        "mul12_floor": (V * (4096 - decay)) >> 12, which rounds down;
-                                       "shift": V - (V >> decay), or V - 1 where V > 0 and that is nothing, decay 0..15
-    NAME         int64 ()              of other kinds than "lif", each further constant that its class describes, in
-                                       its order and by its name there; a decay leaks another state as the membrane does
-    bits         int64 ()              of the weights, 2..8; they lie in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
+                                       "shift": V - (V >> decay), or V - 1 where V > 0 and V >> decay is 0, decay 0..15
+    NAME         int64 ()              of other kinds than "lif": each further constant of its class, in the order and
+                                       by the name there; such a decay is that of another state, with the same leak
+    bits         int64 ()              of the weights, 2..8, in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
 
-Neurons compare V > theta 2^frac_bits, and V has 24 bits and ends at +-(2^23 - 1), with the leak "mul12_trunc". A layer
-of any other arithmetic has the group /layers/k/arithmetic with the attributes
+Neurons compare V > theta 2^frac_bits, V has 24 bits and saturates at +-(2^23 - 1), and the leak is "mul12_trunc". A
+layer of any other arithmetic has the group /layers/k/arithmetic with the attributes
 
-    name            text               for sentences; it makes no difference
-    weight_bits     int64 ()           of the widest weight, 2..8
+    name            text               for messages only
+    weight_bits     int64 ()           largest width of a weight, 2..8
     membrane_bits   int64 ()           of the membrane V, sign included, 2..24
-    frac_bits       int64 ()           the most that a layer may have, 0..6
-    comparison      text               ">" or ">=": a neuron spikes where V is that to theta 2^frac_bits
+    frac_bits       int64 ()           the largest that a layer may have, 0..6
+    comparison      text               ">" or ">=": how V is compared with theta 2^frac_bits for a spike
     resets          text [any]         those that a layer may have
-    overflow        text               "symmetric": V ends at +-(2^(membrane_bits-1) - 1); "saturate": at
-                                       -2^(membrane_bits-1) and 2^(membrane_bits-1) - 1; "wrap": it goes round
+    overflow        text               "symmetric": V saturates at +-(2^(membrane_bits-1) - 1); "saturate": at
+                                       -2^(membrane_bits-1) and 2^(membrane_bits-1) - 1; "wrap": it wraps around
 
-Readers from before it was written refuse such a file by its leak or its checksum.
+Versions from before this group refuse such a file because of its leak or its checksum.
 
 Attributes of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
 and of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns.
@@ -56,22 +56,22 @@ Data sets of the group /layers/k of layers with neurons, for O outputs (neurons 
 
     weight       int8 [O, I]           dense; a convolution's is [O, channels / groups, kernel rows, kernel columns]
     bias         int32 [O]             in weight units, added in every step
-    scale        float64 [O]           the real weight is scale * weight
+    scale        float64 [O]           the floating-point weight is scale * weight
     theta        int32 [O]             the threshold, in weight units
 
-If mono-nets predict on the host, there is a group /readout, see `readout.HostReadout`: for n neurons of the last layer,
-C classes and K decisions of L layers, attributes
+If there is a readout on the host, it is in the group /readout, see `readout.HostReadout`. For n neurons of the last
+layer, C classes and K decisions by nets of L layers it has the attributes
 
     activation   text                  "tanh", "hard-tanh" or "relu"
-    windows      int64 ()              in how many parts of the sequence spikes are counted
+    windows      int64 ()              number of windows of equal length in which spikes are counted
     decisions    int64 ()              K
     depth        int64 ()              L
 
 and data sets
 
-    /readout/decay       float64 [1]         per step, of what a spike counts
+    /readout/decay       float64 [1]         `HostReadout.beta`: what a step keeps of the weight of a spike
     /readout/polarity    int8 [n]            1 or -1
-    /readout/code        float64 [C, K]      what decisions add to the scores of classes
+    /readout/code        float64 [C, K]      weights of decisions in the scores of classes
     /readout/k/l/weight  float32 [O, I]      of decision k, layer l, both from 000 on
     /readout/k/l/bias    float32 [O]
 
@@ -80,15 +80,15 @@ Data sets of a golden run of N samples, if there is a group /golden:
     /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
     /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
 
-The checksum is the SHA-256 of records in the order of this page: root attributes without the checksum, then layer by
+The checksum is the SHA-256 of records in the order above: root attributes without the checksum, then layer by
 layer its attributes, with those of its arithmetic before `bits` and NAME before `leak`, data sets, attributes of its
 kind only, then the readout, then inputs and spikes. A record is the line
 
     PATH TYPE SHAPE "\\n"
 
 in ASCII, for example `/layers/000/bias <i4 10` or `/layers/000/weight |i1 10x784`, followed by the bytes of the value.
-TYPE is NumPy's word for it or `utf8`; SHAPE is empty for single numbers, and the number of bytes for texts. The class
-names are one record each, `/class_names/0` and so on. So compression and layout of the file do not matter.
+TYPE is NumPy's name for it or `utf8`; SHAPE is empty for single numbers, and the number of bytes for texts. The class
+names are one record each, `/class_names/0` and so on. Compression and layout of the file do not matter.
 """
 
 import hashlib
@@ -108,7 +108,7 @@ from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
-from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, Words, described
+from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, IntegerTuple, Sizes, Texts, constraints
 
 FORMAT = "spiking_lfp integer network"
 SCHEMA = 1
@@ -137,11 +137,11 @@ def save_network(network: IntegerNetwork, path: Path) -> None:
     The same network gives the same bytes.
 
     Args:
-        network: what to write.
-        path: of the file, which is replaced if it is there; by custom `NAME.h5`.
+        network: to write.
+        path: of the file, which is replaced if it exists; by convention `NAME.h5`.
 
     Raises:
-        ExportError: if the network does not fit together, or the file cannot be written.
+        ExportError: if the network is not valid, or the file cannot be written.
     """
     _check(network)
     if path.is_dir():
@@ -150,13 +150,13 @@ def save_network(network: IntegerNetwork, path: Path) -> None:
 
 
 def load_network(path: Path) -> IntegerNetwork:
-    """Read a file of `save_network`, and check everything in it.
+    """Read and check a file that `save_network` wrote.
 
     Args:
         path: of the file.
 
     Raises:
-        ExportError: if there is no such file, or it is foreign, damaged, of another schema, or does not fit together.
+        ExportError: if there is no such file, or it is of another format, damaged, of another schema, or not valid.
     """
     content = _content(path)
     try:
@@ -164,7 +164,7 @@ def load_network(path: Path) -> IntegerNetwork:
             network = _Reader(path, file).network()
     except ExportError:
         raise
-    # whatever HDF5, NumPy and JSON say of damaged files
+    # what HDF5, NumPy and JSON raise for damaged files
     except (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
         raise ExportError(f"{path} is damaged ({_words(error)}): {_ADVICE}") from error
     except MemoryError as error:
@@ -172,12 +172,12 @@ def load_network(path: Path) -> IntegerNetwork:
     try:
         _check(network)
     except ExportError as error:
-        raise ExportError(f"{path} holds a network that does not fit together: {error}") from None
+        raise ExportError(f"{path} holds a network that is not valid: {error}") from None
     return network
 
 
 def checksum(network: IntegerNetwork) -> str:
-    """Return the SHA-256 of all content, in the order that the head of this module defines, as 64 digits."""
+    """Return the SHA-256 of all content, in the order of the docstring of this module, as 64 digits."""
     digest = hashlib.sha256()
     for where, value in _records(network):
         if isinstance(value, tuple) and value and isinstance(value[0], str):
@@ -221,7 +221,7 @@ def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
     yield at + "kind", layer.kind
     yield at + "name", layer.name
     yield at + "in_shape", _numbers(layer.in_shape)
-    common = [name for name in described(type(layer)) if name in _COMMON]
+    common = [name for name in constraints(type(layer)) if name in _COMMON]
     if isinstance(layer, Spiking):
         neuron = layer.neuron
         if type(neuron) is not IntegerLIF:
@@ -230,29 +230,29 @@ def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
         yield at + "leak", neuron.arithmetic.leak
         if neuron.arithmetic != DEFAULT:
             yield from _field_records(at + "arithmetic/", neuron.arithmetic, but=["leak"])
-        own = [name for name in described(type(layer)) if name not in common]
+        own = [name for name in constraints(type(layer)) if name not in common]
         yield from _field_records(at, layer, arrays=False, but=own)
         yield from _field_records(at, layer, arrays=True)
         yield from _field_records(at, neuron, arrays=True)
-    for name, holds in layer.derived.items():
-        yield at + name, _value(holds, getattr(layer, name))
+    for name, constraint in layer.derived.items():
+        yield at + name, _value(constraint, getattr(layer, name))
     yield from _field_records(at, layer, arrays=False, but=common)
 
 
 def _field_records(
     at: str, owner: Any, arrays: bool | None = None, but: Sequence[str] = ()
 ) -> Iterator[tuple[str, Value]]:
-    """Yield what is said of the fields of a dataclass, but for some: only arrays, all others, or everything."""
-    for name, holds in described(type(owner)).items():
-        if name not in but and arrays in (None, isinstance(holds, Values)):
-            yield at + name, _value(holds, getattr(owner, name))
+    """Yield the fields of a dataclass that have a constraint, but for some: only arrays, all others, or all."""
+    for name, constraint in constraints(type(owner)).items():
+        if name not in but and arrays in (None, isinstance(constraint, ArrayOf)):
+            yield at + name, _value(constraint, getattr(owner, name))
 
 
-def _value(holds: Holds, value: Any) -> Value:
-    """Return what a field holds as a record has it."""
-    if isinstance(holds, Number):
+def _value(constraint: Constraint, value: Any) -> Value:
+    """Return the value of a field as it is in a record."""
+    if isinstance(constraint, IntegerRange):
         return int(value)
-    found: Value = _numbers(value) if isinstance(holds, Numbers) else value
+    found: Value = _numbers(value) if isinstance(constraint, IntegerTuple) else value
     return found
 
 
@@ -261,7 +261,7 @@ def _readout_records(readout: HostReadout) -> Iterator[tuple[str, Value]]:
     yield "/readout/windows", int(readout.windows)
     yield "/readout/decisions", len(readout.nets)
     yield "/readout/depth", len(readout.nets[0])
-    yield "/readout/decay", np.array([readout.decay], np.float64)
+    yield "/readout/decay", np.array([readout.beta], np.float64)
     yield "/readout/polarity", readout.polarity
     yield "/readout/code", readout.code
     for k, net in enumerate(readout.nets):
@@ -394,7 +394,7 @@ def _content(path: Path) -> bytes:
 
 
 def _words(error: BaseException) -> str:
-    """Return what an exception says, in one line."""
+    """Return the message of an exception, in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())[:200]
 
@@ -406,7 +406,7 @@ class _Reader:
         self.path, self.file = path, file
 
     def refuse(self, where: str, found: str, expected: str) -> NoReturn:
-        """Say what is wrong with a field."""
+        """Raise an ExportError that says what is wrong with a field."""
         raise ExportError(f"{self.path}: {where} is {found}, expected {expected}: {_ADVICE}")
 
     def network(self) -> IntegerNetwork:
@@ -441,7 +441,7 @@ class _Reader:
         try:
             _check(network)
         except ExportError as error:
-            raise ExportError(f"{self.path} holds a network that does not fit together: {error}") from None
+            raise ExportError(f"{self.path} holds a network that is not valid: {error}") from None
         if "golden" in root:
             network = IntegerNetwork(**{**vars(network), "golden": self.golden(network)})
         expected, computed = self.text(root, "checksum"), checksum(network)
@@ -463,53 +463,57 @@ class _Reader:
         """Read one layer."""
         kind, name, in_shape = self.text(at, "kind"), self.text(at, "name"), self.numbers(at, "in_shape")
         if not 1 <= len(in_shape) <= 8 or prod(in_shape) > _LARGEST_NUMBER:
-            self.refuse(f"{at.name}/in_shape", str(list(in_shape)), f"1..8 sides, {_LARGEST_NUMBER} values at most")
+            self.refuse(f"{at.name}/in_shape", str(list(in_shape)), f"1..8 axes, {_LARGEST_NUMBER} values at most")
         if kind not in LAYERS:
             self.refuse(f"{at.name}/kind", repr(kind), ", ".join(LAYERS))
-        sides: Sides = {}
-        known: dict[str, Any] = {"name": name, "in_shape": in_shape, **self.fields(at, LAYERS[kind], sides)}
+        sizes: Sizes = {}
+        known: dict[str, Any] = {"name": name, "in_shape": in_shape, **self.fields(at, LAYERS[kind], sizes)}
         if issubclass(LAYERS[kind], Spiking):
-            known["neuron"] = self.neuron(at, sides)
+            known["neuron"] = self.neuron(at, sizes)
         layer = LAYERS[kind](**known)
-        for name, holds in layer.derived.items():
-            found, follows = self.value(at, name, holds, sides), getattr(layer, name)
+        for name, constraint in layer.derived.items():
+            found, follows = self.value(at, name, constraint, sizes), getattr(layer, name)
             if found != follows:
                 self.refuse(f"{at.name}/{name}", str(list(found)), f"{list(follows)} as the weights have it")
         return layer
 
-    def neuron(self, at: h5py.Group, sides: Sides) -> IntegerNeuron:
-        """Read the neurons of a layer, whose weights have these sides."""
+    def neuron(self, at: h5py.Group, sizes: Sizes) -> IntegerNeuron:
+        """Read the neurons of a layer, with the lengths of the axes of its weights."""
         kind = self.text(at, "neuron") if "neuron" in at.attrs else IntegerLIF.kind
         if kind not in NEURONS:
             self.refuse(f"{at.name}/neuron", repr(kind), ", ".join(NEURONS))
         arithmetic = DEFAULT
         if "arithmetic" in at:
-            leak = self.value(at, "leak", described(Arithmetic)["leak"], sides)
-            about = self.fields(self.group(at, "arithmetic"), Arithmetic, sides, but=["leak"])
+            leak = self.value(at, "leak", constraints(Arithmetic)["leak"], sizes)
+            about = self.fields(self.group(at, "arithmetic"), Arithmetic, sizes, but=["leak"])
             arithmetic = Arithmetic(leak=leak, **about)
         elif self.text(at, "leak") != arithmetic.leak:
             self.refuse(f"{at.name}/leak", repr(self.text(at, "leak")), repr(arithmetic.leak))
-        return NEURONS[kind](arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sides))
+        return NEURONS[kind](arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sizes))
 
-    def fields(self, at: h5py.Group, kind: type, sides: Sides, but: Sequence[str] = ()) -> dict[str, Any]:
-        """Read the fields of a dataclass that it says something of, but for some."""
-        return {name: self.value(at, name, holds, sides) for name, holds in described(kind).items() if name not in but}
+    def fields(self, at: h5py.Group, kind: type, sizes: Sizes, but: Sequence[str] = ()) -> dict[str, Any]:
+        """Read the fields of a dataclass that have a constraint, but for some."""
+        return {
+            name: self.value(at, name, constraint, sizes)
+            for name, constraint in constraints(kind).items()
+            if name not in but
+        }
 
-    def value(self, at: h5py.Group, name: str, holds: Holds, sides: Sides) -> Any:
-        """Read what a field holds; the sides of arrays are added to those that are known."""
-        if isinstance(holds, Number):
+    def value(self, at: h5py.Group, name: str, constraint: Constraint, sizes: Sizes) -> Any:
+        """Read a field; the lengths of named axes of arrays are added to `sizes`."""
+        if isinstance(constraint, IntegerRange):
             return self.number(at, name)
-        if isinstance(holds, Numbers):
-            return self.numbers(at, name, holds.count)
-        if isinstance(holds, Values):
-            little = np.dtype(holds.dtype).newbyteorder("<").str
-            found = self.array(at, name, little, holds.sides(sides)).astype(holds.dtype)
-            sides |= dict(zip(holds.shape, found.shape, strict=True))
+        if isinstance(constraint, IntegerTuple):
+            return self.numbers(at, name, constraint.count)
+        if isinstance(constraint, ArrayOf):
+            little = np.dtype(constraint.dtype).newbyteorder("<").str
+            found = self.array(at, name, little, constraint.shape(sizes)).astype(constraint.dtype)
+            sizes |= dict(zip(constraint.axes, found.shape, strict=True))
             return found
-        text = self.texts(at, name) if isinstance(holds, Words) else self.text(at, name)
-        wrong = holds.wrong(text, None, sides)
-        if wrong is not None:
-            self.refuse(f"{at.name}/{name}", *wrong)
+        text = self.texts(at, name) if isinstance(constraint, Texts) else self.text(at, name)
+        mismatch = constraint.mismatch(text, None, sizes)
+        if mismatch is not None:
+            self.refuse(f"{at.name}/{name}", *mismatch)
         return text
 
     def readout(self) -> HostReadout:
@@ -561,7 +565,7 @@ class _Reader:
         return notes
 
     def member(self, folder: h5py.Group, name: str, kind: type[Any], word: str) -> Any:
-        """Return a group or data set that is really there, not behind a link to somewhere else."""
+        """Return a group or data set of this file; links to others are refused."""
         where = f"{folder.name.rstrip('/')}/{name}"
         link = folder.get(name, getlink=True) if name in folder or name in list(folder) else None
         if link is None:
@@ -596,7 +600,7 @@ class _Reader:
             self.refuse(where, "stored in another file", "stored in this one")
         plist = data.id.get_create_plist()
         if not {plist.get_filter(k)[0] for k in range(plist.get_nfilters())} <= _FILTERS:
-            self.refuse(where, "compressed in an unknown way", "gzip or nothing")
+            self.refuse(where, "compressed by an unknown filter", "gzip or nothing")
         size = prod(data.shape) * wanted.itemsize
         if not 0 < size <= min(_LARGEST_ARRAY, data.id.get_storage_size() * _LARGEST_RATIO):
             self.refuse(
@@ -608,7 +612,7 @@ class _Reader:
         return values
 
     def attribute(self, at: h5py.Group, name: str, kind: str, axes: int, expected: str) -> Any:
-        """Read an attribute of a kind of NumPy's types and so many axes."""
+        """Read an attribute of a kind of NumPy dtype and this number of axes."""
         where = f"{at.name.rstrip('/')}/{name}"
         if name not in at.attrs:
             self.refuse(where, "missing", expected)
@@ -645,7 +649,7 @@ class _Reader:
         return values
 
     def in_range(self, at: h5py.Group, name: str, values: list[int]) -> tuple[int, ...]:
-        """Return numbers that no honest file exceeds."""
+        """Return numbers if they are in the range of files."""
         if not all(0 <= value <= _LARGEST_NUMBER for value in values):
             self.refuse(f"{at.name.rstrip('/')}/{name}", str(values), f"0..{_LARGEST_NUMBER}")
         return tuple(values)

@@ -1,6 +1,6 @@
-"""Whether a network fits a chip, by the limits in its file in `chips`.
+"""Compares a network with the limits of a chip, as its file in `chips` has them.
 
-Estimates of cores and memory are lower bounds: what does not fit by them does not fit at all.
+Estimates of cores and memory are lower bounds: a network that exceeds a limit by them does not fit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ import numpy as np
 from spiking_lfp.deploy.chip import Limits, Range
 from spiking_lfp.deploy.chips import targets
 from spiking_lfp.deploy.model import (
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     IntegerNetwork,
     Layer,
     MaxPool,
     Spiking,
-    other_neurons,
+    unsupported_neurons,
 )
 from spiking_lfp.errors import unknown_name
 
@@ -27,15 +27,15 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
     """Compare a network with the limits of a chip.
 
     Args:
-        network: what is to run there.
+        network: to be run there.
         target: a name in `chips.targets()`.
 
     Returns:
-        One sentence, with layer and numbers, for each reason why it does not fit; none if it does.
+        One sentence, with layer and numbers, for each limit that it exceeds; an empty list if it fits.
 
     Raises:
         UsageError: for an unknown target.
-        ExportError: if the network does not fit together.
+        ExportError: if the network is not valid.
     """
     network.check()
     known = targets()
@@ -45,12 +45,12 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
     limits = chip.limits
     assert limits is not None
     findings = [*_inputs(network, target, limits)]
-    # a layer whose inputs the chip cannot take runs elsewhere, and takes nothing there
+    # a first layer whose inputs the chip cannot take runs elsewhere and takes none of its resources
     first = 0 if network.levels == 1 or limits.analogue else network.layers.index(network.spiking[0]) + 1
     layers = network.layers[first:]
     for layer in layers:
         if isinstance(layer, Spiking):
-            reason = None if chip.arithmetic is None else other_neurons(layer, target, chip.arithmetic)
+            reason = None if chip.arithmetic is None else unsupported_neurons(layer, target, chip.arithmetic)
             findings += [*_layer(layer, target, limits)] if reason is None else [reason]
     findings += _cores(layers, target, limits)
     findings += _network(layers, target, limits)
@@ -61,13 +61,13 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
 def _inputs(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[str]:
     if network.levels > 1 and not limits.analogue:
         yield (
-            f"layer {network.spiking[0].name}: takes numbers 0..{network.levels}, {target} takes spikes only: run this "
+            f"layer {network.spiking[0].name}: has inputs 0..{network.levels}, {target} takes spikes only: run this "
             "layer elsewhere and send its spikes"
         )
 
 
 def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
-    """Yield what is wrong with the numbers of one layer."""
+    """Yield which constants of one layer are out of range."""
     neuron = layer.neuron
     if limits.resets is not None and neuron.reset not in limits.resets:
         yield f"layer {layer.name}: reset is {neuron.reset}, {target} has {', '.join(limits.resets)}"
@@ -80,21 +80,21 @@ def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
     for name, (found, held) in values.items():
         if held is not None and not (held[0] <= found[0] and found[1] <= held[1]):
             yield f"layer {layer.name}: {name} is {_range(found)}, {target} holds {_range(held)}"
-    if limits.bits is not None and not limits.bits[0] <= layer.bits <= limits.bits[1]:
-        yield f"layer {layer.name}: weights have {layer.bits} bits, {target} holds {_range(limits.bits)}"
+    if limits.weight_bits is not None and not limits.weight_bits[0] <= layer.bits <= limits.weight_bits[1]:
+        yield f"layer {layer.name}: weights have {layer.bits} bits, {target} holds {_range(limits.weight_bits)}"
 
 
 def _cores(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str]:
-    """Yield neurons that no core can hold, and whether there are too few cores."""
-    cores, memory = limits.cores, limits.cores.synapses
+    """Yield which neurons no core can hold, and whether there are too few cores."""
+    cores, memory = limits.cores, limits.cores.synapse_memory
     needed: dict[str, int] = {}
     for layer in layers:
         neurons, synapses, fan_in = _size(layer, limits)
         if not neurons:
             continue
-        if cores.in_axons is not None and fan_in > cores.in_axons:
-            yield f"layer {layer.name}: a neuron has {fan_in} inputs, a core of {target} takes {cores.in_axons}"
-        for_neurons = 1 if cores.compartments is None else -(-neurons // cores.compartments)
+        if cores.input_axons is not None and fan_in > cores.input_axons:
+            yield f"layer {layer.name}: a neuron has a fan-in of {fan_in}, a core of {target} takes {cores.input_axons}"
+        for_neurons = 1 if cores.neurons is None else -(-neurons // cores.neurons)
         for_synapses = 1 if memory is None else -(-synapses * memory.bits_per_synapse // memory.bits)
         if memory is not None and fan_in * memory.bits_per_synapse > memory.bits:
             yield (
@@ -128,7 +128,7 @@ def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[st
         sums += spiking[0].neurons
     pooled = sum(int(np.prod(layer.out_shape)) for layer in network.layers if isinstance(layer, MaxPool))
     neurons = sum(layer.neurons for layer in spiking)
-    parts = {
+    sizes = {
         "weights": sum(layer.weight.size for layer in spiking) * max(layer.bits for layer in spiking),
         "membranes": neurons * memory.bits_per_membrane,
         "accumulators": sums * memory.bits_per_accumulator,
@@ -136,38 +136,38 @@ def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[st
         "spikes": (neurons + pooled + (0 if constant else inputs)) * memory.bits_per_spike,
         "pixels": inputs * memory.bits_per_pixel if constant else 0,
     }
-    total = sum(parts.values())
+    total = sum(sizes.values())
     if total > memory.bits:
         largest = max(spiking, key=lambda layer: layer.weight.size)
-        each = ", ".join(f"{name} {bits}" for name, bits in parts.items() if bits)
+        each = ", ".join(f"{name} {bits}" for name, bits in sizes.items() if bits)
         yield (
             f"the network needs {total} bits of memory at least ({each}; most weights in layer {largest.name}), "
             f"{target} has {memory.bits}"
         )
 
 
-# Return how many neurons and synapses a layer takes, and the most synapses of one neuron.
-_size: Forms[tuple[int, int, int]] = Forms("the limits of chips")
+# Return the number of neurons and synapses of a layer, and the largest fan-in of a neuron.
+_size: ByLayer[tuple[int, int, int]] = ByLayer("the comparison with chips")
 
 
-@_size.of(Dense)
+@_size.register(Dense)
 def _(layer: Dense, limits: Limits) -> tuple[int, int, int]:
     return layer.neurons, layer.weight.size, layer.weight[0].size
 
 
-@_size.of(Conv)
+@_size.register(Conv)
 def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
-    # no neuron sees more than the whole image
+    # the fan-in is no larger than the image
     rows, columns = (min(pair) for pair in zip(layer.kernel, layer.in_shape[1:], strict=True))
     return layer.neurons, int(layer.fan_out().sum()), layer.weight.shape[1] * rows * columns
 
 
-@_size.of(Flatten)
+@_size.register(Flatten)
 def _(layer: Flatten, limits: Limits) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-@_size.of(MaxPool)
+@_size.register(MaxPool)
 def _(layer: MaxPool, limits: Limits) -> tuple[int, int, int]:
     if not limits.pooling_neurons:
         return 0, 0, 0

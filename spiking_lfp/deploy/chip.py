@@ -1,7 +1,7 @@
-"""What a chip is: its limits, its arithmetic, what runs its networks here, and what that needs.
+"""The description of a chip: its limits, its arithmetic, its backends, and what they need.
 
-Python's own library is enough for this, and for the files in `chips`: `hardware/install.sh` reads them before anything
-is installed, and every `--help`.
+This module and the files in `chips` need the standard library only: `hardware/install.sh` reads them before anything is
+installed, and every `--help` does.
 """
 
 import shlex
@@ -20,19 +20,19 @@ Range = tuple[int, int]
 
 @runtime_checkable
 class Backend(Protocol):
-    """Runs integer networks somewhere else."""
+    """Runs integer networks outside the simulator of this package."""
 
     def missing(self) -> str | None:
-        """Say what has to be installed before this can run, or return None."""
+        """Return what has to be installed before this can run, or None."""
 
-    def refusal(self, network: "IntegerNetwork") -> str | None:
-        """Say what in `network` cannot be represented there, or return None."""
+    def unsupported(self, network: "IntegerNetwork") -> str | None:
+        """Return why this cannot run `network`, or None."""
 
     def run(self, network: "IntegerNetwork", inputs: "Array") -> "dict[str, Array]":
-        """Run samples from rest and return the spikes of every spiking layer that ran there.
+        """Run samples, with all states at 0 before each, and return the spikes of every spiking layer that ran there.
 
         Args:
-            network: that `refusal` did not refuse.
+            network: for which `unsupported` returned None.
             inputs: as `simulator.simulate` takes them.
 
         Returns:
@@ -40,25 +40,25 @@ class Backend(Protocol):
             network with constant encoding, and takes that layer's spikes from the simulator.
 
         Raises:
-            ExportError: if the tool fails, with its own last words.
+            ExportError: if the tool fails, with the end of its error message.
         """
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment for packages that do not live beside ours; `hardware/install.sh` makes it.
+    """A Python environment for packages that cannot be installed beside this one; `hardware/install.sh` makes it.
 
     Attributes:
         name: of its folder below `.outside`.
         distribution: the package that it is for.
         requirements: what pip installs there.
-        alone: what pip installs there without believing what it says of its own requirements.
+        no_deps: what pip installs there without its dependencies, because its metadata are wrong.
     """
 
     name: str
     distribution: str
     requirements: tuple[str, ...]
-    alone: tuple[str, ...] = ()
+    no_deps: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -70,14 +70,14 @@ class Environment:
         """The commands that make it, in a folder `ENV`."""
         pip = "ENV/bin/pip install"
         steps = ["python3 -m venv ENV"]
-        if self.alone:
-            steps.append(f"{pip} --ignore-requires-python --no-deps {shlex.join(self.alone)}")
+        if self.no_deps:
+            steps.append(f"{pip} --ignore-requires-python --no-deps {shlex.join(self.no_deps)}")
         return " && ".join([*steps, f"{pip} {shlex.join(self.requirements)}"])
 
 
 @dataclass(frozen=True)
 class SynapseMemory:
-    """Of each core, in bits, and what a synapse takes of it."""
+    """Synapse memory of a core in bits, and what one synapse takes."""
 
     bits: int
     bits_per_synapse: int
@@ -85,19 +85,19 @@ class SynapseMemory:
 
 @dataclass(frozen=True)
 class Cores:
-    """How many there are, each for one layer only; None is no limit.
+    """The cores of a chip, each of which holds neurons of one layer only; None is no limit.
 
     Attributes:
-        count: cores.
-        compartments: neurons of a core.
-        synapses: memory of a core.
-        in_axons: different inputs of a core.
+        count: number of cores.
+        neurons: how many a core holds.
+        synapse_memory: of a core.
+        input_axons: how many different inputs a core takes.
     """
 
     count: int | None = None
-    compartments: int | None = None
-    synapses: SynapseMemory | None = None
-    in_axons: int | None = None
+    neurons: int | None = None
+    synapse_memory: SynapseMemory | None = None
+    input_axons: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,12 @@ class Memory:
     """One memory for everything, in bits.
 
     Attributes:
-        bits: all of it.
+        bits: size.
         bits_per_membrane: of each neuron, kept from step to step.
-        bits_per_accumulator: of each neuron of the largest layer; and of the first one, if its inputs are analogue and
-            stay.
+        bits_per_accumulator: of each neuron of the largest layer; and of the first one, if its inputs are constant.
         bits_per_output: bias and threshold of each output.
         bits_per_spike: of each input, neuron and pooled output.
-        bits_per_pixel: of each analogue input, in place of its spike.
+        bits_per_pixel: of each analogue input, instead of a spike.
     """
 
     bits: int
@@ -124,17 +123,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a chip can hold; None is no limit. Cores and memory are lower bounds of what a network takes.
+    """What a chip can hold; None is no limit. What a network takes of cores and memory is a lower bound.
 
     Attributes:
-        analogue: whether the first layer may take numbers in place of spikes.
-        resets: that its neurons know.
+        analogue: whether the inputs of the first layer may be integers instead of spikes.
+        resets: that its neurons have.
         decay: of a layer.
-        theta: of a neuron, in units of the weights.
-        bias: likewise.
+        theta: threshold of a neuron, in weight units.
+        bias: of a neuron, in weight units.
         frac_bits: of a layer.
-        bits: of the weights.
-        pooling_neurons: whether a pooled output takes a neuron, and a synapse for each pixel of its window.
+        weight_bits: of a weight.
+        pooling_neurons: whether max pooling takes a neuron for each output, and a synapse for each pixel of its window.
         cores: of the chip.
         synapses: of the whole network.
         memory: of the chip.
@@ -146,7 +145,7 @@ class Limits:
     theta: Range | None = None
     bias: Range | None = None
     frac_bits: Range | None = None
-    bits: Range | None = None
+    weight_bits: Range | None = None
     pooling_neurons: bool = False
     cores: Cores = Cores()
     synapses: int | None = None
@@ -155,13 +154,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Chip:
-    """A piece of hardware, or a simulator of one: each a file in `chips`, whose name is its name.
+    """A piece of hardware, or a simulator of one. Each is a file in `chips`, which has its name.
 
     Attributes:
-        title: what it is, for people.
+        title: for messages and tables.
         limits: None if only its backends know them.
-        arithmetic: in which it computes, None for any.
-        backends: what runs networks as it does, by name; each is made when it is asked for.
+        arithmetic: of its neurons, None for any.
+        backends: factories of the backends that compute as it does, by name.
         programs: that its backends call, with the Debian package of each.
         environments: that its backends need.
     """

@@ -1,4 +1,4 @@
-"""Every conversion to and from other packages, tried on random input: equal spikes, or the reason of the refusal."""
+"""Tests every conversion to and from other packages on random input: equal spikes, or the reason why it is refused."""
 
 import io
 import warnings
@@ -14,35 +14,35 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.deploy.formats.nir import Gain, read_nir, write_nir
-from spiking_lfp.deploy.interop import from_norse, from_snntorch, peer, to_norse, to_snntorch
+from spiking_lfp.deploy.interop import from_norse, from_snntorch, import_package, to_norse, to_snntorch
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
 from spiking_lfp.nn.spiking import LIF
 
 STEPS, BATCH, SIDE = 40, 4, 8
-# a power of two: norse keeps its constants in float32, which holds them exactly then
+# a power of two: norse has its constants in float32, which represents them exactly then
 DT = 2.0**-13
-# the only one that snnTorch's reader of NIR knows
+# the only one that snnTorch's NIR reader supports
 SNNTORCH_DT = 1e-4
 
 
 @dataclass(frozen=True)
 class Row:
-    """How one conversion went.
+    """Result of one conversion.
 
     Attributes:
-        peer: the package, or packages, at the other end.
-        case: what was converted, and where to.
-        verdict: "equal" and "different" where spikes were compared, "silent" if there were none; "refused" by us,
-            "failed" in the peer with an error of its own, "skipped" if the peer is not installed.
-        spikes: how many there are on our side.
-        compared: neurons times steps times samples; 0 where nothing ran.
-        different: of those compared.
+        package: the other package, or packages.
+        case: what was converted, and in which direction.
+        verdict: "equal" and "different" where spikes were compared, "silent" if there were none; "refused" by this
+            package, "failed" with an error of the other, "skipped" if the other is not installed.
+        spikes: number of spikes in this package.
+        compared: values compared, neurons times steps times samples; 0 where nothing ran.
+        different: how many of them differ.
         reason: of a refusal, failure or skip; empty where spikes were compared.
     """
 
-    peer: str
+    package: str
     case: str
     verdict: Literal["equal", "different", "silent", "refused", "failed", "skipped"]
     spikes: int = 0
@@ -51,8 +51,8 @@ class Row:
     reason: str = ""
 
     @property
-    def holds(self) -> bool:
-        """Whether the conversion kept its word: equal spikes, and some, or a refusal; also if it was not tried."""
+    def passed(self) -> bool:
+        """Whether spikes are equal, or the conversion was refused or skipped."""
         return self.verdict in ("equal", "refused", "skipped")
 
 
@@ -60,14 +60,14 @@ Case = tuple[str, Callable[[], tuple[Tensor, Tensor]]]
 
 
 def conformance(seed: int = 0) -> list[Row]:
-    """Run all conversions on the peers that are installed: snnTorch, norse, nir, and the two as readers of NIR.
+    """Run all conversions of the packages that are installed: snnTorch, norse, nir, and the two as readers of NIR.
 
     Args:
         seed: of the random weights and inputs.
 
     Returns:
-        One row for each case, or for a peer that is not installed. Networks run in float64, those of snnTorch in
-        float32, its own dtype, too.
+        One row for each case, or for a package that is not installed. Networks run in float64, those of snnTorch also
+        in float32, its default.
     """
     rows = []
     for needed, title, cases in (
@@ -80,7 +80,7 @@ def conformance(seed: int = 0) -> list[Row]:
         try:
             with _quiet():
                 for name in needed:
-                    peer(name)
+                    import_package(name)
         except ExportError as error:
             rows.append(Row(title, "all", "skipped", reason=str(error)))
             continue
@@ -95,7 +95,7 @@ def _row(title: str, case: str, run: Callable[[], tuple[Tensor, Tensor]], seed: 
             ours, theirs = run()
         except ExportError as error:
             return Row(title, case, "refused", reason=str(error))
-        # whatever a peer raises: the other rows are still worth having
+        # any error of the other package: the other rows are still of use
         except Exception as error:
             return Row(title, case, "failed", reason=f"{type(error).__name__}: {error}")
     different = int((ours != theirs).sum()) if ours.shape == theirs.shape else ours.numel()
@@ -107,7 +107,7 @@ def _row(title: str, case: str, run: Callable[[], tuple[Tensor, Tensor]], seed: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the peers' prints and deprecation warnings away."""
+    """Suppress what other packages print, and their warnings."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -117,7 +117,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _network(reset: Reset, beta: float | Tensor = 0.875, pool: nn.Module | None = None) -> nn.Sequential:
-    """Return a small network of ours in float64, with weights that float32 holds exactly."""
+    """Return a small network in float64, with weights that float32 represents exactly."""
     modules: list[nn.Module] = [LIF(nn.Conv2d(2, 4, 3, padding=1), beta, 0.25, reset)]
     side = SIDE
     if pool is not None:
@@ -138,7 +138,7 @@ def _images(dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def _stepwise(network: nn.Module, x: Tensor) -> Tensor:
-    """Run a network that takes steps and keeps or returns its state; return the spikes `[T, B, *n]`."""
+    """Run a network step by step that keeps or returns its state; return the spikes `[T, B, *n]`."""
     for module in network.modules():
         getattr(module, "reset_mem", lambda: None)()
     outs = (network(step) for step in x)
@@ -167,7 +167,7 @@ def _to_snntorch(reset: Reset, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _from_snntorch(**arguments: Any) -> tuple[Tensor, Tensor]:
-    snn = peer("snntorch")
+    snn = import_package("snntorch")
     theirs = nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1),
         snn.Leaky(0.9, threshold=0.3, init_hidden=True, **arguments),
@@ -181,7 +181,7 @@ def _from_snntorch(**arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def _from_synaptic() -> tuple[Tensor, Tensor]:
-    snn = peer("snntorch")
+    snn = import_package("snntorch")
     theirs = nn.Sequential(nn.Flatten(), nn.Linear(2 * SIDE * SIDE, 20), snn.Synaptic(0.5, 0.9, init_hidden=True))
     x = _images(torch.float32)
     return from_snntorch(theirs)(x), _stepwise(theirs, x)
@@ -213,11 +213,11 @@ def _from_norse(
     v_leak: float = 0.0, v_reset: float = 0.0, subtract: bool = False, dt: float = 0.001, current: bool = False,
     synapse: bool = True,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    norse = peer("norse.torch")
+    norse = import_package("norse.torch")
     constants: dict[str, Any] = {"v_th": 0.25, "v_leak": v_leak, "v_reset": v_reset}
     constants = {name: torch.tensor(value, dtype=torch.float64) for name, value in constants.items()}
     if subtract:
-        constants["reset_method"] = peer("norse.torch.functional.reset").reset_subtract
+        constants["reset_method"] = import_package("norse.torch.functional.reset").reset_subtract
     neuron = norse.LIFCell(dt=dt) if current else norse.LIFBoxCell(norse.LIFBoxParameters(**constants), dt=dt)
     modules = [nn.Flatten(), *([nn.Linear(2 * SIDE * SIDE, 20)] if synapse else []), neuron]
     theirs = norse.Lift(norse.SequentialState(*modules).double())
@@ -266,15 +266,15 @@ def _read_by(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.nir"
         write_nir(network, path, (2, SIDE, SIDE), dt, gain)
-        return network(x), reader(peer("nir").read(path), dt, x)
+        return network(x), reader(import_package("nir").read(path), dt, x)
 
 
 def read_by_norse(graph: Any, dt: float, x: Tensor) -> Tensor:
     """Return the spikes `[T, B, n]` of a NIR graph in norse for `x` `[T, B, ...]`, float64, sample by sample.
 
-    Its readers flatten the batch too, so samples come without one.
+    Its reader flattens the batch axis too, so samples are run without one.
     """
-    norse = peer("norse.torch")
+    norse = import_package("norse.torch")
     samples = []
     for sample in x.unbind(1):
         network = norse.from_nir(graph, ignore_warnings=True, dt=dt).double()
@@ -289,13 +289,13 @@ def read_by_norse(graph: Any, dt: float, x: Tensor) -> Tensor:
 def read_by_snntorch(graph: Any, dt: float, x: Tensor) -> Tensor:
     """Return the spikes `[T, B, n]` of a NIR graph in snnTorch for `x` `[T, B, ...]`, float64, sample by sample.
 
-    Its time step is always 1e-4, whatever `dt` says.
+    Its time step is always 1e-4, whatever `dt` is.
     """
-    importer = peer("snntorch.import_nir")
+    importer = import_package("snntorch.import_nir")
     network = importer.import_from_nir(graph)
     for module in network.modules():
         if hasattr(module, "spike_grad"):
-            # its own gives float32 for every dtype
+            # its default returns float32 for every dtype
             module.spike_grad = _step
     network = network.double()
     return torch.stack([_stepwise(network, sample).flatten(1) for sample in x.unbind(1)], 1)

@@ -1,20 +1,20 @@
-"""What an inference costs on hardware: events counted by the simulator, memory, and energy, which is an estimate.
+"""What an inference costs on hardware: operations counted by the simulator, memory, and an estimate of energy.
 
-Energy is events times published figures of single operations. It leaves out clocks, leakage, the way between cores and
-input from outside, so it compares networks, but does not foretell what a chip draws. What is counted:
+Energy is the number of operations times published figures of single operations. It leaves out clock, leakage,
+communication between cores, and input, so it compares networks, but does not predict the power of a chip. Operations:
 
 45 nm, a plain digital core with memories of 8 kB whose words have 64 bits (Horowitz 2014):
 
-    synaptic operation    the weight's share of a word read, `bits / 64`; one addition
-    multiply-accumulate   likewise, and one 8-bit multiplication
-    neuron update         every state, mostly the membrane alone, read and written, its bits each, bias and threshold
+    synaptic operation    `bits / 64` of a read, for the weight; one addition
+    multiply-accumulate   the same, and one 8-bit multiplication
+    neuron update         every state, mostly the membrane only, read and written, its bits each; bias and threshold
                           read, 32 bits each; a multiplication for the leak of each state; 3 additions: current,
                           comparison, reset, and one for each further state
 
-Sums have 24 bits and count as 32; a write counts as a read.
+Additions of 24 bits count as those of 32; a write counts as a read.
 
-Loihi (Davies 2018): every synaptic operation at its least, and every neuron update as an active one. Loihi takes spikes
-only: the first layer has no figure if its inputs are analogue.
+Loihi (Davies 2018): every synaptic operation at the minimum energy, and every neuron update as an active one. Loihi
+takes spikes only: a first layer with analogue inputs has no energy there.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _DAVIES = "M. Davies et al., Loihi: a neuromorphic manycore processor with on-ch
 
 
 class Energy(NamedTuple):
-    """A published figure: what it is of, in picojoules, and where it is from."""
+    """A published energy of one operation, and its source."""
 
     name: str
     picojoules: float
@@ -43,46 +43,46 @@ ADD = Energy("int32 addition", 0.1, _HOROWITZ)
 MULTIPLY_8 = Energy("int8 multiplication", 0.2, _HOROWITZ)
 MULTIPLY_32 = Energy("int32 multiplication", 3.1, _HOROWITZ)
 READ = Energy("64-bit word read from an 8 kB SRAM", 10.0, _HOROWITZ)
-LOIHI_SYNOP = Energy("synaptic operation on Loihi, at the least", 23.6, _DAVIES)
+LOIHI_SYNOP = Energy("synaptic operation on Loihi, minimum", 23.6, _DAVIES)
 LOIHI_UPDATE = Energy("active neuron update on Loihi", 81.0, _DAVIES)
 ENERGIES: tuple[Energy, ...] = (ADD, MULTIPLY_8, MULTIPLY_32, READ, LOIHI_SYNOP, LOIHI_UPDATE)
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory that a layer needs, in bytes; parts of bytes count as whole ones.
+    """Memory that a layer needs, in bytes, rounded up.
 
     Attributes:
         weights: at the layer's `bits` each, packed.
         biases: 4 bytes for each output.
-        thetas: likewise.
-        membranes: their bits for each neuron, and likewise for its other states.
+        thresholds: 4 bytes for each output.
+        membranes: `membrane_bits` for each neuron, and as many for each of its other states.
     """
 
     weights: int
     biases: int
-    thetas: int
+    thresholds: int
     membranes: int
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.biases + self.thetas + self.membranes
+        """The sum."""
+        return self.weights + self.biases + self.thresholds + self.membranes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a layer, or the whole network, costs for one inference, on average over the samples.
+    """Cost of one inference of a layer, or of the whole network, averaged over the samples.
 
     Attributes:
         name: of the layer; "total" for all.
-        neurons: how many there are.
+        neurons: number of neurons.
         spikes: of its neurons.
-        synops: synaptic operations: spikes that come in times the synapses that each has, additions of a weight.
-        macs: multiply-accumulates in place of `synops`, where inputs are analogue: inputs that are not zero times their
-            synapses, in every step. The inputs stay, so hardware that keeps the sums needs those of one step only.
+        synops: synaptic operations, additions of a weight: input spikes times their fan-out.
+        macs: multiply-accumulates, in place of `synops`, where inputs are analogue: inputs that are not zero times
+            their fan-out, in every step. Inputs are constant, so hardware that keeps the sums does those of one step.
         updates: neurons times steps.
-        sparsity: the share of `updates` without a spike, 0..1; nan if there were none.
+        sparsity: fraction of `updates` without a spike, 0..1; nan if there were no updates.
         footprint: memory.
         energy_45nm: estimate in picojoules for a plain 45 nm core; see the head of this module.
         energy_loihi: estimate in picojoules for Loihi; None for a layer that does not run there. The total leaves such
@@ -103,12 +103,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """What an inference costs, layer by layer.
+    """Cost of one inference, layer by layer.
 
     Attributes:
-        layers: of every layer with neurons, in their order.
+        layers: of all spiking layers, in the order in which they run.
         total: the sum.
-        samples: how many inferences were counted.
+        samples: over how many samples it is averaged.
     """
 
     layers: tuple[Cost, ...]
@@ -117,10 +117,10 @@ class Costs:
 
 
 def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
-    """Return what `network` costs for one inference, from what it did with samples.
+    """Return the cost of one inference of `network`, from a simulation of samples.
 
     Args:
-        network: what ran.
+        network: what was simulated.
         outcome: what `simulator.simulate` returned for it.
 
     Raises:
@@ -185,7 +185,7 @@ def _total(lines: list[Cost]) -> Cost:
         Footprint(
             sum(line.footprint.weights for line in lines),
             sum(line.footprint.biases for line in lines),
-            sum(line.footprint.thetas for line in lines),
+            sum(line.footprint.thresholds for line in lines),
             sum(line.footprint.membranes for line in lines),
         ),
         fsum(line.energy_45nm for line in lines),

@@ -1,24 +1,24 @@
-"""Networks of other packages to ours and back: converted where every spike stays the same, refused elsewhere.
+"""Converts networks from and to other packages where every spike stays the same, and refuses all others.
 
-What converts is a chain, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or `nn.Conv2d` with neurons
-directly after each, square pooling and flattening. Parameters are copied, so the two networks train apart. Networks run
-from rest on both sides. Weights are float32 or float64.
+Converted are chains, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or `nn.Conv2d` with neurons directly
+after each, square pooling and flattening. Parameters are copied, not shared. All states start at 0 on both sides.
+Weights are float32 or float64.
 
-snnTorch's neurons that ours name as their counterparts, `Leaky` for `LIF`, compute what ours do, to the bit:
+snnTorch's neurons that are `Counterparts` of ours, `Leaky` of `LIF`, compute the same as ours, to the bit:
 
     reset_mechanism   reset_delay   ours
     "subtract"        True          "subtract"
     "zero"            True, False   "zero"       cleared at the end of a step or the start of the next
     "none"            True, False   "none"
-    "subtract"        False         refused      before the decay: takes off beta * threshold
+    "subtract"        False         refused      before the leak: subtracts beta * threshold
 
-With reset "zero" neurons of several states may clear more than the membrane at the start of a step, the current that
-arrives; then `Counterparts.zero_delays` leaves True out, and it is refused.
+With reset "zero" neurons of several states may clear more than the membrane at the start of a step, also the current
+that arrives; then `Counterparts.zero_delays` does not have True, and it is refused.
 
-norse's `LIFBoxCell` has another form, `v += a (v_leak + I - v)` with a = dt * tau_mem_inv, and resets to `v_reset` in
-the same step. With v_reset = v_leak that is our "zero" with beta = 1 - a, threshold v_th - v_leak and weights times a;
-`IAFCell` is our "zero" with beta = 1. The spikes are the same as far as rounding allows: the two forms round
-differently. Its `reset_subtract` takes off (1 - a) * threshold and is refused.
+norse's `LIFBoxCell` has another equation, `v += a (v_leak + I - v)` with a = dt * tau_mem_inv, and resets to `v_reset`
+in the same step. With v_reset = v_leak that is our "zero" with beta = 1 - a, threshold v_th - v_leak and weights times
+a; `IAFCell` is our "zero" with beta = 1. The spikes are the same up to rounding, since the two equations round
+differently. Its `reset_subtract` subtracts (1 - a) * threshold and is refused.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,32 +35,32 @@ from spiking_lfp.neurons import LIFNeuron, Neuron, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
 from spiking_lfp.nn.spiking import LAYERS, LIF, SpikingLayer
 
-Part = tuple[str, nn.Module]
+NamedModule = tuple[str, nn.Module]
 
 
 def from_snntorch(module: nn.Module) -> nn.Sequential:
-    """Return our network with the spikes of an snnTorch network.
+    """Convert an snnTorch network, with the same spikes, to the bit.
 
     Args:
         module: an `nn.Sequential` that takes one step `[B, ...]` at a time, with `snn.Leaky(init_hidden=True)` or
-            others that are counterparts of ours.
+            other neurons that are counterparts of ours.
 
     Returns:
         A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`.
 
     Raises:
-        ExportError: with the layer's name and what snnTorch does differently there, or if snnTorch is missing.
+        ExportError: with the layer's name and what differs in snnTorch, or if snnTorch is missing.
     """
-    snn = peer("snntorch")
-    listed = parts(module)
+    snn = import_package("snntorch")
+    listed = chain(module)
     kinds = {getattr(snn, kind.counterparts.snntorch): kind for kind in LAYERS if kind.counterparts.snntorch}
     known = " or ".join(f"snn.{each.__name__}" for each in kinds)
 
     def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
         if name != listed[-1][0] and (not found.init_hidden or found.output):
             raise ExportError(
-                f"layer {name}: returns its membrane beside its spikes, which the next layer of an nn.Sequential does "
-                "not take; make it with init_hidden=True and output=False"
+                f"layer {name}: returns its membrane with its spikes, which the next layer of an nn.Sequential cannot "
+                "take; make it with init_hidden=True and output=False"
             )
         kind = kinds[type(found)]
         reset = _their_reset(name, found, kind.counterparts.zero_delays)
@@ -71,8 +71,8 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
     def is_neuron(name: str, found: nn.Module) -> bool:
         if isinstance(found, snn.SpikingNeuron) and type(found) not in kinds:
             raise ExportError(
-                f"layer {name}: snn.{type(found).__name__} has another state and dynamics than what is converted of "
-                f"snnTorch, expected {known}"
+                f"layer {name}: snn.{type(found).__name__} has other states and dynamics than the neurons of snnTorch "
+                f"that are converted, expected {known}"
             )
         return type(found) in kinds
 
@@ -80,19 +80,19 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
 
 
 def to_snntorch(network: nn.Module) -> nn.Sequential:
-    """Return an snnTorch network with the spikes of ours, to the bit.
+    """Convert a network to snnTorch, with the same spikes, to the bit.
 
     Args:
-        network: an `nn.Sequential` of our layers.
+        network: an `nn.Sequential` of layers of this package.
 
     Returns:
-        An `nn.Sequential` that takes one step `[B, ...]` at a time. Its neurons keep their states: call
+        An `nn.Sequential` that takes one step `[B, ...]` at a time. Its neurons keep their states between calls: call
         `snntorch.utils.reset` on it before every sequence.
 
     Raises:
-        ExportError: with the layer's name and what snnTorch has no counterpart of, or if snnTorch is missing.
+        ExportError: with the layer's name and what has no counterpart in snnTorch, or if snnTorch is missing.
     """
-    snn = peer("snntorch")
+    snn = import_package("snntorch")
     modules: list[nn.Module] = []
     for name, layer in our_layers(network, "snntorch"):
         if isinstance(layer, SpikingLayer):
@@ -114,22 +114,22 @@ def to_snntorch(network: nn.Module) -> nn.Sequential:
 
 
 def from_norse(module: nn.Module) -> nn.Sequential:
-    """Return our network with the spikes of a norse network.
+    """Convert a norse network, with the same spikes up to rounding.
 
     Args:
         module: a `SequentialState` that takes one step `[B, ...]`, the same in a `Lift`, or one of `Lift`s that takes
             `[T, B, ...]`; its neurons are `LIFBoxCell` and `IAFCell`.
 
     Returns:
-        A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`. Weights and biases hold norse's input
-        gain dt * tau_mem_inv.
+        A network from `[T, B, ...]` to the last layer's spikes `[T, B, *n]`. Weights and biases include
+        norse's input gain dt * tau_mem_inv.
 
     Raises:
-        ExportError: with the layer's name and what norse does differently there, or if norse is missing.
+        ExportError: with the layer's name and what differs in norse, or if norse is missing.
     """
-    norse = peer("norse.torch")
+    norse = import_package("norse.torch")
     neurons = (norse.LIFBoxCell, norse.IAFCell)
-    lifted = list(_norse_parts(norse, module, "", False))
+    lifted = list(_norse_chain(norse, module, "", False))
     _check_time(lifted)
 
     def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
@@ -140,7 +140,7 @@ def from_norse(module: nn.Module) -> nn.Sequential:
         if leaky and constants.reset_method is not norse.LIFBoxParameters().reset_method:
             method = getattr(constants.reset_method, "__name__", "a function of its own")
             raise ExportError(
-                f"layer {name}: resets by {method}, at once and before the decay, which none of our resets does; only "
+                f"layer {name}: resets by {method}, at once and before the leak, as none of our resets; only "
                 "reset_value to v_leak is converted, to our reset 'zero'"
             )
         if not bool((reset == rest).all()):
@@ -152,12 +152,12 @@ def from_norse(module: nn.Module) -> nn.Sequential:
         if not leaky:
             beta = torch.ones((), dtype=torch.float64)
             return our_layer(name, LIFNeuron, synapse, "zero", beta=beta, threshold=threshold)
-        # norse's own product: its rounding is part of the constants
+        # the same product as in norse, with its rounding
         gain = (found.dt * _constant(name, "tau_mem_inv", constants.tau_mem_inv, synapse)).double()
         if not bool(((gain > 0) & (gain < 1)).all()):
             raise ExportError(
                 f"layer {name}: dt * tau_mem_inv is {_show(gain)}, expected more than 0 and less than 1: with dt = "
-                f"{found.dt:g} the membrane has no decay between 0 and 1; use a dt smaller than tau"
+                f"{found.dt:g} beta is not between 0 and 1; use a dt smaller than tau"
             )
         scale_synapse(name, synapse, gain)
         return our_layer(name, LIFNeuron, synapse, "zero", beta=1 - gain, threshold=threshold)
@@ -167,7 +167,7 @@ def from_norse(module: nn.Module) -> nn.Sequential:
             return True
         if type(found).__module__.startswith("norse."):
             raise ExportError(
-                f"layer {name}: norse's {type(found).__name__} has another state and dynamics than LIFBoxCell and "
+                f"layer {name}: norse's {type(found).__name__} has other states and dynamics than LIFBoxCell and "
                 "IAFCell, the only neurons of norse that are converted"
             )
         return False
@@ -176,10 +176,10 @@ def from_norse(module: nn.Module) -> nn.Sequential:
 
 
 def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
-    """Return a norse network with the spikes of ours.
+    """Convert a network to norse, with the same spikes up to rounding.
 
     Args:
-        network: an `nn.Sequential` of our layers, all with reset "zero".
+        network: an `nn.Sequential` of layers of this package, all with reset "zero".
         dt: norse's time step in seconds; tau is dt / (1 - beta).
 
     Returns:
@@ -187,9 +187,9 @@ def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
         are divided by norse's input gain 1 - beta.
 
     Raises:
-        ExportError: with the layer's name and what norse has no counterpart of, or if norse is missing.
+        ExportError: with the layer's name and what has no counterpart in norse, or if norse is missing.
     """
-    norse = peer("norse.torch")
+    norse = import_package("norse.torch")
     if not 0 < dt < float("inf"):
         raise ExportError(f"dt is {dt}, expected a time step in seconds, finite and greater than 0")
     modules: list[nn.Module] = []
@@ -223,7 +223,7 @@ def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
     return lifted
 
 
-def peer(name: str) -> Any:
+def import_package(name: str) -> Any:
     """Import the optional package or module called `name`.
 
     Raises:
@@ -236,39 +236,39 @@ def peer(name: str) -> Any:
         raise ExportError(f"{package} cannot be imported ({error}): pip install {package}") from None
 
 
-def parts(network: nn.Module) -> list[Part]:
+def chain(network: nn.Module) -> list[NamedModule]:
     """Return the modules of an `nn.Sequential`, those of nested ones too, in the order in which they run.
 
     Raises:
-        ExportError: if it is no chain, or a module does more than its class says.
+        ExportError: if it is not a chain, or a module has hooks.
     """
     listed = list(_walk(network, ""))
     if not listed:
         raise ExportError("the network is empty, expected an nn.Sequential of layers")
-    _check_parts(listed)
+    _check_chain(listed)
     return listed
 
 
-def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -> list[Part]:
-    """Return the layers of one of our networks, in the order in which they run, if all have counterparts elsewhere.
+def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -> list[NamedModule]:
+    """Return the layers of a network of this package, in the order in which they run, if all have counterparts.
 
     Args:
         network: a chain.
-        where: the field of `Counterparts`.
+        where: the other package or format, a field of `Counterparts`.
 
     Raises:
-        ExportError: with the name of a layer that nobody else has.
+        ExportError: with the name of a layer that has no counterpart.
     """
     found = []
     known = [layer.__name__ for kind, layer in LAYERS.items() if getattr(kind.counterparts, where)]
-    for name, layer in parts(network):
+    for name, layer in chain(network):
         if isinstance(layer, SpikingLayer) and not isinstance(layer.execution, Real):
             raise ExportError(
-                f"layer {name}: computes in the fixed point of integer hardware, which floating-point neurons do not; "
+                f"layer {name}: computes in integers, which floating-point neurons cannot reproduce; "
                 "export the integer network instead"
             )
         if type(layer) in (NormalizeFeedback, nn.Identity):
-            continue  # they pass on what comes
+            continue  # the identity in the forward pass
         spiking = isinstance(layer, SpikingLayer) and getattr(layer.counterparts, where)
         if not spiking and type(layer) not in (MaxPool2d, AvgPool2d, Flatten):
             raise ExportError(
@@ -277,14 +277,14 @@ def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -
             )
         found.append((name, layer))
     if not any(isinstance(layer, SpikingLayer) for _, layer in found):
-        raise ExportError("the network has no spiking layer, there are no spikes to keep")
+        raise ExportError("the network has no spiking layer, so it has no spikes")
     return found
 
 
 def our_layer(
     name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, **constants: float | Tensor
 ) -> SpikingLayer:
-    """Return our layer of such neurons.
+    """Return the layer of this package with such neurons.
 
     Raises:
         ExportError: with the layer's name, if constants are out of range.
@@ -312,8 +312,8 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
     per_output = gain.dim() <= 1 if weight.dim() == 2 else gain.dim() == 3 and gain.shape[1:] == (1, 1)
     if len(column) > 1 and not (per_output and len(column) == len(weight)):
         raise ExportError(
-            f"layer {name}: decays of shape {list(gain.shape)} give neurons of one output channel different input "
-            "gains, which shared weights cannot hold; use one decay, or one per channel"
+            f"layer {name}: betas of shape {list(gain.shape)} give neurons of one output channel different input "
+            "gains, which shared weights cannot include; use one beta, or one per channel"
         )
     with torch.no_grad():
         weight.copy_(weight.double() * column.view(-1, *[1] * (weight.dim() - 1)))
@@ -322,12 +322,12 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
 
 
 def _join(
-    listed: Sequence[Part],
+    listed: Sequence[NamedModule],
     is_neuron: Callable[[str, nn.Module], bool],
     neuron: Callable[[str, Any, nn.Module], SpikingLayer],
     expected: str,
 ) -> nn.Sequential:
-    """Join each synapse of a peer's chain with the neurons after it."""
+    """Join each synapse of a chain of another package with the neurons after it."""
     layers: list[nn.Module] = []
     pending: tuple[str, nn.Module] | None = None
     for name, found in listed:
@@ -360,35 +360,35 @@ def _join(
     return network
 
 
-def _walk(module: nn.Module, name: str) -> Iterator[Part]:
+def _walk(module: nn.Module, name: str) -> Iterator[NamedModule]:
     if type(module).forward is nn.Sequential.forward:
         for child, found in module.named_children():
             yield from _walk(found, f"{name}.{child}" if name else child)
     elif not name:
         raise ExportError(
-            f"the network is a {type(module).__name__}, whose order of layers only its code knows; expected an "
+            f"the network is a {type(module).__name__}, whose order of layers is in its code only; expected an "
             "nn.Sequential"
         )
     else:
         yield name, module
 
 
-def _norse_parts(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[tuple[str, nn.Module, bool]]:
+def _norse_chain(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[tuple[str, nn.Module, bool]]:
     """Yield name, module, and whether a `Lift` around it repeats it for every step."""
     if type(module) is norse.Lift:
         if lifted:
-            raise ExportError(f"layer {name}: is in two Lift, one inside the other; expected one")
-        yield from _norse_parts(norse, module.lifted_module, name, True)
+            raise ExportError(f"layer {name}: is in two nested Lifts, expected one")
+        yield from _norse_chain(norse, module.lifted_module, name, True)
     elif type(module).forward in (nn.Sequential.forward, norse.SequentialState.forward):
         plain = type(module).forward is nn.Sequential.forward
         for child, found in module.named_children():
             path = f"{name}.{child}" if name else child
             if plain and (type(found).__module__.startswith("norse.")):
                 raise ExportError(
-                    f"layer {path}: norse's {type(found).__name__} returns its state beside its spikes, which the next "
-                    "layer of an nn.Sequential does not take; expected a norse SequentialState"
+                    f"layer {path}: norse's {type(found).__name__} returns its state with its spikes, which the next "
+                    "layer of an nn.Sequential cannot take; expected a norse SequentialState"
                 )
-            yield from _norse_parts(norse, found, path, lifted)
+            yield from _norse_chain(norse, found, path, lifted)
     elif not name and not lifted:
         raise ExportError(
             f"the network is a {type(module).__name__}, expected norse's SequentialState, alone or in a Lift"
@@ -397,40 +397,42 @@ def _norse_parts(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[t
         yield name or "0", module, lifted
 
 
-def _check_parts(listed: Sequence[Part]) -> None:
+def _check_chain(listed: Sequence[NamedModule]) -> None:
     seen: dict[int, str] = {}
     for name, module in listed:
         if id(module) in seen:
-            raise ExportError(f"layer {name}: is layer {seen[id(module)]} once more; a layer can be in a chain once")
+            raise ExportError(
+                f"layer {name}: is the same module as layer {seen[id(module)]}; a module can be in a chain once"
+            )
         seen[id(module)] = name
         if module._forward_hooks or module._forward_pre_hooks:
             raise ExportError(f"layer {name}: has forward hooks, which may change what it computes; remove them")
 
 
 def _check_time(listed: Sequence[tuple[str, nn.Module, bool]]) -> None:
-    """Refuse chains of norse in which some modules see a step, and others mistake the sequence for a batch."""
+    """Refuse chains of norse in which some modules get steps, and others would take the sequence for a batch."""
     if not listed:
         raise ExportError("the network is empty, expected a norse SequentialState of layers")
-    _check_parts([(name, module) for name, module, _ in listed])
+    _check_chain([(name, module) for name, module, _ in listed])
     if not any(lifted for _, _, lifted in listed):
         return
     for name, module, lifted in listed:
         if not lifted and type(module) is not nn.Linear:
             kind = type(module).__name__
             raise ExportError(
-                f"layer {name}: {kind} is outside Lift beside layers that are lifted over time, so that it would take "
+                f"layer {name}: {kind} is outside Lift while other layers are lifted over time, so it would take "
                 "the steps for a batch; put the whole SequentialState into one Lift"
             )
 
 
 def _their_reset(name: str, neuron: Any, zero_delays: tuple[bool, ...]) -> Reset:
-    """Return the reset that a neuron of snnTorch runs, if we have it."""
+    """Return the reset that a neuron of snnTorch has, if it has a counterpart."""
     runs: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
     reset = runs.get(neuron.state_function.__name__)
     if reset is None or reset != neuron.reset_mechanism:
         raise ExportError(
-            f"layer {name}: reset_mechanism says {neuron.reset_mechanism!r}, but {neuron.state_function.__name__} "
-            "runs, chosen when the layer was made; make a new one"
+            f"layer {name}: reset_mechanism is {neuron.reset_mechanism!r}, but {neuron.state_function.__name__} "
+            "runs, which was chosen when the layer was made; make a new one"
         )
     if reset == "zero" and neuron.reset_delay not in zero_delays:
         raise ExportError(
@@ -439,16 +441,16 @@ def _their_reset(name: str, neuron: Any, zero_delays: tuple[bool, ...]) -> Reset
         )
     if reset == "subtract" and not neuron.reset_delay:
         raise ExportError(
-            f"layer {name}: reset_delay=False with reset 'subtract' takes off the threshold before the decay, ours "
-            "takes it off after it: use reset_delay=True"
+            f"layer {name}: reset_delay=False with reset 'subtract' subtracts the threshold before the leak, ours "
+            "after it: use reset_delay=True"
         )
     return reset
 
 
 def _check_firing(name: str, neuron: Any, dtype: torch.dtype) -> None:
-    """Refuse a neuron of snnTorch whose spikes are no exact steps at the threshold."""
+    """Refuse a neuron of snnTorch whose spike function is not an exact step at the threshold."""
     if neuron.inhibition:
-        raise ExportError(f"layer {name}: inhibition lets one neuron fire in each step, ours do not see each other")
+        raise ExportError(f"layer {name}: inhibition lets only one neuron spike in a step, ours have no inhibition")
     if neuron.state_quant:
         raise ExportError(f"layer {name}: state_quant rounds the membrane, ours is not rounded: use state_quant=False")
     if not bool((neuron.graded_spikes_factor == 1).all()):
@@ -459,23 +461,23 @@ def _check_firing(name: str, neuron: Any, dtype: torch.dtype) -> None:
         fired = neuron.spike_grad(distance)
     if fired.dtype != dtype:
         raise ExportError(
-            f"layer {name}: its spike_grad gives {fired.dtype} for {dtype} membranes, which rounds the threshold and "
-            "which the next layer does not take; use float32, or a spike_grad that keeps the dtype"
+            f"layer {name}: its spike_grad gives {fired.dtype} for {dtype} membranes, which rounds the threshold, and "
+            "which the next layer cannot take; use float32, or a spike_grad that keeps the dtype"
         )
     if not torch.equal(fired, (distance > 0).to(dtype)):
         raise ExportError(
-            f"layer {name}: its spike_grad gives other values than 1 above the threshold and 0 elsewhere, use one with "
-            "exact spikes, like snntorch.surrogate.atan()"
+            f"layer {name}: its spike_grad returns other values than 1 above the threshold and 0 elsewhere, use one "
+            "with exact spikes, like snntorch.surrogate.atan()"
         )
 
 
 def _keeping_dtype(spikes: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return snnTorch's spike function, which always gives float32, so that it gives the membrane's dtype."""
+    """Return a spike function of snnTorch, which always returns float32, changed to the dtype of the membrane."""
     return lambda membrane: spikes(membrane).to(membrane.dtype)
 
 
 def _constant(name: str, what: str, value: Any, synapse: nn.Module) -> Tensor:
-    """Return a peer's constant, detached, in its own dtype, if it means the same in our layer."""
+    """Return a constant of another package, detached, in its own dtype, if our layer can have it."""
     weight = _weight(name, synapse)
     tensor = torch.as_tensor(value)
     if tensor.requires_grad:
@@ -486,8 +488,8 @@ def _constant(name: str, what: str, value: Any, synapse: nn.Module) -> Tensor:
         raise ExportError(f"layer {name}: {what} has shape {list(tensor.shape)}, which is not that of one sample")
     if tensor.dim() > 0 and tensor.dtype != weight.dtype:
         raise ExportError(
-            f"layer {name}: {what} is {tensor.dtype} beside {weight.dtype} weights, so that its membranes are neither; "
-            "turn the network to one dtype with .to()"
+            f"layer {name}: {what} is {tensor.dtype} but weights are {weight.dtype}, so membranes would be neither; "
+            "convert the network to one dtype with .to()"
         )
     return tensor.detach().clone()
 
@@ -501,7 +503,7 @@ def _weight(name: str, synapse: nn.Module) -> Tensor:
 
 
 def _our_plain(name: str, found: nn.Module) -> nn.Module:
-    """Return our layer without parameters for a peer's."""
+    """Return our layer for one without parameters of another package."""
     if type(found) is nn.Flatten:
         if (found.start_dim, found.end_dim) != (1, -1):
             raise ExportError(
@@ -525,7 +527,7 @@ def _our_plain(name: str, found: nn.Module) -> nn.Module:
 
 
 def _their_plain(layer: nn.Module) -> nn.Module:
-    """Return torch's layer, for one step, for ours without parameters."""
+    """Return the layer of torch, for one step, for one of ours without parameters."""
     if isinstance(layer, MaxPool2d):
         return nn.MaxPool2d(layer.kernel_size, layer.stride)
     if isinstance(layer, AvgPool2d):

@@ -1,12 +1,12 @@
-"""The integer network: what is exported, simulated and built in hardware. NumPy only.
+"""The integer network: what is exported, simulated and run on hardware. NumPy only.
 
-A spiking layer is a synapse, `Dense` or `Conv`, and its neurons, see `integers`. For O outputs (neurons of a dense
-layer, channels of a convolution) the synapse gives them, in every step, the integers
+A spiking layer is a synapse, `Dense` or `Conv`, and its neurons, see `integers`. It has O outputs (neurons of a dense
+layer, channels of a convolution). In every step the synapse gives the neurons the integers
 
     acc  = W s_in + bias
 
-from rest, without delay between layers. Images that are shown as they are (constant encoding) enter as integers
-0..levels, the same in every step; spikes as 0 and 1, then `levels` is 1.
+and states start at 0. There is no delay between layers. Analogue inputs, images as they are (constant encoding), are
+integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1.
 """
 
 from abc import ABC, abstractmethod
@@ -21,16 +21,16 @@ from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
-from spiking_lfp.integers.fields import Holds, Number, Numbers, Sides, Values, wrong
+from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, IntegerTuple, Sizes, mismatch
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-Form = TypeVar("Form")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
 class Layer(ABC):
-    """Something in the chain.
+    """One layer of a network.
 
     Attributes:
         name: its path in the network it came from.
@@ -40,9 +40,9 @@ class Layer(ABC):
     name: str
     in_shape: Shape
 
-    # the word for it in files, and what these say of it besides its fields, from which it follows
+    # its name in files, and further values that files hold, computed from its fields
     kind: ClassVar[str]
-    derived: ClassVar[dict[str, Holds]] = {}
+    derived: ClassVar[dict[str, Constraint]] = {}
 
     @property
     @abstractmethod
@@ -51,11 +51,11 @@ class Layer(ABC):
 
     def check(self, levels: int) -> None:
         """Raise an ExportError, with layer and number, if a field is out of range for inputs up to `levels`."""
-        self._fits(self, {})
+        self._check_fields(self, {})
 
-    def _fits(self, owner: Any, sides: Sides) -> None:
-        """Raise an ExportError if a field of the layer, or of a part of it, does not hold what it should."""
-        found = wrong(owner, sides)
+    def _check_fields(self, owner: Any, sizes: Sizes) -> None:
+        """Raise an ExportError if a field of the layer, its neurons or their arithmetic violates its constraint."""
+        found = mismatch(owner, sizes)
         if found is not None:
             raise ExportError(f"layer {self.name}: {found}")
 
@@ -66,16 +66,16 @@ class Spiking(Layer):
 
     Attributes:
         weight: int8, `[O, I]` dense, `[O, C / groups, kH, kW]` convolution.
-        bias: int32 `[O]`, in units of the weights times the input.
-        scale: float64 `[O]`: the real weight is `scale * weight`.
-        bits: of the weights; they lie in `-(2^(bits-1) - 1) .. 2^(bits-1) - 1`.
-        neuron: the constants of its neurons; theta is in the same units as `bias`.
+        bias: int32 `[O]`, in weight units times input.
+        scale: float64 `[O]`: the floating-point weight is `scale * weight`.
+        bits: width of the weights, which are in `-(2^(bits-1) - 1) .. 2^(bits-1) - 1`.
+        neuron: constants of the neurons; theta is in the same units as `bias`.
     """
 
     weight: Array
-    bias: Annotated[Array, Values("int32", ("O",))]
-    scale: Annotated[Array, Values("float64", ("O",))]
-    bits: Annotated[int, Number(2, lambda layer: layer.neuron.arithmetic.weight_bits)]
+    bias: Annotated[Array, ArrayOf("int32", ("O",))]
+    scale: Annotated[Array, ArrayOf("float64", ("O",))]
+    bits: Annotated[int, IntegerRange(2, lambda layer: layer.neuron.arithmetic.weight_bits)]
     neuron: IntegerNeuron
 
     @property
@@ -85,12 +85,12 @@ class Spiking(Layer):
 
     @property
     def neurons(self) -> int:
-        """How many neurons there are."""
+        """Number of neurons."""
         return int(np.prod(self.out_shape))
 
     @abstractmethod
     def fan_out(self) -> Array:
-        """Return how many synapses each input has, int64 of shape `in_shape`."""
+        """Return the fan-out: how many synapses each input has, int64 of shape `in_shape`."""
 
     def largest_current(self, levels: int) -> Array:
         """Return the largest `|acc|` of each output that inputs 0..`levels` can cause, int64 `[O]`."""
@@ -101,10 +101,10 @@ class Spiking(Layer):
         return largest
 
     def check(self, levels: int) -> None:
-        """Check the fields, those of the neurons, and whether their membranes hold what may arrive in a step."""
-        neuron, arithmetic, sides = self.neuron, self.neuron.arithmetic, Sides()
-        for part in (arithmetic, self, neuron):
-            self._fits(part, sides)
+        """Check the fields, those of the neurons, and that the currents of one step cannot overflow a membrane."""
+        neuron, arithmetic, sizes = self.neuron, self.neuron.arithmetic, Sizes()
+        for value in (arithmetic, self, neuron):
+            self._check_fields(value, sizes)
         if neuron.reset not in arithmetic.resets:
             known = ", ".join(arithmetic.resets)
             raise ExportError(
@@ -127,15 +127,15 @@ class Spiking(Layer):
         if theta.min() < 1 or theta.max() > room:
             raise ExportError(
                 f"layer {self.name}: theta is {theta.min()}..{theta.max()} in weight units, expected 1..{room}: "
-                "its weights are too small or too large beside its threshold; use fewer or more bits"
+                "its weights are too small or too large compared with its threshold; use fewer or more bits"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Dense(Spiking):
-    """Every neuron sees every input."""
+    """A fully connected layer."""
 
-    weight: Annotated[Array, Values("int8", ("O", "I"))]
+    weight: Annotated[Array, ArrayOf("int8", ("O", "I"))]
 
     kind: ClassVar[str] = "dense"
 
@@ -161,13 +161,13 @@ class Dense(Spiking):
 class Conv(Spiking):
     """A convolution, cross-correlation as in torch; inputs `(C, H, W)`, zero padding, no dilation."""
 
-    weight: Annotated[Array, Values("int8", ("O", "channels of a group", "kernel rows", "kernel columns"))]
-    stride: Annotated[tuple[int, int], Numbers(2, 1)] = (1, 1)
-    padding: Annotated[tuple[int, int], Numbers(2, 0)] = (0, 0)
-    groups: Annotated[int, Number(1)] = 1
+    weight: Annotated[Array, ArrayOf("int8", ("O", "channels of a group", "kernel rows", "kernel columns"))]
+    stride: Annotated[tuple[int, int], IntegerTuple(2, 1)] = (1, 1)
+    padding: Annotated[tuple[int, int], IntegerTuple(2, 0)] = (0, 0)
+    groups: Annotated[int, IntegerRange(1)] = 1
 
     kind: ClassVar[str] = "conv"
-    derived: ClassVar[dict[str, Holds]] = {"kernel": Numbers(2, 1)}
+    derived: ClassVar[dict[str, Constraint]] = {"kernel": IntegerTuple(2, 1)}
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -182,7 +182,7 @@ class Conv(Spiking):
         return (self.outputs, *((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides))
 
     def fan_out(self) -> Array:
-        """Return to how many neurons each pixel leads, fewer at the border."""
+        """Return how many neurons each pixel reaches, fewer at the border."""
         counts = []
         for axis in range(2):
             side, kernel, stride, pad = (
@@ -215,10 +215,10 @@ class Conv(Spiking):
 
 @dataclass(frozen=True)
 class MaxPool(Layer):
-    """OR of the spikes in square windows; no padding, the rest of a side that fills no window is left out."""
+    """OR of the spikes in square windows, without padding; rows and columns that fill no window are left out."""
 
-    kernel: Annotated[int, Number(1)]
-    stride: Annotated[int, Number(1)]
+    kernel: Annotated[int, IntegerRange(1)]
+    stride: Annotated[int, IntegerRange(1)]
 
     kind: ClassVar[str] = "max_pool"
 
@@ -228,7 +228,7 @@ class MaxPool(Layer):
         return (self.in_shape[0], *((side - self.kernel) // self.stride + 1 for side in self.in_shape[1:]))
 
     def check(self, levels: int) -> None:
-        """Raise an ExportError if the window does not fit, or the inputs are no spikes."""
+        """Raise an ExportError if the window does not fit, or the inputs are not spikes."""
         super().check(levels)
         if levels != 1:
             raise ExportError(f"layer {self.name}: max pooling of analogue inputs is not supported")
@@ -238,7 +238,7 @@ class MaxPool(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """One axis of all axes, in the order (C, H, W), the last one fastest."""
+    """Flattens all axes into one, in the order (C, H, W), the last one fastest."""
 
     kind: ClassVar[str] = "flatten"
 
@@ -248,57 +248,57 @@ class Flatten(Layer):
         return (int(np.prod(self.in_shape)),)
 
 
-# every layer, by the word for it in files
+# every layer, by its name in files
 LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten)}
 
 
-class Forms(Generic[Form]):
-    """What a format, or a simulator, makes of a layer: one function for each type of layer; any other is refused.
+class ByLayer(Generic[Result]):
+    """A function that dispatches on the type of a layer, and refuses types that none is registered for.
 
     Args:
-        where: the format, for the sentence.
+        where: the format or simulator that it is of, for the error message.
     """
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.known: dict[type[Layer], Callable[..., Form]] = {}
+        self.known: dict[type[Layer], Callable[..., Result]] = {}
 
-    def of(self, kind: type[Layer]) -> Callable[[Callable[..., Form]], Callable[..., Form]]:
+    def register(self, kind: type[Layer]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
         """Register a function for layers of exactly this type."""
 
-        def register(form: Callable[..., Form]) -> Callable[..., Form]:
-            self.known[kind] = form
-            return form
+        def register(function: Callable[..., Result]) -> Callable[..., Result]:
+            self.known[kind] = function
+            return function
 
         return register
 
-    def __call__(self, layer: Layer, *given: Any) -> Form:
+    def __call__(self, layer: Layer, *given: Any) -> Result:
         """Return what the function for the layer's type returns.
 
         Raises:
             ExportError: with the layer's name and type, if there is none.
         """
-        form = self.known.get(type(layer))
-        if form is None:
-            raise ExportError(f"layer {layer.name}: {type(layer).__name__} has no form in {self.where}")
-        return form(layer, *given)
+        function = self.known.get(type(layer))
+        if function is None:
+            raise ExportError(f"layer {layer.name}: {type(layer).__name__} is not supported by {self.where}")
+        return function(layer, *given)
 
 
-def other_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:
-    """Say why the neurons of a layer cannot run where there are LIF neurons of one arithmetic only, or return None."""
+def unsupported_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:
+    """Return why a target with LIF neurons of one arithmetic cannot run the neurons of a layer, or None."""
     neuron = layer.neuron
     if type(neuron) is not IntegerLIF:
-        return f"layer {layer.name}: {type(neuron).__name__} has no form in {where}, only IntegerLIF has"
+        return f"layer {layer.name}: {type(neuron).__name__} is not supported by {where}, only IntegerLIF is"
     difference = arithmetic.difference(neuron.arithmetic)
     return None if difference is None else f"layer {layer.name}: {difference} as in {where}"
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenRun:
-    """An input and what every layer did with it, so that any receiver can check itself.
+    """Inputs and the spikes they cause in every layer, so that any implementation can check itself.
 
     Attributes:
-        inputs: uint8, `[N, *in_shape]` shown in every step, or spikes `[T, N, *in_shape]`.
+        inputs: uint8, `[N, *in_shape]`, the same in every step, or spikes `[T, N, *in_shape]`.
         spikes: uint8 `[T, N, *out_shape]` of every spiking layer, by name.
     """
 
@@ -308,17 +308,17 @@ class GoldenRun:
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """A chain of layers, and what goes in.
+    """A chain of layers, and the encoding of its inputs.
 
     Attributes:
         layers: in the order in which they run.
         encoder: "constant": inputs are integers 0..levels, the same in every step; "spikes": 0 or 1, `[T, ...]`.
-        levels: the largest input value, 1 for spikes; an image's real value 1 is `levels`.
-        steps: T.
+        levels: the largest input value: an intensity of 1 becomes `levels`; 1 for spikes.
+        steps: T, time steps of one inference.
         class_names: one for each output, of the readout if there is one.
         golden: None before it is recorded.
-        notes: what is worth knowing of its making, by name.
-        readout: what predicts in place of the output that spikes most.
+        notes: texts by name: how it was trained and quantised.
+        readout: computes the prediction on the host; without one it is the output that spikes most.
     """
 
     layers: tuple[Layer, ...]
@@ -330,8 +330,8 @@ class IntegerNetwork:
     notes: dict[str, str] = field(default_factory=dict)
     readout: HostReadout | None = None
 
-    def chip(self) -> "IntegerNetwork":
-        """Return the integer part, without the readout on the host."""
+    def without_readout(self) -> "IntegerNetwork":
+        """Return the network without the readout on the host: the part that runs on a chip."""
         if self.readout is None:
             return self
         names = tuple(f"neuron {number}" for number in range(self.out_shape[0]))
@@ -361,10 +361,10 @@ class IntegerNetwork:
                 levels = 1
 
     def check(self) -> "IntegerNetwork":
-        """Return the network if everything in it fits together.
+        """Return the network if it is valid.
 
         Raises:
-            ExportError: with the layer's name and the number that does not.
+            ExportError: with the layer's name and the number that is not.
         """
         if not self.layers or not isinstance(self.layers[-1], Spiking):
             raise ExportError("a network must end in a spiking layer")

@@ -1,4 +1,4 @@
-"""From a trained network to an integer network, layer by layer, with what each step cost."""
+"""Quantises a trained network to an integer network, layer by layer, and reports the loss of accuracy."""
 
 import copy
 import json
@@ -19,36 +19,36 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
-from spiking_lfp.neurons.integer import FixedPoint, ScaleRule
+from spiking_lfp.neurons.integer import FixedPoint, ScaleMethod
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
-Scale = Literal["max", "mean", "percentile", "search"]
-SCALES: tuple[Scale, ...] = ("max", "mean", "percentile", "search")
+CalibrationMethod = Literal["max", "mean", "percentile", "search"]
+CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = ("max", "mean", "percentile", "search")
 PERCENTILE = 0.999
-# parts of the largest weight that the search tries as the largest integer, and on how many samples
+# fractions of the largest weight that the search tries to map to the largest integer, and on how many samples
 SEARCHED = tuple(np.linspace(0.2, 1.0, 17))
 SEARCH_SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What quantising one layer did, on the calibration samples.
+    """Effect of quantising one layer, on the calibration samples.
 
     Attributes:
         name: of the layer.
         bits: of its weights.
-        scale_min: the smallest real value of a unit of weight among its outputs.
-        scale_max: the largest.
-        weight_error: norm of the change of its weights over their norm.
-        clipped: share of weights cut off at the largest integer.
-        rate_float: spikes per neuron and step in the real network.
-        rate_integer: the same in the integer network.
-        disagreement: share of spikes and silences that differ between the two.
-        saturated: membranes cut off at the largest value.
+        scale_min: smallest scale of its outputs.
+        scale_max: largest scale of its outputs.
+        weight_error: L2 norm of the quantisation error of its weights over that of the weights.
+        clipped: fraction of weights clipped to the largest integer.
+        rate_float: spikes per neuron and step in the floating-point network.
+        rate_integer: spikes per neuron and step in the integer network.
+        disagreement: fraction of values, spike or none, that differ between the two.
+        saturated: states that overflowed, and were saturated or wrapped.
     """
 
     name: str
@@ -64,19 +64,19 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The accuracy on the calibration samples after a step of the conversion."""
+class AccuracyPoint:
+    """The accuracy on the calibration samples after a step of the quantisation."""
 
     step: str
     accuracy: float
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the conversion did; `to_json` is kept in the notes of the network."""
+class QuantisationReport:
+    """Effect of the quantisation; `to_json` is kept in the notes of the network."""
 
     layers: tuple[LayerReport, ...]
-    accuracy: tuple[Step, ...]
+    accuracy: tuple[AccuracyPoint, ...]
     samples: int
 
     def to_json(self) -> str:
@@ -91,29 +91,29 @@ def quantize(
     steps: int | None,
     class_names: Sequence[str],
     bits: int | None = None,
-    scale: Scale | None = None,
+    scale: CalibrationMethod | None = None,
     per_channel: bool = False,
     reset: IntegerReset | None = None,
     arithmetic: Arithmetic | None = None,
-) -> tuple[IntegerNetwork, Report]:
-    """Bring a trained network to integers.
+) -> tuple[IntegerNetwork, QuantisationReport]:
+    """Quantise a trained network.
 
     Args:
-        network: `LIF` or others of an integer form, `MaxPool2d` and `Flatten` in a row; `Dropout` and
-            `NormalizeFeedback` fall away.
-        images: to calibrate with, uint8 `[N, C, H, W]`; or, where the network sees recordings, their spikes, 0 or 1,
-            uint8 `[T, N, C, H, W]`.
+        network: a chain of `LIF`, or others with an integer form, `MaxPool2d` and `Flatten`; `Dropout` and
+            `NormalizeFeedback` are left out.
+        images: for calibration, uint8 `[N, C, H, W]`; or spikes, 0 or 1, uint8 `[T, N, C, H, W]`, if the network was
+            trained on recordings.
         labels: `[N]`.
-        steps: T for which an image is shown; None for spikes, which bring their own.
+        steps: T, time steps for which an image is presented; None for spikes, which have their own.
         class_names: one for each output.
-        bits: of a weight, 2..8; those it was trained in if None, else 8.
-        scale: what one unit of a layer's weights is: "max", the largest weight becomes the largest integer;
-            "percentile", a thousandth of the weights is cut off; "mean", see `FixedPoint`; "search", the unit for which
-            spikes differ least from those of the real layer. If None, as the network was trained in integers, else
+        bits: of a weight, 2..8; if None those of the training in integers, else 8.
+        scale: how the scale of a layer is chosen: "max", the largest weight becomes the largest integer;
+            "percentile", one weight in a thousand is clipped; "mean", see `FixedPoint`; "search", the scale for which
+            spikes differ least from those of the floating-point layer. If None that of the training in integers, else
             "search".
-        per_channel: give each output a unit of its own.
-        reset: another reset than that of training.
-        arithmetic: of the chip; that of the training if None, else the default.
+        per_channel: give each output a scale of its own.
+        reset: another reset than that of the training.
+        arithmetic: of the chip; if None that of the training in integers, else the default.
 
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
@@ -147,7 +147,7 @@ def quantize(
         spikes = _run(chain, seen)
         if spikes.shape[2:] != (len(class_names),):
             raise ExportError(f"outputs are {list(spikes.shape[2:])}, but there are {len(class_names)} class names")
-        accuracy = [Step("real weights", _accuracy(spikes, labels))]
+        accuracy = [AccuracyPoint("real weights", _accuracy(spikes, labels))]
         for index, module in enumerate(below):
             name = names[module]
             seen = module(seen)
@@ -158,7 +158,9 @@ def quantize(
                 inputs, saturated = _simulated(layer, inputs, steps)
                 reports.append(_report(chosen, module, layer, seen, inputs, saturated))
                 rest = torch.from_numpy(inputs).float()
-                accuracy.append(Step(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels)))
+                accuracy.append(
+                    AccuracyPoint(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels))
+                )
             elif isinstance(module, MaxPool2d | FlattenLayer):
                 pool = isinstance(module, MaxPool2d)
                 if isinstance(module, MaxPool2d):
@@ -166,7 +168,7 @@ def quantize(
                 else:
                     layers.append(Flatten(name, shape))
                 if pool and not reports:
-                    raise ExportError(f"layer {name}: pools the inputs, which integer hardware does on spikes only")
+                    raise ExportError(f"layer {name}: pools the inputs, which integer hardware does for spikes only")
                 lead = inputs.shape[: inputs.ndim - len(shape)]
                 if pool:
                     inputs = module(torch.from_numpy(inputs).float()).byte().numpy()
@@ -177,7 +179,7 @@ def quantize(
                     f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d and Flatten"
                 )
             shape = layers[-1].out_shape
-    report = Report(tuple(reports), tuple(accuracy), len(labels))
+    report = QuantisationReport(tuple(reports), tuple(accuracy), len(labels))
     whole = IntegerNetwork(
         tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
     ).check()
@@ -185,7 +187,7 @@ def quantize(
 
 
 def _host_readout(module: MonoReadout) -> HostReadout:
-    """Return the readout in real numbers, as the host runs it."""
+    """Return the readout, as the host runs it in floating point."""
 
     def numbers(tensor: Tensor | None, dtype: type) -> Array:
         assert tensor is not None  # mono-nets of a readout have biases
@@ -206,20 +208,20 @@ def _host_readout(module: MonoReadout) -> HostReadout:
 @dataclass(frozen=True)
 class _Settings:
     bits: int
-    scale: Scale
+    scale: CalibrationMethod
     per_channel: bool
     reset: IntegerReset | None
     arithmetic: Arithmetic
 
-    def fixed_point(self, levels: int, scale: ScaleRule = "max") -> FixedPoint:
-        """Return how layers are brought to integers whose inputs are 0..`levels`."""
+    def fixed_point(self, levels: int, scale: ScaleMethod = "max") -> FixedPoint:
+        """Return how layers with inputs 0..`levels` are quantised."""
         return FixedPoint(self.bits, levels, self.per_channel, scale, self.arithmetic)
 
 
 def _flat(network: nn.Module) -> list[nn.Module]:
-    """List what runs one after the other."""
+    """Return the modules of a chain, those of nested ones too."""
     if isinstance(network, nn.Sequential):
-        return [module for part in network for module in _flat(part)]
+        return [module for child in network for module in _flat(child)]
     return [network]
 
 
@@ -236,7 +238,7 @@ def _accuracy(spikes: Tensor, labels: Tensor) -> float:
 def _converter(
     module: SpikingLayer, name: str, shape: tuple[int, ...], levels: int, settings: _Settings
 ) -> Callable[[Tensor], Spiking]:
-    """Return the function from the units of a layer's weights `[O]` to the integer layer."""
+    """Return the function from the scales of a layer `[O]` to the integer layer."""
     weight, bias = _parameters(module)
     synapse = synapse_of(module.synapse)
     # in the precision of training, so that what is rounded is the same
@@ -255,7 +257,7 @@ def _converter(
         )  # fmt: skip
         if isinstance(synapse, Convolution):
             if synapse.dilation != (1, 1):
-                raise ExportError(f"layer {name}: convolutions with gaps in their kernels have no integer form")
+                raise ExportError(f"layer {name}: convolutions with dilation have no integer form")
             return Conv(*common, synapse.stride, synapse.padding, synapse.groups)
         return Dense(*common)
 
@@ -276,7 +278,7 @@ def _chosen(
     steps: int,
     settings: _Settings,
 ) -> tuple[Spiking, Tensor]:
-    """Return the integer layer and its units, chosen as the settings say."""
+    """Return the integer layer and its scales, chosen as the settings say."""
     weight, _ = _parameters(module)
     scale = settings.fixed_point(1, "mean" if settings.scale == "mean" else "max").scales(weight)
     if settings.scale == "percentile":
@@ -290,16 +292,16 @@ def _chosen(
     expected = real[:, :SEARCH_SAMPLES].byte().numpy()
     best: tuple[int, Spiking, Tensor] | None = None
     refused: ExportError | None = None
-    for part in SEARCHED:
+    for fraction in SEARCHED:
         try:
-            layer = convert(scale * part)
+            layer = convert(scale * fraction)
         except ExportError as error:
             refused = error
             continue
         spikes, _ = _simulated(layer, few, steps)
         different = int(np.count_nonzero(spikes != expected))
         if best is None or different < best[0]:
-            best = different, layer, scale * part
+            best = different, layer, scale * fraction
     if best is None:
         assert refused is not None
         raise refused
@@ -307,7 +309,7 @@ def _chosen(
 
 
 def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
-    """Run one layer; return its spikes `[T, N, *out_shape]` and how many membranes were cut off."""
+    """Run one layer; return its spikes `[T, N, *out_shape]` and how many states overflowed."""
     images = inputs.ndim == 1 + len(layer.in_shape)
     outputs = tuple(map(str, range(layer.outputs)))
     alone = IntegerNetwork((layer,), "constant" if images else "spikes", LEVELS if images else 1, steps, outputs)

@@ -1,4 +1,4 @@
-"""The mono readout of an exported network: it runs on the host, in real numbers, on the spikes of the last layer."""
+"""The mono readout of an exported network: it runs on the host, in floating point, on the spikes of the last layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,32 +23,33 @@ class HostReadout:
     """Scores from spike counts: the mono-nets of `mono.MonoReadout`, in float64 from float32 weights.
 
     Attributes:
-        windows: equal parts of the sequence, as `numpy.array_split` cuts it.
-        decay: per step, of what a spike counts up to the end of its window, 0 < decay <= 1.
+        windows: number of windows of equal length in which the spikes of a sequence are counted, as
+            `numpy.array_split` makes them.
+        beta: factor per step, up to the end of the window, by which the weight of a spike decreases, 0 < beta <= 1.
         activation: of hidden units, "tanh", "hard-tanh" or "relu".
         polarity: int8 `[n]`, 1 or -1 for each neuron of the last layer.
-        code: float64 `[C, K]`, what each of K decisions adds to the score of each of C classes.
-        nets: of each decision, weight float32 `[O, I]` and bias float32 `[O]` of each layer. The neurons are dealt out
-            to the decisions in order, as `numpy.array_split` does; a decision sees its neurons window by window.
+        code: float64 `[C, K]`, the weight of each of K decisions in the score of each of C classes.
+        nets: of each decision, weight float32 `[O, I]` and bias float32 `[O]` of each layer. The neurons are
+            split among the decisions in order, as by `numpy.array_split`; the inputs of a net are window by window.
     """
 
     windows: int
-    decay: float
+    beta: float
     activation: str
     polarity: Array
     code: Array
     nets: tuple[tuple[Affine, ...], ...]
 
     def kernel(self, steps: int) -> Array:
-        """Return what a spike in each step counts, float64 `[windows, T]`; a neuron that always spikes makes 1."""
+        """Return the weight of a spike by step, float64 `[windows, T]`; the weights of a window sum to 1."""
         weights = np.zeros((self.windows, steps))
         for window, part in zip(weights, np.array_split(np.arange(steps), self.windows), strict=True):
-            aged = self.decay ** (part[-1] - part).astype(np.float64)
+            aged = self.beta ** (part[-1] - part).astype(np.float64)
             window[part] = aged / aged.sum()
         return weights
 
     def scores(self, rates: Array) -> Array:
-        """Return the scores `[N, C]` for the rates `[N, windows, n]` that `kernel` counts."""
+        """Return the scores `[N, C]` for the rates `[N, windows, n]`: spikes weighted by `kernel`."""
         logits = []
         for net, part in zip(self.nets, np.array_split(rates * self.polarity, len(self.nets), 2), strict=True):
             h = part.reshape(len(part), -1)
@@ -60,10 +61,10 @@ class HostReadout:
         return scores
 
     def check(self, neurons: int, steps: int) -> None:
-        """Raise an ExportError if the parts do not fit each other, the neurons of the last layer, or the steps."""
-        if not (1 <= self.windows <= steps and 0 < self.decay <= 1 and self.activation in ACTIVATIONS):
+        """Raise an ExportError if the fields do not fit each other, the neurons of the last layer, or the steps."""
+        if not (1 <= self.windows <= steps and 0 < self.beta <= 1 and self.activation in ACTIVATIONS):
             raise ExportError(
-                f"readout: {self.windows} windows, decay {self.decay} and activation {self.activation!r} do not fit "
+                f"readout: {self.windows} windows, beta {self.beta} and activation {self.activation!r} do not fit "
                 f"{steps} steps"
             )
         if self.polarity.shape != (neurons,) or not np.isin(self.polarity, (-1, 1)).all():

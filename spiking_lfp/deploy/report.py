@@ -1,4 +1,4 @@
-"""The page about an exported network: one HTML file that asks no other file and no server for anything."""
+"""The report of an exported network: one self-contained HTML page."""
 
 import json
 import zlib
@@ -20,13 +20,13 @@ from spiking_lfp.deploy.verify import Agreement
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 
-# more neurons than this are no longer told apart in a raster
+# of a layer, neurons that are drawn at most
 SHOWN_NEURONS = 96
-# more classes than this make a matrix that nobody reads
+# up to how many classes a confusion matrix is shown
 SHOWN_CLASSES = 40
 NOTHING = "\N{EN DASH}"
-# what a conversion may have noted of a layer
-LOSSES: dict[str, type[int] | type[float]] = {
+# keys of a layer in the note "quantisation"
+LAYER_KEYS: dict[str, type[int] | type[float]] = {
     "bits": int,
     "weight_error": float,
     "clipped": float,
@@ -45,16 +45,16 @@ def write_report(
     agreements: Sequence[Agreement] = (),
     samples: Sequence[int] = (0, 1, 2, 3),
 ) -> None:
-    """Run the network on N labelled samples and write the page about it, whole or not at all.
+    """Run the network on N labelled samples and write the report, whole or not at all.
 
     Args:
         path: of the HTML file.
         network: what to report on. Of its notes, "name" becomes the title, those with "accuracy" in their names are
-            shown beside the accuracy measured here, and "quantisation" is the JSON text that the conversion leaves.
+            shown beside the accuracy measured here, and "quantisation" is the JSON text of a `QuantisationReport`.
         inputs: as `simulate` takes them, integers `[N, *in_shape]` or spikes `[T, N, *in_shape]`.
         labels: integers `[N]`, classes.
-        agreements: lines of `verify`.
-        samples: whose spikes are drawn; numbers beyond the last sample are left out.
+        agreements: result of `verify`.
+        samples: indices of the samples whose spikes are drawn; indices beyond the last sample are ignored.
 
     Raises:
         ExportError: if inputs, labels or notes do not fit, or the file cannot be written.
@@ -75,7 +75,7 @@ def write_report(
         "title": network.notes.get("name", "Integer network"),
         "network": network,
         "count": count,
-        "right": int(np.count_nonzero(outcome.predictions == labels)),
+        "correct": int(np.count_nonzero(outcome.predictions == labels)),
         "silent": int(np.count_nonzero(~outcome.counts.any(1))),
         "notes": _notes(network),
         "layers": [_layer(layer, outcome) for layer in network.layers],
@@ -101,7 +101,7 @@ def _template() -> str:
 
 
 def _environment() -> Environment:
-    """Return what fills the template: every value is escaped, none may be missing."""
+    """Return the environment of the template: every value is escaped, none may be missing."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "number": _number,
@@ -115,7 +115,7 @@ def _environment() -> Environment:
 
 
 def _notes(network: IntegerNetwork) -> dict[str, list[tuple[str, str]]]:
-    """Return the notes in two groups, accuracies as percentages where they are shares."""
+    """Return the notes in two groups; accuracies in 0..1 become percentages."""
     groups: dict[str, list[tuple[str, str]]] = {"accuracy": [], "other": []}
     for name, text in network.notes.items():
         if "accuracy" in name.lower():
@@ -143,7 +143,7 @@ def _layer(layer: Layer, outcome: Outcome) -> dict[str, Any]:
 
 
 def _confusion(network: IntegerNetwork, predictions: Array, labels: Array) -> dict[str, Any]:
-    """Return how often each class (rows) was taken for each (columns), and the five most frequent mistakes."""
+    """Return the confusion matrix, labels in rows, predictions in columns, and the five most frequent mistakes."""
     classes = len(network.class_names)
     pairs = labels.astype(np.int64) * classes + predictions
     matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -173,7 +173,7 @@ def _depth(share: float) -> float:
 
 
 def _quantisation(network: IntegerNetwork) -> dict[str, Any]:
-    """Return what the conversion noted of its losses, `{"layers": [], "accuracy": []}` if nothing.
+    """Return the note on quantisation for the template; without one its lists are empty.
 
     Raises:
         ExportError: if the note is damaged.
@@ -184,7 +184,7 @@ def _quantisation(network: IntegerNetwork) -> dict[str, Any]:
         layers = [
             {
                 "name": str(row["name"]),
-                **{what: kind(row[what]) if what in row else None for what, kind in LOSSES.items()},
+                **{what: kind(row[what]) if what in row else None for what, kind in LAYER_KEYS.items()},
             }
             for row in found.get("layers", [])
         ]
@@ -203,15 +203,15 @@ def _quantisation(network: IntegerNetwork) -> dict[str, Any]:
 
 
 def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """Return everything that is drawn of the chosen samples."""
+    """Return what is drawn of the chosen samples."""
     outcome = simulate(network, inputs, record=True)
     *hidden, last = network.spiking
     output = outcome.spikes[last.name]
     shown = []
     for k, (label, prediction, number) in enumerate(zip(labels, outcome.predictions, numbers, strict=True)):
-        lanes = [_lane(layer.name, outcome.spikes[layer.name][:, k]) for layer in hidden]
+        rasters = [_raster(layer.name, outcome.spikes[layer.name][:, k]) for layer in hidden]
         if network.encoder == "spikes":
-            lanes.insert(0, _lane("input", inputs[:, k]))
+            rasters.insert(0, _raster("input", inputs[:, k]))
         shown.append(
             {
                 "number": number,
@@ -219,7 +219,7 @@ def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Seq
                 "prediction": int(prediction),
                 "silent": not output[:, k].any(),
                 "picture": _picture(inputs[k], network.levels) if network.encoder == "constant" else None,
-                "lanes": lanes,
+                "rasters": rasters,
                 "classes": [np.flatnonzero(spikes).tolist() for spikes in output[:, k].T],
                 "steps": len(output),
             }
@@ -227,8 +227,8 @@ def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Seq
     return shown
 
 
-def _lane(name: str, spikes: Array) -> dict[str, Any]:
-    """Return the raster of `[T, ...]` spikes, a row for each neuron that spikes; of many, some at even distances."""
+def _raster(name: str, spikes: Array) -> dict[str, Any]:
+    """Return the raster of `[T, ...]` spikes, a row for each neuron that spikes; of many, evenly spaced ones."""
     flat = spikes.reshape(len(spikes), -1)
     active = np.flatnonzero(flat.any(0))
     rows = active[np.linspace(0, len(active) - 1, min(SHOWN_NEURONS, len(active))).astype(int)]
@@ -267,7 +267,7 @@ def _picture(sample: Array, levels: int) -> str:
 
 
 def _number(value: int | float | None) -> str:
-    """With separators if it is whole or large, else with three digits."""
+    """Return a number with separators if it is an integer or large, else with three digits."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
@@ -278,7 +278,7 @@ def _percent(value: int | float | None, digits: int = 2) -> str:
 
 
 def _css(share: float) -> str:
-    """A length in a style."""
+    """Return a length for CSS."""
     return f"{100 * share:.1f}%"
 
 
@@ -287,12 +287,12 @@ def _shape(value: Sequence[int]) -> str:
 
 
 def _span(values: Array) -> list[str]:
-    """The one value that there is, or the smallest and the largest."""
+    """Return the value if all are equal, else the smallest and the largest."""
     return [_number(value) for value in dict.fromkeys((values.min().item(), values.max().item()))]
 
 
 def _si(value: int | float, unit: str) -> str:
-    """A value of at least 0 with three digits and a prefix between pico and giga."""
+    """Return a value of at least 0 with three digits and an SI prefix between pico and giga."""
     if value == 0:
         return f"0 {unit}"
     # rounded first: 999.6 becomes 1 k

@@ -1,6 +1,6 @@
-"""Runs an integer network with NumPy, bit for bit what hardware does, and counts what it costs there.
+"""Simulates an integer network with NumPy, bit for bit as on hardware, and counts operations.
 
-Products run in float32, which is exact here: membranes hold every sum, and have 24 bits at most. All else is int32.
+Products are in float32, which is exact here: every sum fits into a membrane, of at most 24 bits. All else is int32.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ import numpy as np
 
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     GoldenRun,
     IntegerNetwork,
     MaxPool,
@@ -22,19 +22,19 @@ from spiking_lfp.deploy.model import (
 )
 from spiking_lfp.errors import ExportError
 
-# values of the largest layer to have in memory at once
+# neurons of the largest layer that are in memory at once, over all samples of a block
 BLOCK = 2**20
 
 
 @dataclass
 class Counters:
-    """What a layer did, summed over samples and steps.
+    """Counts of a layer, summed over samples and steps.
 
     Attributes:
         spikes: of its neurons.
-        synops: synaptic operations: input events times the synapses that each has.
+        synops: synaptic operations: inputs that are not zero times their fan-out.
         updates: neurons times steps.
-        saturated: membranes that overflowed: were cut off, or went round.
+        saturated: states that overflowed, and were saturated or wrapped.
     """
 
     spikes: int = 0
@@ -45,12 +45,12 @@ class Counters:
 
 @dataclass
 class Outcome:
-    """What a network did with N samples.
+    """Result of simulating a network on N samples.
 
     Attributes:
-        counts: output spikes, int64 `[N, outputs]`.
+        counts: spike counts of the outputs, int64 `[N, outputs]`.
         counters: by spiking layer.
-        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were asked for.
+        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were recorded.
         scores: of the readout, float64 `[N, classes]`, if the network has one.
     """
 
@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def predictions(self) -> Array:
-        """The class with the best score, or that spiked most, for each sample; the first of several."""
+        """The class with the highest score or spike count for each sample; of equal ones the first."""
         predictions: Array = (self.counts if self.scores is None else self.scores).argmax(1)
         return predictions
 
@@ -83,7 +83,7 @@ class _Neurons:
         return (self.synapse(x) + self.bias) << self.layer.neuron.frac_bits
 
     def step(self, current: Array, x: Array) -> Array:
-        """Take one step with the `current` that `x` caused, and return the spikes."""
+        """Take one step with the `current` of the inputs `x`, and return the spikes."""
         self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
         counters.spikes += int(np.count_nonzero(self.fired))
@@ -92,18 +92,18 @@ class _Neurons:
         return self.fired
 
     def _limit(self, values: Array) -> Array:
-        """Limit values as the chip does, and count those that this changes."""
+        """Saturate or wrap values as the chip does, and count those that this changes."""
         limited: Array = self.layer.neuron.arithmetic.limit(values)
         self.counters.saturated += int(np.count_nonzero(limited != values))
         return limited
 
 
 class Stream:
-    """A network in the middle of a sequence: give it one step's inputs at a time.
+    """Simulates a network step by step; its states are kept between steps, and start at 0.
 
     Args:
-        network: what to run.
-        batch: how many samples run side by side.
+        network: to simulate.
+        batch: number of samples.
     """
 
     def __init__(self, network: IntegerNetwork, batch: int = 1) -> None:
@@ -127,11 +127,11 @@ class Stream:
         return spikes
 
     def run(self, x: Array) -> Iterator[dict[str, Array]]:
-        """Yield the spikes of all steps of inputs `[N, ...]` that stay, or of sequences `[T, N, ...]`."""
+        """Yield the spikes of all steps, for constant inputs `[N, ...]` or sequences `[T, N, ...]`."""
         if self.network.encoder == "spikes":
             yield from map(self.step, x)
             return
-        # the same inputs in every step meet the same weights: multiply once
+        # constant inputs have the same current in every step: multiply once
         first, seen = self.network.spiking[0], x
         for layer in self.network.layers[: self.network.layers.index(first)]:
             seen = _without_neurons(layer, seen)
@@ -140,16 +140,16 @@ class Stream:
             yield self._step(x, current)
 
 
-# Return what a layer makes of inputs `[N, ...]`.
-_without_neurons: Forms[Array] = Forms("the simulator")
+# Return the output of a layer without neurons for inputs `[N, ...]`.
+_without_neurons: ByLayer[Array] = ByLayer("the simulator")
 
 
-@_without_neurons.of(Flatten)
+@_without_neurons.register(Flatten)
 def _(layer: Flatten, x: Array) -> Array:
     return x.reshape(len(x), -1)
 
 
-@_without_neurons.of(MaxPool)
+@_without_neurons.register(MaxPool)
 def _(layer: MaxPool, x: Array) -> Array:
     height, width = (layer.stride * (side - 1) + 1 for side in layer.out_shape[1:])
     pooled: Array = np.zeros((len(x), *layer.out_shape), bool)
@@ -159,12 +159,12 @@ def _(layer: MaxPool, x: Array) -> Array:
 
 
 def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Outcome:
-    """Run samples from rest, in blocks that fit into memory.
+    """Simulate samples, with all states at 0 before each, in blocks that fit into memory.
 
     Args:
-        network: what to run.
+        network: to simulate.
         inputs: integers `[N, *in_shape]` in 0..levels, or spikes `[T, N, *in_shape]`, as `network.encoder` says.
-        record: keep the spikes of all layers.
+        record: return the spikes of all layers.
 
     Raises:
         ExportError: if inputs do not fit.
@@ -216,17 +216,17 @@ def with_golden_run(network: IntegerNetwork, inputs: Array) -> IntegerNetwork:
     return replace(network, golden=GoldenRun(inputs.astype(np.uint8), outcome.spikes))
 
 
-# Return the function from inputs `[N, ...]` to sums of weights, int32 `[N, *out_shape]`.
-_synapse: Forms[Callable[[Array], Array]] = Forms("the simulator")
+# Return the function from inputs `[N, ...]` to weighted sums, int32 `[N, *out_shape]`.
+_synapse: ByLayer[Callable[[Array], Array]] = ByLayer("the simulator")
 
 
-@_synapse.of(Dense)
+@_synapse.register(Dense)
 def _(layer: Dense) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
     return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)
 
 
-@_synapse.of(Conv)
+@_synapse.register(Conv)
 def _(layer: Conv) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
     groups, outputs = layer.groups, layer.outputs // layer.groups

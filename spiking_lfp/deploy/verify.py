@@ -1,4 +1,4 @@
-"""Bit for bit: the spikes of every layer in the integer simulator against those of other simulators, C and Verilog."""
+"""Compares the spikes of every layer in the integer simulator, bit for bit, with other simulators, C and Verilog."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,55 +14,55 @@ from spiking_lfp.errors import ExportError
 
 @dataclass(frozen=True)
 class Agreement:
-    """How one layer in one backend compares with the integer simulator.
+    """Comparison of one layer in one backend with the integer simulator.
 
     Attributes:
         backend: by name.
         layer: by name; None where the backend did not run.
-        spikes: how many there are in the simulator.
-        different: bits that differ, of `bits`.
-        bits: neurons times steps times samples.
-        seconds: that the backend took for the whole network.
+        spikes: number of spikes in the simulator.
+        different: how many of them differ.
+        compared: values compared, neurons times steps times samples.
+        seconds: run time of the backend for the whole network.
         reason: why it did not run, or empty.
-        failed: whether it should have run, and did not.
+        failed: whether it ended in an error.
     """
 
     backend: str
     layer: str | None
     spikes: int = 0
     different: int = 0
-    bits: int = 0
+    compared: int = 0
     seconds: float = 0.0
     reason: str = ""
     failed: bool = False
 
     @property
     def agrees(self) -> bool:
-        """Whether spikes were compared, there were some, and all are equal."""
+        """Whether there are spikes, and all that were compared are equal."""
         return self.layer is not None and self.different == 0 and self.spikes > 0
 
 
 def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list[Agreement]:
-    """Run `inputs` everywhere and compare every layer.
+    """Run `inputs` in the simulator and in backends, and compare every layer.
 
-    A readout on the host is left out. A backend that is not installed, cannot represent the network, or fails, gets a
-    line that says why.
+    A readout on the host is left out. A backend that is not installed, does not support the network, or fails, has one
+    entry with the reason.
 
     Args:
-        network: what to run.
+        network: to run.
         inputs: as `simulate` takes them.
         names: of backends.
 
     Raises:
         UsageError: for unknown names.
-        ExportError: if a backend returns something else than the network's spikes.
+        ExportError: if a backend returns no spikes, or spikes of another shape.
     """
-    network = network.chip()
+    network = network.without_readout()
     expected = simulate(network, inputs, record=True).spikes
     lines = []
     for name in names:
         other = backend(name)
-        reason = other.missing() or other.refusal(network)
+        reason = other.missing() or other.unsupported(network)
         if reason is not None:
             lines.append(Agreement(name, None, reason=reason))
             continue

@@ -1,4 +1,4 @@
-"""Neurons in integers: what chips, simulators and training in the loop all compute. Without torch and without NumPy."""
+"""Neurons in integers, as chips, simulators and training in the loop compute them. Without torch and without NumPy."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -8,7 +8,7 @@ from spiking_lfp.integers.neuron import IntegerNeuron
 
 __all__ = ["NEURONS", "IntegerLIF", "IntegerNeuron"]
 
-# every integer neuron of this folder, by the word for it in files
+# every integer neuron of this folder, by its name in files
 NEURONS: dict[str, type[IntegerNeuron]] = {
     found.kind: found
     for module in sorted(module.name for module in iter_modules(__path__))

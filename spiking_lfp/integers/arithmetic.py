@@ -1,4 +1,4 @@
-"""The arithmetic of a chip as one value: how its integer membranes leak, are compared, and overflow.
+"""The arithmetic of a chip as one value: how its integer membranes leak, are compared with a threshold, and overflow.
 
 Everything here is written with operators that NumPy's arrays and torch's tensors share, so that the same lines run on
 both: `Integers` is either, of signed integers of 32 bits or more.
@@ -7,7 +7,7 @@ both: `Integers` is either, of signed integers of 32 bits or more.
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from spiking_lfp.integers.fields import Number, Word, Words
+from spiking_lfp.integers.fields import IntegerRange, Text, Texts
 
 Integers = Any
 Booleans = Any
@@ -21,11 +21,11 @@ OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
 IntegerReset = Literal["zero", "subtract", "subtract_decayed"]
 INTEGER_RESETS: tuple[IntegerReset, ...] = get_args(IntegerReset)
 
-# of the multiplication by which membranes leak
+# of the factor by which membranes leak
 DECAY_BITS = 12
 DECAY_ONE = 1 << DECAY_BITS
-# what 4 bits hold
-_LARGEST_DASH = 15
+# 4 bits
+_LARGEST_SHIFT = 15
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class Arithmetic:
     """How a chip computes with integers.
 
     Attributes:
-        name: for sentences; it makes no difference.
-        weight_bits: of its widest weight.
-        membrane_bits: of a membrane, sign included.
-        frac_bits: of a membrane, how many may lie below one unit of weight.
-        leak: what a membrane `V` loses in a step, by the number `decay` of a layer:
+        name: for messages; it is not compared.
+        weight_bits: largest width of a weight.
+        membrane_bits: width of a membrane, sign included.
+        frac_bits: largest number of fraction bits of a membrane, below one weight unit.
+        leak: how a membrane `V` leaks in a step, by the `decay` of its layer:
             "mul12_trunc": V becomes V (4096 - decay) / 4096, truncated towards zero;
-            "mul12_floor": likewise, rounded down;
-            "shift": V becomes V - (V >> decay), but a V above 0 loses one unit at least, as one below 0 always does.
+            "mul12_floor": the same, rounded down;
+            "shift": V becomes V - (V >> decay), but a V above 0 loses at least one unit, as one below 0 always does.
         comparison: a neuron spikes where its membrane is ">" or ">=" its threshold.
-        resets: what a spike may do: "zero", the membrane starts the next step at 0; "subtract_decayed", it starts at
-            what is above the threshold; "subtract", the threshold is subtracted in the next step after the leak.
-        overflow: "symmetric": a membrane ends at +-(2^(membrane_bits-1) - 1); "saturate": at its smallest and largest
-            number; "wrap": it goes round from one to the other.
+        resets: those it has: "zero", a spike sets the membrane to 0; "subtract_decayed", it subtracts the threshold at
+            once, so before the leak of the next step; "subtract", it subtracts it in the next step, after the leak.
+        overflow: "symmetric": a membrane saturates at +-(2^(membrane_bits-1) - 1); "saturate": at the smallest and
+            largest integer of membrane_bits; "wrap": it wraps around, as in two's complement.
     """
 
-    name: Annotated[str, Word()] = field(compare=False)
-    weight_bits: Annotated[int, Number(2, 8)]
-    membrane_bits: Annotated[int, Number(2, 24)]
-    frac_bits: Annotated[int, Number(0, 6)]
-    leak: Annotated[Leak, Word(LEAKS)]
-    comparison: Annotated[Comparison, Word(COMPARISONS)]
-    resets: Annotated[tuple[IntegerReset, ...], Words(INTEGER_RESETS)]
-    overflow: Annotated[Overflow, Word(OVERFLOWS)]
+    name: Annotated[str, Text()] = field(compare=False)
+    weight_bits: Annotated[int, IntegerRange(2, 8)]
+    membrane_bits: Annotated[int, IntegerRange(2, 24)]
+    frac_bits: Annotated[int, IntegerRange(0, 6)]
+    leak: Annotated[Leak, Text(LEAKS)]
+    comparison: Annotated[Comparison, Text(COMPARISONS)]
+    resets: Annotated[tuple[IntegerReset, ...], Texts(INTEGER_RESETS)]
+    overflow: Annotated[Overflow, Text(OVERFLOWS)]
 
     @property
     def largest(self) -> int:
@@ -69,21 +69,21 @@ class Arithmetic:
 
     @property
     def largest_decay(self) -> int:
-        """The largest number by which membranes leak; the smallest is 0."""
-        return _LARGEST_DASH if self.leak == "shift" else DECAY_ONE - 1
+        """The largest `decay`; the smallest is 0."""
+        return _LARGEST_SHIFT if self.leak == "shift" else DECAY_ONE - 1
 
     def beta(self, decay: int) -> float:
-        """Return the share of a membrane that a step leaves, rounding apart."""
+        """Return the part of a membrane that a step keeps, up to rounding."""
         return 1 - 1 / (1 << decay) if self.leak == "shift" else (DECAY_ONE - decay) / DECAY_ONE
 
     def decay(self, beta: float) -> int:
-        """Return the number by which membranes leak most like real ones that keep the share `beta`."""
+        """Return the `decay` whose leak is nearest to that of floating-point membranes with this `beta`."""
         if self.leak == "shift":
-            return min(range(_LARGEST_DASH + 1), key=lambda dash: abs(self.beta(dash) - beta))
+            return min(range(_LARGEST_SHIFT + 1), key=lambda shift: abs(self.beta(shift) - beta))
         return min(round((1 - beta) * DECAY_ONE), DECAY_ONE - 1)
 
     def leaked(self, membrane: Integers, decay: int) -> Integers:
-        """Return what a step's leak leaves of membranes."""
+        """Return membranes after the leak of one step."""
         if self.leak == "shift":
             lost = membrane >> decay
             return membrane - (lost + ((lost == 0) & (membrane > 0)))
@@ -96,7 +96,7 @@ class Arithmetic:
         return (membrane >> DECAY_BITS) * kept + (low >> DECAY_BITS)
 
     def limit(self, membrane: Integers) -> Integers:
-        """Return membranes as the chip can hold them."""
+        """Return membranes saturated or wrapped, as `overflow` says."""
         if self.overflow == "wrap":
             return ((membrane - self.smallest) & (1 << self.membrane_bits) - 1) + self.smallest
         return membrane.clip(self.smallest, self.largest)
@@ -106,7 +106,7 @@ class Arithmetic:
         return membrane > threshold if self.comparison == ">" else membrane >= threshold
 
     def difference(self, other: "Arithmetic") -> str | None:
-        """Say in what way a membrane of the other arithmetic moves differently, or return None."""
+        """Return in what the other arithmetic computes membranes differently, as a clause, or None."""
         for name in ("leak", "comparison", "membrane_bits", "overflow"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
@@ -114,8 +114,8 @@ class Arithmetic:
         return None
 
 
-# the C runtime's and the Verilog core's; Loihi's, where membranes are as wide but do not saturate
+# of the C runtime and the Verilog core; Loihi's, but for overflow: its membranes are as wide and do not saturate
 DEFAULT = Arithmetic("default", 8, 24, 6, "mul12_trunc", ">", INTEGER_RESETS, "symmetric")
-# SynSense's Xylo, in part: its membrane and threshold, for one spike a step. Its synaptic current, which decays by
-# itself, and its several spikes a step are not here; nor is what it does where the weights of one step overflow.
+# SynSense's Xylo, in part: its membrane and threshold, for one spike a step. Not modelled are its synaptic current,
+# which decays by itself, several spikes a step, and overflow of the weights that arrive in one step.
 XYLO = Arithmetic("Xylo's membranes", 8, 16, 0, "shift", ">=", ("subtract_decayed",), "saturate")

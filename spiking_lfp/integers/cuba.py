@@ -1,7 +1,7 @@
 """The integer leaky integrate-and-fire neuron with a synaptic current of its own decay.
 
-I = limit(leak(I) + what arrives)        by current_decay
-V, S as in `lif`, of this I
+I = limit(leak(I) + weighted inputs + bias)        with the decay current_decay
+V, S as in `lif`, with this I
 """
 
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from spiking_lfp.integers.arithmetic import Booleans, Integers
-from spiking_lfp.integers.fields import Number
+from spiking_lfp.integers.fields import IntegerRange
 from spiking_lfp.integers.lif import IntegerLIF
 from spiking_lfp.integers.neuron import State
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerCuba(IntegerLIF):
+class IntegerCubaLIF(IntegerLIF):
     """See the head of this module.
 
     Attributes:
-        current_decay: by which the current leaks; see `Arithmetic.leak`.
+        current_decay: of the current; see `Arithmetic.leak`.
     """
 
-    current_decay: Annotated[int, Number(0, lambda neuron: neuron.arithmetic.largest_decay)] = field(kw_only=True)
+    current_decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)] = field(kw_only=True)
 
     kind: ClassVar[str] = "cuba"
     states: ClassVar[tuple[str, ...]] = ("membrane", "current")

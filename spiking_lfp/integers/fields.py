@@ -1,23 +1,24 @@
-"""What the fields of a dataclass hold, said once, where they are declared: checks, files and formats go by it."""
+"""Constraints on the fields of a dataclass, declared once, at the field: checks, files and formats go by them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
-Sides = dict[str, int]
+# lengths of named axes
+Sizes = dict[str, int]
 # what was found, and what was expected
-Wrong = tuple[str, str]
+Mismatch = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Number:
-    """An integer from `least` on; `most` may depend on the other fields, None is no limit."""
+class IntegerRange:
+    """An integer of at least `least`, and at most `most`, which may depend on the other fields; None is no limit."""
 
     least: int
     most: int | Callable[[Any], int] | None = None
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
-        """Say what was found and expected if `value` does not fit."""
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if `value` is out of range, else None."""
         most = self.most(owner) if callable(self.most) else self.most
         if self.least <= value and (most is None or value <= most):
             return None
@@ -25,89 +26,89 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """As many integers, each from `least` on."""
+class IntegerTuple:
+    """A tuple of `count` integers, each of at least `least`."""
 
     count: int
     least: int
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
-        """Say what was found and expected if `value` does not fit."""
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if `value` has another length or is out of range, else None."""
         if len(value) == self.count and min(value) >= self.least:
             return None
         return str(list(value)), f"{self.count} integers, at least {self.least}"
 
 
 @dataclass(frozen=True)
-class Word:
+class Text:
     """A text; one of `choices` if there are any."""
 
     choices: tuple[str, ...] = ()
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
-        """Say what was found and expected if `value` does not fit."""
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if `value` is not a choice, else None."""
         if not self.choices or value in self.choices:
             return None
         return repr(value), ", ".join(self.choices)
 
 
 @dataclass(frozen=True)
-class Words:
-    """Texts, each one of `choices`."""
+class Texts:
+    """One or more texts, each one of `choices`."""
 
     choices: tuple[str, ...]
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
-        """Say what was found and expected if `value` does not fit."""
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if `value` is empty or has a text that is not a choice, else None."""
         if value and set(value) <= set(self.choices):
             return None
         return ", ".join(value) or "none", f"some of {', '.join(self.choices)}"
 
 
 @dataclass(frozen=True)
-class Values:
-    """An array of NumPy's `dtype`; equal names of sides are equally long, in all fields of one layer."""
+class ArrayOf:
+    """An array of NumPy's `dtype`; axes of the same name have the same length, in all fields of one layer."""
 
     dtype: str
-    shape: tuple[str, ...]
+    axes: tuple[str, ...]
 
-    def sides(self, known: Sides) -> tuple[int | None, ...]:
-        """Return the shape, None for sides that are not known yet."""
-        return tuple(known.get(name) for name in self.shape)
+    def shape(self, known: Sizes) -> tuple[int | None, ...]:
+        """Return the shape, None for axes whose length is not known yet."""
+        return tuple(known.get(name) for name in self.axes)
 
-    def wrong(self, value: Any, owner: Any, sides: Sides) -> Wrong | None:
-        """Say what was found and expected if `value` does not fit; add the sides that it makes known."""
-        wanted = self.sides(sides)
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if dtype or shape differ, else None; add the lengths of new axes."""
+        wanted = self.shape(sizes)
         fits = value.dtype == self.dtype and value.ndim == len(wanted)
-        if fits and all(side > 0 and want in (None, side) for side, want in zip(value.shape, wanted, strict=True)):
-            sides |= dict(zip(self.shape, value.shape, strict=True))
+        if fits and all(size > 0 and want in (None, size) for size, want in zip(value.shape, wanted, strict=True)):
+            sizes |= dict(zip(self.axes, value.shape, strict=True))
             return None
-        expected = ", ".join(name if side is None else str(side) for name, side in zip(self.shape, wanted, strict=True))
+        expected = ", ".join(name if size is None else str(size) for name, size in zip(self.axes, wanted, strict=True))
         return f"{value.dtype} {list(value.shape)}", f"{self.dtype} [{expected}]"
 
 
-Holds = Number | Numbers | Word | Words | Values
+Constraint = IntegerRange | IntegerTuple | Text | Texts | ArrayOf
 
 
-def described(kind: Any) -> dict[str, Holds]:
-    """Return what fields of a dataclass hold: those that are declared as `Annotated[TYPE, HOLDS]`."""
+def constraints(kind: Any) -> dict[str, Constraint]:
+    """Return the constraints of a dataclass by field: of those declared as `Annotated[TYPE, CONSTRAINT]`."""
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         for note in getattr(hint, "__metadata__", ()):
-            if isinstance(note, Holds):
+            if isinstance(note, Constraint):
                 found[name] = note
     return {each.name: found[each.name] for each in fields(kind) if each.name in found}
 
 
-def wrong(owner: Any, sides: Sides) -> str | None:
-    """Say which field of a dataclass does not hold what it should, or return None.
+def mismatch(owner: Any, sizes: Sizes) -> str | None:
+    """Return what is wrong with the first field that violates its constraint, or None.
 
     Args:
         owner: instance of a dataclass.
-        sides: how long named sides of arrays are; what its arrays make known is added.
+        sizes: lengths of named axes; those of its arrays are added.
     """
-    for name, holds in described(type(owner)).items():
-        found = holds.wrong(getattr(owner, name), owner, sides)
+    for name, constraint in constraints(type(owner)).items():
+        found = constraint.mismatch(getattr(owner, name), owner, sizes)
         if found is not None:
             return f"{name} is {found[0]}, expected {found[1]}"
     return None

@@ -1,6 +1,6 @@
 """The integer leaky integrate-and-fire neuron.
 
-V = 0                        where it spiked, with reset "zero"
+V = 0                        where S of the last step is 1, reset "zero"
 V = V - theta S              reset "subtract_decayed"
 V = leak(V) + I
 V = V - theta S              reset "subtract"
@@ -18,7 +18,7 @@ from spiking_lfp.integers.neuron import IntegerNeuron, State
 
 @dataclass(frozen=True, eq=False)
 class IntegerLIF(IntegerNeuron):
-    """See the head of this module; `theta` and the current `I` are in the unit of the membrane there."""
+    """See the head of this module; `theta` and the current `I` are in membrane units there."""
 
     kind: ClassVar[str] = "lif"
     states: ClassVar[tuple[str, ...]] = ("membrane",)
@@ -33,7 +33,7 @@ class IntegerLIF(IntegerNeuron):
     def membrane(
         self, membrane: Integers, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None
     ) -> tuple[Integers, Booleans]:
-        """Return the membrane after a step, and who spikes."""
+        """Return the membrane after a step, and which neurons spike."""
         theta = self.threshold(current)
         if self.reset == "zero":
             membrane = membrane * ~fired

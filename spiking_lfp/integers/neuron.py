@@ -6,30 +6,30 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, Booleans, IntegerReset, Integers
-from spiking_lfp.integers.fields import Number, Values, Word
+from spiking_lfp.integers.fields import ArrayOf, IntegerRange, Text
 
 State = tuple[Integers, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerNeuron(ABC):
-    """The constants of a layer's neurons, and their equations.
+    """Constants and equations of the neurons of a layer.
 
     Attributes:
-        theta: int32 `[O]`, the threshold of each output, in units of weight times input.
-        decay: by which the membrane leaks; see `Arithmetic.leak`.
-        frac_bits: bits of the membrane below one unit.
-        reset: what a spike does.
-        arithmetic: how all this is computed.
+        theta: int32 `[O]`, threshold of each output, in weight units times input.
+        decay: of the membrane; see `Arithmetic.leak`.
+        frac_bits: fraction bits of the membrane, below one weight unit.
+        reset: of the membrane by a spike; see `Arithmetic.resets`.
+        arithmetic: leak, comparison and overflow.
     """
 
-    theta: Annotated[Integers, Values("int32", ("O",))]
-    decay: Annotated[int, Number(0, lambda neuron: neuron.arithmetic.largest_decay)]
-    frac_bits: Annotated[int, Number(0, lambda neuron: neuron.arithmetic.frac_bits)]
-    reset: Annotated[IntegerReset, Word(INTEGER_RESETS)]
+    theta: Annotated[Integers, ArrayOf("int32", ("O",))]
+    decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)]
+    frac_bits: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.frac_bits)]
+    reset: Annotated[IntegerReset, Text(INTEGER_RESETS)]
     arithmetic: Arithmetic = DEFAULT
 
-    # the word for it in files, and the names of its states, the membrane first
+    # its name in files, and the names of its states, the membrane first
     kind: ClassVar[str]
     states: ClassVar[tuple[str, ...]]
 
@@ -40,16 +40,16 @@ class IntegerNeuron(ABC):
         """Take one step.
 
         Args:
-            state: after the last step, as `states` names it, each `[N, *neurons]`; zeros at first. The membrane is that
-                before any reset that its spike brings.
-            fired: who spiked in the last step.
+            state: after the last step, as `states` names it, each `[N, *neurons]`; zeros at first. The membrane is
+                that before any reset by a spike of the same step.
+            fired: which neurons spiked in the last step.
             current: `(W s + bias) << frac_bits`.
-            limit: what cuts off states in place of `Arithmetic.limit`, for those who count how often it does.
+            limit: used in place of `Arithmetic.limit`, to count overflows.
 
         Returns:
-            The state after this step, and who spikes.
+            The state after this step, and which neurons spike.
         """
 
     def threshold(self, like: Integers) -> Integers:
-        """Return the threshold in the unit of the membrane, in a shape that broadcasts with `like`, `[N, *neurons]`."""
+        """Return the threshold in membrane units, in a shape that broadcasts with `like`, `[N, *neurons]`."""
         return (self.theta << self.frac_bits).reshape(-1, *[1] * (like.ndim - 2))

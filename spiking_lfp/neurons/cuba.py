@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.integers.cuba import IntegerCuba
+from spiking_lfp.integers.cuba import IntegerCubaLIF
 from spiking_lfp.neurons.base import Counterparts, Q, Shares, State, SumsBySign, Trace, as_pair, by_sign, limit
 from spiking_lfp.neurons.lif import LIFNeuron
 from spiking_lfp.rules import Contributions, Rule
@@ -36,7 +36,7 @@ class CubaLIFNeuron(LIFNeuron):
     )
     states: ClassVar[tuple[str, ...]] = ("membrane", "current")
     counterparts: ClassVar[Counterparts] = Counterparts(
-        integer=IntegerCuba,
+        integer=IntegerCubaLIF,
         decays={"beta": "decay", "alpha": "current_decay"},
         snntorch="Synaptic",
         zero_delays=(False,),

@@ -20,7 +20,7 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.neurons.base import REAL_FORMS, Neuron, State, Trace
 from spiking_lfp.neurons.lif import LIFNeuron
 
-ScaleRule = Literal["max", "mean"]
+ScaleMethod = Literal["max", "mean"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FixedPoint:
     bits: int = 8
     levels: int = 1
     per_channel: bool = False
-    scale: ScaleRule = "max"
+    scale: ScaleMethod = "max"
     arithmetic: Arithmetic = DEFAULT
 
     def __post_init__(self) -> None:

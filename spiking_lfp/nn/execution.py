@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.execution import Integer, Real, Recorded
 from spiking_lfp.neurons import State
-from spiking_lfp.neurons.integer import ScaleRule
+from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.spiking import spiking_layers
 
 LEVELS = 255
 
 
 def run_in_integers(
-    network: nn.Module, bits: int, levels: int = LEVELS, per_channel: bool = False, scale: ScaleRule | None = None
+    network: nn.Module, bits: int, levels: int = LEVELS, per_channel: bool = False, scale: ScaleMethod | None = None
 ) -> None:
     """Let the spiking layers of `network` run like integer hardware from now on, while their real-valued weights learn.
 
@@ -40,7 +40,7 @@ def run_in_integers(
     layers = list(spiking_layers(network).values())
     if not layers:
         raise UsageError("the network has no spiking layer to run in integers: add an LIF layer")
-    rule: ScaleRule = scale or ("mean" if bits <= 4 else "max")
+    rule: ScaleMethod = scale or ("mean" if bits <= 4 else "max")
     for index, layer in enumerate(layers):
         layer.execution = Integer(bits, levels if index == 0 else 1, per_channel, rule) if bits else Real()
 

@@ -16,7 +16,7 @@ from spiking_lfp.kernels.precision import Precision
 from spiking_lfp.lfp.rewards import REWARDS
 from spiking_lfp.mono.readout import Scheme
 from spiking_lfp.neurons import Reset
-from spiking_lfp.neurons.integer import ScaleRule
+from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -119,7 +119,7 @@ class HardwareSettings(BaseModel):
         le=8,
         description="bits of the weights, 2..8, to train with the integer forward pass of hardware; 0 for real numbers",
     )
-    quantize_scale: ScaleRule | Literal["auto"] = Field(
+    quantize_scale: ScaleMethod | Literal["auto"] = Field(
         "auto", description="scale of integer weights: from the largest, or from the mean; auto takes mean up to 4 bits"
     )
     precision: Precision = Field(

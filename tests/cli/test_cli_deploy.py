@@ -48,7 +48,7 @@ def test_what_a_format_cannot_hold_is_said_and_the_others_are_complete(call: Cal
     assert answer.code == 1
     refusal, error = answer.err.splitlines()
     assert refusal.startswith("netx: layer 1: ")
-    assert error == "error: not every format can hold this network; what was written is complete"
+    assert error == "error: not every format supports this network; the others were written"
     assert [path.name for path in Path("out").iterdir()] == ["net.h5"]
 
 

@@ -19,7 +19,7 @@ from helpers import integer_networks as make
 from spiking_lfp import kernels
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
-from spiking_lfp.deploy.backends.outside import synapses
+from spiking_lfp.deploy.backends.external import synapses
 from spiking_lfp.deploy.check import check
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats.c import write_c
@@ -209,7 +209,7 @@ def test_c_runs_them_alike(arithmetic: Arithmetic) -> None:
         net = network_in(arithmetic, seed, reset, decay_in(arithmetic, seed + 1), levels=3)
         inputs = make.inputs_for(net, 4, seed)
         spiked += equal_at(net, inputs, strict.run(net, inputs))
-        assert strict.refusal(net) is None
+        assert strict.unsupported(net) is None
     assert spiked > 1
 
 
@@ -352,7 +352,7 @@ def test_the_file_says_of_an_arithmetic_what_the_module_says(tmp_path: Path) -> 
         "name": b"Xylo's membranes", "weight_bits": 8, "membrane_bits": 16, "frac_bits": 0, "comparison": b">=",
         "overflow": b"saturate",
     }  # fmt: skip
-    # the default is taken for granted
+    # the default is not written
     save_network(make.mlp((20, 5)), tmp_path / "net.h5")
     with h5py.File(tmp_path / "net.h5") as file:
         assert list(file["layers/000"]) == ["bias", "scale", "theta", "weight"]
@@ -393,7 +393,7 @@ def refused_everywhere(net: IntegerNetwork, reason: str, tmp_path: Path) -> None
         assert str(caught.value) == reason.format(where)
     simulators = {"sanafe": "SANA-FE", "brian2-loihi": "brian2-loihi", "lava": "lava-nc", "icarus": "the Verilog core"}
     for name, where in simulators.items():
-        assert backend(name).refusal(net) == reason.format(where)
+        assert backend(name).unsupported(net) == reason.format(where)
     assert not (tmp_path / "out").exists()
 
 
@@ -436,8 +436,10 @@ def test_other_neurons_are_refused_by_name(tmp_path: Path) -> None:
     net = make.mlp(reset="zero")
     neuron = Impatient(**vars(net.spiking[0].neuron))
     net = replace(net, layers=(replace(net.spiking[0], neuron=neuron), net.layers[1])).check()
-    refused_everywhere(net, "layer 0: Impatient has no form in {}, only IntegerLIF has", tmp_path)
-    with pytest.raises(ExportError, match=r"layer 0: Impatient has no form in C, expected .*IntegerLIF"):
+    refused_everywhere(net, "layer 0: Impatient is not supported by {}, only IntegerLIF is", tmp_path)
+    with pytest.raises(
+        ExportError, match=r"layer 0: Impatient is not supported by the C runtime, expected .*IntegerLIF"
+    ):
         write_c(net, tmp_path / "c")
     # what needs no more than `step` runs it
     assert simulate(net, make.inputs_for(net)).counts.any()
@@ -463,17 +465,17 @@ def test_other_layers_are_refused_by_name(tmp_path: Path) -> None:
     refusals: dict[str, Callable[[], object]] = {
         "netx": lambda: write_netx(net, tmp_path / "out", early_bias=True),
         "NIR": lambda: write_nir(net, tmp_path / "out", dynamics_in_metadata=True),
-        "C": lambda: write_c(net, tmp_path / "out"),
+        "the C runtime": lambda: write_c(net, tmp_path / "out"),
         "the Verilog core": lambda: write_verilog(net, tmp_path / "out"),
         "the simulator": lambda: simulate(net, make.inputs_for(net)),
-        "the limits of chips": lambda: check(net, "loihi"),
-        "lists of synapses": lambda: synapses(other),
-        "simulators outside": lambda: backend("sanafe").refusal(net),
+        "the comparison with chips": lambda: check(net, "loihi"),
+        "the list of synapses": lambda: synapses(other),
+        "external simulators": lambda: backend("sanafe").unsupported(net),
     }
     for where, write in refusals.items():
         with pytest.raises(ExportError) as caught:
             write()
-        assert str(caught.value) == f"layer 0: Sparse has no form in {where}"
+        assert str(caught.value) == f"layer 0: Sparse is not supported by {where}"
     assert not any(tmp_path.iterdir())
     # a file says its kind, and who does not know it refuses it
     save_network(net, tmp_path / "net.h5")

@@ -149,7 +149,7 @@ def test_the_backend_is_known_and_agrees() -> None:
     net = make.mlp()
     assert isinstance(found, Backend)
     assert found.missing() is None
-    assert found.refusal(net) is None
+    assert found.unsupported(net) is None
     lines = verify(net, make.inputs_for(net), ["c"])
     assert [line.layer for line in lines] == ["0", "1"]
     assert all(line.agrees for line in lines)

@@ -78,14 +78,17 @@ def test_theta_beyond_17_bits_needs_fewer_fraction_bits() -> None:
 def test_analogue_inputs_are_for_others_and_so_is_their_layer(target: str) -> None:
     net = make.lenet(reset="zero", levels=255)
     assert check(net, target) == [
-        f"layer 0: takes numbers 0..255, {target} takes spikes only: run this layer elsewhere and send its spikes"
+        f"layer 0: has inputs 0..255, {target} takes spikes only: run this layer elsewhere and send its spikes"
     ]
     assert check(net, "fpga-small") == []
 
 
 def test_fan_in_of_loihi() -> None:
     # exactly what a core takes, and one input more
-    for inputs, findings in ((4096, []), (4097, ["layer 0: a neuron has 4097 inputs, a core of loihi takes 4096"])):
+    for inputs, findings in (
+        (4096, []),
+        (4097, ["layer 0: a neuron has a fan-in of 4097, a core of loihi takes 4096"]),
+    ):
         assert check(make.mlp((inputs, 4, 2), reset="zero", bits=4), "loihi") == findings
 
 
@@ -105,7 +108,7 @@ def test_cores_of_loihi() -> None:
 
 def test_pooling_takes_neurons() -> None:
     net = make.lenet(reset="zero", levels=1)
-    limits = limits_of("loihi", cores=Cores(count=1, compartments=100))
+    limits = limits_of("loihi", cores=Cores(count=1, neurons=100))
     # 4 * 10 * 10 neurons, 4 * 5 * 5 pooled, 6 * 6 * 6 neurons, 6 * 3 * 3 pooled, 16, 10
     expected = "(layer 0 4, layer 1 1, layer 2 3, layer 3 1, layer 5 1, layer 6 1)"
     assert [*checks._cores(net.layers, "x", limits)] == [f"the network needs 11 cores at least {expected}, x has 1"]
@@ -118,17 +121,17 @@ def test_inputs_of_a_neuron() -> None:
     # kernels of 5 by 3 over 2 of 4 channels, of 4 by 7 pixels: padding is no input; then windows of 2 by 2
     conv = make.conv("a", (4, 4, 7), 4, (5, 3), reset="zero", padding=(1, 0), groups=2)
     pool = MaxPool("b", conv.out_shape, 2, 1)
-    limits = limits_of("loihi", cores=Cores(in_axons=3))
+    limits = limits_of("loihi", cores=Cores(input_axons=3))
     assert [*checks._cores((conv, pool), "x", limits)] == [
-        "layer a: a neuron has 24 inputs, a core of x takes 3",
-        "layer b: a neuron has 4 inputs, a core of x takes 3",
+        "layer a: a neuron has a fan-in of 24, a core of x takes 3",
+        "layer b: a neuron has a fan-in of 4, a core of x takes 3",
     ]
-    limits = replace(limits, cores=Cores(synapses=SynapseMemory(31, 8)))
+    limits = replace(limits, cores=Cores(synapse_memory=SynapseMemory(31, 8)))
     assert [*checks._cores((conv, pool), "x", limits)] == [
         "layer a: a neuron's synapses take 192 bits, a core of x has 31",
         "layer b: a neuron's synapses take 32 bits, a core of x has 31",
     ]
-    limits = replace(limits, cores=Cores(synapses=SynapseMemory(192, 8)))
+    limits = replace(limits, cores=Cores(synapse_memory=SynapseMemory(192, 8)))
     assert [*checks._cores((conv, pool), "x", limits)] == []
     assert conv.out_shape == (4, 2, 5)
     # pooled: 4 channels of 1 by 4, 4 pixels each
@@ -185,7 +188,7 @@ class Nothing:
     def missing(self):
         return "nothing runs it"
 
-    def refusal(self, network):
+    def unsupported(self, network):
         return None
 
     def run(self, network, inputs):

@@ -80,7 +80,7 @@ def test_every_figure_has_a_source() -> None:
         "int8 multiplication": (0.2, "Horowitz"),
         "int32 multiplication": (3.1, "Horowitz"),
         "64-bit word read from an 8 kB SRAM": (10.0, "Horowitz"),
-        "synaptic operation on Loihi, at the least": (23.6, "Davie"),
+        "synaptic operation on Loihi, minimum": (23.6, "Davie"),
         "active neuron update on Loihi": (81.0, "Davie"),
     }
 

@@ -52,7 +52,7 @@ from spiking_lfp.integers.arithmetic import (
     Arithmetic,
     IntegerReset,
 )
-from spiking_lfp.integers.cuba import IntegerCuba
+from spiking_lfp.integers.cuba import IntegerCubaLIF
 from spiking_lfp.neurons import integer as reference
 from spiking_lfp.neurons.cuba import CubaLIFNeuron
 from spiking_lfp.neurons.integer import FixedPoint
@@ -75,7 +75,7 @@ def with_currents(net: IntegerNetwork, decays: tuple[int, ...], mixed: bool = Fa
     for k, layer in enumerate(layers):
         if isinstance(layer, Spiking):
             if not (mixed and each % 2):
-                neuron = IntegerCuba(**vars(layer.neuron), current_decay=decays[each % len(decays)])
+                neuron = IntegerCubaLIF(**vars(layer.neuron), current_decay=decays[each % len(decays)])
                 layers[k] = replace(layer, neuron=neuron)
             each += 1
     return replace(net, layers=tuple(layers)).check()
@@ -88,7 +88,7 @@ def some_decay(arithmetic: Arithmetic, part: float) -> int:
 # integers
 
 
-def by_hand(current: list[int], neuron: IntegerCuba) -> tuple[list[tuple[int, int]], list[int]]:
+def by_hand(current: list[int], neuron: IntegerCubaLIF) -> tuple[list[tuple[int, int]], list[int]]:
     """The equations for one neuron, in Python's integers: states before any reset of their step, and spikes."""
     arithmetic, reset = neuron.arithmetic, neuron.reset
     bound = int(neuron.theta[0]) << neuron.frac_bits
@@ -123,7 +123,9 @@ def test_a_neuron_equals_its_equations(
 ) -> None:  # fmt: skip
     arithmetic = like(known)
     decay, current_decay = some_decay(arithmetic, lost), some_decay(arithmetic, lost_current)
-    neuron = IntegerCuba(np.array([theta], np.int32), decay, frac_bits, reset, arithmetic, current_decay=current_decay)
+    neuron = IntegerCubaLIF(
+        np.array([theta], np.int32), decay, frac_bits, reset, arithmetic, current_decay=current_decay
+    )
     states, spikes = by_hand(current, neuron)
     state, fired = (np.zeros((1, 1), np.int32),) * 2, np.zeros((1, 1), bool)
     for t, arrived in enumerate(current):
@@ -175,7 +177,7 @@ def test_layers_in_integers_spike_as_the_exported_network(reset: Any, bits: int)
     images = torch.randint(0, 256, (5, 1, 12, 12)).byte()
     found = net((images.float() / 255).expand(9, -1, -1, -1, -1))
     exported, report = quantize(net, images, torch.zeros(5).long(), 9, list("abcd"))
-    assert [type(layer.neuron) for layer in exported.spiking] == [IntegerCuba] * 3
+    assert [type(layer.neuron) for layer in exported.spiking] == [IntegerCubaLIF] * 3
     assert [layer.neuron.current_decay for layer in exported.spiking] == [1638, 2048, 410]  # type: ignore[attr-defined]
     expected = simulate(exported, images.numpy(), record=True).spikes["4"]
     assert 0.02 < expected.mean() < 0.98
@@ -352,7 +354,7 @@ def test_the_header_says_the_kind_of_neuron_where_it_is_no_lif(tmp_path: Path) -
 def test_what_has_no_such_neuron_refuses_it_by_name(tmp_path: Path) -> None:
     pytest.importorskip("nir", reason="nir is not installed")
     net = with_currents(make.mlp(reset="zero"), (5,))
-    reason = "layer 0: IntegerCuba has no form in {}, only IntegerLIF has"
+    reason = "layer 0: IntegerCubaLIF is not supported by {}, only IntegerLIF is"
     writers: dict[str, Callable[..., object]] = {
         "netx": write_netx, "NIR": write_nir, "the Verilog core": write_verilog,
     }  # fmt: skip
@@ -362,7 +364,7 @@ def test_what_has_no_such_neuron_refuses_it_by_name(tmp_path: Path) -> None:
         assert str(caught.value) == reason.format(where)
     simulators = {"sanafe": "SANA-FE", "brian2-loihi": "brian2-loihi", "lava": "lava-nc", "icarus": "the Verilog core"}
     for name, where in simulators.items():
-        assert backend(name).refusal(net) == reason.format(where)
+        assert backend(name).unsupported(net) == reason.format(where)
     assert check(net, "loihi")[0] == reason.format("loihi")
     assert not (tmp_path / "out").exists()
 
@@ -499,7 +501,7 @@ def test_convolutions_come_back_from_nir(reset: Any, tmp_path: Path) -> None:
     pytest.importorskip("nir", reason="nir is not installed")
     net, x = floats(reset, torch.float32, torch.tensor([0.75, 0.5, 0.25, 0.0]).view(4, 1, 1)), images(torch.float32)
     if reset != "zero":
-        with pytest.raises(ExportError, match=f"layer 0: its reset is '{reset}', which NIR cannot say"):
+        with pytest.raises(ExportError, match=f"layer 0: its reset is '{reset}', which NIR cannot express"):
             write_nir(net, tmp_path / "n.nir", (2, 8, 8))
     write_nir(net, tmp_path / "n.nir", (2, 8, 8), dynamics_in_metadata=True)
     back = read_nir(tmp_path / "n.nir")

@@ -147,14 +147,20 @@ LINEAR = nn.Linear(8, 8)
         (lambda: [LINEAR, leaky(learn_threshold=True)], "layer 1: threshold is learned"),
         (lambda: [LINEAR, leaky(graded_spikes_factor=2.0)], "layer 1: graded_spikes_factor is not 1"),
         (lambda: [LINEAR, leaky(state_quant=lambda x: x)], "layer 1: state_quant rounds the membrane"),
-        (lambda: [LINEAR, leaky(spike_grad=lambda x: (x >= 0).float())], "layer 1: its spike_grad gives other values"),
+        (
+            lambda: [LINEAR, leaky(spike_grad=lambda x: (x >= 0).float())],
+            "layer 1: its spike_grad returns other values",
+        ),
         (lambda: [LINEAR, leaky(spike_grad=lambda x: (x > 0).double())], "spike_grad gives torch.float64 for"),
-        (lambda: [LINEAR, changed(leaky())], "layer 1: reset_mechanism says 'zero', but _base_sub runs"),
+        (lambda: [LINEAR, changed(leaky())], "layer 1: reset_mechanism is 'zero', but _base_sub runs"),
         (lambda: [LINEAR, leaky(1.5)], "layer 1: beta must be greater than 0"),
         (lambda: [LINEAR, leaky(threshold=0.0)], "layer 1: threshold must be"),
-        (lambda: [LINEAR, leaky(torch.rand(8).double())], "layer 1: beta is torch.float64 beside torch.float32"),
+        (
+            lambda: [LINEAR, leaky(torch.rand(8).double())],
+            "layer 1: beta is torch.float64 but weights are torch.float32",
+        ),
         (lambda: [LINEAR, leaky(torch.rand(3, 8))], r"layer 1: beta has shape \[3, 8\]"),
-        (lambda: [LINEAR, snntorch.Alpha(0.9, 0.8, init_hidden=True)], "layer 1: snn.Alpha has another state"),
+        (lambda: [LINEAR, snntorch.Alpha(0.9, 0.8, init_hidden=True)], "layer 1: snn.Alpha has other states"),
         (lambda: [LINEAR, snntorch.RLeaky(0.9, linear_features=8, init_hidden=True)], "layer 1: snn.RLeaky"),
         (lambda: [LINEAR, snntorch.Leaky(0.9), LINEAR, leaky()], "layer 1: returns its membrane"),
         (lambda: [nn.Linear(8, 8).bfloat16(), leaky()], "layer 1: weights are torch.bfloat16"),
@@ -170,7 +176,10 @@ LINEAR = nn.Linear(8, 8)
         (lambda: [nn.MaxPool2d((2, 3)), LINEAR, leaky()], r"layer 0: its pooling window has sides \(2, 3\)"),
         (lambda: [nn.AvgPool2d(2, count_include_pad=False), LINEAR, leaky()], "layer 0: .* divides by something else"),
         (lambda: [nn.BatchNorm1d(8), LINEAR, leaky()], "layer 0: BatchNorm1d is not converted"),
-        (lambda: [nn.Sequential(LINEAR, leaky()), nn.Sequential(LINEAR, leaky())], "layer 1.0: is layer 0.0 once more"),
+        (
+            lambda: [nn.Sequential(LINEAR, leaky()), nn.Sequential(LINEAR, leaky())],
+            "layer 1.0: is the same module as layer 0.0",
+        ),
         (lambda: [hooked(nn.Linear(8, 8)), leaky()], "layer 0: has forward hooks"),
         (lambda: [nn.Flatten()], "the network has no neurons"),
         (list, "the network is empty"),
@@ -183,9 +192,9 @@ def test_snntorch_networks_that_differ_are_refused(build: Callable[[], list[nn.M
 
 @pytest.mark.filterwarnings("ignore:Inhibition is an unstable feature:UserWarning")
 def test_inhibition_and_networks_with_code_of_their_own_are_refused() -> None:
-    with pytest.raises(ExportError, match="layer 1: inhibition lets one neuron fire"):
+    with pytest.raises(ExportError, match="layer 1: inhibition lets only one neuron spike"):
         from_snntorch(nn.Sequential(nn.Linear(8, 8), leaky(inhibition=True)))
-    with pytest.raises(ExportError, match="the network is a Bilinear, whose order of layers only its code knows"):
+    with pytest.raises(ExportError, match="the network is a Bilinear, whose order of layers is in its code only"):
         from_snntorch(nn.Bilinear(2, 2, 2))
 
 
@@ -211,7 +220,7 @@ def test_layers_that_nobody_else_has_are_refused(
 def test_layers_in_fixed_point_are_refused() -> None:
     layer = LIF(nn.Linear(8, 8))
     layer.execution = Integer()
-    with pytest.raises(ExportError, match="layer 0: computes in the fixed point of integer hardware"):
+    with pytest.raises(ExportError, match="layer 0: computes in integers"):
         to_snntorch(nn.Sequential(layer))
 
 
@@ -275,13 +284,13 @@ def test_norse_networks_that_differ_are_refused(norse: Any) -> None:
         ([LINEAR, box(0.01, tau_mem_inv=100.0)], r"layer 1: dt \* tau_mem_inv is 1, expected .* dt = 0.01"),
         ([LINEAR, box(v_th=0.0)], "layer 1: threshold must be"),
         ([LINEAR, box(tau_mem_inv=torch.tensor(100.0, requires_grad=True))], "layer 1: tau_mem_inv is learned"),
-        ([conv, mixed], r"layer 1: decays of shape \[6\] give neurons of one output channel different input gains"),
-        ([LINEAR, norse.LIFCell()], "layer 1: norse's LIFCell has another state"),
+        ([conv, mixed], r"layer 1: betas of shape \[6\] give neurons of one output channel different input gains"),
+        ([LINEAR, norse.LIFCell()], "layer 1: norse's LIFCell has other states"),
         ([box()], "layer 0: LIFBoxCell has no nn.Linear or nn.Conv2d directly before it"),
         ([LINEAR], "layer 0: Linear has no neurons after it"),
         ([nn.Sequential(LINEAR, box())], "layer 0.1: norse's LIFBoxCell returns its state"),
         ([norse.Lift(LINEAR), box()], "layer 1: LIFBoxCell is outside Lift"),
-        ([norse.Lift(norse.Lift(LINEAR)), norse.Lift(box())], "layer 0: is in two Lift"),
+        ([norse.Lift(norse.Lift(LINEAR)), norse.Lift(box())], "layer 0: is in two nested Lifts"),
         ([], "the network is empty"),
     ]
     for modules, message in cases:
@@ -317,8 +326,8 @@ def test_a_missing_package_is_named(
 
 def test_every_row_of_the_table_keeps_its_word() -> None:
     rows = conformance.conformance()
-    assert all(row.holds for row in rows), [row for row in rows if not row.holds]
-    snntorch_rows = [row for row in rows if row.peer == "snntorch"]
+    assert all(row.passed for row in rows), [row for row in rows if not row.passed]
+    snntorch_rows = [row for row in rows if row.package == "snntorch"]
     assert {row.verdict for row in snntorch_rows} == {"equal", "refused"}
     for row in rows:
         assert (row.compared > row.spikes > 0 and not row.reason) if row.verdict == "equal" else row.reason
@@ -331,9 +340,9 @@ def test_the_table_tells_differences_failures_and_missing_packages(monkeypatch: 
     def failing() -> tuple[Tensor, Tensor]:
         raise RuntimeError("no such thing")
 
-    rows = [conformance._row("peer", "case", run, 0) for run in (different, failing)]
+    rows = [conformance._row("package", "case", run, 0) for run in (different, failing)]
     assert [(row.verdict, row.different, row.compared) for row in rows] == [("different", 6, 6), ("failed", 0, 0)]
-    assert not any(row.holds for row in rows)
+    assert not any(row.passed for row in rows)
     assert rows[1].reason == "RuntimeError: no such thing"
     for name in ("snntorch", "norse.torch", "nir"):
         monkeypatch.setitem(sys.modules, name, None)

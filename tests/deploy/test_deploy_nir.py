@@ -1,4 +1,4 @@
-"""NIR graphs: there and back, read by nir, norse and snnTorch with equal spikes, and what NIR cannot say."""
+"""NIR graphs: there and back, read by nir, norse and snnTorch with equal spikes, and what NIR cannot express."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -178,7 +178,7 @@ def test_a_graph_of_norse_is_read_with_equal_spikes(tmp_path: Path) -> None:
     assert_equal(found(x), theirs(x)[0])
 
 
-# what NIR cannot say
+# what NIR cannot express
 
 
 def mixed() -> nn.Sequential:
@@ -188,15 +188,15 @@ def mixed() -> nn.Sequential:
 @pytest.mark.parametrize(
     ("net", "arguments", "message"),
     [
-        (network("subtract"), {"in_shape": SHAPE}, "layer 0: its reset is 'subtract', which NIR cannot say"),
-        (network("none"), {"in_shape": SHAPE}, "layer 0: its reset is 'none', which NIR cannot say"),
-        (nn.Sequential(MaxPool2d(2), *network(pool=MaxPool2d(2))[:1]), {"in_shape": SHAPE}, "layer 0: the largest of"),
+        (network("subtract"), {"in_shape": SHAPE}, "layer 0: its reset is 'subtract', which NIR cannot express"),
+        (network("none"), {"in_shape": SHAPE}, "layer 0: its reset is 'none', which NIR cannot express"),
+        (nn.Sequential(MaxPool2d(2), *network(pool=MaxPool2d(2))[:1]), {"in_shape": SHAPE}, "layer 0: the maximum of"),
         (mixed(), {}, "layer 0: beta is 1 for some neurons only"),
-        (network(), {}, "layer 0: the shape of its inputs is not known from it; give in_shape"),
-        (network(), {"in_shape": (3, 8, 8)}, r"layer 0: does not take inputs \[3, 8, 8\]"),
+        (network(), {}, "layer 0: the shape of its inputs does not follow from it; give in_shape"),
+        (network(), {"in_shape": (3, 8, 8)}, r"layer 0: cannot take inputs \[3, 8, 8\]"),
         (simple(), {"in_shape": (2, 8)}, r"layer 0: takes one axis, found inputs \[2, 8\]"),
-        (nn.Sequential(LIF(nn.Conv2d(2, 2, (3, 2)), reset="zero")), {"in_shape": SHAPE}, "takes kernels for square"),
-        (nn.Sequential(LIF(nn.Conv2d(2, 2, 3, groups=2), reset="zero")), {"in_shape": SHAPE}, "knows no groups"),
+        (nn.Sequential(LIF(nn.Conv2d(2, 2, (3, 2)), reset="zero")), {"in_shape": SHAPE}, "assumes square kernels"),
+        (nn.Sequential(LIF(nn.Conv2d(2, 2, 3, groups=2), reset="zero")), {"in_shape": SHAPE}, "and one group"),
         (simple(), {"gain": "neither"}, "gain is 'neither' and dt 0.0001, expected"),
         (simple(), {"dt": float("nan")}, "gain is 'resistance' and dt nan, expected"),
         (nn.Sequential(nn.Linear(8, 6)), {}, "layer 0: Linear has no counterpart"),
@@ -252,7 +252,7 @@ def test_graphs_of_others_that_differ_are_refused(tmp_path: Path) -> None:
     leaks = nir.LIF(np.full(6, 0.01), np.ones(6), np.ones(6), np.ones(6))
     pair = (nir.Linear(weights), lif())
     for nodes, dt, message in (
-        (pair, None, "does not say its time step: give dt in seconds"),
+        (pair, None, "does not have its time step: give dt in seconds"),
         (pair, 0.02, "layer linear: beta must be greater than 0"),
         ((nir.Linear(weights), leaks), 0.001, "node lif: v_leak or v_reset is not 0"),
         ((nir.Linear(weights),), 0.001, "node linear: Linear is followed by the output, expected LIF or IF"),
@@ -327,7 +327,7 @@ def grouped() -> IntegerNetwork:
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (integer.mlp(reset="subtract_decayed"), "layer 0: its reset is 'subtract_decayed', which NIR cannot say"),
+        (integer.mlp(reset="subtract_decayed"), "layer 0: its reset is 'subtract_decayed', which NIR cannot express"),
         (integer.mlp(reset="zero"), "layer 0: its leak of 410 / 4096 truncates the membrane to 6 fraction bits"),
         (replace(without_leak(integer.mlp(reset="zero")), steps=900), "layer 0: its membranes may saturate at 24 bits"),
         (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp.deploy.model import Conv, Dense, Flatten, MaxPool
-from spiking_lfp.deploy.quantize import SCALES, Scale, quantize
+from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, CalibrationMethod, quantize
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import IntegerReset
@@ -64,8 +64,8 @@ def test_a_network_that_sees_recordings_takes_spikes(bits: int) -> None:
             assert np.array_equal(found[name], seen.detach().byte().numpy())
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_eight_bits_are_close_to_real_weights(scale: Scale) -> None:
+@pytest.mark.parametrize("scale", CALIBRATION_METHODS)
+def test_eight_bits_are_close_to_real_weights(scale: CalibrationMethod) -> None:
     network, (images, labels) = lenet(), digits()
     integers, report = quantize(network, images, labels, 9, CLASSES, 8, scale)
     assert [type(layer) for layer in integers.layers] == [Conv, MaxPool, Conv, MaxPool, Flatten, Dense, Dense]
@@ -93,7 +93,7 @@ def test_the_search_finds_fewer_different_spikes_than_the_largest_weight_as_unit
     with torch.no_grad():
         network[0].synapse.weight[0, 0, 0, 0] = 4.0  # one weight far above the others
     differing = {}
-    for scale in SCALES:
+    for scale in CALIBRATION_METHODS:
         _, report = quantize(network, images, labels, 9, CLASSES, 3, scale)
         differing[scale] = report.layers[0].disagreement
     assert differing["search"] < differing["max"]

@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused() -> None:
     assert readout is not None
     lost = np.full_like(readout.nets[0][0][0], np.nan)
     for change, message in (
-        ({"windows": 8}, "8 windows, decay 1.0 and activation 'tanh' do not fit 7 steps"),
+        ({"windows": 8}, "8 windows, beta 1.0 and activation 'tanh' do not fit 7 steps"),
         ({"activation": "sigmoid"}, "activation 'sigmoid'"),
         ({"polarity": readout.polarity[1:]}, "a polarity of 1 or -1 for each of 13 neurons"),
         ({"code": readout.code[:, 1:]}, r"a code of \[3, 2\] does not fit 3 decisions"),
@@ -104,10 +104,10 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_chips_leave_it_out(tmp_path: Path) -> None:
     network = exported(trained())
-    chip = network.chip().check()
+    chip = network.without_readout().check()
     assert chip.class_names[12] == "neuron 12"
     assert simulate(chip, IMAGES.numpy()).scores is None
-    assert chip.chip() is chip
+    assert chip.without_readout() is chip
     [agreement] = verify(network, IMAGES.numpy()[:3], ["c"])
     assert agreement.agrees or "compiler" in agreement.reason
     write_nir(chip, tmp_path / "net.nir", dynamics_in_metadata=True)

@@ -173,7 +173,7 @@ def test_the_numbers_are_those_of_the_simulator(tmp_path: Path) -> None:
         row = {head: page.column("layers", head)[layer.name] for head in page.tables["layers"][0][0]}
         assert row["Neurons"] == f"{layer.neurons:,}"
         assert row["Synapses"] == f"{int(layer.fan_out().sum()):,}"
-        assert row["Theta"] == f"{layer.neuron.theta[0]:,}"
+        assert row["Threshold"] == f"{layer.neuron.theta[0]:,}"
         assert row["Decay"] == "410"
         assert row["Spike rate"] == f"{100 * counters.spikes / counters.updates:.2f} %"
         assert row["Memory, bytes"] == f"{footprint(layer).total:,}"
@@ -234,10 +234,10 @@ def test_the_rasters_are_those_of_the_simulator(tmp_path: Path) -> None:
     page = page_of(tmp_path, network=net, inputs=inputs, labels=np.arange(4), samples=(2, 0))
     spikes = simulate(net, inputs, record=True).spikes
     for table, sample in zip(page.tables["spikes"], (2, 0), strict=True):
-        lanes = {row[0].split()[0] if k < 2 else k - 2: row[2] for k, row in enumerate(table[1:])}
-        assert lanes["input"] == str(inputs[:, sample].sum())
-        assert lanes["0"] == str(spikes["0"][:, sample].sum())
-        assert [int(lanes[k]) for k in range(5)] == spikes["1"][:, sample].sum(0).tolist()
+        counts = {row[0].split()[0] if k < 2 else k - 2: row[2] for k, row in enumerate(table[1:])}
+        assert counts["input"] == str(inputs[:, sample].sum())
+        assert counts["0"] == str(spikes["0"][:, sample].sum())
+        assert [int(counts[k]) for k in range(5)] == spikes["1"][:, sample].sum(0).tolist()
     data = json.loads(page.scripts[1])
     assert data["steps"] == 9
     assert data["samples"] == [[np.flatnonzero(spikes["1"][:, n, k]).tolist() for k in range(5)] for n in (2, 0)]
@@ -293,7 +293,7 @@ def test_quantisation_and_agreement_are_shown_as_given(tmp_path: Path) -> None:
     assert page.column("quantisation", "Accuracy") == {"float": "98.00 %", "weights": "97.50 %"}
     assert page.column("quantisation", "Change") == {"float": "\N{EN DASH}", "weights": "-0.50"}
     expected = {
-        "Bits": "8", "Weight error": "1.23 %", "Weights cut off": "0.10 %", "Spike rate before": "20.00 %",
+        "Bits": "8", "Weight error": "1.23 %", "Weights clipped": "0.10 %", "Spike rate before": "20.00 %",
         "Spike rate after": "10.00 %", "Spikes that differ": "4.00 %", "Saturated": "3",
     }  # fmt: skip
     for head, text in expected.items():

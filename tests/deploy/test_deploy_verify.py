@@ -25,7 +25,7 @@ class Pretender:
     def missing(self) -> str | None:
         return self.lacks
 
-    def refusal(self, network: IntegerNetwork) -> str | None:
+    def unsupported(self, network: IntegerNetwork) -> str | None:
         return self.refuses
 
     def run(self, network: IntegerNetwork, inputs: make.Array) -> dict[str, make.Array]:
@@ -45,7 +45,7 @@ def compared(monkeypatch: pytest.MonkeyPatch, other: Pretender, rate: float = 0.
 def test_equal_spikes_agree_in_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = compared(monkeypatch, Pretender())
     assert [(line.layer, line.agrees, line.different) for line in lines] == [("0", True, 0), ("1", True, 0)]
-    assert lines[0].bits == 12 * 3 * 20
+    assert lines[0].compared == 12 * 3 * 20
 
 
 def test_every_different_bit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

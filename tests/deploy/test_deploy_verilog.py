@@ -39,7 +39,7 @@ def need(name: str) -> VerilogCore:
 
 def agree(core: VerilogCore, net: IntegerNetwork, inputs: make.Array) -> None:
     expected = simulate(net, inputs, record=True).spikes
-    assert core.refusal(net) is None
+    assert core.unsupported(net) is None
     found = core.run(net, inputs)
     assert list(found) == list(expected)
     for name, spikes in expected.items():
@@ -157,7 +157,7 @@ def test_the_exported_folder_checks_itself(tmp_path: Path, target: str) -> None:
     folder = exported(tmp_path / "out")
     done = run_make(folder, target)
     assert done.returncode == 0, done.stderr
-    assert "all spikes are those of the golden run" in done.stdout
+    assert "all spikes are equal to those of the golden run" in done.stdout
     golden = (folder / "golden.hex").read_bytes()
     last = golden.rindex(b"\n", 0, -1) + 1
     flipped = f"{int(golden[last:], 16) ^ 1:02x}\n".encode()
@@ -233,12 +233,12 @@ def test_what_the_core_refuses() -> None:
     core = core_in("icarus")
     pooled = MaxPool("first", (1, 4, 4), 2, 2)
     still = replace(make.network([pooled, Flatten("f", (1, 2, 2)), make.dense("d", 4, 2)]), encoder="constant")
-    assert core.refusal(still) == "layer first: the core cannot pool images that stay"
-    assert core.refusal(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
+    assert core.unsupported(still) == "layer first: the core cannot pool constant inputs"
+    assert core.unsupported(replace(make.mlp(), steps=70000)) == "70000 steps, the core counts to 65535"
     wide = make.network([make.conv("wide", (1, 1, 300), 1, (1, 300)), Flatten("f", (1, 1, 1)), make.dense("d", 1, 2)])
-    assert core.refusal(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
+    assert core.unsupported(wide) == "layer wide: kernel, stride or padding is 300, the core holds 255"
     many = make.network([make.dense("0", 70000, 4, bits=2), make.dense("1", 4, 2)])
-    assert core.refusal(many) == "layer 0: a side or number of channels is 70000, the core counts to 65535"
+    assert core.unsupported(many) == "layer 0: a height, width or number of channels is 70000, the core counts to 65535"
     with pytest.raises(ExportError, match="70000"):
         verilog.layout(many)
     with pytest.raises(ExportError, match=r"1\.\.64 lanes, not 65"):

@@ -1,1 +1,1 @@
-"""What runs networks outside this package: C, Verilog, and simulators in environments of their own."""
+"""Backends, which run networks outside this package: C, Verilog, and external simulators."""

@@ -1,4 +1,4 @@
-"""The C99 runtime, compiled here: exported, built and fed as anybody else would."""
+"""Runs networks in the C99 runtime: exports, compiles and runs them as a user would."""
 
 import os
 import shlex
@@ -22,26 +22,26 @@ class CRuntime:
     """Runs networks in C.
 
     Attributes:
-        flags: for the compiler.
+        flags: of the compiler.
     """
 
     flags: tuple[str, ...] = ("-O2",)
 
     def missing(self) -> str | None:
-        """Ask for a C compiler if there is none."""
+        """Return that a C compiler is needed, or None if there is one."""
         if compiler() is None:
             return "a C compiler is needed: cc, gcc, or the command that the environment variable CC names"
         return None
 
-    def refusal(self, network: IntegerNetwork) -> str | None:
-        """Refuse nothing: every valid network runs."""
+    def unsupported(self, network: IntegerNetwork) -> str | None:
+        """Return None: every valid network runs."""
         return None
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
-        """Export, compile, run, and return the spikes of every spiking layer.
+        """Export, compile and run a network, and return the spikes of every spiking layer.
 
         Args:
-            network: any valid one.
+            network: any valid network.
             inputs: as `simulator.simulate` takes them.
 
         Returns:
@@ -67,7 +67,7 @@ class CRuntime:
 
 
 def compiler() -> list[str] | None:
-    """Return the words of the command that compiles C, or None if there is none."""
+    """Return the command of the C compiler, or None if there is none."""
     named = shlex.split(os.environ.get("CC", ""))
     for words in [named] if named else [["cc"], ["gcc"]]:
         if shutil.which(words[0]) is not None:
@@ -87,7 +87,7 @@ def _spikes(network: IntegerNetwork, file: Path, samples: int, steps: int) -> di
     neurons = sum(layer.neurons for layer in network.spiking)
     if file.stat().st_size != samples * steps * neurons:
         raise ExportError(f"the C runtime wrote {file.stat().st_size} spikes, expected {samples * steps * neurons}")
-    # not read as a whole: it is as large as the result
+    # mapped, not read: it is as large as the result
     every = np.memmap(file, np.uint8, "r", shape=(samples, steps, neurons))
     spikes: dict[str, Array] = {}
     low = 0

@@ -1,7 +1,7 @@
 """The Verilog core, simulated by Icarus Verilog and by Verilator, and synthesised by yosys.
 
-Icarus compiles the core for each network, in a moment. Verilator compiles a large core once and keeps it in the user's
-cache: another network only needs other memories. It makes a larger one where those do not fit.
+Icarus compiles the core for each network, which is fast. Verilator compiles a large core once, which is kept in the
+user's cache: other networks only need other memories. For networks that do not fit it compiles a larger one.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ import numpy as np
 import platformdirs
 
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.formats.verilog import BENCHES, SOURCES, Core
+from spiking_lfp.deploy.formats.verilog import SOURCES, TESTBENCHES, Core
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
 
-# words of the memories of the core that Verilator keeps; deeper ones double until they suffice
-ROOM = {
+# depths, in words, of the memories of the core that is cached; deeper ones are the next power of two
+DEPTHS = {
     "table_words": 2**12,
     "weight_words": 2**18,
     "channel_words": 2**14,
@@ -34,7 +34,7 @@ ROOM = {
     "spike_words": 2**17,
     "pixel_words": 2**18,
 }
-# cells of the iCE40 family by what they are
+# cells of the iCE40 family by kind of resource
 RESOURCES = {
     "luts": ("SB_LUT4",),
     "flip_flops": ("SB_DFF",),
@@ -46,11 +46,11 @@ RESOURCES = {
 
 @dataclass(frozen=True, eq=False)
 class CoreRun:
-    """What the core did.
+    """Result of running the core.
 
     Attributes:
         spikes: uint8 `[T, N, *out_shape]` by layer.
-        cycles: of the clock, for each sample, without loading its inputs; int64 `[N]`.
+        cycles: clock cycles of each sample, without loading its inputs, int64 `[N]`.
     """
 
     spikes: dict[str, Array]
@@ -59,12 +59,12 @@ class CoreRun:
 
 @dataclass(frozen=True)
 class VerilogCore:
-    """Runs networks in the core, in one of two simulators.
+    """Runs networks in the core, simulated by Icarus or Verilator.
 
     Attributes:
         name: of the backend.
         programs: that it calls, with the Debian package of each.
-        lanes: neurons side by side, 1..64; the spikes do not depend on it.
+        lanes: neurons computed in parallel, 1..64; spikes do not depend on it.
     """
 
     name: str
@@ -72,23 +72,26 @@ class VerilogCore:
     lanes: int
 
     def missing(self) -> str | None:
-        """Say which package is missing, or return None."""
+        """Return which program is missing and its package, or None."""
         for program in self.programs:
             if shutil.which(program) is None:
                 packages = " ".join(dict.fromkeys(self.programs.values()))
                 return f"{program} is not installed: apt-get install {packages}"
         return None
 
-    def refusal(self, network: IntegerNetwork) -> str | None:
-        """Say what the core cannot hold, with the number, or return None."""
-        return verilog.refusal(network)
+    def unsupported(self, network: IntegerNetwork) -> str | None:
+        """Return what exceeds the limits of the core, with the number, or None."""
+        return verilog.unsupported(network)
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
-        """Run samples from rest and return the spikes of every spiking layer, uint8 `[T, N, *out_shape]` by name.
+        """Run samples, with all states at 0 before each.
 
         Args:
-            network: that `refusal` does not refuse.
+            network: for which `unsupported` returns None.
             inputs: as `simulate` takes them.
+
+        Returns:
+            The spikes of every spiking layer, uint8 `[T, N, *out_shape]` by name.
 
         Raises:
             ExportError: if the network or its inputs do not fit, or a tool is missing or fails.
@@ -111,7 +114,7 @@ class VerilogCore:
             if self.name == "icarus":
                 core, command = memories.core, ["vvp", "-n", "slfp_tb.vvp"]
             else:
-                core = _roomy(memories.core)
+                core = _large_core(memories.core)
                 command = [str(_verilated(core))]
             for name, content in memories.files(core).items():
                 (folder / name).write_bytes(content)
@@ -120,21 +123,21 @@ class VerilogCore:
                 _copy(core, folder)
                 _call(["iverilog", "-g2005", "-I.", "-o", "slfp_tb.vvp", "slfp_tb.v", *SOURCES], folder)
             words = verilog.input_words(network, self.lanes)
-            said = _call([*command, f"+samples={samples}", f"+steps={steps}", f"+words={words}"], folder)
+            message = _call([*command, f"+samples={samples}", f"+steps={steps}", f"+words={words}"], folder)
             cycles = np.array((folder / "cycles.txt").read_text().split(), np.int64)
             if len(cycles) != samples:
-                raise ExportError(f"the core ran {len(cycles)} of {samples} samples: {said or 'no message'}")
+                raise ExportError(f"the core ran {len(cycles)} of {samples} samples: {message or 'no message'}")
             lines = (folder / "spikes.hex").read_bytes()
         return CoreRun(verilog.read_spikes(network, lines, steps, samples, self.lanes), cycles)
 
 
 def synthesise(network: IntegerNetwork, folder: Path, lanes: int = 1) -> dict[str, int]:
-    """Write the core with the memories of a small network, and let yosys count what an iCE40 FPGA needs for it.
+    """Write the core with the memories of a small network, and let yosys count the resources of an iCE40 FPGA.
 
     Args:
-        network: whose weights fit into an FPGA.
+        network: with weights that fit into an FPGA.
         folder: for the files, as `write_verilog` leaves them, and yosys's report `resources.txt`.
-        lanes: neurons side by side.
+        lanes: neurons computed in parallel.
 
     Returns:
         luts, flip_flops, carries, block_rams (of 4 kbit) and multipliers.
@@ -158,18 +161,18 @@ def synthesise(network: IntegerNetwork, folder: Path, lanes: int = 1) -> dict[st
     }
 
 
-def _roomy(core: Core) -> Core:
-    """Return a core with room for many networks, and for this one."""
-    depths = {name: max(room, 1 << (getattr(core, name) - 1).bit_length()) for name, room in ROOM.items()}
+def _large_core(core: Core) -> Core:
+    """Return a core whose memories are large enough for many networks, and for this one."""
+    depths = {name: max(depth, 1 << (getattr(core, name) - 1).bit_length()) for name, depth in DEPTHS.items()}
     addr = max(24, max(depths.values()).bit_length())
     return replace(core, weight_bits=8, analogue=1, addr=addr, dim=16, **depths)
 
 
 def _verilated(core: Core) -> Path:
-    """Return the program that Verilator made of `core`, made now if it is not in the cache."""
+    """Return the program that Verilator made of `core`, compiled now if it is not in the cache."""
     rtl = hardware_folder("rtl")
     digest = hashlib.sha256(core.text().encode())
-    for name in (*SOURCES, *BENCHES):
+    for name in (*SOURCES, *TESTBENCHES):
         digest.update((rtl / name).read_bytes())
     digest.update(_call(["verilator", "--version"], rtl).encode())
     root = Path(platformdirs.user_cache_dir("spiking_lfp")) / "verilator"
@@ -192,7 +195,7 @@ def _verilated(core: Core) -> Path:
             ],
             folder,
         )  # fmt: skip
-        # another process may have been faster: then its program is as good
+        # another process may have been faster: its program is the same
         if not program.is_file():
             try:
                 folder.rename(finished)
@@ -208,13 +211,13 @@ def _verilated(core: Core) -> Path:
 
 def _copy(core: Core, folder: Path) -> None:
     rtl = hardware_folder("rtl")
-    for name in (*SOURCES, *BENCHES):
+    for name in (*SOURCES, *TESTBENCHES):
         shutil.copyfile(rtl / name, folder / name)
     (folder / "parameters.vh").write_text(core.text())
 
 
 def _call(command: Sequence[str], folder: Path) -> str:
-    """Run a program and return what it printed, or raise an ExportError with its last words."""
+    """Run a program and return what it printed, or raise an ExportError with the end of its error message."""
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]

@@ -1,4 +1,4 @@
-"""All chips: every file in this folder is one, called like the file, with its `CHIP`; see `chip.Chip`."""
+"""All chips: every file in this folder is one, which has its name, and defines `CHIP`; see `chip.Chip`."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -20,7 +20,7 @@ def targets() -> dict[str, Chip]:
 
 
 def backends() -> dict[str, Callable[[], Backend]]:
-    """Return what makes each backend, by name."""
+    """Return the factory of each backend, by name."""
     return {name: make for chip in chips().values() for name, make in chip.backends.items()}
 
 

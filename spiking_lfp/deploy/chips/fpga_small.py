@@ -1,13 +1,13 @@
-"""A small FPGA board with the core of hardware/rtl: a Lattice ECP5 LFE5U-25F.
+"""A small FPGA with the core of hardware/rtl: a Lattice ECP5 LFE5U-25F.
 
-It is the smallest chip on boards such as the ULX3S and the Colorlight i5. An iCE40UP5K has about as much: 30 blocks of
-4 kbit and 4 of 256 kbit.
+It is the smallest FPGA on boards such as the ULX3S and the Colorlight i5. An iCE40UP5K has about as much block RAM: 30
+blocks of 4 kbit and 4 of 256 kbit.
 
 [L] Lattice, ECP5 and ECP5-5G Family Data Sheet, FPGA-DS-02012: LFE5U-25F has 56 blocks of 18 kbit.
 
-Assumed: everything lies in block RAM, packed without loss. So this is a lower bound: the layer table, words that are
-not full, and depths that do not fill their last block come on top. Logic is not estimated; the core's grows with its
-lanes, not with the network.
+Assumed: everything is in block RAM, packed without gaps. So this is a lower bound: the layer table, words that are not
+full, and memories that do not fill their last block come on top. Logic is not estimated; that of the core grows with
+its lanes, not with the network.
 """
 
 from spiking_lfp.deploy.chip import Chip, Limits, Memory
@@ -22,9 +22,9 @@ CHIP = Chip(
         theta=(1, 8388607),
         bias=(-8388607, 8388607),
         frac_bits=(0, 6),
-        # one width for all layers: the widest
-        bits=(2, 8),
-        # in logic
+        # one word width for all layers: that of the widest weights
+        weight_bits=(2, 8),
+        # done in logic
         pooling_neurons=False,
         memory=Memory(
             # [L]

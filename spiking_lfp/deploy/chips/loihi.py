@@ -8,26 +8,26 @@
 from spiking_lfp.deploy.chip import Backend, Chip, Cores, Environment, Limits, SynapseMemory
 
 BRIAN2_LOIHI = Environment("brian2-loihi", "brian2-loihi", ("brian2-loihi==0.5.2", "numpy<2.4"))
-# says that it needs Python below 3.11
+# its metadata ask for Python below 3.11
 LAVA = Environment("lava", "lava-nc", ("numpy<2", "scipy", "networkx<=2.8.7", "asteval<0.10"), ("lava-nc==0.10.0",))
 
 
 def _brian2_loihi() -> Backend:
     """An emulator on Brian 2: reset "zero"; its membranes do not saturate.
 
-    Its weights have an even mantissa where signs are mixed: weight `2 w` with exponent -1 is our `w`. It knows no bias,
-    so generators that spike in every step stand in.
+    Weights of mixed sign have an even mantissa there: weight `2 w` with exponent -1 is our `w`. It has no bias, so
+    generators that spike in every step replace it.
     """
-    from spiking_lfp.deploy.backends.outside import OutsideBackend
+    from spiking_lfp.deploy.backends.external import ExternalBackend
 
-    return OutsideBackend("brian2-loihi", BRIAN2_LOIHI, "brian2_loihi_worker.py", bytes_per_synapse=200)
+    return ExternalBackend("brian2-loihi", BRIAN2_LOIHI, "brian2_loihi_worker.py", bytes_per_synapse=200)
 
 
 def _lava() -> Backend:
     """lava-nc with its bit-accurate models of neurons and synapses: reset "zero"."""
-    from spiking_lfp.deploy.backends.outside import OutsideBackend
+    from spiking_lfp.deploy.backends.external import ExternalBackend
 
-    return OutsideBackend("lava-nc", LAVA, "lava_worker.py", saturates=("zero",), unrolled=False)
+    return ExternalBackend("lava-nc", LAVA, "lava_worker.py", saturating_resets=("zero",), unrolled=False)
 
 
 CHIP = Chip(
@@ -35,8 +35,8 @@ CHIP = Chip(
     limits=Limits(
         # axons carry spikes, nothing else [D]
         analogue=False,
-        # a neuron that spikes returns to 0 [D]; to subtract the threshold takes a synapse from each neuron to itself,
-        # whose weight of 8 bits and an exponent holds few thresholds exactly
+        # a neuron that spikes returns to 0 [D]; subtracting the threshold takes a synapse from each neuron to
+        # itself, whose weight of 8 bits and an exponent represents few thresholds exactly
         resets=("zero",),
         # 12 bits: decay_int [N]
         decay=(0, 4095),
@@ -48,19 +48,19 @@ CHIP = Chip(
         frac_bits=(6, 6),
         # up to 8 bits: WEIGHT_BITS_MAP [N]; weights w of either sign are stored as 2 w with exponent -1, as mixed signs
         # make them even
-        bits=(2, 8),
+        weight_bits=(2, 8),
         # a maximum is a neuron with threshold below one weight and reset to zero, so that it spikes if any of its
-        # inputs does; it takes a compartment, and the network one more step
+        # inputs does; it takes a compartment, and adds a delay of one step
         pooling_neurons=True,
         # [D]
         cores=Cores(
             count=128,
-            compartments=1024,
-            # 128 kB for synapses: MAX_SYNAPSE_BITS [D, N]; the weight alone, so a lower bound: indices and the heads of
-            # lists come on top
-            synapses=SynapseMemory(bits=1048576, bits_per_synapse=8),
+            neurons=1024,
+            # 128 kB for synapses: MAX_SYNAPSE_BITS [D, N]; of weights alone, so a lower bound: indices and list headers
+            # come on top
+            synapse_memory=SynapseMemory(bits=1048576, bits_per_synapse=8),
             # input axons of a core: MAX_IN_AXONS [D, N]
-            in_axons=4096,
+            input_axons=4096,
         ),
     ),
     backends={"brian2-loihi": _brian2_loihi, "lava": _lava},

@@ -1,7 +1,7 @@
 """SANA-FE 2.2.9, a simulator that also estimates energy and latency, with its model of Loihi.
 
 That is arch/loihi.yaml in https://github.com/SLAM-Lab/SANA-FE. The chip's layout and energies are Loihi's; neurons
-compute in float64, so that weights, biases and thresholds are free.
+compute in float64, so weights, biases and thresholds have no limits.
 """
 
 from spiking_lfp.deploy.chip import Backend, Chip, Cores, Environment, Limits
@@ -11,21 +11,21 @@ SANAFE = Environment("sanafe", "sanafe", ("sanafe==2.2.9", "numpy==2.4.6", "pyya
 
 
 def _sanafe() -> Backend:
-    """All resets; "subtract" is a synapse from each neuron to itself, which acts one step later.
+    """All resets; "subtract" is a synapse from each neuron to itself, with a delay of one step.
 
     Its membrane has 6 fraction bits and a leak that truncates towards zero, like ours; weights, biases and thresholds
     are doubles that hold our integers.
     """
-    from spiking_lfp.deploy.backends.outside import OutsideBackend
+    from spiking_lfp.deploy.backends.external import ExternalBackend
 
-    return OutsideBackend(
+    return ExternalBackend(
         title="SANA-FE",
         environment=SANAFE,
         worker="sanafe_worker.py",
         resets=INTEGER_RESETS,
-        theta_per_neuron=True,
-        # a spike with reset "zero" forgets by how much, and the worker cuts off below
-        saturates=("zero",),
+        threshold_per_neuron=True,
+        # reset "zero" discards what is above the threshold, and the worker saturates below
+        saturating_resets=("zero",),
         bytes_per_synapse=800,
         bytes_per_neuron=30_000,
     )
@@ -40,10 +40,10 @@ CHIP = Chip(
         decay=(0, 4095),
         # weights reach the membrane shifted by 6
         frac_bits=(6, 6),
-        bits=(2, 8),
+        weight_bits=(2, 8),
         pooling_neurons=True,
-        # compartments of the chip, by Davies et al. 2018
-        cores=Cores(count=128, compartments=1024),
+        # as on the chip, Davies et al. 2018
+        cores=Cores(count=128, neurons=1024),
         # the simulator takes about 7 kB of memory for each synapse: this is 3.5 GB
         synapses=500_000,
     ),

@@ -1,4 +1,4 @@
-"""The Verilog core of hardware/rtl, in two simulators; yosys counts what an FPGA needs for it."""
+"""The Verilog core of hardware/rtl, in two simulators; yosys counts the FPGA resources it takes."""
 
 from spiking_lfp.deploy.chip import Backend, Chip
 

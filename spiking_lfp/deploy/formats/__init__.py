@@ -1,1 +1,1 @@
-"""Files that other tools read: NIR graphs, netx networks, C headers, Verilog memories."""
+"""Formats that other tools read: NIR graphs, netx networks, C headers, Verilog memories."""

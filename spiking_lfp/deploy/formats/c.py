@@ -1,4 +1,4 @@
-"""A folder with C99 sources that holds a network, runs it and tests itself: `make test`."""
+"""A folder with C99 sources of a network, the runtime, and a self test: `make test`."""
 
 import re
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import numpy as np
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
@@ -23,7 +23,7 @@ from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT
-from spiking_lfp.integers.fields import described
+from spiking_lfp.integers.fields import constraints
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
 LINE = 24
@@ -33,7 +33,7 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
     """Write the runtime, `network.h`, and `golden.h` if the network has a golden run.
 
     Args:
-        network: any valid one.
+        network: any valid network.
         folder: made if missing; files of the same names are replaced, each whole or not at all.
 
     Returns:
@@ -55,7 +55,7 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
         for name, content in files.items():
             EXPORTS.write(folder / name, content)
         if network.golden is None:
-            # that of another network
+            # of another network
             golden.unlink(missing_ok=True)
     except OSError as error:
         raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
@@ -63,15 +63,17 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
 
 
 def _check_neurons(network: IntegerNetwork, header: str) -> None:
-    """Raise an ExportError if `slfp.h` does not name a kind of neuron."""
-    found = re.search(r"typedef enum \{([^}]*)\} slfp_neuron;", header)
+    """Raise an ExportError if a kind of neuron is not in `slfp.h`."""
+    found = re.search(r"typedef enum \{([^}]*)\} slfp_neuron_kind;", header)
     assert found is not None
     names = re.findall(r"\w+", found[1])
     known = ", ".join(each.__name__ for each in NEURONS.values() if _neuron_name(each) in names)
     for layer in network.spiking:
         kind = type(layer.neuron)
         if _neuron_name(kind) not in names:
-            raise ExportError(f"layer {layer.name}: {kind.__name__} has no form in C, expected {known}")
+            raise ExportError(
+                f"layer {layer.name}: {kind.__name__} is not supported by the C runtime, expected {known}"
+            )
 
 
 def _neuron_name(kind: type[IntegerNeuron]) -> str:
@@ -81,7 +83,7 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
-    # a flattened array lies in memory as before
+    # flattening does not change the order in memory
     layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
@@ -100,7 +102,7 @@ def _network_header(network: IntegerNetwork) -> str:
         f"#define NETWORK_LAYERS {len(layers)}",
         f"#define NETWORK_INPUTS {inputs}",
         "",
-        "/* all memory that slfp_start asks for: membranes, sums and spikes */",
+        "/* the memory that slfp_start needs: membranes, sums and spikes */",
         "typedef struct {",
         f"    int32_t words[{states + largest + (first.neurons if constant else 0)}];",
         f"    uint8_t bytes[{sum(int(np.prod(layer.out_shape)) for layer in layers)}];",
@@ -133,7 +135,7 @@ def _network_header(network: IntegerNetwork) -> str:
 
 
 def _arrays(k: int, layer: Spiking) -> Iterator[str]:
-    """Yield the arrays of layer `k`, and its arithmetic if slfp.c does not take it for granted."""
+    """Yield the arrays of layer `k`, and its arithmetic if it is not the default of slfp.c."""
     yield from _array("int8_t", f"weight_{k}", _by_input(layer))
     yield from _array("int32_t", f"bias_{k}", layer.bias)
     yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
@@ -153,15 +155,15 @@ def _arrays(k: int, layer: Spiking) -> Iterator[str]:
 
 
 # Return the weights by input, see slfp.h.
-_by_input: Forms[Array] = Forms("C")
+_by_input: ByLayer[Array] = ByLayer("the C runtime")
 
 
-@_by_input.of(Dense)
+@_by_input.register(Dense)
 def _(layer: Dense) -> Array:
     return layer.weight.T
 
 
-@_by_input.of(Conv)
+@_by_input.register(Conv)
 def _(layer: Conv) -> Array:
     per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
     return layer.weight.reshape(layer.groups, share, per_group, *layer.kernel).transpose(0, 2, 3, 4, 1)
@@ -188,21 +190,21 @@ def _neuron(k: int, layer: Spiking) -> dict[str, str]:
         "frac_bits": str(neuron.frac_bits),
     }
     if type(neuron) is not IntegerLIF:
-        own = [name for name in described(type(neuron)) if name not in described(IntegerNeuron)]
+        own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerNeuron)]
         fields |= {"neuron": _neuron_name(type(neuron)), **{name: str(getattr(neuron, name)) for name in own}}
     return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
 
 
-# Return the fields that a kind of layer has.
-_geometry: Forms[dict[str, str]] = Forms("C")
+# Return the fields of a kind of layer.
+_geometry: ByLayer[dict[str, str]] = ByLayer("the C runtime")
 
 
-@_geometry.of(Dense)
+@_geometry.register(Dense)
 def _(layer: Dense) -> dict[str, str]:
     return {"kind": "SLFP_DENSE"}
 
 
-@_geometry.of(Conv)
+@_geometry.register(Conv)
 def _(layer: Conv) -> dict[str, str]:
     pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
     return {
@@ -212,7 +214,7 @@ def _(layer: Conv) -> dict[str, str]:
     }
 
 
-@_geometry.of(MaxPool)
+@_geometry.register(MaxPool)
 def _(layer: MaxPool) -> dict[str, str]:
     return {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
 
@@ -231,11 +233,11 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
             continue
         spikes = golden.spikes.get(layer.name)
         if spikes is None or spikes.shape != (steps, samples, *layer.out_shape):
-            raise ExportError(f"layer {layer.name}: the golden run has no spikes of it, or spikes of another shape")
+            raise ExportError(f"layer {layer.name}: the golden run has no spikes of it, or they have another shape")
         table.append(f"golden_spikes_{k}")
         arrays += _array("uint8_t", table[-1], np.packbits(spikes.swapaxes(0, 1).reshape(-1), bitorder="little"))
     return _lines(
-        "/* Written by spiking_lfp: a golden run, what every layer must do with these inputs. */",
+        "/* Written by spiking_lfp: a golden run, inputs and the spikes that every layer must have for them. */",
         "#ifndef GOLDEN_H",
         "#define GOLDEN_H",
         "",
@@ -245,7 +247,7 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         f"#define GOLDEN_SAMPLES {samples}",
         f"#define GOLDEN_STEPS {steps}",
         "",
-        "/* [samples][inputs] of images, [samples][steps][inputs] of spikes */",
+        "/* images [samples][inputs], or spikes [samples][steps][inputs] */",
         *_array("uint8_t", "golden_inputs", inputs),
         "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column) */",
         *arrays,
@@ -275,7 +277,7 @@ def _pair(height: int, width: int | None = None) -> str:
 
 
 def _string(text: str) -> str:
-    """Return a C string literal; what is no plain character of C is written in octal."""
+    """Return a C string literal; characters outside the basic set of C are escaped in octal."""
     plain = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _.,:;+-*/=<>()[]{}!#%&|~^'")
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
 

@@ -7,16 +7,16 @@
     weight              float32 holding integers, [out, in] or [out, in, kernel rows, kernel columns], as in torch
     bias                float32 [out], integers in weight units, added in every step
     inChannels, outChannels, groups, kernelSize, stride, padding, dilation      of "conv"
-    neuron/type         "CUBA": with iDecay = 4096 the current lives for one step
+    neuron/type         "CUBA": with iDecay = 4096 the current lasts one step
     neuron/iDecay, vDecay, vThMant, refDelay, gradedSpike      4096, decay, theta, 1, False
 
 The neuron resets to zero, compares with vThMant << 6 and adds currents << 6: six fraction bits, one threshold per
-layer, spikes as inputs. Anything else is refused. In Lava each layer costs one step: layer l, from 1, fires l steps
-late. Its bias is there from the first step on, so l steps before the layer's first inputs: biases are refused too,
-unless `early_bias` accepts spikes that differ at the beginning. Its samples have the axes (width, height, channels), a
-leading "flatten" leaves flat samples in the order of ours.
+layer, spikes as inputs. Anything else is refused. In Lava each layer has a delay of one step: layer l, from 1, spikes l
+steps late. Its bias is added from the first step on, so l steps before its first inputs arrive: biases are refused too,
+unless `early_bias` accepts spikes that differ at the beginning. In Lava samples have axes (width, height, channels);
+after a leading "flatten" they are flat, in the order of this package.
 
-What lava-dl does not know is in attributes, which it does not read: of the root `format`, `encoder`, `levels`,
+What lava-dl has no fields for is in attributes, which it does not read: of the root `format`, `encoder`, `levels`,
 `steps`, `class_names` and `notes` (JSON), of each layer `name` and `in_shape`, and of those with neurons `scale` and
 `bits`.
 """
@@ -30,15 +30,15 @@ import numpy as np
 
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     IntegerNetwork,
     Layer,
     MaxPool,
     Spiking,
-    other_neurons,
+    unsupported_neurons,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -46,7 +46,7 @@ from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT
 
 FORMAT = "spiking_lfp netx"
-# of membranes: Lava shifts currents and thresholds by as many
+# of membranes: Lava shifts currents and thresholds by as many bits
 FRAC_BITS = DEFAULT.frac_bits
 
 
@@ -55,7 +55,7 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
 
     Args:
         network: with reset "zero", six fraction bits, one theta per layer, no max pooling, and spikes as inputs.
-        path: of the file, which is replaced if it is there; by custom `NAME.net`.
+        path: of the file, which is replaced if it exists; by convention `NAME.net`.
         early_bias: write biases, although Lava adds those of layer l for l steps before its first inputs arrive.
 
     Raises:
@@ -72,13 +72,13 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
 
 
 def read_netx(path: Path) -> IntegerNetwork:
-    """Read a file of `write_netx`.
+    """Read a file that `write_netx` wrote.
 
     Args:
         path: of the file.
 
     Raises:
-        ExportError: if there is no such file, or it is someone else's, or damaged.
+        ExportError: if there is no such file, or `write_netx` did not write it, or it is damaged.
     """
     if not path.is_file():
         raise ExportError(f"there is no file {path}: name a netx file that write_netx wrote")
@@ -86,7 +86,7 @@ def read_netx(path: Path) -> IntegerNetwork:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
                 raise ExportError(
-                    f"{path} was not written by write_netx: files of others do not say the inputs and steps of a "
+                    f"{path} was not written by write_netx: other files do not have the encoder and steps of a "
                     "network; only those of write_netx are read"
                 )
             return _network(file).check()
@@ -95,8 +95,8 @@ def read_netx(path: Path) -> IntegerNetwork:
 
 
 def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
-    """Say what netx cannot represent in a layer."""
-    neuron, refusal = layer.neuron, other_neurons(layer, "netx")
+    """Return what in a layer netx cannot represent, or None."""
+    neuron, refusal = layer.neuron, unsupported_neurons(layer, "netx")
     if refusal is not None:
         return refusal
     if neuron.reset != "zero":
@@ -131,27 +131,27 @@ def _fill(file: h5py.File, network: IntegerNetwork) -> None:
         _fill_layer(layer, group)
 
 
-# Write what a kind of layer has.
-_fill_layer: Forms[None] = Forms("netx")
+# Write the fields of a kind of layer.
+_fill_layer: ByLayer[None] = ByLayer("netx")
 
 
-@_fill_layer.of(MaxPool)
+@_fill_layer.register(MaxPool)
 def _(layer: MaxPool, group: h5py.Group) -> None:
     raise ExportError(f"layer {layer.name}: netx has no max pooling; use convolutions with a stride")
 
 
-@_fill_layer.of(Flatten)
+@_fill_layer.register(Flatten)
 def _(layer: Flatten, group: h5py.Group) -> None:
-    """Write nothing: that it is one says all."""
+    """Write nothing: a flatten has no fields."""
 
 
-@_fill_layer.of(Dense)
+@_fill_layer.register(Dense)
 def _(layer: Dense, group: h5py.Group) -> None:
     _fill_synapse(group, layer)
     _fill_neuron(group, layer)
 
 
-@_fill_layer.of(Conv)
+@_fill_layer.register(Conv)
 def _(layer: Conv, group: h5py.Group) -> None:
     _fill_synapse(group, layer)
     group["inChannels"], group["outChannels"], group["groups"] = layer.in_shape[0], layer.outputs, layer.groups
@@ -165,7 +165,7 @@ def _fill_synapse(group: h5py.Group, layer: Spiking) -> None:
     group.attrs.update({"scale": layer.scale, "bits": layer.bits})
     group["shape"] = np.array(layer.out_shape, np.int64)
     group["weight"] = layer.weight.astype(np.float32)
-    # currents are less than 2^17: float32 holds them
+    # currents are less than 2^17: float32 represents them exactly
     group["bias"] = layer.bias.astype(np.float32)
 
 
@@ -187,7 +187,7 @@ def _network(file: h5py.File) -> IntegerNetwork:
     layers = tuple(_layer(groups[f"{i}"]) for i in range(1, len(groups)))
     encoder, levels, steps = str(about["encoder"]), int(about["levels"]), int(about["steps"])
     names, notes = (json.loads(about[name]) for name in ("class_names", "notes"))
-    # check() knows the encoders
+    # check() refuses unknown encoders
     return IntegerNetwork(layers, encoder, levels, steps, tuple(names), notes=notes)  # type: ignore[arg-type]
 
 

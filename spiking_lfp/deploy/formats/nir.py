@@ -1,39 +1,39 @@
-"""NIR graphs (`nir` 1.0.8), of float networks and of integer networks: written so that every reader runs them the same.
+"""NIR graphs (`nir` 1.0.8), of float networks and of integer networks: written so that other readers run them the same.
 
 A network is a chain of nodes from "input" to "output", without time and batch in their shapes:
 
     LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv2d; then layer<k>_neurons:
                         LIF(tau = dt / (1 - beta), r, v_leak = 0, v_threshold, v_reset = 0), of the neurons' shape,
                         or, with beta = 1, IF(r = 1 / dt, v_threshold, v_reset = 0)
-    others              likewise, with the node, its time constants and gains that `Counterparts` has of their neurons
+    others              the same, with the node, time constants and gains of their neurons in `Counterparts`
     AvgPool2d           layer<k>_pool: AvgPool2d
     max-pooling         layer<k>_pool: SumPool2d; then layer<k>_any: Threshold(0.5). The sum of spikes is above one half
-                        where there is one, which is their maximum. On anything but spikes it is not.
+                        if any input spikes, so this is their maximum; for other values it is not.
     Flatten             layer<k>_flatten: Flatten(start_dim = 0)
 
 NIR's equations, in Euler steps of dt, are `v += dt / tau * (r * I - v)`, spike where v > v_threshold, then v = v_reset:
-our reset "zero". The input gain r * dt / tau has to be 1. With gain "resistance" r is tau / dt and the weights are
-ours: what the equations and snnTorch take. norse ignores r: with gain "weights" r is 1 and weights and biases are
-divided by 1 - beta, which norse and snnTorch both take. norse has to be told dt; snnTorch takes 1e-4 for granted, which
-is the default here. Neither knows Threshold, norse not AvgPool2d, snnTorch no IF of this r: they stop.
+our reset "zero". The input gain r * dt / tau has to be 1. With gain "resistance" r is tau / dt and weights are
+unchanged, as the equations and snnTorch expect. norse ignores r: with gain "weights" r is 1 and weights and biases are
+divided by 1 - beta, which both norse and snnTorch accept. norse needs dt as an argument; snnTorch assumes 1e-4, which
+is the default here. Neither supports Threshold, norse no AvgPool2d, snnTorch no IF with this r: they raise an error.
 
 NIR's CubaLIF has two such equations, `I += dt / tau_syn * (w_in * S - I)` and `v += dt / tau_mem * (r * I - v)`, each
-with a gain that has to be 1. The current moves first, and the membrane sees it in the same step, as in our neurons,
-snnTorch's and norse's. norse heeds both gains, and snnTorch wants r to be tau_mem / dt: "resistance" is for both.
+with a gain that has to be 1. The current is updated first and is the input of the membrane in the same step, as in our
+neurons, in snnTorch and norse. norse uses both gains, and snnTorch expects r = tau_mem / dt: "resistance" is for both.
 
-NIR cannot say "subtract", "none", "subtract_decayed", the truncated leak of integer hardware, or its saturation. Such
-networks are refused, unless `dynamics_in_metadata` allows a file whose nodes run differently elsewhere. The truth is
-in the metadata, which `read_nir` goes by. Metadata of the graph:
+NIR cannot express "subtract", "none", "subtract_decayed", the truncated leak of integer hardware, or saturation. Such
+networks are refused, unless `dynamics_in_metadata` allows a file that other readers run differently. Then the exact
+dynamics are in the metadata, which `read_nir` uses. Metadata of the graph:
 
     writer, schema      "spiking_lfp", 1
     kind                "float" or "integer"
     dt, gain            seconds; "resistance" or "weights"
-    dynamics            "nodes": the nodes say all; "metadata": run it by the metadata only
+    dynamics            "nodes": the nodes are exact; "metadata": only the metadata are
     encoder, levels, steps, class_names, notes, golden_inputs      of an integer network; names and notes as JSON
 
 of every first node of a layer: `layer`, its name; `bias`, 0 where a Conv2d has none; and of its neurons:
 
-    reset               what a spike does
+    reset               of the membrane by a spike
     beta, threshold     float: the constants, in float64, one number or broadcastable to the neurons
     decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.integers`
 
@@ -52,26 +52,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.interop import our_layer, our_layers, peer, scale_synapse
+from spiking_lfp.deploy.interop import import_package, our_layer, our_layers, scale_synapse
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
-    other_neurons,
+    unsupported_neurons,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT
-from spiking_lfp.integers.fields import Number, described
+from spiking_lfp.integers.fields import IntegerRange, constraints
 from spiking_lfp.neurons import LIFNeuron, Neuron
 from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
@@ -93,17 +93,17 @@ def write_nir(
 
     Args:
         network: an `nn.Sequential` of our layers, or an integer network, then with gain "resistance".
-        path: of the file, which is replaced if it is there; by custom `NAME.nir`.
+        path: of the file, which is replaced if it exists; by convention `NAME.nir`.
         in_shape: shape of one sample; needed for an `nn.Sequential` that does not begin with a dense layer.
         dt: seconds of a time step.
-        gain: where the input gain of the neurons is undone: "resistance" for snnTorch and by the equations, "weights"
-            for norse.
-        dynamics_in_metadata: write networks too that other readers would run differently.
+        gain: where the input gain of the neurons is compensated: "resistance", as in the equations and for snnTorch;
+            "weights" for norse.
+        dynamics_in_metadata: also write networks that other readers would run differently.
 
     Raises:
-        ExportError: with the layer's name and what NIR cannot say, or if nir is missing or the file cannot be written.
+        ExportError: with the layer's name and what NIR cannot express, if nir is missing or the file cannot be written.
     """
-    nir = peer("nir")
+    nir = import_package("nir")
     if gain not in ("resistance", "weights") or not 0 < dt < float("inf"):
         raise ExportError(
             f"gain is {gain!r} and dt {dt}, expected 'resistance' or 'weights', and a time step in seconds"
@@ -119,11 +119,11 @@ def write_nir(
 
 
 def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetwork:
-    """Read a NIR graph: of `write_nir`, or a chain of someone else whose neurons are nodes that ours name.
+    """Read a NIR graph that `write_nir` wrote, or a chain from elsewhere whose neurons have counterparts here.
 
     Args:
         path: of the file.
-        dt: seconds of a time step; needed if the file does not say, as those of others do not.
+        dt: seconds of a time step; needed if the file does not have it, as those of other packages.
 
     Returns:
         An integer network if `write_nir` wrote one, otherwise an `nn.Sequential` from `[T, B, ...]` to spikes.
@@ -131,12 +131,12 @@ def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetw
     Raises:
         ExportError: if the file cannot be read, or holds what our layers cannot run; with the node's name.
     """
-    nir = peer("nir")
+    nir = import_package("nir")
     if not path.is_file():
         raise ExportError(f"there is no file {path}: name a NIR graph")
     try:
         found = nir.read(path)
-    # whatever HDF5 and nir say of files that are damaged or hold something else
+    # what HDF5 and nir raise for files that are damaged or of another kind
     except (OSError, LookupError, ValueError, TypeError, AssertionError, AttributeError) as error:
         raise ExportError(f"{path} is no NIR graph that nir can read: {error}") from error
     chain = _chain(nir, found)
@@ -146,9 +146,9 @@ def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetw
         raise ExportError(f"{path} has schema {about.get('schema')}, this version reads {SCHEMA}: write it again")
     step = float(about["dt"]) if "dt" in about else dt
     if dt is not None and step != dt:
-        raise ExportError(f"{path} was written for dt = {step:g}, found dt = {dt:g}: leave it out")
+        raise ExportError(f"{path} was written for dt = {step:g}, found dt = {dt:g}: omit dt")
     if step is None:
-        raise ExportError(f"{path} does not say its time step: give dt in seconds")
+        raise ExportError(f"{path} does not have its time step: give dt in seconds")
     try:
         if ours and about.get("kind") == "integer":
             return _read_integer(about, chain)
@@ -169,7 +169,7 @@ class _Graph:
         self.about: dict[str, Any] = {"writer": WRITER, "schema": SCHEMA, "dt": dt, "gain": gain, "dynamics": "nodes"}
 
     def add(self, key: str, node: Any, **metadata: Any) -> None:
-        # nir compresses every array, which HDF5 does not for those without axes
+        # nir compresses every array, which HDF5 cannot do for scalars
         node.metadata = {
             name: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
             for name, value in metadata.items()
@@ -181,20 +181,20 @@ class _Graph:
         """Refuse a layer that other readers run differently, or note it if that is allowed."""
         if not self.allowed:
             raise ExportError(
-                f"layer {name}: {how}, which NIR cannot say, so that other readers would run it differently; allow it "
+                f"layer {name}: {how}, which NIR cannot express, so other readers would run it differently; allow it "
                 "with dynamics_in_metadata"
             )
         self.about["dynamics"] = "metadata"
 
     def weights(self, k: int, name: str, node: Any, in_shape: Shape, out_shape: Shape, bias: bool) -> None:
-        """Add the synapse of a layer, if nir derives its shapes rightly: it does not for groups and oblong kernels."""
+        """Add the synapse of a layer, if nir derives its shapes correctly: not for groups and oblong kernels."""
         shapes = tuple(node.input_type["input"]), tuple(node.output_type["output"])
         if shapes != (in_shape, out_shape):
             found, true = (" to ".join(str([int(n) for n in shape]) for shape in pair) for pair in
                            (shapes, (in_shape, out_shape)))  # fmt: skip
             raise ExportError(
-                f"layer {name}: nir reads its convolution as {found}, but it is {true}; nir takes kernels for square "
-                "and knows no groups: use square kernels and one group"
+                f"layer {name}: nir reads its convolution as {found}, but it is {true}; nir assumes square kernels "
+                "and one group: use those"
             )
         self.add(f"layer{k}_weights", node, layer=name, bias=None if bias else 0)
 
@@ -208,7 +208,7 @@ class _Graph:
         dtype: Any,
         about: dict[str, Any],
     ) -> None:
-        """Add neurons of this shape; `kept`, by constant what parts a step keeps, and `threshold` broadcast to it."""
+        """Add neurons of this shape; `threshold`, and `kept`, what a step keeps, by constant, broadcast to it."""
         theirs = kind.counterparts
         threshold, zero = np.broadcast_to(threshold, shape).astype(dtype), np.zeros(shape, dtype)
         if _lossless(kept):
@@ -223,7 +223,7 @@ class _Graph:
         self.add(f"layer{k}_neurons", node, **about)
 
     def max_pool(self, k: int, name: str, kernel: int, stride: int, out_shape: Shape) -> None:
-        """Add the sum over windows and the question whether it is more than one half."""
+        """Add the sum over windows and a threshold of one half."""
         sides = np.array([kernel, kernel]), np.array([stride, stride]), np.array([0, 0])
         self.add(f"layer{k}_pool", self.nir.SumPool2d(*sides), layer=name)
         self.add(f"layer{k}_any", self.nir.Threshold(np.full(out_shape, 0.5)))
@@ -246,7 +246,7 @@ def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | No
     first = layers[0][1]
     if in_shape is None:
         if not (isinstance(first, SpikingLayer) and isinstance(first.synapse, nn.Linear)):
-            raise ExportError(f"layer {layers[0][0]}: the shape of its inputs is not known from it; give in_shape")
+            raise ExportError(f"layer {layers[0][0]}: the shape of its inputs does not follow from it; give in_shape")
         in_shape = (first.synapse.in_features,)
     graph.about["kind"] = "float"
     shape = tuple(int(side) for side in in_shape)
@@ -259,7 +259,7 @@ def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | No
             spikes = True
         elif isinstance(layer, MaxPool2d):
             if not spikes:
-                graph.differs(name, "the largest of several values that are no spikes")
+                graph.differs(name, "the maximum of values that are not spikes")
             graph.max_pool(k, name, layer.kernel_size, layer.stride, out_shape)
         elif isinstance(layer, AvgPool2d):
             sides = (np.array([side, side]) for side in (layer.kernel_size, layer.stride, layer.padding))
@@ -271,7 +271,7 @@ def _write_float(graph: _Graph, network: nn.Module, in_shape: Sequence[int] | No
 
 
 def _lossless(kept: Mapping[str, Array]) -> bool:
-    """Return whether nothing is lost in a step."""
+    """Return whether there is no leak."""
     return all(bool((values == 1).all()) for values in kept.values())
 
 
@@ -287,7 +287,7 @@ def _write_spiking(graph: _Graph, k: int, name: str, layer: SpikingLayer, in_sha
         if (values == 1).any() and len(theirs.nir) == 1:
             raise ExportError(f"layer {name}: {what} is 1, for which NIR's {theirs.nir[0]} has no time constant")
         if (values == 1).any() and not lossless:
-            raise ExportError(f"layer {name}: {what} is 1 for some neurons only, which are two kinds of nodes in NIR")
+            raise ExportError(f"layer {name}: {what} is 1 for some neurons only, which would need two nodes in NIR")
     if graph.gain == "weights" and not lossless:
         gains = np.broadcast_arrays(*(1 / (1 - values) for values in kept.values()))
         scale_synapse(name, synapse, torch.as_tensor(np.prod(gains, axis=0)))
@@ -326,7 +326,7 @@ def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
     graph.add("input", graph.nir.Input(np.array(network.in_shape)))
     for k, (layer, levels) in enumerate(network.with_levels()):
         if isinstance(layer, Spiking):
-            refusal = other_neurons(layer, "NIR")
+            refusal = unsupported_neurons(layer, "NIR")
             if refusal is not None:
                 raise ExportError(refusal)
             difference = _difference(layer, levels, network.steps)
@@ -338,26 +338,26 @@ def _write_integer(graph: _Graph, network: IntegerNetwork) -> None:
 
 
 # Write the node of a layer without its neurons.
-_write_layer: Forms[None] = Forms("NIR")
+_write_layer: ByLayer[None] = ByLayer("NIR")
 
 
-@_write_layer.of(Flatten)
+@_write_layer.register(Flatten)
 def _(layer: Flatten, graph: _Graph, k: int) -> None:
     graph.flatten(k, layer.name, layer.in_shape)
 
 
-@_write_layer.of(MaxPool)
+@_write_layer.register(MaxPool)
 def _(layer: MaxPool, graph: _Graph, k: int) -> None:
     graph.max_pool(k, layer.name, layer.kernel, layer.stride, layer.out_shape)
 
 
-@_write_layer.of(Dense)
+@_write_layer.register(Dense)
 def _(layer: Dense, graph: _Graph, k: int) -> None:
     node = graph.nir.Affine(layer.weight, layer.bias)
     graph.weights(k, layer.name, node, layer.in_shape, layer.out_shape, True)
 
 
-@_write_layer.of(Conv)
+@_write_layer.register(Conv)
 def _(layer: Conv, graph: _Graph, k: int) -> None:
     node = graph.nir.Conv2d(
         layer.in_shape[1:], layer.weight, layer.stride, layer.padding, (1, 1), layer.groups, layer.bias
@@ -368,9 +368,9 @@ def _(layer: Conv, graph: _Graph, k: int) -> None:
 def _write_neurons(graph: _Graph, k: int, layer: Spiking, golden: Array | None) -> None:
     neuron = layer.neuron
     beta, theta = np.array(neuron.arithmetic.beta(neuron.decay)), neuron.theta
-    # in the order of earlier versions, so that the same network gives the same bytes
+    # in the order of earlier versions, for equal bytes
     about: dict[str, Any] = {"reset": neuron.reset}
-    about |= {name: getattr(neuron, name) for name in described(type(neuron)) if name != "theta"}
+    about |= {name: getattr(neuron, name) for name in constraints(type(neuron)) if name != "theta"}
     about |= {"bits": layer.bits, "leak": neuron.arithmetic.leak, "scale": layer.scale, "theta": theta}
     column = theta.reshape(-1, *[1] * (len(layer.out_shape) - 1))
     about |= {"golden_spikes": golden}
@@ -378,7 +378,7 @@ def _write_neurons(graph: _Graph, k: int, layer: Spiking, golden: Array | None) 
 
 
 def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
-    """Say what NIR's equations, in exact numbers, would do differently in at most `steps` steps."""
+    """Return how NIR's equations, in exact arithmetic, would differ in at most `steps` steps, or None."""
     neuron = layer.neuron
     if neuron.reset != "zero":
         return f"its reset is {neuron.reset!r}"
@@ -402,9 +402,7 @@ def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
         with torch.no_grad():
             out = layer.synapse(sample) if isinstance(layer, SpikingLayer) else layer(sample[None])[0]
     except (RuntimeError, ValueError) as error:
-        raise ExportError(
-            f"layer {name}: does not take inputs {list(shape)} ({error}); give another in_shape"
-        ) from None
+        raise ExportError(f"layer {name}: cannot take inputs {list(shape)} ({error}); give another in_shape") from None
     return tuple(out.shape[1:])
 
 
@@ -460,7 +458,7 @@ def _chain(nir: Any, graph: Any) -> list[_Node]:
         while len(following[key]) == 1 and len(chain) < len(graph.nodes):
             key = following[key][0]
             chain.append(_Node(key, graph.nodes[key], type(graph.nodes[key]).__name__))
-    # an edge left over leads back, or to a second node
+    # an edge that is left leads back, or to a second node
     if len(graph.edges) != len(chain) or not chain or chain[-1].kind != "Output":
         raise ExportError(
             f"the graph has {len(graph.nodes)} nodes and {len(graph.edges)} edges that form no chain from one input to "
@@ -470,7 +468,7 @@ def _chain(nir: Any, graph: Any) -> list[_Node]:
 
 
 def _pairs(chain: Sequence[_Node]) -> Iterator[tuple[_Node, _Node | None]]:
-    """Yield the layers of a chain: weights with their neurons, sums with their threshold, other nodes alone."""
+    """Yield the layers of a chain: weights with neurons, sums with a threshold, other nodes alone."""
     neurons = list(_kinds())
     seconds = {"Affine": neurons, "Linear": neurons, "Conv2d": neurons, "SumPool2d": ["Threshold"]}
     rest = list(chain)
@@ -515,7 +513,7 @@ def _read_float(chain: Sequence[_Node], dt: float, scaled: bool) -> nn.Sequentia
             kernel, stride, padding = (_square(first, getattr(node, w)) for w in ("kernel_size", "stride", "padding"))
             bounds = second.node.threshold
             if padding or not (spikes or "layer" in first.about) or not ((bounds >= 0) & (bounds < 1)).all():
-                raise ExportError(f"node {first.key}: sums that are no maximum of spikes are not read here")
+                raise ExportError(f"node {first.key}: sums that are not a maximum of spikes are not read here")
             layers.append(MaxPool2d(kernel, stride))
         else:
             assert second is not None
@@ -527,7 +525,7 @@ def _read_float(chain: Sequence[_Node], dt: float, scaled: bool) -> nn.Sequentia
 
 
 def _read_spiking(first: _Node, second: _Node, dt: float, scaled: bool) -> SpikingLayer:
-    """Join weights and neurons; `scaled` says that `write_nir` divided the weights by the input gain."""
+    """Join weights and neurons; `scaled` if `write_nir` divided the weights by the input gain."""
     node, neurons, about = first.node, second.node, second.about
     dtype = torch.float64 if node.weight.dtype == np.float64 else torch.float32
     has_bias = first.kind != "Linear" and first.about.get("bias", 1) != 0
@@ -550,7 +548,7 @@ def _read_spiking(first: _Node, second: _Node, dt: float, scaled: bool) -> Spiki
     leaks = second.kind == kind.counterparts.nir[0]
     if np.any(neurons.v_reset != 0) or (leaks and np.any(neurons.v_leak != 0)):
         raise ExportError(f"node {second.key}: v_leak or v_reset is not 0, ours are")
-    # in the file's own precision it may round to 1 beside neurons that really decay
+    # in the precision of the file a beta below 1 may round to 1
     constants: dict[str, Array] = {}
     gain: Any = 1.0
     for what, fields in kind.counterparts.time_constants.items():
@@ -596,8 +594,8 @@ def _read_integer(about: dict[str, Any], chain: Sequence[_Node]) -> IntegerNetwo
         if known["leak"] != DEFAULT.leak:
             raise ExportError(f"node {second.key}: its leak is {known['leak']!r}, expected {DEFAULT.leak!r}")
         constants: dict[str, Any] = {
-            what: int(known[what]) if isinstance(holds, Number) else known[what]
-            for what, holds in described(IntegerLIF).items()
+            what: int(known[what]) if isinstance(constraint, IntegerRange) else known[what]
+            for what, constraint in constraints(IntegerLIF).items()
         }
         fields: dict[str, Any] = {
             "name": name,
@@ -628,7 +626,7 @@ def _read_integer(about: dict[str, Any], chain: Sequence[_Node]) -> IntegerNetwo
 
 
 def _compact(values: Array) -> Array:
-    """Return one number, or one per channel, where that says the same as one per neuron."""
+    """Return one number, or one per channel, where that is equal to one per neuron."""
     if (values == values.flat[0]).all():
         return np.array(values.flat[0], np.float64)
     if values.ndim == 3 and (values == values[:, :1, :1]).all():

@@ -1,8 +1,8 @@
 """A folder with the Verilog core, the memories of one network, and a Makefile that simulates and synthesises it.
 
-The core works on words of `lanes` channels. Inputs, spikes and membranes lie in the order rows, columns, channels, with
-the channels of a pixel filled up to whole words; so a dense layer after a flatten is a convolution whose kernel is as
-large as its input. `layout` puts a network into memories of that form; hardware/README.md describes every word.
+The core computes on words of `lanes` channels. Inputs, spikes and membranes are in the order rows, columns, channels,
+with the channels of a pixel padded to whole words; so a dense layer after a flatten is a convolution whose kernel is as
+large as its input. `layout` makes the memories of a network; hardware/README.md describes every word.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,17 @@ import numpy as np
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     GoldenRun,
     IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
-    other_neurons,
+    unsupported_neurons,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -36,13 +36,13 @@ MAX_SIDE = 2**16 - 1
 MAX_KERNEL = 255
 MAX_LAYERS = 255
 MAX_STEPS = 2**16 - 1
-# words of accumulators, biases and thresholds are as wide
+# also the width of accumulators, biases and thresholds
 MEMBRANE_BITS = DEFAULT.membrane_bits
 
 SOURCES = (
     "slfp_core.v", "slfp_scan.v", "slfp_taps.v", "slfp_lif.v", "slfp_pool.v", "slfp_ram.v", "slfp_rom.v",
 )  # fmt: skip
-BENCHES = ("slfp_tb.v", "slfp_main.cpp")
+TESTBENCHES = ("slfp_tb.v", "slfp_main.cpp")
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Core:
     """The parameters of the core, by their names in `parameters.vh` in lower case.
 
     Attributes:
-        lanes: neurons side by side.
-        weight_bits: of a weight in memory.
+        lanes: neurons computed in parallel.
+        weight_bits: width of a weight in memory.
         analogue: 1 with pixels as inputs, and a multiplier per lane.
-        addr: bits of an address.
-        dim: bits of a side, and of a number of channels.
-        table_words: depth of the layer table; likewise the other memories.
+        addr: width of an address.
+        dim: width of a height, a width and a number of channels.
+        table_words: depth of the layer table in words; so also the other memories.
     """
 
     lanes: int
@@ -79,13 +79,14 @@ class Core:
 
 @dataclass
 class Memories:
-    """What lies in the memories of the core.
+    """Contents of the memories of the core.
 
     Attributes:
         core: the smallest core that holds them.
         table: the layer table, words of 32 bits.
         weights: int8 `[words, lanes]`.
-        channels: int64 `[channels, 2]`: address of an input channel's first weights, first word of channels it reaches.
+        channels: int64 `[channels, 2]`: address of the first weights of an input channel, and index of the first word
+            of output channels that it reaches.
         biases: int64 `[words, lanes]`.
         thetas: int64 `[words, lanes]`, shifted by the fraction bits.
     """
@@ -109,22 +110,22 @@ class Memories:
         }
 
 
-def refusal(network: IntegerNetwork) -> str | None:
-    """Say what in `network` the core cannot hold, with the number, or return None."""
+def unsupported(network: IntegerNetwork) -> str | None:
+    """Return what in `network` exceeds the limits of the core, with the number, or None."""
     if network.encoder == "constant" and isinstance(_working(network)[0], MaxPool):
-        return f"layer {network.layers[0].name}: the core cannot pool images that stay"
+        return f"layer {network.layers[0].name}: the core cannot pool constant inputs"
     if len(_working(network)) > MAX_LAYERS:
         return f"{len(_working(network))} layers, the core holds {MAX_LAYERS}"
     if network.steps > MAX_STEPS:
         return f"{network.steps} steps, the core counts to {MAX_STEPS}"
     for spiking in network.spiking:
-        reason = other_neurons(spiking, "the Verilog core")
+        reason = unsupported_neurons(spiking, "the Verilog core")
         if reason is not None:
             return reason
     for layer, shape, kernel, stride, padding, _ in _geometry(network):
         side = max(*shape, *layer.out_shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True)))
         if side > MAX_SIDE:
-            return f"layer {layer.name}: a side or number of channels is {side}, the core counts to {MAX_SIDE}"
+            return f"layer {layer.name}: a height, width or number of channels is {side}, the core counts to {MAX_SIDE}"
         if max(*kernel, *stride, *padding) > MAX_KERNEL:
             largest = max(*kernel, *stride, *padding)
             return f"layer {layer.name}: kernel, stride or padding is {largest}, the core holds {MAX_KERNEL}"
@@ -135,25 +136,25 @@ def refusal(network: IntegerNetwork) -> str | None:
 
 
 def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
-    """Put a network into the memories of the core.
+    """Return the memories of the core for a network.
 
     Args:
-        network: that `refusal` does not refuse.
-        lanes: neurons side by side, 1..64.
+        network: for which `unsupported` returns None.
+        lanes: neurons computed in parallel, 1..64.
 
     Raises:
         ExportError: for what the core cannot hold.
     """
     if lanes not in LANES:
         raise ExportError(f"the core has {LANES.start}..{LANES.stop - 1} lanes, not {lanes}")
-    reason = refusal(network)
+    reason = unsupported(network)
     if reason is not None:
         raise ExportError(reason)
     constant = network.encoder == "constant"
-    parts = _Parts(lanes)
+    builder = _MemoryBuilder(lanes)
     inputs = _input_shape(network)
     spike_words = 0 if constant else _words(inputs, lanes)
-    # the sums of an image stay, so that they need a place of their own
+    # the sums of an image are kept for all steps, so they have accumulators of their own
     first = network.spiking[0]
     acc_base = _words(_volume(first.out_shape), lanes) if constant else 0
     acc_words, membrane_words, in_base, sides = acc_base, 0, 0, [MAX_KERNEL]
@@ -173,8 +174,8 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
         else:
             assert isinstance(layer, Spiking)
             groups = layer.groups if isinstance(layer, Conv) else 1
-            neuron_base, chan_base = len(parts.biases), len(parts.channels)
-            reach = parts.add(layer, weight, groups)
+            neuron_base, chan_base = len(builder.biases), len(builder.channels)
+            reach = builder.add(layer, weight, groups)
             pitch = kernel[1] * reach
             mem_base, membrane_words = membrane_words, membrane_words + words
             my_acc = 0 if analogue else acc_base
@@ -182,7 +183,7 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
             kept = DECAY_ONE - layer.neuron.decay
             flags = analogue << 1 | INTEGER_RESETS.index(layer.neuron.reset) << 2 | layer.neuron.frac_bits << 4
             (qy, ry), (qx, rx) = (divmod(pad, step) for pad, step in zip(padding, stride, strict=True))
-        parts.table += [
+        builder.table += [
             flags,
             kept,
             height << 16 | width,
@@ -210,7 +211,7 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
         ]
         in_base, spike_words = spike_words, spike_words + words
     header = [len(_working(network)) | constant << 8, acc_words]
-    return parts.memories(
+    return builder.memories(
         header, constant, max(layer.bits for layer in network.spiking), max(sides),
         {
             "membrane_words": membrane_words,
@@ -222,7 +223,7 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
 
 
 def input_words(network: IntegerNetwork, lanes: int) -> int:
-    """Return how many words the host writes for an image, or for one step of spikes."""
+    """Return how many words the host writes for an image, or for one step of input spikes."""
     shape = _input_shape(network)
     return int(np.prod(shape)) if network.encoder == "constant" else _words(shape, lanes)
 
@@ -239,7 +240,7 @@ def input_lines(network: IntegerNetwork, inputs: Array, lanes: int) -> bytes:
 
 
 def spike_lines(network: IntegerNetwork, spikes: dict[str, Array], lanes: int) -> bytes:
-    """Return the spikes of all layers, uint8 `[T, N, *out_shape]` by name, as the test bench writes them."""
+    """Return the spikes of all layers, uint8 `[T, N, *out_shape]` by name, as the testbench writes them."""
     found = []
     for layer in network.spiking:
         value = spikes[layer.name]
@@ -250,10 +251,10 @@ def spike_lines(network: IntegerNetwork, spikes: dict[str, Array], lanes: int) -
 
 
 def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int, lanes: int) -> dict[str, Array]:
-    """Return the spikes that a test bench wrote, uint8 `[T, N, *out_shape]` by layer.
+    """Return the spikes that the testbench wrote, uint8 `[T, N, *out_shape]` by layer.
 
     Raises:
-        ExportError: if there are more or fewer than the network has, or a digit is none.
+        ExportError: if there are more or fewer than expected, or a digit is not hexadecimal.
     """
     shapes = {layer.name: _volume(layer.out_shape) for layer in network.spiking}
     words = [_words(shape, lanes) for shape in shapes.values()]
@@ -283,15 +284,15 @@ def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
-    flip-flops and memories with yosys. Each file appears at once, complete.
+    flip-flops and block RAMs with yosys. Each file is written whole or not at all.
 
     Args:
-        network: what to write.
-        folder: where; made if it is not there.
-        lanes: neurons side by side, 1..64.
+        network: to write.
+        folder: made if missing.
+        lanes: neurons computed in parallel, 1..64.
 
     Raises:
-        ExportError: if the core cannot hold the network, or a file cannot be written.
+        ExportError: if the network exceeds the limits of the core, or a file cannot be written.
     """
     memories = layout(network.check(), lanes)
     files = {**memories.files(), "parameters.vh": memories.core.text().encode()}
@@ -305,7 +306,7 @@ def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list
     ).encode()
     rtl = hardware_folder("rtl")
     try:
-        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *BENCHES)}
+        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *TESTBENCHES)}
         folder.mkdir(parents=True, exist_ok=True)
         return [EXPORTS.write(folder / name, content) for name, content in files.items()]
     except OSError as error:
@@ -323,8 +324,8 @@ def hex_lines(bits: Array) -> bytes:
 
 
 @dataclass
-class _Parts:
-    """The memories while layers are added."""
+class _MemoryBuilder:
+    """Collects the memories, layer by layer."""
 
     lanes: int
     table: list[int] = field(default_factory=list)
@@ -335,7 +336,7 @@ class _Parts:
     thetas: list[Array] = field(default_factory=list)
 
     def add(self, layer: Spiking, weight: Array, groups: int) -> int:
-        """Add weights `[O, C / groups, kH, kW]` and neurons; return how many words a kernel's place takes."""
+        """Add weights `[O, C / groups, kH, kW]` and neurons; return how many words a kernel position takes."""
         lanes, outputs = self.lanes, len(weight)
         blocks, share, per = -(-outputs // lanes), outputs // groups, weight.shape[1]
         lows = [group * share for group in range(groups)]
@@ -351,7 +352,7 @@ class _Parts:
             words[group * per : (group + 1) * per, ..., into] = weight[low : low + share].transpose(1, 2, 3, 0)
         self.weights.append(words.reshape(-1, lanes))
         self.weight_words += len(self.weights[-1])
-        # a lane without neuron never spikes: its sums are 0, and 0 is not greater than its threshold 0
+        # an unused lane never spikes: its sum is 0, which is not greater than its threshold 0
         padded = np.zeros((2, blocks * lanes), np.int64)
         thetas = layer.neuron.theta.astype(np.int64) << layer.neuron.frac_bits
         padded[0, :outputs], padded[1, :outputs] = layer.bias, thetas
@@ -360,7 +361,7 @@ class _Parts:
         return reach
 
     def memories(self, header: list[int], constant: bool, bits: int, side: int, words: dict[str, int]) -> Memories:
-        """Return the finished memories, with a core that is no larger than they are."""
+        """Return the finished memories, with the smallest core that holds them."""
         weights = np.concatenate(self.weights)
         depths = {
             "table_words": len(header) + len(self.table),
@@ -368,13 +369,13 @@ class _Parts:
             "channel_words": len(self.channels),
             "neuron_words": len(self.biases),
         } | words
-        # memories have two words at least, and addresses count to their end
+        # memories have at least two words, and an address can be one past their end
         depths = {name: max(2, depth) for name, depth in depths.items()}
         addr = max(8, max(depths.values()).bit_length())
         core = Core(self.lanes, bits, int(constant), addr, max(8, side.bit_length()), **depths)
-        # first of a word are its low bits: the weights' address, then the accumulators'
+        # in the low bits of a word is the address of weights, then that of accumulators
         channels = np.array(self.channels, np.int64)[:, ::-1]
-        # addresses that no tap uses may be larger than the memory: the core counts modulo 2^addr
+        # addresses that no tap uses may be beyond the memory: the core computes modulo 2^addr
         table = [value & (2**32 - 1) for value in header + self.table]
         return Memories(core, table, weights, channels, np.array(self.biases), np.array(self.thetas))
 
@@ -408,7 +409,7 @@ def _volume(shape: Shape) -> tuple[int, int, int]:
 
 
 def _input_shape(network: IntegerNetwork) -> tuple[int, int, int]:
-    """Return the shape in which the core sees inputs: what is flattened first of all has no rows and columns."""
+    """Return the shape of inputs in the core: if they are flattened first, they have one row and one column."""
     return _volume(_working(network)[0].in_shape)
 
 
@@ -430,23 +431,23 @@ def _geometry(network: IntegerNetwork) -> Iterator[tuple[Layer, _Volume, _Pair, 
         shape = _volume(layer.out_shape)
 
 
-# Return the convolution, for inputs (C, H, W), that a layer is to the core.
-_window: Forms[_Window] = Forms("the Verilog core")
+# Return a layer as a convolution of inputs (C, H, W), as the core computes it.
+_window: ByLayer[_Window] = ByLayer("the Verilog core")
 
 
-@_window.of(MaxPool)
+@_window.register(MaxPool)
 def _(layer: MaxPool, shape: _Volume) -> _Window:
     return (layer.kernel, layer.kernel), (layer.stride, layer.stride), (0, 0), None
 
 
-@_window.of(Conv)
+@_window.register(Conv)
 def _(layer: Conv, shape: _Volume) -> _Window:
     return layer.kernel, layer.stride, layer.padding, layer.weight
 
 
-@_window.of(Dense)
+@_window.register(Dense)
 def _(layer: Dense, shape: _Volume) -> _Window:
-    # with a stride as large as the kernel each input has one place in it, and no other is tried
+    # with a stride as large as the kernel each input has one position in it, and the core tries no other
     sides = shape[1], shape[2]
     return sides, sides, (0, 0), layer.weight.reshape(layer.outputs, *shape)
 
@@ -466,7 +467,7 @@ STEPS ?= {steps}
 WORDS = {words}
 SYNTH ?= synth_ice40 -dsp
 ARGUMENTS = +samples=$(SAMPLES) +steps=$(STEPS) +words=$(WORDS)
-CHECK = $(if $(wildcard golden.hex),cmp spikes.hex golden.hex && echo "all spikes are those of the golden run")
+CHECK = $(if $(wildcard golden.hex),cmp spikes.hex golden.hex && echo "all spikes are equal to those of the golden run")
 
 .PHONY: icarus verilator synth clean
 

@@ -1,1 +1,1 @@
-"""Scripts that run in the environments of other simulators; they import NumPy and that simulator, nothing of ours."""
+"""Scripts that run in the environments of other simulators; they import NumPy and that simulator, not this package."""

@@ -1,6 +1,6 @@
-"""Runs a network in brian2-loihi: python brian2_loihi_worker.py NETWORK.npz SPIKES.npz; see `outside`.
+"""Runs a network in brian2-loihi: python brian2_loihi_worker.py NETWORK.npz SPIKES.npz; see `external`.
 
-Samples stand side by side in one network, as many as `BLOCK` synapses allow; every block is built anew.
+One network holds copies for as many samples as `BLOCK` synapses allow; each block of samples has a new network.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 BLOCK = 2**20
-# a synapse adds at most 127 * 2^7 times what the weights count in: larger biases come from several generators
+# a synapse adds at most 127 * 2^7 weight units: larger biases come from several generators
 LARGEST = 127
 
 
@@ -28,10 +28,10 @@ def digits(bias: Any) -> tuple[Any, list[int]]:
 
 
 def main(source: str, target: str) -> None:
-    """Read a network, run it, write spikes."""
+    """Read a network, run it, write its spikes."""
     from brian2 import prefs
 
-    # nothing to compile: the same everywhere, and faster for what runs for a few steps
+    # needs no compiler, and is faster for few steps
     prefs.codegen.target = "numpy"
     data = dict(np.load(source))
     inputs, layers = data["inputs"], int(data["layers"])
@@ -61,7 +61,7 @@ def main(source: str, target: str) -> None:
 
 
 def build(data: dict[str, Any], inputs: Any, layers: int) -> tuple[Any, list[Any]]:
-    """Return a network for samples `[T, N, I]` side by side, and a monitor of each layer."""
+    """Return a network with a copy for each sample of inputs `[T, N, I]`, and a monitor of each layer."""
     from brian2_loihi import (
         LoihiNetwork,
         LoihiNeuronGroup,
@@ -72,19 +72,19 @@ def build(data: dict[str, Any], inputs: Any, layers: int) -> tuple[Any, list[Any
     )
 
     steps, samples, features = inputs.shape
-    parts: list[Any] = []
+    objects: list[Any] = []
     monitors: list[Any] = []
 
     def connect(before: Any, after: Any, pre: Any, post: Any, weight: Any, exponent: int) -> None:
-        # mantissas of mixed signs are even: twice the weight, half the scale
+        # mantissas of mixed sign are even: twice the weight, half the scale
         synapses = LoihiSynapses(before, after, sign_mode=synapse_sign_mode.MIXED, w_exp=exponent - 1)
         synapses.connect(i=pre, j=post)
         synapses.w = 2 * weight
-        parts.append(synapses)
+        objects.append(synapses)
 
     t, sample, feature = np.nonzero(inputs)
     before, width = LoihiSpikeGeneratorGroup(samples * features, sample * features + feature, t), features
-    parts.append(before)
+    objects.append(before)
     copies = np.arange(samples)[:, None]
     for k in range(layers):
         theta, bias = data[f"theta{k}"], data[f"bias{k}"]
@@ -95,7 +95,7 @@ def build(data: dict[str, Any], inputs: Any, layers: int) -> tuple[Any, list[Any
             decay_v=int(data[f"decay{k}"]),
             decay_I=4096,
         )
-        parts.append(group)
+        objects.append(group)
         pre, post, weight = data[f"pre{k}"], data[f"post{k}"], data[f"weight{k}"]
         connect(
             before,
@@ -108,16 +108,16 @@ def build(data: dict[str, Any], inputs: Any, layers: int) -> tuple[Any, list[Any
         if np.any(bias):
             rows, exponents = digits(bias)
             for row, exponent in zip(rows, exponents, strict=True):
-                # layer k answers k steps late, and its bias must not come earlier
+                # layer k has a delay of k steps, and its bias must not come earlier
                 generator = LoihiSpikeGeneratorGroup(1, np.zeros(steps, int), np.arange(k, k + steps))
-                parts.append(generator)
-                everyone = np.arange(samples * neurons)
-                connect(generator, group, np.zeros_like(everyone), everyone, np.tile(row, samples), exponent)
+                objects.append(generator)
+                all_neurons = np.arange(samples * neurons)
+                connect(generator, group, np.zeros_like(all_neurons), all_neurons, np.tile(row, samples), exponent)
         monitor = LoihiSpikeMonitor(group)
-        parts.append(monitor)
+        objects.append(monitor)
         monitors.append(monitor)
         before, width = group, neurons
-    return LoihiNetwork(*parts), monitors
+    return LoihiNetwork(*objects), monitors
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Runs a network in lava-nc: python lava_worker.py NETWORK.npz SPIKES.npz; see `outside`.
+"""Runs a network in lava-nc: python lava_worker.py NETWORK.npz SPIKES.npz; see `external`.
 
-Maps are [H, W, C] here. Layers keep that order among them, so a dense layer after a map has its inputs reordered.
+Feature maps are [H, W, C] here, so the weights of a dense layer after a feature map are reordered.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def accept_mutable_defaults() -> None:
 
 
 def main(source: str, target: str) -> None:
-    """Read a network, run it, write spikes."""
+    """Read a network, run it, write its spikes."""
     accept_mutable_defaults()
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi1SimCfg
@@ -57,7 +57,7 @@ def main(source: str, target: str) -> None:
         in_shape, out_shape = tuple(data[f"in_shape{k}"]), tuple(data[f"out_shape{k}"])
         if weight.ndim == 4:
             vertical, horizontal, top, left, groups = map(int, data[f"geometry{k}"])
-            # a convolution with flipped kernels is the correlation that ours is
+            # a convolution with flipped kernels is a cross-correlation as ours
             synapse = Conv(
                 weight=np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1)),
                 input_shape=(in_shape[1], in_shape[2], in_shape[0]),
@@ -70,18 +70,18 @@ def main(source: str, target: str) -> None:
                 height, width, channels = before.shape
                 weight = weight.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(len(weight), -1)
                 before = before.flatten()
-            # mantissas of mixed signs are even: twice the weight, half the scale
+            # mantissas of mixed sign are even: twice the weight, half the scale
             synapse = Dense(weights=2 * weight, weight_exp=-1, num_weight_bits=8, sign_mode=SignMode.MIXED)
         before.connect(synapse.s_in)
         bias = maps_last(data[f"bias{k}"].reshape(out_shape))
-        # du = 4095 forgets the current at once
+        # with du = 4095 the current is gone after one step
         lif = LIF(shape=bias.shape, vth=int(data[f"theta{k}"][0]), dv=int(data[f"decay{k}"]), du=4095)
         synapse.a_out.connect(lif.a_in)
         if np.any(bias):
-            # LIF's own bias would act before the first inputs have come this far
-            late = np.zeros((*bias.shape, total), np.int32)
-            late[..., k + 1 : k + 1 + steps] = bias[..., None]
-            Source(data=late).s_out.connect(lif.a_in)
+            # LIF's own bias would be added before the first inputs reach this layer
+            delayed = np.zeros((*bias.shape, total), np.int32)
+            delayed[..., k + 1 : k + 1 + steps] = bias[..., None]
+            Source(data=delayed).s_out.connect(lif.a_in)
         sink = Sink(shape=bias.shape, buffer=total)
         lif.s_out.connect(sink.a_in)
         sinks.append(sink)
@@ -97,7 +97,7 @@ def main(source: str, target: str) -> None:
         for n in range(samples):
             if n:
                 first.data.set(trains[n])
-                # membranes only: without inputs nothing spikes after reset "zero", so no spike is still on its way
+                # membranes only: nothing spikes without inputs after reset "zero", so no spike is left in transit
                 for lif in neurons:
                     lif.v.set(np.zeros(lif.v.shape, np.int32))
             first.run(condition=condition, run_cfg=config)

@@ -1,4 +1,4 @@
-"""Runs a network in SANA-FE: python sanafe_worker.py NETWORK.npz SPIKES.npz; see `outside`."""
+"""Runs a network in SANA-FE: python sanafe_worker.py NETWORK.npz SPIKES.npz; see `external`."""
 
 import sys
 from importlib.resources import files
@@ -15,7 +15,7 @@ SUBTRACT = 1
 
 
 def loihi(cores: int, inputs: int) -> Any:
-    """Return SANA-FE's own Loihi with as many cores, and input units a core, as needed: the whole one takes seconds."""
+    """Return SANA-FE's own Loihi with only the cores and inputs that are needed: the whole chip takes seconds."""
     import sanafe
 
     text = (files("sanafe.examples") / "loihi.yaml").read_text()
@@ -27,14 +27,14 @@ def loihi(cores: int, inputs: int) -> Any:
         ("loihi_inputs[0..1023]", f"loihi_inputs[0..{inputs - 1}]"),
     ):
         text = text.replace(before, after)
-    # the backend starts workers in a folder that is thrown away
+    # the backend starts workers in a temporary folder
     path = Path("loihi.yaml")
     path.write_text(text)
     return sanafe.load_arch(path)
 
 
 def main(source: str, target: str) -> None:
-    """Read a network, run it, write spikes."""
+    """Read a network, run it, write its spikes."""
     import sanafe
 
     data = np.load(source)
@@ -48,7 +48,7 @@ def main(source: str, target: str) -> None:
     cores = iter(architecture.cores())
 
     def place(group: Any, inputs: bool = False) -> None:
-        """Put neurons on cores of their own."""
+        """Map neurons to cores that no other group uses."""
         for n in range(len(group.neurons)):
             if n % PER_CORE == 0:
                 core = next(cores)
@@ -57,7 +57,7 @@ def main(source: str, target: str) -> None:
             group[n].map_to_core(core)
 
     def generators(name: str, trains: Any) -> Any:
-        """Return a group of neurons with these spikes, `[steps, neurons]`, for all samples."""
+        """Return a group of spike generators with the spikes `[steps of all samples, neurons]`."""
         group = network.create_neuron_group(name, trains.shape[1])
         place(group, inputs=True)
         for n in range(trains.shape[1]):
@@ -71,7 +71,7 @@ def main(source: str, target: str) -> None:
     padded = np.zeros((samples, total, features), np.uint8)
     padded[:, :steps] = inputs.transpose(1, 0, 2)
     before = generators("inputs", padded.reshape(-1, features))
-    # a generator for the bias of each layer, on from the step before the layer's first to the one before its last
+    # a generator for the bias of each layer, active one step before each step of the layer
     biases = np.zeros((samples, total, layers), np.uint8)
     for k in range(layers):
         biases[:, k : k + steps, k] = 1

@@ -9,7 +9,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
-from spiking_lfp.deploy.backends.outside import OutsideBackend, stages, synapses
+from spiking_lfp.deploy.backends.external import ExternalBackend, neuron_layers, synapses
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.model import Dense, IntegerNetwork, Layer, Spiking
@@ -26,10 +26,10 @@ every_backend = pytest.mark.parametrize("name", NAMES)
 every_reset = pytest.mark.parametrize(("name", "reset"), PAIRS)
 
 
-def installed(name: str) -> OutsideBackend:
+def installed(name: str) -> ExternalBackend:
     found = backend(name)
     assert isinstance(found, Backend)
-    assert isinstance(found, OutsideBackend)
+    assert isinstance(found, ExternalBackend)
     if (reason := found.missing()) is not None:
         pytest.skip(reason)
     return found
@@ -49,7 +49,7 @@ def tell_apart(expected: dict[str, make.Array]) -> bool:
 
 def assert_equal(name: str, net: IntegerNetwork, inputs: make.Array) -> None:
     other = installed(name)
-    assert other.refusal(net) is None
+    assert other.unsupported(net) is None
     expected = spikes_of(net, inputs)
     assert tell_apart(expected)
     found = other.run(net, inputs)
@@ -132,7 +132,7 @@ def test_a_threshold_for_each_neuron(reset: IntegerReset) -> None:
     assert_equal("sanafe", net, make.inputs_for(net, 2))
     if reset == "zero":
         for name in ("lava", "brian2-loihi"):
-            assert "layer 0: thresholds are 40..115" in str(backend(name).refusal(net))
+            assert "layer 0: thresholds are 40..115" in str(backend(name).unsupported(net))
 
 
 @every_reset
@@ -155,7 +155,7 @@ def test_saturation_is_equal_or_an_error(name: str, reset: IntegerReset) -> None
     inputs[:12] = 1
     net = with_layer(net, 0, bias=np.array([8000, 16000, 24000, 9, 8, 7], np.int32))
     assert simulate(net, inputs).counters["0"].saturated > 0
-    if reset in other.saturates:
+    if reset in other.saturating_resets:
         assert_equal(name, net, inputs)
     else:
         with pytest.raises(ExportError, match=r"layer 0: [0-9]+ membranes saturate"):
@@ -182,30 +182,30 @@ def test_a_sample_leaves_nothing_behind(name: str) -> None:
 def test_refusals_name_the_layer(name: str) -> None:
     other = backend(name)
     coarse = with_layer(make.mlp(reset="zero"), 1, frac_bits=4)
-    assert "layer 1" in str(other.refusal(coarse))
-    assert "4" in str(other.refusal(coarse))
+    assert "layer 1" in str(other.unsupported(coarse))
+    assert "4" in str(other.unsupported(coarse))
     alone = make.mlp((30, 5), reset="zero", levels=255)
-    assert "analogue" in str(other.refusal(alone))
+    assert "analogue" in str(other.unsupported(alone))
     for reset in INTEGER_RESETS:
-        refused = other.refusal(make.mlp(reset=reset))
+        refused = other.unsupported(make.mlp(reset=reset))
         assert (refused is None) == ((name, reset) in PAIRS)
         assert refused is None or f"layer 0: {other.title} has no reset {reset!r}" in refused
 
 
 def test_a_large_network_is_refused_with_its_memory() -> None:
     net = make.mlp((3000, 2000, 10), reset="zero", bits=4)
-    assert backend("sanafe").refusal(net) == (
+    assert backend("sanafe").unsupported(net) == (
         "6,020,000 synapses and 5,010 neurons would take 5.0 GB in SANA-FE, the limit is 4 GB"
     )
-    assert backend("lava").refusal(net) is None
+    assert backend("lava").unsupported(net) is None
     analogue = make.mlp((3000, 2000, 10), reset="zero", levels=3, bits=4)
-    assert backend("sanafe").refusal(analogue) is None
+    assert backend("sanafe").unsupported(analogue) is None
 
 
 @every_backend
 def test_missing_says_how_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = backend(name)
-    assert isinstance(found, OutsideBackend)
+    assert isinstance(found, ExternalBackend)
     other = replace(found, environment=replace(found.environment, distribution=f"no-such-{name}"))
     variable = other.environment.variable
     monkeypatch.delenv(variable, raising=False)
@@ -222,7 +222,7 @@ def test_missing_says_how_to_install(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_the_last_words_of_a_worker() -> None:
     assert find_spec("numpy")
     lava = backend("lava")
-    assert isinstance(lava, OutsideBackend)
+    assert isinstance(lava, ExternalBackend)
     broken = replace(lava, environment=replace(lava.environment, distribution="numpy"), worker="no_such_worker.py")
     assert broken.missing() is None
     net = make.mlp(reset="zero")
@@ -260,11 +260,11 @@ def test_pooling_neurons_are_max_pooling(levels: int) -> None:
     inputs = make.inputs_for(net, 3)
     expected = simulate(net, inputs, record=True).spikes
     if levels > 1:
-        assert [layer.name for layer in stages(net)] == ["1", "2", "3", "5", "6"]
+        assert [layer.name for layer in neuron_layers(net)] == ["1", "2", "3", "5", "6"]
         inputs = expected["0"]
     else:
-        assert [layer.name for layer in stages(net)] == ["0", "1", "2", "3", "5", "6"]
-    layers: list[Layer] = list(stages(net))
+        assert [layer.name for layer in neuron_layers(net)] == ["0", "1", "2", "3", "5", "6"]
+    layers: list[Layer] = list(neuron_layers(net))
     layers.insert(-2, net.layers[4])
     found = simulate(IntegerNetwork(tuple(layers), "spikes", 1, net.steps, net.class_names), inputs, record=True)
     for layer in ("2", "5", "6"):

@@ -1,8 +1,9 @@
-"""What the simulators of other people have in common: an environment of their own, a worker in it, and a delay a layer.
+"""External simulators: each has its own environment, a worker script that runs in it, and a delay of a step per layer.
 
-They pin versions of NumPy or bring much that nobody else needs, so each runs in its own process: the network goes there
-as one `.npz` of plain arrays, spikes come back as another. Every layer there takes a step to answer. The workers show
-silence until the last layer is done, start the bias of a layer when its first input arrives, and shift spikes back.
+They pin versions of NumPy or have many dependencies, so each runs in a process of its own, which reads the network from
+an `.npz` of plain arrays and writes spikes to another. The simulators delay every layer by one step. The workers append
+steps without input until the last layer is done, start the bias of a layer when its first input arrives, and shift the
+spikes of a layer back by its delay.
 """
 
 import os
@@ -20,37 +21,37 @@ import numpy as np
 from spiking_lfp.deploy.chip import Environment
 from spiking_lfp.deploy.model import (
     Array,
+    ByLayer,
     Conv,
     Dense,
     Flatten,
-    Forms,
     IntegerNetwork,
     MaxPool,
     Spiking,
-    other_neurons,
+    unsupported_neurons,
 )
 from spiking_lfp.deploy.simulator import check_inputs, simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, IntegerReset
 
-# of membranes: all of these shift currents and thresholds by as many
+# of membranes: all external simulators shift currents and thresholds by as many
 FRAC_BITS = DEFAULT.frac_bits
 WORKERS = Path(__file__).parent / "workers"
-# lines of a failed worker's last words that are shown
-LAST_WORDS = 3
-# bytes that a network may take in a simulator
-MEMORY = 4 * 10**9
+# how many lines at the end of a failed worker's output are shown
+ERROR_LINES = 3
+# bytes of memory that a network may take in a simulator
+MAX_MEMORY = 4 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
-class OutsideRun:
-    """What a simulator did, and how long it took.
+class ExternalRun:
+    """Spikes of a simulation, and how long it took.
 
     Attributes:
         spikes: uint8 `[T, N, *out_shape]` by the name of the layer.
-        setup: seconds to build the network in the simulator.
-        run: seconds to run all samples in it, resets between samples included.
+        setup: seconds to build the network.
+        run: seconds to run all samples, resets between samples included.
     """
 
     spikes: dict[str, Array]
@@ -59,116 +60,116 @@ class OutsideRun:
 
 
 @dataclass(frozen=True)
-class OutsideBackend:
-    """A simulator in an environment of its own; see `chip.Backend`.
+class ExternalBackend:
+    """An external simulator; see `chip.Backend`.
 
     Attributes:
-        title: its name in sentences.
-        environment: that it lives in.
-        worker: file name of the script below `workers`.
-        resets: that it can do bit for bit.
-        theta_per_neuron: whether neurons of a layer may have different thresholds.
-        saturates: the resets with which its membranes end where ours do.
-        unrolled: whether it takes convolutions as lists of synapses.
-        bytes_per_synapse: of memory, as measured.
-        bytes_per_neuron: likewise, inputs included.
+        title: its name in messages.
+        environment: in which it is installed.
+        worker: file name of the script in `workers`.
+        resets: those that it simulates bit for bit.
+        threshold_per_neuron: whether neurons of a layer may have different thresholds.
+        saturating_resets: those with which its membranes saturate as in the integer simulator.
+        unrolled: whether convolutions are given to it as lists of synapses.
+        bytes_per_synapse: measured use of memory.
+        bytes_per_neuron: measured use of memory; an input counts as a neuron.
     """
 
     title: str
     environment: Environment
     worker: str
     resets: tuple[IntegerReset, ...] = ("zero",)
-    theta_per_neuron: bool = False
-    saturates: tuple[IntegerReset, ...] = ()
+    threshold_per_neuron: bool = False
+    saturating_resets: tuple[IntegerReset, ...] = ()
     unrolled: bool = True
     bytes_per_synapse: int = 0
     bytes_per_neuron: int = 0
 
     def missing(self) -> str | None:
-        """Say how to install it, or return None."""
+        """Return how to install it, or None."""
         try:
             self._python()
         except ExportError as error:
             return str(error)
         return None
 
-    def refusal(self, network: IntegerNetwork) -> str | None:
-        """Say which layer cannot be represented there, or return None."""
-        layers = stages(network)
+    def unsupported(self, network: IntegerNetwork) -> str | None:
+        """Return which layer it does not support and why, or None."""
+        layers = neuron_layers(network)
         if not layers:
             return f"{self.title} takes no analogue inputs, and the network has no layer after the first"
         for layer in layers:
-            reason, neuron = other_neurons(layer, self.title), layer.neuron
+            reason, neuron = unsupported_neurons(layer, self.title), layer.neuron
             if reason is not None:
                 return reason
             if neuron.reset not in self.resets:
                 return f"layer {layer.name}: {self.title} has no reset {neuron.reset!r}, only {', '.join(self.resets)}"
             if neuron.frac_bits != FRAC_BITS:
                 return f"layer {layer.name}: {self.title} has {FRAC_BITS} fraction bits, not {neuron.frac_bits}"
-            if not self.theta_per_neuron and neuron.theta.min() != neuron.theta.max():
+            if not self.threshold_per_neuron and neuron.theta.min() != neuron.theta.max():
                 return (
                     f"layer {layer.name}: thresholds are {neuron.theta.min()}..{neuron.theta.max()}, "
                     f"{self.title} has one for all neurons of a layer"
                 )
-        links = sum(int(layer.fan_out().sum()) for layer in layers)
+        count = sum(int(layer.fan_out().sum()) for layer in layers)
         neurons = int(np.prod(layers[0].in_shape)) + sum(layer.neurons for layer in layers)
-        memory = links * self.bytes_per_synapse + neurons * self.bytes_per_neuron
-        if memory > MEMORY:
+        memory = count * self.bytes_per_synapse + neurons * self.bytes_per_neuron
+        if memory > MAX_MEMORY:
             return (
-                f"{links:,} synapses and {neurons:,} neurons would take {memory / 1e9:.1f} GB in {self.title}, "
-                f"the limit is {MEMORY / 1e9:.0f} GB"
+                f"{count:,} synapses and {neurons:,} neurons would take {memory / 1e9:.1f} GB in {self.title}, "
+                f"the limit is {MAX_MEMORY / 1e9:.0f} GB"
             )
         return None
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
-        """Run samples from rest; see `chip.Backend.run`."""
+        """Run samples; see `chip.Backend.run`."""
         return self.timed(network, inputs).spikes
 
-    def timed(self, network: IntegerNetwork, inputs: Array) -> OutsideRun:
-        """Run samples from rest, and say how long the simulator took.
+    def timed(self, network: IntegerNetwork, inputs: Array) -> ExternalRun:
+        """Run samples, and measure how long it takes.
 
         Args:
-            network: that `refusal` did not refuse.
+            network: for which `unsupported` returned None.
             inputs: as `simulator.simulate` takes them.
 
         Raises:
-            ExportError: if a membrane saturates that does not there, or the worker fails.
+            ExportError: if a membrane saturates that does not in this simulator, or the worker fails.
         """
         inputs = check_inputs(network, inputs)
         ours = simulate(network, inputs, record=network.encoder == "constant")
-        layers = stages(network)
+        layers = neuron_layers(network)
         for layer in layers:
-            cut = layer.name in ours.counters and ours.counters[layer.name].saturated
-            if cut and layer.neuron.reset not in self.saturates:
+            saturated = layer.name in ours.counters and ours.counters[layer.name].saturated
+            if saturated and layer.neuron.reset not in self.saturating_resets:
                 raise ExportError(
-                    f"layer {layer.name}: {cut} membranes saturate with these inputs, {self.title} does not"
+                    f"layer {layer.name}: {saturated} membranes saturate with these inputs, {self.title} does not"
                 )
         if network.encoder == "constant":
             inputs = ours.spikes[network.spiking[0].name]
         arrays = _arrays(layers, inputs, self.unrolled)
         recorded = {layer.name: layer for layer in network.spiking}
         with TemporaryDirectory(prefix="spiking_lfp_") as folder:
-            path, answer = Path(folder) / "network.npz", Path(folder) / "spikes.npz"
+            path, result = Path(folder) / "network.npz", Path(folder) / "spikes.npz"
             np.savez(path, allow_pickle=False, **arrays)
-            command = [self._python(), str(WORKERS / self.worker), str(path), str(answer)]
+            command = [self._python(), str(WORKERS / self.worker), str(path), str(result)]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode or not answer.exists():
-                words = " ".join((done.stderr or done.stdout).strip().splitlines()[-LAST_WORDS:])
-                raise ExportError(f"{self.title} ended with {done.returncode}: {words}")
-            with np.load(answer, allow_pickle=False) as found:
+            if done.returncode or not result.exists():
+                message = " ".join((done.stderr or done.stdout).strip().splitlines()[-ERROR_LINES:])
+                raise ExportError(f"{self.title} ended with {done.returncode}: {message}")
+            with np.load(result, allow_pickle=False) as found:
                 spikes = {
                     layer.name: found[f"spikes{k}"].reshape(*inputs.shape[:2], *layer.out_shape)
                     for k, layer in enumerate(layers)
                     if layer.name in recorded
                 }
                 setup, run = map(float, found["seconds"])
-        return OutsideRun(spikes, setup, run)
+        return ExternalRun(spikes, setup, run)
 
     def _python(self) -> str:
-        """Return the Python that has the simulator.
+        """Return the Python of the environment.
 
         Raises:
-            ExportError: that says how to get one.
+            ExportError: that says how to install it.
         """
         home = self.environment
         try:
@@ -186,7 +187,7 @@ class OutsideBackend:
 
 @cache
 def _has(python: str, distribution: str) -> bool:
-    """Return whether that Python has the package."""
+    """Return whether the package is installed for this Python."""
     code = f"from importlib.metadata import version; version({distribution!r})"
     try:
         return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
@@ -194,60 +195,60 @@ def _has(python: str, distribution: str) -> bool:
         return False
 
 
-def stages(network: IntegerNetwork) -> list[Spiking]:
-    """Return what has to run outside, all of it as layers of neurons.
+def neuron_layers(network: IntegerNetwork) -> list[Spiking]:
+    """Return what an external simulator has to run, as layers of neurons only.
 
-    A first layer that takes analogue inputs is left out. Max pooling becomes neurons with threshold 0 that forget
-    everything: they fire if any of their inputs does.
+    A first layer with analogue inputs is left out. Max pooling becomes neurons with threshold 0 whose membrane is 0
+    again after each step: they spike if any of their inputs does.
     """
     layers = list(network.layers)
     if network.encoder == "constant":
         layers = layers[layers.index(network.spiking[0]) + 1 :]
-    return [stage for layer in layers for stage in _stages(layer)]
+    return [each for layer in layers for each in _neuron_layers(layer)]
 
 
-# Return what a layer is outside: layers of neurons.
-_stages: Forms[list[Spiking]] = Forms("simulators outside")
+# Return a layer as layers of neurons.
+_neuron_layers: ByLayer[list[Spiking]] = ByLayer("external simulators")
 
 
-@_stages.of(Dense)
-@_stages.of(Conv)
+@_neuron_layers.register(Dense)
+@_neuron_layers.register(Conv)
 def _(layer: Spiking) -> list[Spiking]:
     return [layer]
 
 
-@_stages.of(Flatten)
+@_neuron_layers.register(Flatten)
 def _(layer: Flatten) -> list[Spiking]:
     return []
 
 
-@_stages.of(MaxPool)
+@_neuron_layers.register(MaxPool)
 def _(pool: MaxPool) -> list[Spiking]:
     channels = pool.in_shape[0]
     zeros = np.zeros(channels, np.int32)
     weight = np.ones((channels, 1, pool.kernel, pool.kernel), np.int8)
     stride = (pool.stride, pool.stride)
-    # a spike leaves zero behind with reset "zero", and without one the membrane is at zero anyway
+    # reset "zero" sets the membrane to zero after a spike, and without one it is zero anyway
     neuron = IntegerLIF(zeros, 0, FRAC_BITS, "zero")
     return [Conv(pool.name, pool.in_shape, weight, zeros, np.ones(channels), 2, neuron, stride, groups=channels)]
 
 
-# Return all synapses whose weight is not zero: inputs, neurons, both counted in C order, and weights, int64.
-synapses: Forms[tuple[Array, Array, Array]] = Forms("lists of synapses")
+# Return all synapses with a weight that is not zero: indices of inputs and neurons, in C order, and weights, int64.
+synapses: ByLayer[tuple[Array, Array, Array]] = ByLayer("the list of synapses")
 
 
-@synapses.of(Dense)
+@synapses.register(Dense)
 def _(layer: Dense) -> tuple[Array, Array, Array]:
     post, pre = np.nonzero(layer.weight)
     return pre, post, layer.weight[post, pre].astype(np.int64)
 
 
-@synapses.of(Conv)
+@synapses.register(Conv)
 def _(layer: Conv) -> tuple[Array, Array, Array]:
-    # the number of the input at each place of each window, -1 where there is padding
-    places = np.arange(np.prod(layer.in_shape)).reshape(layer.in_shape)
+    # the index of the input at each position of each window, -1 for padding
+    indices = np.arange(np.prod(layer.in_shape)).reshape(layer.in_shape)
     pads = ((0, 0), *((pad, pad) for pad in layer.padding))
-    padded = np.pad(places, pads, constant_values=-1)
+    padded = np.pad(indices, pads, constant_values=-1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, layer.kernel, (1, 2))
     windows = windows[:, :: layer.stride[0], :: layer.stride[1]]
     share, per_group = layer.outputs // layer.groups, layer.weight.shape[1]
@@ -265,12 +266,12 @@ def _(layer: Conv) -> tuple[Array, Array, Array]:
 
 
 def _per_neuron(layer: Spiking, values: Array) -> Array:
-    """Return what outputs have, `[O]`, for each neuron, int64 `[neurons]`."""
+    """Return values of outputs `[O]` by neuron, int64 `[neurons]`."""
     return np.repeat(values.astype(np.int64), layer.neurons // layer.outputs)
 
 
 def _arrays(layers: Iterable[Spiking], inputs: Array, unrolled: bool) -> dict[str, Array]:
-    """Return the file for a worker: inputs `[T, N, I]`, and of each layer its numbers, `k` being its place."""
+    """Return the arrays for a worker: inputs `[T, N, I]`, and the constants of layer k, whose names end in k."""
     flat = inputs.astype(np.uint8).reshape(*inputs.shape[:2], -1)
     arrays: dict[str, Array] = {"inputs": flat}
     for k, layer in enumerate(layers):
