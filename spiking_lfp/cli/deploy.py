@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from spiking_lfp.deploy.verify import Agreement
 
 NetworkFile = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
-Samples = Annotated[int | None, typer.Option(help="Number of test samples. [default: all]")]
-Data = Annotated[str | None, typer.Option(help="Data set. [default: the golden run in the file]")]
+Samples = Annotated[int | None, typer.Option(help="Number of test samples.", show_default="all")]
+Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the golden run in the file")]
 GOLDEN_SAMPLES = 4
 # chips whose name is not that of a backend
 _SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and name not in chip.backends)
@@ -39,19 +39,22 @@ def export(
     run: RunFolder,
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
     to: Annotated[
-        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog. [default: artifact]")
+        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog.", show_default="artifact")
     ] = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
     bits: Annotated[
-        int | None, typer.Option(help="Bits of a weight, 2..8. [default: those of the training in integers, else 8]")
+        int | None,
+        typer.Option(help="Bits of a weight, 2..8.", show_default="those of the training in integers, else 8"),
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option(help="max, percentile, mean or search. [default: that of the training in integers, else search]"),
+        typer.Option(
+            help="max, percentile, mean or search.", show_default="that of the training in integers, else search"
+        ),
     ] = None,
     per_channel: Annotated[bool, typer.Option("--per-channel", help="A scale for every output.")] = False,
     reset: Annotated[
-        str | None, typer.Option(help="zero, subtract or subtract_decayed. [default: that of the training]")
+        str | None, typer.Option(help="zero, subtract or subtract_decayed.", show_default="that of the training")
     ] = None,
     calibration: Annotated[int, typer.Option(help="Number of training samples for calibration.", min=1)] = 500,
     nir_metadata: Annotated[
@@ -144,7 +147,7 @@ def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path],
 
 def check(
     network_file: NetworkFile,
-    target: Annotated[str | None, typer.Option(help=f"{', '.join(targets())}. [default: all]")] = None,
+    target: Annotated[str | None, typer.Option(help=f"{', '.join(targets())}.", show_default="all")] = None,
 ) -> None:
     """Check whether an exported network fits a chip, with the reasons if not: exit code 0 or 1.
 
@@ -203,7 +206,9 @@ def verify(
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--with", help=f"{', '.join(backends())}; or a chip, for its backends: {_SEVERAL}. [default: c]"),
+        typer.Option(
+            "--with", help=f"{', '.join(backends())}; or a chip, for its backends: {_SEVERAL}.", show_default="c"
+        ),
     ] = None,
     data: Data = None,
     samples: Samples = None,
@@ -231,7 +236,7 @@ def report(
     data: Annotated[str, typer.Option(help="Data set.")] = "mnist-subset",
     samples: Annotated[int | None, typer.Option(help="Number of test samples.")] = 1000,
     page: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page. [default: report.html beside the network]")
+        Path | None, typer.Option("--out", "-o", help="The page.", show_default="report.html beside the network")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:

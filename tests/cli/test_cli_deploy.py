@@ -81,7 +81,7 @@ def test_check_says_whether_a_network_fits_and_why_not(call: Call, exported: Pat
     answer = call("check", exported, "--target", "fpga-small")
     assert (answer.code, answer.out, answer.err) == (0, "the network fits fpga-small\n", "")
     answer = call("check", exported, "--target", "loihi")
-    reason = "takes numbers 0..255, loihi takes spikes only: run this layer elsewhere and send its spikes"
+    reason = "has inputs 0..255, loihi takes spikes only: run this layer elsewhere and send its spikes"
     assert (answer.code, answer.error) == (1, "the network does not fit loihi")
     assert answer.out.splitlines() == [f"layer 1: {reason}", "layer 2: reset is subtract, loihi has zero"]
     answer = call("check", exported)
@@ -195,5 +195,14 @@ def test_a_network_of_recordings_is_exported_and_simulated_on_recordings(
     counted = call("train", *settings, "--set", "values=count", *root, "--out", tmp_path / "counted")
     assert counted.code == 0
     refused = call("export", tmp_path / "counted", *root, "--out", tmp_path / "none")
-    assert (refused.code, refused.error) == (1, "integer hardware takes spikes, not counts: train with values=binary")
+    error = "integer hardware takes spikes, not event counts: train with values=binary"
+    assert (refused.code, refused.error) == (1, error)
     assert not (tmp_path / "none").exists()
+
+
+def test_help_names_the_defaults_that_depend_on_the_network(call: Call) -> None:
+    """Rich takes what stands in brackets in a help text for markup and leaves it out."""
+    for command, default in (("export", "those of the training"), ("simulate", "golden run"), ("verify", "(c)")):
+        answer = call(command, "--help")
+        assert answer.code == 0
+        assert default in answer.out.replace("\n", " ")
