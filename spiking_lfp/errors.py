@@ -1,6 +1,7 @@
 """The errors of this package, each with one sentence: what was found, what was expected, what to do.
 
-The command line prints the sentence and exits with 2 for `UsageError` and 1 for every other `SpikingLFPError`.
+The command line prints the sentence and exits with 2 for `UsageError`, 75 ("try again") for `RunStopped`, and 1 for
+every other `SpikingLFPError`.
 """
 
 from collections.abc import Iterable
@@ -29,6 +30,10 @@ class RunError(SpikingLFPError):
 
 class ExportError(SpikingLFPError):
     """A network that the hardware or file format asked for cannot represent, or an exported file or tool that fails."""
+
+
+class RunStopped(SpikingLFPError):
+    """A run that wrote a checkpoint and ended because the process was told to (SIGTERM); resume it to go on."""
 
 
 class OtherProcessError(SpikingLFPError):

@@ -1,10 +1,10 @@
 """Atomic writing of files: a file is written under a temporary name, synced to disk and renamed when it is complete.
 
 The temporary name of a file is always the same, so that the next writer overwrites what a killed process left behind.
-Two processes must not write the same file at once: a run has one writing process, and the cache of recordings has
-locks.
+Two processes must not write the same file at once: runs and the cache of recordings have locks.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +37,18 @@ def rename_into_place(temporary: Path, path: Path) -> None:
             os.close(folder)
 
 
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file; a pipe or device, which may never end, is not waited for.
+
+    Raises:
+        OSError: if it is missing, no regular file, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(kind, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class AtomicWriter:
     """Writes files completely or not at all, and reports failures in one sentence.
@@ -49,7 +61,7 @@ class AtomicWriter:
     error: type[SpikingLFPError]
     remedy: str
 
-    def write(self, path: Path, content: bytes) -> Path:
+    def write(self, path: Path, content: bytes | memoryview) -> Path:
         """Write `content` to `path`, and return it; if that fails, the previous file stays."""
         with self.writing(path) as temporary:
             temporary.write_bytes(content)

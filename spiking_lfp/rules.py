@@ -179,3 +179,16 @@ class Flat(_Stabilised):
         """Return one over how many there are."""
         positive, negative = contributions.positive_and_negative()
         return (positive + negative + self.epsilon).reciprocal()
+
+
+def checked_rule(rule: Rule | None) -> Rule:
+    """Return the rule of a layer, `Epsilon()` if None.
+
+    Raises:
+        UsageError: if it is no rule.
+    """
+    if rule is None:
+        return Epsilon()
+    if not isinstance(rule, Rule):
+        raise UsageError(f"rule is {rule!r}, expected a rule such as Epsilon(), or None for that one")
+    return rule

@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 from spiking_lfp import (
     LIF,
+    AdaptiveLIF,
     Affine,
     AvgPool2d,
+    CubaLIF,
     DataError,
     Dropout,
+    Epsilon,
     Flatten,
     MaxPool2d,
     NonFiniteError,
+    RecurrentLIF,
     RunError,
     SpikingLFPError,
     UsageError,
@@ -164,6 +168,19 @@ def test_constants_that_do_not_fit_the_neurons(constant: str, shape: tuple[int, 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
 def test_dropout_out_of_range(p: float) -> None:
     raised(UsageError, lambda: Dropout(p), "p must be at least 0 and less than 1")
+
+
+@pytest.mark.parametrize("rule", ["epsilon", Epsilon, 1e-6, {}])
+def test_rules_that_are_none_are_refused_where_a_layer_is_made(rule: Any) -> None:
+    makers: list[Callable[[], object]] = [
+        lambda: LIF(nn.Linear(2, 2), rule=rule), lambda: RecurrentLIF(nn.Linear(2, 2), nn.Linear(2, 2), rule=rule),
+        lambda: CubaLIF(nn.Linear(2, 2), rule=rule), lambda: AdaptiveLIF(nn.Linear(2, 2), rule=rule),
+        lambda: Affine(nn.Linear(2, 2), rule=rule), lambda: AvgPool2d(2, rule=rule),
+        lambda: add(torch.ones(1, 2), torch.ones(1, 2), rule=rule),
+    ]  # fmt: skip
+    for make in makers:
+        with pytest.raises(UsageError, match=r"^rule is .*, expected a rule such as Epsilon"):
+            make()
 
 
 def test_unknown_reset() -> None:

@@ -1,7 +1,9 @@
 """The command `spiking-lfp`: a thin layer, everything it does can be done from Python."""
 
+import os
 import sys
 import warnings
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +13,14 @@ from rich.table import Column, Table
 
 from spiking_lfp.cli import bench, deploy, experiment, pictures, tune
 from spiking_lfp.cli.console import DataRoot, Device, RunFolder, announce_compiling, assignments, err, fail, out
-from spiking_lfp.errors import OtherProcessError, SpikingLFPError, UsageError
+from spiking_lfp.errors import OtherProcessError, RunStopped, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
     from spiking_lfp.data import DatasetStatus, Samples
     from spiking_lfp.training import Meter, TrainConfig
 
+# exit code of a run that was told to end and can be resumed: EX_TEMPFAIL of sysexits.h
+TRY_AGAIN = 75
 app = typer.Typer(
     help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
     no_args_is_help=True,
@@ -26,16 +30,25 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; errors are one sentence, exit code 2 for wrong usage and 1 for failure."""
+    """Run the command line; errors are one sentence; exit code 2 for wrong usage, 75 for a stopped run, else 1."""
     warnings.showwarning = lambda message, *_, **__: err.print(
         f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
     )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except OtherProcessError:  # one sentence is enough
         sys.exit(1)
     except SpikingLFPError as error:
-        fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        fail(str(error), 2 if isinstance(error, UsageError) else TRY_AGAIN if isinstance(error, RunStopped) else 1)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # of a full disk, say; nothing more goes there, also not when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"cannot write to standard output: {error.strerror or error}", 1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise

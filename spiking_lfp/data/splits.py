@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,6 +32,9 @@ class Split(Protocol):
 
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return the sequences `[T, B, ...]` and labels `[B]` of the samples at `indices` in `epoch`, from 0."""
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all that tells these samples from others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,10 @@ class ImageSplit:
         if self.shift and epoch:
             images = self._shifted(images, indices, epoch)
         return self.encoder(images.float().div_(255)), self.labels[indices]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return images and labels."""
+        return self.images, self.labels
 
     def _shifted(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
         """Shift images at random; the shift depends on the epoch and the index only, not on the batch."""
@@ -119,6 +128,10 @@ class SequenceSplit:
             return unpack_batch(packed, self.shape), self.labels[indices]
         return packed.transpose(0, 1).float().unflatten(2, self.shape), self.labels[indices]
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return sequences, labels and rows."""
+        return self.samples, self.labels, self.rows
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -135,3 +148,12 @@ class Samples:
     train: Split
     test: Split
     source: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all samples and labels, in their order."""
+        content = sha256()
+        for tensor in (*self.train.tensors(), *self.test.tensors()):
+            content.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+            content.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return content.hexdigest()

@@ -27,7 +27,7 @@ from spiking_lfp.lfp.functions import (
 from spiking_lfp.lfp.synapses import LinearMap, sequence, synapse_of
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.noise import uniform
-from spiking_lfp.rules import Epsilon, Rule
+from spiking_lfp.rules import Rule, checked_rule
 
 Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
@@ -68,7 +68,7 @@ class SynapticLayer(nn.Module):
         super().__init__()
         self._map = synapse_of(synapse)
         self.synapse = synapse
-        self.rule = Epsilon() if rule is None else rule
+        self.rule = checked_rule(rule)
         self.name = f"{type(self).__name__}({synapse})"
 
     def _parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -154,7 +154,7 @@ class AvgPool2d(nn.Module):
         if min(self.kernel_size, self.stride) < 1:
             raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
         self.padding = padding
-        self.rule = Epsilon() if rule is None else rule
+        self.rule = checked_rule(rule)
 
     def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
         """Return the mean of each window."""
@@ -222,7 +222,7 @@ def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
     """Add two tensors of the same shape, as in a skip connection; the rule divides the feedback between them."""
     if a.shape != b.shape:
         raise UsageError(f"add expects two tensors of the same shape, found {list(a.shape)} and {list(b.shape)}")
-    out: Tensor = AddFunction.apply(a, b, Epsilon() if rule is None else rule, False)
+    out: Tensor = AddFunction.apply(a, b, checked_rule(rule), False)
     return out
 
 

@@ -1,21 +1,23 @@
 """Checkpoints: the file from which a run is resumed, its fields, its versions, and how it is written and read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from io import BytesIO
+from math import isfinite
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
 from spiking_lfp.errors import RunError
-from spiking_lfp.files import RESULTS
+from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.training.step import Meter
 
-CHECKPOINT = "checkpoint.pt"
-VERSION = 3
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
+VERSION = 4
 
 
 @dataclass
@@ -27,8 +29,22 @@ class Progress:
     best_accuracy: float = -1.0
     epochs_since_best: int = 0
     stopped: bool = False
-    metrics_size: int = 0
     meter: Meter = field(default_factory=Meter)
+
+    def is_possible(self, epochs: int, batches: int, layers: Collection[str]) -> bool:
+        """Tell whether a run of so many epochs and batches, with these layers, can have come so far."""
+        meter = self.meter
+        numbers = [self.best_accuracy, meter.reward, *meter.rates.values()]
+        return (
+            0 <= self.epoch <= epochs
+            and 0 <= self.batch < batches
+            and (self.epoch < epochs or self.batch == 0)
+            and 0 <= self.epochs_since_best <= self.epoch
+            and 0 <= meter.correct <= meter.samples
+            and (meter.samples > 0) == (self.batch > 0)
+            and meter.rates.keys() <= set(layers)
+            and all(map(isfinite, numbers))
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,8 @@ class Checkpoint:
         optimizer: state dict of the optimiser.
         schedule: state dict of the learning-rate schedule.
         progress: how far the run has come.
+        metrics: content of the run's metrics; None in a checkpoint of an older version whose metrics are lost.
+        samples: fingerprint of the samples; None in a checkpoint of an older version.
         random: state of torch's random generator on the CPU.
         random_cuda: the same for the GPU, if the run uses one.
     """
@@ -54,6 +72,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     progress: Progress
+    metrics: str | None
+    samples: str | None
     random: Tensor
     random_cuda: Tensor | None
 
@@ -66,8 +86,13 @@ class Checkpoint:
         # asdict would copy the tensors
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         buffer = BytesIO()
-        torch.save({"format": VERSION, **content, "progress": asdict(self.progress)}, buffer)
-        RESULTS.write(folder / CHECKPOINT, buffer.getvalue())
+        try:
+            torch.save({"format": VERSION, **content, "progress": asdict(self.progress)}, buffer)
+        except (MemoryError, RuntimeError):  # torch says something else about its own file
+            raise RunError(
+                f"cannot write {folder / CHECKPOINT}: out of memory; lower batch_size or steps, or end other programs"
+            ) from None
+        RESULTS.write(folder / CHECKPOINT, buffer.getbuffer())
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":
@@ -87,6 +112,8 @@ class Checkpoint:
             if damaged is not None:
                 raise ValueError(damaged)
             content = torch.load(path, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
         except Exception:  # torch raises all kinds of errors for damaged files
             raise RunError(f"{path} is damaged or not a checkpoint: restore it from a copy or train again") from None
         version = content.get("format") if isinstance(content, dict) else None
@@ -97,23 +124,33 @@ class Checkpoint:
             )
         try:
             while content["format"] != VERSION:
-                content = _MIGRATIONS[content["format"]](content)
+                content = _MIGRATIONS[content["format"]](content, folder)
             del content["format"]
             checkpoint: Checkpoint = _typed(cls, content, "it")
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             reason = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else error
             raise RunError(f"{path} was not written by train: {reason}; restore it or train again") from None
         return checkpoint
 
 
-def _migrate_from_2(content: dict[str, Any]) -> dict[str, Any]:
+def _migrate_from_2(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Migrate from version 2, which stored the shape of the samples and the number of classes in one dict."""
     data = content.pop("data")
     return {**content, "in_shape": data["in_shape"], "classes": data["classes"], "format": 3}
 
 
+def _migrate_from_3(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Migrate from version 3, which stored how long the metrics are, and nothing of the samples."""
+    progress, metrics = dict(content["progress"]), None
+    size = progress.pop("metrics_size")
+    with suppress(OSError, UnicodeDecodeError):
+        kept = read_regular(folder / METRICS)[:size]
+        metrics = kept.decode() if len(kept) == size else None
+    return {**content, "progress": progress, "metrics": metrics, "samples": None, "format": 4}
+
+
 # each migrates from its version to the next
-_MIGRATIONS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _migrate_from_2}
+_MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {2: _migrate_from_2, 3: _migrate_from_3}
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:
@@ -129,7 +166,10 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
                 raise TypeError(f"{name} {relation} {', '.join(sorted(map(str, names)))}")
         make: Any = kind
         return make(**{entry: _typed(kinds[entry], value[entry], entry) for entry in kinds})
-    plain = get_origin(kind) if get_origin(kind) in (dict, list) else kind
-    if not isinstance(value, plain):
+    plain, inner = (get_origin(kind), get_args(kind)) if get_origin(kind) in (dict, list) else (kind, ())
+    if not isinstance(value, plain) or (plain in (int, float) and isinstance(value, bool)):
         raise TypeError(f"its {name} is {type(value).__name__}, expected {getattr(plain, '__name__', plain)}")
+    if inner and inner[-1] is not Any:
+        for each in value.values() if isinstance(value, dict) else value:
+            _typed(inner[-1], each, f"value in {name}")
     return value

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Collection
 from importlib.resources import files
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import tomli_w
@@ -236,7 +237,8 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(str(key) for key in problem["loc"])
-        prefix = f"setting {name} = {problem['input']!r}: " if name else ""
+        found = shorten(repr(problem["input"]), 80)
+        prefix = f"setting {name} = {found}: " if name else ""
         raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
 
 
@@ -250,8 +252,7 @@ def from_toml(text: str) -> TrainConfig:
     """Parse settings from TOML text, with a table for each group, or without tables as in old files.
 
     Raises:
-        UsageError: for settings that are unknown, invalid, or in the table of another group.
-        tomllib.TOMLDecodeError: for text that is not TOML.
+        UsageError: for text that is not TOML, and settings that are unknown, invalid, or in the table of another group.
     """
     return checked_config(ungrouped(text))
 
@@ -259,7 +260,11 @@ def from_toml(text: str) -> TrainConfig:
 def ungrouped(text: str) -> dict[str, Any]:
     """Parse settings from TOML text into a dict by name, without the groups."""
     settings: dict[str, Any] = {}
-    for key, value in tomllib.loads(text).items():
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"the settings are not TOML ({error})") from None
+    for key, value in content.items():
         if not isinstance(value, dict):
             settings[key] = value
             continue

@@ -4,9 +4,10 @@ In a single process every function works as for a group of one, and nothing is s
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -21,6 +22,8 @@ from spiking_lfp.training.devices import pick_device
 T = TypeVar("T")
 # how long processes wait for each other at the start
 RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
+# seconds between two looks whether torchrun still runs
+PARENT_CHECK_S = 1
 
 
 @contextmanager
@@ -45,6 +48,7 @@ def processes(device: str = "auto") -> Iterator[torch.device]:
     # gloo's threads would live on and abort some processes when they exit
     import torch._dynamo
 
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     store = None
     try:
         store, rank, world = _rendezvous()
@@ -109,6 +113,14 @@ def from_writer(make: Callable[[], T]) -> T:
     return result
 
 
+@contextmanager
+def by_writer(enter: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Enter a context in the writing process; the others wait until that is done."""
+    with ExitStack() as stack:
+        from_writer(lambda: stack.enter_context(enter()))
+        yield
+
+
 def one_first(make: Callable[[], T]) -> T:
     """Call `make` in every process, but first in one per machine: the others find on disk what it downloaded."""
     is_first = _local_rank() == 0
@@ -150,6 +162,14 @@ def _local_device(name: str) -> torch.device:
             f"{local_size} processes need a GPU each, this machine has {gpus}: start fewer, or give --device cpu"
         )
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when torchrun, its parent, is gone: nobody else would, and a new start may use the folder."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os.write(2, b"error: torchrun has died, so this process ends, too\n")
+    os._exit(1)
 
 
 def _rendezvous() -> tuple[Any, int, int]:

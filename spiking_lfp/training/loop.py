@@ -1,9 +1,13 @@
 """The training loop of a run, which can be interrupted at any time, and evaluation."""
 
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import raise_deferred, to_number
 from spiking_lfp.data import Samples, Split
-from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
 from spiking_lfp.mono import MonoReadout
@@ -20,9 +24,9 @@ from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
-from spiking_lfp.training.checkpoint import Checkpoint, Progress
+from spiking_lfp.training.checkpoint import METRICS, Checkpoint, Progress
 from spiking_lfp.training.config import TrainConfig
-from spiking_lfp.training.files import Metrics
+from spiking_lfp.training.files import Metrics, parse_metrics
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
 
@@ -103,6 +107,7 @@ class Run:
         self.config, self.network, self.device = config, network, device
         self.watchers = watchers if distributed.is_writer() else ()
         self.in_shape, self.classes = list(samples.sample_shape), len(samples.class_names)
+        self.samples = samples.fingerprint if distributed.is_writer() else ""
         train = samples.train.to(device)
         held_out = round(len(train) * config.validation)
         if held_out == len(train) or (config.validation and held_out == 0):
@@ -121,7 +126,11 @@ class Run:
                 module.keep_monotone(self.optimizer)
         self.progress = Progress()
         self.metrics: Metrics | None = None
+        # what the metrics hold when the loop starts
+        self.kept_metrics = ""
         self.warned: set[str] = set()
+        self.stopping = False
+        self.stop_requested: Callable[[], bool] = lambda: False
 
     def save(self) -> None:
         """Write the checkpoint, unless the weights are no longer finite."""
@@ -142,32 +151,56 @@ class Run:
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
             progress=self.progress,
+            metrics=self.metrics.content.decode() if self.metrics else self.kept_metrics,
+            samples=self.samples,
             random=torch.get_rng_state(),
             random_cuda=torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         ).save(self.folder)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore the state in a checkpoint."""
+        """Restore the state in a checkpoint.
+
+        Raises:
+            RunError: if it does not fit the settings or the data.
+        """
         if (checkpoint.in_shape, checkpoint.classes) != (self.in_shape, self.classes):
             raise RunError(
                 f"{self.folder} was trained on samples {checkpoint.in_shape} of {checkpoint.classes} classes, "
                 f"the data are {self.in_shape} of {self.classes} classes now"
             )
-        restore_state(self.network.load_state_dict, checkpoint.network, self.folder)
-        restore_state(self.optimizer.load_state_dict, checkpoint.optimizer, self.folder)
-        restore_state(self.schedule.load_state_dict, checkpoint.schedule, self.folder)
-        self.progress = checkpoint.progress
-        torch.set_rng_state(checkpoint.random)
-        if checkpoint.random_cuda is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(checkpoint.random_cuda, self.device)
+        if checkpoint.samples is not None and distributed.is_writer() and checkpoint.samples != self.samples:
+            raise RunError(
+                f"{self.folder} was trained on other samples or labels of the same shape than those of "
+                f"{self.config.data} now: put the old files back, or train again"
+            )
+        if checkpoint.metrics is None:
+            raise RunError(f"{self.folder / METRICS} is shorter than its checkpoint says: restore it or train again")
+        self.progress, self.kept_metrics = checkpoint.progress, checkpoint.metrics
+        restore_network(self.network, checkpoint, self.folder)
+        with convert_misfits(self.folder):
+            if not self.progress.is_possible(self.config.epochs, self.batches, spiking_layers(self.network).keys()):
+                raise ValueError(f"{self.progress} is impossible")
+            updates = self.progress.epoch * self.batches + self.progress.batch
+            restore_optimizer(self.optimizer, checkpoint.optimizer, updates)
+            restore_schedule(self.schedule, checkpoint.schedule, updates)
+            epochs = [line for line in parse_metrics(self.kept_metrics.encode()) if line["kind"] == "epoch"]
+            if len(epochs) != self.progress.epoch:
+                raise ValueError(f"its metrics are those of {len(epochs)} epochs, expected {self.progress.epoch}")
+            torch.set_rng_state(checkpoint.random)
+            if checkpoint.random_cuda is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(checkpoint.random_cuda, self.device)
 
     def finish(self) -> None:
-        """Train to the end of the last epoch."""
+        """Train to the end of the last epoch.
+
+        Raises:
+            RunStopped: if the process is told to end (SIGTERM); the checkpoint is written before.
+        """
         if distributed.is_writer():
-            self.metrics = Metrics(self.folder, self.progress.metrics_size)
+            self.metrics = Metrics(self.folder, self.kept_metrics.encode())
         for watcher in self.watchers:
             watcher.start(self.folder)
-        with products_in(self.config.precision):
+        with products_in(self.config.precision), stop_requests() as self.stop_requested:
             while self.progress.epoch < self.config.epochs and not self.progress.stopped:
                 self.train_epoch()
 
@@ -185,8 +218,10 @@ class Run:
                 watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
             if progress.batch % config.log_every == 0:
                 self.log("batch", batch=progress.batch, batches=self.batches, lr=lr, **progress.meter.summary())
-            if progress.batch % config.checkpoint_every == 0 and progress.batch < self.batches:
+            if progress.batch < self.batches and (self.stopping or progress.batch % config.checkpoint_every == 0):
                 self.save()
+            if self.stopping and progress.batch < self.batches:
+                raise self.stopped()
         seconds = time.perf_counter() - started
         self.warn_about_silent_layers()
         outcome = self.evaluate()
@@ -204,6 +239,12 @@ class Run:
         )
         progress.epoch, progress.batch, progress.meter = progress.epoch + 1, 0, Meter()
         self.save()
+        if self.stopping and progress.epoch < config.epochs and not progress.stopped:
+            raise self.stopped()
+
+    def stopped(self) -> RunStopped:
+        """Return the error of a run that was told to end."""
+        return RunStopped(f"stopped by SIGTERM; continue with: spiking-lfp train --resume {self.folder}")
 
     def update(self, indices: Tensor) -> Meter:
         """Update the network once on a batch that is split among the processes; return the sums over all of them."""
@@ -228,12 +269,14 @@ class Run:
 
     def sum_over_processes(self, meter: Meter, samples: int) -> Meter:
         """Return the sum of the meters of all processes, which have processed `samples` samples together."""
+        self.stopping = self.stopping or self.stop_requested()
         if distributed.size() == 1:
             return meter
         names = list(spiking_layers(self.network))
-        counts = [meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
+        counts = [self.stopping, meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
         sums = torch.stack([torch.as_tensor(count, dtype=torch.float64, device=self.device) for count in counts])
-        correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
+        stopping, correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
+        self.stopping = bool(stopping)  # the signal reaches processes at different updates
         return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
 
     def remaining_batches(self) -> Iterator[Tensor]:
@@ -249,7 +292,6 @@ class Run:
             return
         line = {"kind": kind, "epoch": self.progress.epoch + 1, **values}
         self.metrics.write(line)
-        self.progress.metrics_size = self.metrics.size
         for watcher in self.watchers:
             watcher.line(line)
 
@@ -268,10 +310,88 @@ class Run:
             )
 
 
-def restore_state(load: Callable[[Any], object], state: Any, folder: Path) -> None:
-    """Call `load` with `state` of the checkpoint in `folder`; raise RunError if it does not fit."""
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGTERM has arrived inside the context; a handler of one's own stays."""
+    arrived: list[int] = []
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(SIGTERM) == signal.SIG_DFL
+    if mine:
+        signal.signal(SIGTERM, lambda number, _: arrived.append(number))
     try:
-        load(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        yield lambda: bool(arrived)
+    finally:
+        if mine:
+            signal.signal(SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def convert_misfits(folder: Path) -> Iterator[None]:
+    """Raise RunError in place of what torch or our checks raise where a checkpoint does not fit its settings."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"the checkpoint in {folder} does not fit its settings: {reason}") from None
+
+
+def restore_network(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
+    """Load the weights of the checkpoint in `folder`, all finite; raise RunError if they do not fit."""
+    with convert_misfits(folder):
+        for name, value in network.state_dict().items():
+            stored = checkpoint.network.get(name)
+            if isinstance(stored, Tensor) and stored.dtype != value.dtype:
+                raise TypeError(f"{name} is {stored.dtype}, expected {value.dtype}")
+            if isinstance(stored, Tensor) and not bool(stored.isfinite().all()):
+                raise ValueError(f"{name} holds NaN or infinity")
+        network.load_state_dict(checkpoint.network)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], updates: int) -> None:
+    """Load the state of an optimiser after so many updates; raise an error if it cannot be that."""
+    own = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in state["param_groups"]] != [group["params"] for group in own]:
+        raise ValueError("the optimiser has other parameters")
+    optimizer.load_state_dict(state)
+    for mine, loaded in zip(own, optimizer.state_dict()["param_groups"], strict=True):
+        for name, value in loaded.items():
+            is_rate = name in ("lr", "initial_lr")  # the schedule's
+            if name in mine and not is_rate and mine[name] != value:
+                raise ValueError(f"{name} of the optimiser is {value}, expected {mine[name]}")
+            if is_rate and not (isinstance(value, float) and 0 <= value < float("inf")):
+                raise ValueError(f"{name} of the optimiser is {value}")
+    # what one like it keeps of a parameter
+    sample = nn.Parameter(torch.zeros(2))
+    sample.grad = torch.zeros(2)
+    like: Any = type(optimizer)
+    other = like([sample], **optimizer.defaults)
+    other.step()
+    expected = {name: None if value is None else value.shape for name, value in other.state[sample].items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in state["state"].items():
+        if values.keys() != expected.keys():
+            raise ValueError(f"the optimiser keeps {', '.join(values)}, expected {', '.join(expected)}")
+        for name, value in values.items():
+            if expected[name] is None and value is None:
+                continue
+            like_parameter = expected[name] == sample.shape
+            shape, dtype = (parameters[index].shape, parameters[index].dtype) if like_parameter else ((), value.dtype)
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"{name} of the optimiser does not fit its parameter")
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{name} of the optimiser holds NaN or infinity")
+            if name == "step" and float(value) not in range(updates + 1):
+                raise ValueError(f"{name} of the optimiser is {float(value)}, expected at most {updates}")
+
+
+def restore_schedule(schedule: torch.optim.lr_scheduler.LRScheduler, state: dict[str, Any], updates: int) -> None:
+    """Load the state of a schedule after so many updates; raise an error if it cannot be that."""
+    own = schedule.state_dict()
+    if not own.keys() <= state.keys():
+        raise ValueError(f"the schedule lacks {', '.join(sorted(own.keys() - state.keys()))}")
+    for name, value in own.items():
+        if name not in ("last_epoch", "_step_count", "_last_lr") and state[name] != value:
+            raise ValueError(f"{name} of the schedule is {state[name]}, expected {value}")
+    schedule.load_state_dict(state)
+    rates = [group["lr"] for group in schedule.optimizer.param_groups]
+    if schedule.last_epoch != updates or state["_step_count"] != updates + 1 or schedule.get_last_lr() != rates:
+        raise ValueError(f"the schedule is not that of {updates} updates")

@@ -1,16 +1,14 @@
 """Runs and their folders: train, resume, load."""
 
 import inspect
-import tomllib
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from spiking_lfp.data import Progress, Samples, load_samples
-from spiking_lfp.errors import RunError, UsageError
-from spiking_lfp.files import RESULTS
+from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
+from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import LEVELS, run_in_integers
 from spiking_lfp.nn.networks import NETWORKS, build_network, with_mono_readout
@@ -18,8 +16,15 @@ from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.files import CONFIG, clear_unstarted_run, create_run_folder
-from spiking_lfp.training.loop import Run, Watcher, restore_state
+from spiking_lfp.training.files import (
+    CONFIG,
+    check_unstarted,
+    create_run_folder,
+    is_unstarted_run,
+    locked,
+    remove_unstarted_run,
+)
+from spiking_lfp.training.loop import Run, Watcher, convert_misfits, restore_network
 
 
 def train(
@@ -59,12 +64,24 @@ def train(
             folder = out
             if distributed.from_writer(lambda: _can_resume(folder, config)):
                 return resume(out, data_root, device, watchers, progress)
-        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
-        torch.manual_seed(config.seed)
-        run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
-        run.folder = distributed.from_writer(lambda: _start(run, out))
-        run.finish()
+        run = _new_run(config, data_root, target, watchers, progress)
+        run.folder = distributed.from_writer(lambda: create_run_folder(out, config.preset))
+        with distributed.by_writer(lambda: locked(run.folder)):
+            distributed.from_writer(lambda: _start(run))
+            run.finish()
         return run.folder
+
+
+def _new_run(
+    config: TrainConfig,
+    data_root: Path | None,
+    device: torch.device,
+    watchers: tuple[Watcher, ...],
+    progress: Progress | None,
+) -> Run:
+    samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
+    torch.manual_seed(config.seed)
+    return Run(config, samples, network_for(config, samples).to(device), device, watchers)
 
 
 def resume(
@@ -76,17 +93,21 @@ def resume(
 ) -> Path:
     """Resume an interrupted run exactly at its checkpoint; on CPU the result equals that of an uninterrupted run.
 
-    The number of processes may differ from before. Args and errors are those of `train`; a finished run is left as it
-    is.
+    A run that died before its first checkpoint starts anew. The number of processes may differ from before. Args and
+    errors are those of `train`; a finished run is left as it is.
     """
     with distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
-        checkpoint = distributed.from_writer(lambda: _checkpoint(folder, config))
-        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
-        run = Run(config, samples, network_for(config, samples).to(target), target, watchers)
-        run.folder = folder
-        run.restore(checkpoint)
-        run.finish()
+        with distributed.by_writer(lambda: locked(folder)):
+            unstarted = distributed.from_writer(lambda: is_unstarted_run(folder))
+            checkpoint = None if unstarted else distributed.from_writer(lambda: _checkpoint(folder, config))
+            run = _new_run(config, data_root, target, watchers, progress)
+            run.folder = folder
+            if checkpoint is None:
+                distributed.from_writer(lambda: _start(run))
+            else:
+                run.restore(checkpoint)
+            run.finish()
         return folder
 
 
@@ -98,8 +119,9 @@ def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig
     """
     config = read_config(folder)
     checkpoint = _checkpoint(folder, config)
-    network = _network(config, checkpoint.in_shape, checkpoint.classes)
-    restore_state(network.load_state_dict, checkpoint.network, folder)
+    with convert_misfits(folder):
+        network = _network(config, checkpoint.in_shape, checkpoint.classes)
+    restore_network(network, checkpoint, folder)
     return network.to(pick_device(device)).eval(), config
 
 
@@ -113,23 +135,19 @@ def network_for(config: TrainConfig, samples: Samples) -> nn.Sequential:
     return _network(config, list(samples.sample_shape), len(samples.class_names))
 
 
-def _start(run: Run, out: Path | None) -> Path:
-    """Create the folder of `run`, with its settings and its initial checkpoint."""
-    run.folder = create_run_folder(out, run.config.preset)
+def _start(run: Run) -> None:
+    """Write the settings of `run` into its folder, and its initial checkpoint; without it no folder stays behind."""
+    check_unstarted(run.folder)  # once more, as nobody else can write now
     try:
         RESULTS.write(run.folder / CONFIG, to_toml(run.config).encode())
         run.save()
-    except RunError:  # no incomplete folder stays behind
-        with suppress(OSError):
-            (run.folder / CONFIG).unlink(missing_ok=True)
-            run.folder.rmdir()
+    except SpikingLFPError:
+        remove_unstarted_run(run.folder)
         raise
-    return run.folder
 
 
 def _can_resume(folder: Path, config: TrainConfig) -> bool:
     """Tell whether `folder` holds a run with these settings that can be resumed."""
-    clear_unstarted_run(folder)
     return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file() and read_config(folder) == config
 
 
@@ -156,7 +174,12 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
 
 def _checkpoint(folder: Path, config: TrainConfig) -> Checkpoint:
     checkpoint = Checkpoint.load(folder)
-    trained = checked_config(checkpoint.config).model_dump()
+    try:
+        trained = checked_config(checkpoint.config).model_dump()
+    except UsageError as error:
+        raise RunError(
+            f"the checkpoint in {folder} was not written by train: {error}; restore it or train again"
+        ) from None
     changed = [key for key, value in config.model_dump().items() if trained[key] != value]
     if changed:
         raise RunError(
@@ -174,8 +197,10 @@ def read_config(folder: Path) -> TrainConfig:
     """
     path = folder / CONFIG
     try:
-        return from_toml(path.read_text())
+        return from_toml(read_regular(path).decode())
     except FileNotFoundError:
         raise RunError(f"{folder} is not a run: expected {path}; give a folder that train has written") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, UsageError) as error:
         raise RunError(f"cannot read {path}: {error}") from None

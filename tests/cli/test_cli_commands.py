@@ -28,7 +28,7 @@ FILES = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", 
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
+    return sorted(each.name for each in folder.glob("[!.]*"))
 
 
 def without_time(folder: Path) -> list[dict[str, Any]]:

@@ -72,3 +72,28 @@ def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> No
     assert one.random.equal(other.random)
     for one, other in zip(*(load_run(each)[0].parameters() for each in (folder, whole)), strict=True):
         assert one.equal(other)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["presets"], ["datasets"], ["--help"], ["train", "--help"]])
+def test_a_full_standard_output_is_one_sentence(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "spiking_lfp", *words], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    full_disk = "error: cannot write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, full_disk)
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "données").mkdir()
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "spiking_lfp"]
+    asked = [*command, "info", str(tmp_path / "données")]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.partition(" is not a run")[0]) == (1, f"error: {tmp_path}/donn\\xe9es")
+    listed = [*command, "datasets", "--data-root", str(tmp_path / "données")]
+    done = subprocess.run(listed, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"data root {tmp_path}/donn\\xe9es;" in done.stdout

@@ -7,7 +7,6 @@ A process of its own, because it forks: each run is a process, and all share the
 """
 
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -19,8 +18,7 @@ from helpers.small_runs import small_config, small_dataset
 from spiking_lfp.data import samples
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import TrainConfig, runs
-from spiking_lfp.training.checkpoint import CHECKPOINT
-from spiking_lfp.training.files import METRICS
+from spiking_lfp.training.files import CONFIG, METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
 registry.device_of = lambda _: None
@@ -54,13 +52,13 @@ class Death:
 
 
 def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
-    """Train, or resume where there is a checkpoint, for so many moments (0 for ever); return whether it got through."""
+    """Train, or resume where there are settings, for so many moments (0 for ever); return whether it got through."""
     child = os.fork()
     if child == 0:
         try:
             death = Death(folder, moments)
             sys.addaudithook(death.hear)
-            if (folder / CHECKPOINT).exists():
+            if (folder / CONFIG).exists():
                 runs.resume(folder, watchers=(death,))
             else:
                 runs.train(config, folder, watchers=(death,))
@@ -74,17 +72,22 @@ def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
     return code == 0
 
 
-def tidy_up_after_death(folder: Path) -> None:
-    """Do what people do, who cannot resume without a checkpoint; and tear a line, as a power failure may."""
-    if not (folder / CHECKPOINT).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-    elif (folder / METRICS).exists():
-        with (folder / METRICS).open("a") as file:
-            file.write('{"kind": "ba')
+def cut_power(folder: Path, number: int) -> None:
+    """Do to the metrics, which are not synced, what a power failure may do: tear, shorten, empty, fill with zeros."""
+    path = folder / METRICS
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    half = content[: len(content) // 2]
+    damaged = (content + b'{"kind": "ba', half, half + bytes(len(content) - len(half)), b"", content + bytes(50), None)
+    if (new := damaged[number % len(damaged)]) is None:
+        path.unlink()
+    else:
+        path.write_bytes(new)
 
 
 def main(root: Path, network: str, stride: int) -> None:
-    config = small_config(network=network, validation=0.3, patience=2, batch_size=2, checkpoint_every=2)
+    config = small_config(**CHANGES[network], validation=0.3, patience=2, batch_size=2, checkpoint_every=2)
     # torch loads more of itself on the way, better once here than in each process
     runs.train(config, root / "in this process")
     go_on(root / "whole", config, 0)
@@ -92,16 +95,21 @@ def main(root: Path, network: str, stride: int) -> None:
         folder = root / f"killed at {moment}"
         if go_on(folder, config, moment):
             break
-        tidy_up_after_death(folder)
+        cut_power(folder, moment // stride)
         go_on(folder, config, 0)
-    for _ in range(20):
+    for number in range(20):
         if go_on(root / "again", config, 19):
             return
-        tidy_up_after_death(root / "again")
+        cut_power(root / "again", number)
         with (root / "again" / "deaths").open("a") as file:
             file.write("+")
     sys.exit(f"{root / 'again'}: never gets any further")
 
 
-for each, stride in (("mlp", 1), ("lenet", 5)):
+CHANGES: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "lenet": {"network": "lenet"},
+    "noise": {"network": "stack", "layers": "8-DP0.3-7", "encoding": "rate", "chunk": 2},
+}
+for each, stride in (("mlp", 1), ("lenet", 5), ("noise", 7)):
     main(Path(sys.argv[1]) / each, each, stride)

@@ -17,6 +17,7 @@ from helpers.small_runs import small_config, small_dataset
 from spiking_lfp import AdaptiveClip, constant, mlp, propagate, spike_count_reward
 from spiking_lfp.cli import main as cli
 from spiking_lfp.data import samples
+from spiking_lfp.errors import SpikingLFPError
 from spiking_lfp.kernels import registry
 from spiking_lfp.training import Meter, TrainConfig, loop, processes, train, training_step
 from spiking_lfp.training.distributed import is_writer, rank, shard, sum_updates
@@ -125,6 +126,14 @@ def fail(root: Path) -> None:
     cli.main()
 
 
+def long(root: Path) -> None:
+    """Train until somebody ends it."""
+    try:
+        train(small_config(epochs=10**6), root / "long", device="cpu")
+    except SpikingLFPError as error:
+        sys.exit(f"error: {error}")
+
+
 def settings(config: TrainConfig) -> list[tuple[str, str]]:
     return [(key, cli._show(value)) for key, value in config.model_dump().items() if key != "preset"]
 
@@ -134,7 +143,7 @@ if __name__ == "__main__":
     registry.device_of = lambda _: None
     samples.load_dataset = lambda *_: small_dataset()
     samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
-    {"train": train_all, "die": die, "fail": fail}[sys.argv[1]](Path(sys.argv[2]))
+    {"train": train_all, "die": die, "fail": fail, "long": long}[sys.argv[1]](Path(sys.argv[2]))
     assert not dist.is_initialized()
     # threads that outlive the process group abort some processes at their end
     assert not [path for path in Path("/proc/self/task").glob("*/comm") if "gloo" in path.read_text()]

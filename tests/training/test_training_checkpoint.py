@@ -18,7 +18,7 @@ import torch
 from helpers.small_runs import plain
 from spiking_lfp.errors import RunError
 from spiking_lfp.training import Meter, load_run, read_metrics, resume
-from spiking_lfp.training.checkpoint import CHECKPOINT, VERSION, Checkpoint, Progress
+from spiking_lfp.training.checkpoint import CHECKPOINT, METRICS, VERSION, Checkpoint, Progress
 
 VERSION_2 = Path(__file__).with_name("version2")
 
@@ -31,7 +31,9 @@ def checkpoint(**changes: Any) -> Checkpoint:
         network={"weight": torch.zeros(200, 10)},
         optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
         schedule={"last_epoch": 4},
-        progress=Progress(1, 2, 0.5, 0, False, 99, Meter(3, 2, 0.25, {"1": 0.5})),
+        progress=Progress(1, 2, 0.5, 0, False, Meter(3, 2, 0.25, {"1": 0.5})),
+        metrics="{}\n",
+        samples="0123",
         random=torch.get_rng_state(),
         random_cuda=None,
     )
@@ -170,7 +172,7 @@ def test_foreign_files_are_refused(file: bytes, tmp_path: Path) -> None:
 def test_other_formats_are_named(other: int, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(saved({**content(checkpoint()), "format": other}))
     with pytest.raises(
-        RunError, match=f"has format {other}, this version reads format 2, 3: choose another run, or train"
+        RunError, match=f"has format {other}, this version reads format 2, 3, 4: choose another run, or train"
     ):
         Checkpoint.load(tmp_path)
 
@@ -181,8 +183,8 @@ def test_a_field_that_is_lacking_or_of_another_type_is_named(name: str, tmp_path
     (tmp_path / CHECKPOINT).write_bytes(saved({key: value for key, value in whole.items() if key != name}))
     with pytest.raises(RunError, match=f"^{tmp_path / CHECKPOINT} was not written by train: it lacks {name}; restore"):
         Checkpoint.load(tmp_path)
-    (tmp_path / CHECKPOINT).write_bytes(saved({**whole, name: "text"}))
-    with pytest.raises(RunError, match=f"was not written by train: its {name} is str, expected [\\w. |]+; restore"):
+    (tmp_path / CHECKPOINT).write_bytes(saved({**whole, name: True}))
+    with pytest.raises(RunError, match=f"was not written by train: its {name} is bool, expected [\\w. |]+; restore"):
         Checkpoint.load(tmp_path)
 
 
@@ -194,6 +196,11 @@ def test_a_field_that_is_lacking_or_of_another_type_is_named(name: str, tmp_path
         ({"progress": {**asdict(Progress()), "epoch": "1"}}, "its epoch is str, expected int; "),
         ({"progress": {**asdict(Progress()), "meter": {"samples": 3}}}, "meter lacks correct, rates, reward; "),
         ({"classes": [3]}, "its classes is list, expected int; "),
+        ({"in_shape": [1, "8"]}, "its value in in_shape is str, expected int; "),
+        (
+            {"progress": {**asdict(Progress()), "meter": {**asdict(Meter()), "rates": {"1": [2]}}}},
+            "its value in rates is list, expected float; ",
+        ),
         ({"format": 2}, "it lacks data; "),
     ],
 )
@@ -211,6 +218,9 @@ def test_a_checkpoint_of_version_2_is_read_whole() -> None:
     new = content(Checkpoint.load(VERSION_2))
     assert new.pop("format") == VERSION
     assert old.pop("data") == {"in_shape": new.pop("in_shape"), "classes": new.pop("classes")}
+    size = old["progress"].pop("metrics_size")
+    assert new.pop("metrics").encode() == (VERSION_2 / "metrics.jsonl").read_bytes()[:size]
+    assert new.pop("samples") is None
     assert plain(new) == plain(old)
     assert Checkpoint.load(VERSION_2).config == load_run(VERSION_2)[1].model_dump(mode="json")
 
@@ -230,6 +240,14 @@ def test_a_run_killed_under_version_2_ends_as_it_would_have_there(tmp_path: Path
         for name, values in whole.items():
             np.testing.assert_allclose(weights[name].numpy(), values, rtol=0, atol=1e-5)
     assert Checkpoint.load(folder).progress.best_accuracy == found["test"]["accuracy"]
+
+
+def test_lost_metrics_of_an_older_version_are_missed_where_the_run_goes_on_only(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(VERSION_2, tmp_path / "run"))
+    (folder / METRICS).write_bytes((folder / METRICS).read_bytes()[:20])
+    load_run(folder)
+    with pytest.raises(RunError, match=f"^{folder / METRICS} is shorter than its checkpoint says: restore it or train"):
+        resume(folder)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Several processes, really started by torchrun: they train as one would, and end together."""
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,8 @@ import torch.distributed as dist
 
 from helpers.processes import ENVIRONMENT
 from helpers.several_processes import CONFIGS, gradients, updates
-from helpers.small_runs import outcome, small_config
-from spiking_lfp.errors import RunError, UsageError
+from helpers.small_runs import Sigterm, outcome, small_config
+from spiking_lfp.errors import RunError, RunStopped, UsageError
 from spiking_lfp.training import (
     distributed,
     evaluate,
@@ -135,6 +138,40 @@ def test_a_run_goes_on_with_fewer_processes(killed: Path, trained: Path) -> None
     same(load_run(resume(killed / "for one process"))[0], load_run(trained / "whole")[0])
 
 
+def running(folder: Path) -> list[int]:
+    """Return the processes that have this folder in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(folder).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tmp_path: Path) -> None:
+    launcher = start(tmp_path / "said", *SCRIPT, "long", tmp_path)
+    metrics, waited = tmp_path / "long" / METRICS, 0.0
+    while not (metrics.exists() and metrics.stat().st_size > 0):
+        time.sleep(0.1)
+        waited += 0.1
+        assert waited < 100, (tmp_path / "said").glob("*/*/*/stderr.log")
+    launcher.send_signal(how)
+    launcher.wait(timeout=60)
+    for _ in range(200):
+        if not running(tmp_path):
+            break
+        time.sleep(0.1)
+    assert running(tmp_path) == []
+    before = Checkpoint.load(tmp_path / "long").progress
+    with pytest.raises(RunStopped):
+        resume(tmp_path / "long", watchers=(Sigterm(before.epoch + 1, before.batch + 2),))
+    if how == signal.SIGTERM:
+        said = "".join(path.read_text() for path in (tmp_path / "said").glob("*/attempt_0/*/stderr.log"))
+        assert "stopped by SIGTERM; continue with: spiking-lfp train --resume" in said
+        assert before.batch + before.epoch > 0
+
+
 def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path: Path) -> None:
     done = torchrun(tmp_path / "said", *SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
     assert done.code == 1
@@ -156,7 +193,7 @@ def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path) -
     said = sorted(path.read_text() for path in tmp_path.glob("said */*/attempt_0/*/std*.log"))
     assert said[:3] == ["", "", ""]
     files = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files
+    assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == files
     network, config = load_run(tmp_path / "run")
     meter = evaluate(network, samples_for(config).test)
     assert f"test accuracy {meter.accuracy:.2%} after epoch 1\n" in said[3]
@@ -213,7 +250,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(
     for name in left:
         (tmp_path / "run" / name).write_text("steps = ")
     assert outcome(run()) == outcome(run("fresh"))
-    assert sorted(each.name for each in (tmp_path / "run").iterdir()) == [CHECKPOINT, CONFIG, METRICS]
+    assert sorted(each.name for each in (tmp_path / "run").glob("[!.]*")) == [CHECKPOINT, CONFIG, METRICS]
 
 
 @pytest.mark.parametrize("other", ["notes.txt", METRICS])

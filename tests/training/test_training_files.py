@@ -1,56 +1,105 @@
 """A run's folder: new or empty, numbered, and metrics that end where they were cut."""
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from helpers.processes import ENVIRONMENT
 from spiking_lfp.errors import RunError
-from spiking_lfp.training.files import METRICS, Metrics, create_run_folder, read_metrics
+from spiking_lfp.training import read_config
+from spiking_lfp.training.files import CONFIG, METRICS, Metrics, create_run_folder, locked, read_metrics
+
+BATCH = {"kind": "batch", "epoch": 1, "batch": 1, "batches": 3, "accuracy": 0.5, "reward": 0}
+EPOCH = {"kind": "epoch", "epoch": 1, "seconds": 2.5, "train": {"accuracy": 0.5}, "test": {"accuracy": 1}}
 
 
 def test_metrics_grow_by_lines(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path)
-    lines = [{"kind": "batch", "lr": 0.1}, {"kind": "epoch", "test": None}]
-    for line in lines:
+    for line in (BATCH, EPOCH):
         metrics.write(line)
-        assert metrics.size == (tmp_path / METRICS).stat().st_size
-    assert read_metrics(tmp_path) == lines
+        assert metrics.content == (tmp_path / METRICS).read_bytes()
+    assert read_metrics(tmp_path) == [BATCH, EPOCH]
 
 
-def test_metrics_are_cut_to_what_the_checkpoint_vouches_for(tmp_path: Path) -> None:
-    first = Metrics(tmp_path)
-    first.write({"line": 1})
-    kept = first.size
-    first.write({"line": 2})
-    second = Metrics(tmp_path, kept)
-    second.write({"line": 3})
-    assert read_metrics(tmp_path) == [{"line": 1}, {"line": 3}]
-    assert second.size == (tmp_path / METRICS).stat().st_size
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda content: content,
+        lambda content: content + b'{"kind": "ba',
+        lambda content: content[:10],
+        lambda content: content[:10] + bytes(len(content)),
+        lambda content: b"",
+        lambda content: bytes(3 * len(content)),
+        None,
+    ],
+)
+def test_metrics_are_what_the_checkpoint_says(after: Callable[[bytes], bytes] | None, tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.write(BATCH)
+    kept = bytes(metrics.content)
+    if after is None:
+        (tmp_path / METRICS).unlink()
+    else:
+        (tmp_path / METRICS).write_bytes(after(kept))
+    Metrics(tmp_path, kept).write(EPOCH)
+    assert read_metrics(tmp_path) == [BATCH, EPOCH]
 
 
 def test_metrics_of_a_new_run_start_empty(tmp_path: Path) -> None:
-    Metrics(tmp_path).write({"line": 1})
+    Metrics(tmp_path).write(BATCH)
     Metrics(tmp_path)
     assert read_metrics(tmp_path) == []
 
 
-def test_metrics_shorter_than_the_checkpoint_says_are_refused(tmp_path: Path) -> None:
-    Metrics(tmp_path).write({"line": 1})
-    with pytest.raises(RunError, match="shorter than its checkpoint says"):
-        Metrics(tmp_path, 1000)
-    assert read_metrics(tmp_path) == [{"line": 1}]
+@pytest.mark.parametrize("end", [b'{"a": 2', bytes(100), b'{"a' + bytes(100)])
+def test_an_end_that_was_not_written_is_left_out(end: bytes, tmp_path: Path) -> None:
+    lines = f"{json.dumps(BATCH)}\n{json.dumps({**EPOCH, 'more': 'é'}, ensure_ascii=False)}\n"
+    (tmp_path / METRICS).write_bytes(lines.encode() + end)
+    assert read_metrics(tmp_path) == [BATCH, {**EPOCH, "more": "é"}]
 
 
-def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / METRICS).write_bytes(b'{"a": 1}\n{"b": "\xc3\xa9"}\n{"a": 2')
-    assert read_metrics(tmp_path) == [{"a": 1}, {"b": "é"}]
-
-
-@pytest.mark.parametrize("content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b"\xff\n", b"[" * 100_000 + b"\n", b"a\0b\n", b'{"a":' * 100_000 + b"\n"]
+)
 def test_damaged_metrics_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / METRICS).write_bytes(content)
     with pytest.raises(RunError, match=f"^cannot read {tmp_path / METRICS}: "):
         read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        1, [], "text", None, {}, {"kind": "epoch"}, {**EPOCH, "kind": "other"}, {**EPOCH, "epoch": "1"},
+        {**EPOCH, "train": None}, {**EPOCH, "test": None}, {**EPOCH, "test": {}}, {**EPOCH, "test": {"accuracy": "1"}},
+        {**EPOCH, "validation": {"accuracy": 1}}, {**EPOCH, "seconds": None}, {**BATCH, "accuracy": []},
+        {name: value for name, value in BATCH.items() if name != "batches"},
+    ],
+)  # fmt: skip
+def test_lines_that_no_run_writes_are_refused(line: Any, tmp_path: Path) -> None:
+    (tmp_path / METRICS).write_text(f"{json.dumps(EPOCH)}\n{json.dumps(line)}\n")
+    with pytest.raises(
+        RunError, match=f"^cannot read {tmp_path / METRICS}: line 2 is not one that train writes; resume"
+    ):
+        read_metrics(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / METRICS)
+    os.mkfifo(tmp_path / CONFIG)
+    with pytest.raises(RunError, match=r"cannot read .*: it is not a regular file"):
+        read_metrics(tmp_path)
+    with pytest.raises(RunError, match=r"cannot write .*: it is not a regular file"):
+        Metrics(tmp_path, b"")
+    with pytest.raises(RunError, match=r"cannot read .*: .*it is not a regular file"):
+        read_config(tmp_path)
 
 
 def test_missing_metrics_are_named(tmp_path: Path) -> None:
@@ -75,6 +124,40 @@ def test_a_run_folder_may_be_new_or_empty(tmp_path: Path) -> None:
     assert create_run_folder(wanted, "x") == wanted
     assert create_run_folder(wanted, "x") == wanted
     assert list(wanted.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [[".lock"], [CONFIG], [f".{CONFIG}.tmp"], [CONFIG, ".checkpoint.pt.tmp", ".lock"]])
+def test_the_folder_of_a_run_that_died_before_its_first_checkpoint_may_be_used(
+    names: list[str], tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert create_run_folder(tmp_path, "x") == tmp_path
+
+
+def test_one_process_at_a_time_has_a_folder(tmp_path: Path) -> None:
+    code = "import sys; from spiking_lfp.training.files import *\nwith locked(Path(sys.argv[1])): print('has it')"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+
+    def other() -> tuple[str, str]:
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        return done.stdout, done.stderr.strip().rpartition("\n")[2]
+
+    with locked(tmp_path):
+        printed, error = other()
+        assert (printed, error.partition(": ")[2]) == (
+            "", f"another process is training in {tmp_path}: wait for it, or choose another --out",
+        )  # fmt: skip
+    assert other() == ("has it\n", "")
+
+
+def test_folders_without_locks_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    with locked(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("place", ["full", "full/file"])

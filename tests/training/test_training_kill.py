@@ -17,7 +17,7 @@ def test_killed_runs_resume_exactly(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    for network, least in (("mlp", 30), ("lenet", 6)):
+    for network, least in (("mlp", 30), ("lenet", 6), ("noise", 4)):
         expected = outcome(tmp_path / network / "whole")
         assert [line["epoch"] for line in expected["metrics"] if line["kind"] == "epoch"] == [1, 2]
         runs = list((tmp_path / network).iterdir())

@@ -33,7 +33,6 @@ from spiking_lfp.training import (
     train,
 )
 from spiking_lfp.training.checkpoint import CHECKPOINT, VERSION, Checkpoint
-from spiking_lfp.training.files import METRICS
 from spiking_lfp.training.runs import network_for
 
 Run = Callable[..., Path]
@@ -105,7 +104,7 @@ def test_the_network_sees_pixels_as_values_from_0_to_1(run: Run, monkeypatch: py
 
 def test_a_run_folder_holds_settings_metrics_and_the_network(run: Run) -> None:
     folder = run(log_every=2)
-    assert sorted(each.name for each in folder.iterdir()) == ["checkpoint.pt", "config.toml", "metrics.jsonl"]
+    assert sorted(each.name for each in folder.glob("[!.]*")) == ["checkpoint.pt", "config.toml", "metrics.jsonl"]
     assert read_config(folder) == small_config(log_every=2)
     told = [(line["kind"], line["epoch"], line.get("batch")) for line in read_metrics(folder)]
     assert told == [("batch", 1, 2), ("epoch", 1, None), ("batch", 2, 2), ("epoch", 2, None)]
@@ -478,13 +477,6 @@ def test_other_data_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(RunError, match=f"^{folder} was trained on samples .1, 8, 8. of 3 classes, the data are "):
             resume(folder)
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
-
-
-def test_metrics_that_lost_lines_are_refused(run: Run) -> None:
-    folder = run()
-    (folder / METRICS).write_text("")
-    with pytest.raises(RunError, match="shorter than its checkpoint says"):
-        resume(folder)
 
 
 @pytest.mark.parametrize("name", ["", "frog", "cpu:x", "meta"])
