@@ -1,7 +1,7 @@
 """Event data sets by name, in the folder layout of tonic, and the user's own folders of recordings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from spiking_lfp.data.recordings import (
 )
 from spiking_lfp.data.tactile import ReadTaxels, taxel_samples
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.events.files import read_events
+from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import tonic
 
+# notes and lists of labels have these suffixes, too
+TEXT = (".txt", ".csv")
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 
@@ -225,13 +227,14 @@ def is_folder(name: str) -> bool:
     return "/" in name or "\\" in name or name.startswith("~")
 
 
-def list_folder(folder: Path, test_session: str = "") -> Listing:
+def list_folder(folder: Path, test_session: str = "", hints: Hints = NO_HINTS) -> Listing:
     """List the recordings of the user's own folder.
 
     A folder or a file is named after the class: `FOLDER/CLASS/NAME.aedat`, or, with sessions,
     `FOLDER/SESSION/CLASS/NAME.aedat` or `FOLDER/SESSION/CLASS.aedat`. With sessions, the recordings of `test_session`
     are for testing and all others for training; a session called test is found without being named. Without sessions,
-    every 5th recording of a class is for testing. All sensors must have the same size.
+    every 5th recording of a class is for testing. All sensors must have the same size. Text is taken for recordings if
+    there are no other ones.
 
     Raises:
         DataError: if the folder has no recordings, or none for training or for testing.
@@ -239,7 +242,7 @@ def list_folder(folder: Path, test_session: str = "") -> Listing:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: name a folder of recordings such as {folder}/CLASS/NAME.aedat4")
-    paths = files_below(folder)
+    paths = files_below(folder, [suffix for suffix in SUFFIXES if suffix not in TEXT]) or files_below(folder)
     if not paths:
         raise DataError(f"{folder} holds no recordings such as {folder}/CLASS/NAME.aedat4: name another folder")
     relative_parts = [path.relative_to(folder).parts for path in paths]
@@ -261,8 +264,8 @@ def list_folder(folder: Path, test_session: str = "") -> Listing:
         train, test = split_every_nth(samples, 5)
     if not train or not test:
         raise DataError(f"{folder} has {len(train)} recordings for training and {len(test)} for testing: add some")
-    sensor = read_events(paths[0]).sensor
-    return Listing(class_names, sensor, ReadFile(None), train, test)
+    sensor = read_events(paths[0], **asdict(hints)).sensor
+    return Listing(class_names, sensor, ReadFile(None, hints), train, test)
 
 
 def list_event_set(name: str, root: Path, download: bool) -> Listing:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.events.files import Hints, TimeUnit
 from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 
 # what torch can address; memory is exhausted long before
@@ -59,6 +60,27 @@ class EventRecipe(BaseModel):
     test_session: str = Field(
         "", description="folder of the test recordings, the others are for training; if empty, the data set's own split"
     )
+
+    chip: str = Field("", description="camera of AEDAT files that name none, such as v2e's: davis346, davis240, dvs128")
+    time_unit: TimeUnit = Field(
+        "auto", description="unit of times in text, NumPy and HDF5 files; auto: us, and s if they are decimals"
+    )
+    column_order: str = Field(
+        "", description="columns of text, NumPy and HDF5 files that do not name them, as txyp; if empty, what fits"
+    )
+
+    @property
+    def hints(self) -> Hints:
+        """What the files do not say."""
+        return Hints(self.chip, self.time_unit, self.column_order)
+
+    @model_validator(mode="after")
+    def _hints_are_known(self) -> "EventRecipe":
+        try:
+            _ = self.hints
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @model_validator(mode="after")
     def _augmentations_are_known(self) -> "EventRecipe":

@@ -1,7 +1,7 @@
 """Lists of labelled recordings: which files, or which recordings in a file, are the samples of a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from spiking_lfp.errors import DataError
-from spiking_lfp.events.files import SUFFIXES, read_events
+from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
 MILLISECOND = 1000
@@ -53,10 +53,11 @@ class ReadFile:
     """Reads files of one recording each; `sensor` may be larger than the recording's own."""
 
     sensor: Sensor | None
+    hints: Hints = NO_HINTS
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
-        return read_events(sample.path, self.sensor)
+        return read_events(sample.path, self.sensor, **asdict(self.hints))
 
 
 @dataclass(frozen=True)

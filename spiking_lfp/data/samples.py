@@ -58,7 +58,7 @@ def load_samples(
         return image_samples(load_dataset(name, root, download), encoding, recipe.steps, shift)
     if is_folder(name):
         folder = Path(name).expanduser()
-        title, listing = folder.name, list_folder(folder, recipe.test_session)
+        title, listing = folder.name, list_folder(folder, recipe.test_session, recipe.hints)
     elif name.endswith(SUFFIX):
         title, listing = name, list_moved(name, root, download)
     else:

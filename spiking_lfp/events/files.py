@@ -3,54 +3,88 @@
 `Recording` checks what is read: events inside the sensor, in order of time. If a file ends within a record or packet,
 the complete ones before it are read and `Recording.partial` says what is missing. Truncated files of formats whose
 header states the size (`.npy`, `.h5`, `.mat`), and everything else that does not fit its format, are errors; so is a
-time that goes back, unless the format's timer overflows to 0.
+time that goes back, unless the format's timer overflows to 0. What was assumed of a file, and what was left out of it,
+is a warning.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.events._formats import SUFFIXES, Columns, RawRecording
-from spiking_lfp.events.records import EVENT, Recording, Sensor
+from spiking_lfp.events._formats import SUFFIXES, Hints, RawRecording, TimeUnit
+from spiking_lfp.events._formats.common import LARGEST_TIME, MissingHintError
+from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
-__all__ = ["SUFFIXES", "read_events"]
+__all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "read_events"]
 
 LARGEST_SIDE = 2**15
-# small enough that differences of times do not overflow
-LARGEST_TIME = 2**62
+NO_HINTS = Hints()
+Column = NDArray[np.int64]
 
 
-def read_events(path: Path, sensor: Sensor | None = None) -> Recording:
+def read_events(
+    path: Path,
+    sensor: Sensor | None = None,
+    *,
+    chip: str = "",
+    time_unit: TimeUnit = "auto",
+    column_order: str = "",
+) -> Recording:
     """Read a recording, in the format given by its suffix and, if there is one, its header.
 
     Args:
         path: the file.
         sensor: polarities, height and width. If None, the sensor that the file names, or, if it names none, the
             smallest sensor with two polarities that holds all events.
+        chip: of AEDAT files that name none, as v2e's: davis346, dvs128, ... If empty, those are read as of a DVS128 if
+            all addresses are such, with a warning, and refused if not.
+        time_unit: s, ms, us or ns, of times in tables (text, NumPy, HDF5) that do not name it; auto for microseconds,
+            and seconds of decimals.
+        column_order: of tables whose columns have no names, as txyp; found by what they hold if empty.
 
     Returns:
-        The events in order of time; none if the file is complete but empty of events.
+        The events in order of time, times to the nearest microsecond; none if the file is complete but empty of events.
+
+    Warns:
+        UserWarning: one for a file, that says what was assumed, and how many external signals, triggers and special
+            events were left out.
 
     Raises:
         DataError: naming the file, if it is empty, not in its format, damaged, or from another sensor.
-        UsageError: for an unknown suffix, or if the package that reads the format is not installed.
+        UsageError: for an unknown suffix, chip, unit or order, or if the package that reads a format is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "events.txt"
+        ...     _ = path.write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n")
+        ...     read_events(path, (2, 34, 34)).events["t"].tolist()
+        [100, 250]
     """
+    hints = Hints(chip, time_unit, column_order)
     read = SUFFIXES.get(path.suffix.lower())
     if read is None:
         raise UsageError(f"{path} has the suffix {path.suffix!r}: recordings end in {', '.join(SUFFIXES)}")
     try:
         if path.stat().st_size == 0:
             raise DataError("it is empty")
-        raw = read(path)
+        raw = read(path, hints)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except MissingHintError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
     except DataError as error:
         raise DataError(f"{path} cannot be read: {error}; replace or remove it") from None
     try:
-        return _recording(raw, sensor)
+        recording = _recording(raw, sensor)
     except DataError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    if raw.remarks:
+        warnings.warn(f"{path}: {'; '.join(raw.remarks)}", stacklevel=2)
+    return recording
 
 
 def _recording(raw: RawRecording, sensor: Sensor | None) -> Recording:
@@ -59,26 +93,31 @@ def _recording(raw: RawRecording, sensor: Sensor | None) -> Recording:
         raise DataError(
             f"it is of a sensor {raw.sensor}, expected {sensor} (polarities, height, width): give its own, or none"
         )
-    low, high = _range(columns, "p")
-    if low < -1 or high > 1 or (low == -1 and not columns["p"].all()):
-        raise DataError(f"it has polarities from {low} to {high}, expected 0 and 1, or -1 and 1: repair the recording")
-    for axis in ("x", "y"):
-        low, high = _range(columns, axis)
-        if low < 0 or high >= LARGEST_SIDE:
-            raise DataError(
-                f"it has {axis} from {low} to {high}, expected 0 to {LARGEST_SIDE - 1}: repair the recording"
-            )
-    low, high = _range(columns, "t")
-    if low < -LARGEST_TIME or high > LARGEST_TIME:
-        raise DataError(f"it has times from {low} to {high} us, which is out of range: repair the recording")
-    events = np.zeros(len(columns["t"]), EVENT)
-    for name in ("x", "y", "t"):
-        events[name] = columns[name]
-    events["p"] = columns["p"] > 0
-    smallest = (2, _range(columns, "y")[1] + 1, _range(columns, "x")[1] + 1)
-    return Recording(events, sensor or raw.sensor or smallest, raw.partial)
+    if isinstance(columns, np.ndarray):
+        events = columns
+    else:
+        from spiking_lfp.kernels.cpu import decoders
+
+        events = np.empty(len(columns["t"]), EVENT)
+        x, y, t, p = (columns[name].astype(np.int64, copy=False) for name in "xytp")
+        if decoders.pack(x, y, t, p, LARGEST_SIDE, LARGEST_TIME, events):
+            raise DataError(_out_of_range(x, y, t, p))
+    return Recording(events, sensor or raw.sensor or _smallest_sensor(events), raw.partial)
 
 
-def _range(columns: Columns, name: str) -> tuple[int, int]:
-    column = columns[name]
-    return (int(column.min()), int(column.max())) if len(column) else (0, 0)
+def _out_of_range(x: Column, y: Column, t: Column, p: Column) -> str:
+    """Return what is wrong with columns of which one is out of range."""
+    if p.min() < -1 or p.max() > 1 or (p.min() == -1 and not p.all()):
+        return f"it has polarities from {p.min()} to {p.max()}, expected 0 and 1, or -1 and 1: repair the recording"
+    for axis, column in (("x", x), ("y", y)):
+        if column.min() < 0 or column.max() >= LARGEST_SIDE:
+            found = f"{axis} from {column.min()} to {column.max()}"
+            return f"it has {found}, expected 0 to {LARGEST_SIDE - 1}: repair the recording"
+    return f"it has times from {t.min()} to {t.max()} us, which is out of range: repair the recording"
+
+
+def _smallest_sensor(events: EventArray) -> Sensor:
+    from spiking_lfp.kernels.cpu import decoders
+
+    x, y = decoders.largest(events)
+    return (2, int(y) + 1, int(x) + 1)

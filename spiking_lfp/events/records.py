@@ -32,20 +32,17 @@ class Recording:
     partial: str | None = None
 
     def __post_init__(self) -> None:
-        check_events(self.events, self.sensor)
-        if len(self.events) > 1:
-            back = np.flatnonzero(np.diff(self.events["t"]) < 0)
-            if len(back):
-                at = int(back[0]) + 1
-                before, after = (int(t) for t in self.events["t"][at - 1 : at + 1])
-                raise DataError(
-                    f"event {at} is at {after} us, before the {before} us of the one before it: sort the events by "
-                    "time, or repair the recording"
-                )
+        at = check_events(self.events, self.sensor)
+        if at is not None:
+            before, after = (int(t) for t in self.events["t"][at - 1 : at + 1])
+            raise DataError(
+                f"event {at} is at {after} us, before the {before} us of the one before it: sort the events by "
+                "time, or repair the recording"
+            )
 
 
-def check_events(events: EventArray, sensor: Sensor) -> None:
-    """Check dtype and addresses of `events`, in any order of time.
+def check_events(events: EventArray, sensor: Sensor) -> int | None:
+    """Check dtype and addresses of `events`, in any order of time, and return the first one that goes back in time.
 
     Raises:
         DataError: naming the first event that does not fit `sensor`.
@@ -54,12 +51,16 @@ def check_events(events: EventArray, sensor: Sensor) -> None:
         raise DataError(f"events are {events.dtype} {list(events.shape)}, expected one axis of {EVENT}")
     if len(sensor) != 3 or min(sensor) < 1 or sensor[0] > 2:
         raise DataError(f"a sensor has 1 or 2 polarities, height and width, found {sensor}")
+    if not len(events):
+        return None
+    from spiking_lfp.kernels.cpu import decoders
+
     _, height, width = sensor
-    outside = (events["x"] < 0) | (events["x"] >= width) | (events["y"] < 0) | (events["y"] >= height)
-    if outside.any():
-        at = int(outside.argmax())
+    at, back = (int(number) for number in decoders.first_fault(events, height, width))
+    if at >= 0:
         x, y = int(events["x"][at]), int(events["y"][at])
         raise DataError(
             f"event {at} is at x = {x}, y = {y}, outside of a sensor {width} pixels wide and {height} high: name the "
             "right sensor size, or repair the recording"
         )
+    return None if back < 0 else back
