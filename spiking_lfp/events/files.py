@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import SUFFIXES, Hints, RawRecording, TimeUnit
-from spiking_lfp.events._formats.common import LARGEST_TIME, MissingHintError
+from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
 __all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "read_events"]
@@ -74,7 +74,7 @@ def read_events(
         raw = read(path, hints)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except MissingHintError as error:
+    except AdviceError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     except DataError as error:
         raise DataError(f"{path} cannot be read: {error}; replace or remove it") from None

@@ -1,8 +1,11 @@
 """What damage does to every format: an error that names the file, or events that are sane."""
 
+import faulthandler
 import os
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -22,6 +25,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(left out|names no chip):UserW
 real_data = pytest.mark.skipif(
     "SPIKING_LFP_DATA" not in os.environ, reason="needs SPIKING_LFP_DATA, a folder with real recordings"
 )
+# of each format; more of them take longer and find no more, but now and then
+CASES = int(os.environ.get("SPIKING_LFP_DAMAGE_CASES", "30"))
+REAL = [
+    *("recordings/exp_evt2_sample.raw", "recordings/exp_evt3_sample.raw", "recordings/davis_IMU_rotDisk.aedat"),
+    *("recordings/dvs128_rotated_cam255_right_clamp_test1.aedat", "recordings/events_viz_chunk.txt"),
+    *("event_samples/sample.aedat4", "event_samples/sample_stmnist.mat", "recordings/aertb_ncars_obj_004416_td.dat"),
+]
 # of sample.aedat4: where its packets begin and end
 AEDAT4_PACKETS = (2334, 945_243)
 
@@ -159,6 +169,39 @@ def test_a_flipped_bit_is_noticed_or_leaves_a_sane_recording(
     path = tmp_path_factory.getbasetemp() / f"flipped{Path(name).suffix}"
     path.write_bytes(content)
     sane_or_refused(path, name)
+
+
+@pytest.fixture
+def watchdog() -> Iterator[None]:
+    """End the process with a traceback if a test hangs, also where it does not come back to Python."""
+    faulthandler.dump_traceback_later(60 + CASES, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.mark.usefixtures("watchdog")
+@pytest.mark.parametrize("name", make.WRITERS)
+def test_damage_of_all_kinds(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    wholes = [make.WRITERS[name](make.made(seed, count=count)) for seed, count in ((0, 40), (1, 400))]
+    read = 0
+    for case in range(CASES):
+        path.write_bytes(make.damaged(wholes[case % 2], random))
+        read += sane_or_refused(path, name) is not None
+    assert read < CASES
+
+
+@real_data
+@pytest.mark.usefixtures("watchdog")
+@pytest.mark.parametrize("name", REAL)
+def test_damage_of_all_kinds_to_real_files(name: str, tmp_path: Path) -> None:
+    whole = (SAMPLES.parent / name).read_bytes()[:200_000]
+    path = tmp_path / Path(name).name
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    for _ in range(CASES):
+        path.write_bytes(make.damaged(whole, random))
+        sane_or_refused(path)
 
 
 @pytest.mark.parametrize("name", ["2.aedat", "3.aedat", "a.dat"])

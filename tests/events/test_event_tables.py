@@ -45,9 +45,15 @@ def test_columns_of_hdf5_are_found_by_name(group: str, names: str, tmp_path: Pat
     assert same(write_group(tmp_path / "a.h5", group, names))
 
 
-@pytest.mark.parametrize("name", ["Blosc", "Zstd", "LZ4", "Bitshuffle", "Blosc2", "BZip2"])
+@pytest.mark.parametrize("name", ["Blosc", "Zstd", "LZ4", "Bitshuffle", "Blosc2"])
 def test_compressed_hdf5_is_read_by_its_plugin(name: str, tmp_path: Path) -> None:
     assert same(write_group(tmp_path / "a.h5", "events", "x y t p", chunks=(100,), **getattr(hdf5plugin, name)()))
+
+
+def test_bzip2_is_refused(tmp_path: Path) -> None:
+    path = write_group(tmp_path / "a.h5", "events", "x y t p", chunks=(100,), **hdf5plugin.BZip2())
+    with pytest.raises(DataError, match=r"/events/[xytp] is compressed by bzip2: repack it, h5repack -f GZIP=4$"):
+        read_events(path)
 
 
 def test_a_plugin_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

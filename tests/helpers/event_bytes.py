@@ -168,6 +168,20 @@ def h5(events: EventArray) -> bytes:
     return content.getvalue()
 
 
+def h5_compressed(events: EventArray) -> bytes:
+    """HDF5 as DSEC's, compressed by a plug-in, without checksums."""
+    import hdf5plugin
+
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name in "xytp":
+            column = events[name].astype(np.int64)
+            options = {"chunks": column.shape, **hdf5plugin.Blosc(cname="zstd")} if len(column) else {}
+            file.create_dataset(f"events/{name}", data=column, **options)
+        file["t_offset"] = 0
+    return content.getvalue()
+
+
 def h5_fields(events: EventArray) -> bytes:
     """HDF5 with one data set."""
     content = io.BytesIO()
@@ -253,6 +267,7 @@ WRITERS: dict[str, Callable[[EventArray], bytes]] = {
     "a.npz": npz,
     "columns.h5": h5,
     "v2e.h5": h5_v2e,
+    "blosc.h5": h5_compressed,
     "fields.hdf5": h5_fields,
     "plain.txt": plain_text,
     "names.csv": csv,
@@ -278,6 +293,28 @@ SIZES = {
     "2.aedat": (8, len(AEDAT_HEADER)),
     "a.dat": (8, len(DAT_HEADER) + 2),
 }
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Damage a file as disks, cables and programs do it, half of the time near its beginning."""
+    end = len(content) if random.random() < 0.5 else min(len(content), 500)
+    at, size = int(random.integers(end)), int(random.integers(1, 40))
+    kind = random.choice(["cut", "bytes", "zeros", "insert", "delete", "repeat"])
+    if kind == "cut":
+        return content[: max(at, 1)]
+    if kind == "bytes":
+        changed = bytearray(content)
+        for place in random.integers(end, size=size):
+            changed[place] = random.integers(256)
+        return bytes(changed)
+    if kind == "zeros":
+        size = int(random.integers(1, len(content) - at + 1))
+        return content[:at] + bytes(size) + content[at + size :]
+    if kind == "insert":
+        return content[:at] + random.bytes(size) + content[at:]
+    if kind == "delete":
+        return content[:at] + content[at + size :] or b"\0"
+    return content[:at] + content[at : at + size] * 2 + content[at + size :]
 
 
 def write(path: Path, events: EventArray) -> Path:

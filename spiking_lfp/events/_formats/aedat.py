@@ -13,8 +13,8 @@ from spiking_lfp.events._formats.common import (
     CHIPS,
     DVS128,
     LARGEST_TIME,
+    AdviceError,
     Hints,
-    MissingHintError,
     RawRecording,
     counted,
     import_extra,
@@ -66,7 +66,7 @@ def _addresses(content: bytes, record: np.dtype[Any], hints: Hints) -> RawRecord
     in_file = named[0].strip().rpartition(".")[2] if named else ""
     chip = in_file if in_file.lower() in CHIPS else hints.chip
     if in_file and not chip:
-        raise MissingHintError(
+        raise AdviceError(
             f"it is from the chip {in_file!r}, supported are {', '.join(CHIPS)}: if one of them has the same "
             "addresses, name it by the setting chip"
         )
@@ -91,7 +91,7 @@ def _addresses(content: bytes, record: np.dtype[Any], hints: Hints) -> RawRecord
         address = f"{int(records['address'][invalid]):#x}"
         if in_file or hints.chip:
             raise DataError(f"record {invalid} has the address {address}, which no {chip} has")
-        raise MissingHintError(
+        raise AdviceError(
             f"it names no chip, and record {invalid} has the address {address}, which no DVS128 has: name the chip by "
             "the setting chip (v2e's DAVIS files: davis346 or davis240, those of 640 x 480: dvs640)"
         )

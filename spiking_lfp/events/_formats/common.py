@@ -113,8 +113,8 @@ class RawRecording(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-class MissingHintError(DataError):
-    """What a file does not say; the sentence names the hint that does."""
+class AdviceError(DataError):
+    """The file may be whole; the sentence says how it is read."""
 
 
 def counted(count: int, thing: str) -> tuple[str, ...]:

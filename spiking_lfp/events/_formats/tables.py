@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from spiking_lfp.errors import DataError, SpikingLFPError
 from spiking_lfp.events._formats.common import (
     LARGEST_TIME,
+    AdviceError,
     Hints,
-    MissingHintError,
     RawRecording,
     import_extra,
     one_line,
@@ -47,7 +47,8 @@ LATEST_US = 10**17
 # the usual filters reach no higher compression ratio on events
 MAX_COMPRESSION = 1100
 # registered numbers of HDF5's filters: those that the package hdf5plugin has, and Prophesee's, which it has not
-PLUGIN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd", 32026: "blosc2", 307: "bzip2"}
+PLUGIN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd", 32026: "blosc2"}
+BZIP2_FILTER = 307
 ECF_FILTER = 36559
 
 
@@ -270,7 +271,7 @@ def _of_columns(columns: list[NDArray[Any]], hints: Hints) -> RawRecording:
         orders = [order for order in ORDERS if all(fits[name][index] for index, name in enumerate(order))]
         if len(orders) != 1 and len(columns[0]):
             found = " and ".join(orders) if orders else f"none of {', '.join(ORDERS)}"
-            raise MissingHintError(
+            raise AdviceError(
                 f"its columns have no names, and of the usual orders {found} fit{'' if orders else 's'}: name the "
                 "right one by the setting column_order, or repair the recording"
             )
@@ -300,7 +301,7 @@ def _recording(columns: Mapping[str, NDArray[Any]], unit: str) -> RawRecording:
     for name, column in columns.items():
         if column.dtype.kind not in "iufb" or column.ndim != 1:
             raise DataError(f"its {name} are {column.dtype} {list(column.shape)}, expected numbers [N]")
-        if not np.isfinite(column).all():
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
             raise DataError(f"its {name} are not all finite")
         if name == "t":
             column = _microseconds(column, unit)
@@ -315,15 +316,15 @@ def _recording(columns: Mapping[str, NDArray[Any]], unit: str) -> RawRecording:
 def _microseconds(t: NDArray[Any], unit: str) -> NDArray[Any]:
     """Return times in microseconds, rounded to whole ones."""
     if unit == "auto":
-        if len(t) and not np.abs(t).max() < LATEST_US:
-            raise MissingHintError(
+        if len(t) and not (t.min() > -LATEST_US and t.max() < LATEST_US):
+            raise AdviceError(
                 f"its times, up to {float(np.abs(t).max()):.3g}, are too large for microseconds: name their unit by "
                 "the setting time_unit"
             )
         unit = "us" if _are_whole(t) else "s"
         duration = float(t[-1]) - float(t[0]) if len(t) else 0.0
         if unit == "s" and not abs(duration) < LONGEST:
-            raise MissingHintError(
+            raise AdviceError(
                 f"its times are decimals and span {duration:,.0f}, too many to be seconds: name their unit by the "
                 "setting time_unit"
             )
@@ -364,12 +365,14 @@ def _load(dataset: Any, size: int) -> NDArray[Any]:
         raise DataError(f"{dataset.name} claims {dataset.nbytes:,} bytes, in a file of {size:,}")
     created = dataset.id.get_create_plist()
     for number in (created.get_filter(index)[0] for index in range(created.get_nfilters())):
+        if number == BZIP2_FILTER:  # the plug-in runs for ever on data that are cut
+            raise AdviceError(f"{dataset.name} is compressed by bzip2: repack it, h5repack -f GZIP=4")
         if h5py.h5z.filter_avail(number):
             continue
         if number in PLUGIN_FILTERS:
             import_extra("hdf5plugin")
         elif number == ECF_FILTER:
-            raise DataError(
+            raise AdviceError(
                 "its events are compressed by Prophesee's filter ECF: install the HDF5 plugin of Metavision SDK or "
                 "OpenEB and name its folder in HDF5_PLUGIN_PATH, or convert it by metavision_file_to_dat"
             )
