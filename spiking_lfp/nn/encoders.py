@@ -2,20 +2,26 @@
 
 `constant` repeats the values themselves; `rate`, `latency` and `delta` generate spikes; `population` encodes a value in
 the activities of several neurons, in [0, 1], which `constant`, `rate` or `latency` then turn into a sequence.
+
+All take float16, bfloat16, float32 and float64, and return the same type. Integers and truth values become numbers of
+torch's default type, float32, without being scaled.
 """
 
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.nn.noise import uniform
 
+REAL_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGER_TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "steps batch *i"]:
+
+def constant(images: Shaped[Tensor, "batch *i"], steps: int) -> Float[Tensor, "steps batch *i"]:
     """Feed the same values in every step (LFP app. A.6.3), without copying them.
 
     Args:
@@ -30,12 +36,13 @@ def constant(images: Float[Tensor, "batch *i"], steps: int) -> Float[Tensor, "st
         NonFiniteError: if `images` hold NaN or infinity.
     """
     _check_steps(steps)
+    images = _as_real(images, "images")
     _check_finite(images, "images")
     return images.unsqueeze(0).expand(steps, *images.shape)
 
 
 def rate(
-    images: Float[Tensor, "batch *i"], steps: int, generator: torch.Generator | None = None
+    images: Shaped[Tensor, "batch *i"], steps: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "steps batch *i"]:
     """Spike in each step with the value as the probability, independently of all other steps: Bernoulli spikes.
 
@@ -56,6 +63,7 @@ def rate(
         NonFiniteError: if `images` hold NaN or infinity.
     """
     _check_steps(steps)
+    images = _as_real(images, "images")
     _check_unit(images)
     shape, dtype = (steps, *images.shape), _at_least_single(images.dtype)
     if generator is None:
@@ -65,7 +73,7 @@ def rate(
     return random.lt_(images.detach()).to(images.dtype)
 
 
-def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.0) -> Float[Tensor, "steps batch *i"]:
+def latency(images: Shaped[Tensor, "batch *i"], steps: int, threshold: float = 0.0) -> Float[Tensor, "steps batch *i"]:
     """Spike once, earlier for greater values: v in step `round((1 - v) * (T - 1))`, rounding halves to the even step.
 
     1 spikes in the first step; values of at most `threshold` never spike. Times are computed in float64 for float64,
@@ -86,6 +94,7 @@ def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.
     _check_steps(steps)
     if not 0 <= threshold < 1:
         raise UsageError(f"the threshold must be in [0, 1), found {threshold}")
+    images = _as_real(images, "images")
     _check_unit(images)
     values = images.detach().to(_at_least_single(images.dtype)).unsqueeze(0)
     times = ((1 - values) * (steps - 1)).round().long()
@@ -96,7 +105,7 @@ def latency(images: Float[Tensor, "batch *i"], steps: int, threshold: float = 0.
 
 
 def delta(
-    signal: Float[Tensor, "steps batch *i"], threshold: float, values: Literal["binary", "count"] = "binary"
+    signal: Shaped[Tensor, "steps batch *i"], threshold: float, values: Literal["binary", "count"] = "binary"
 ) -> Float[Tensor, "steps batch 2 *i"]:
     """Spike when a signal has changed by a threshold (send on delta): on for an increase, off for a decrease.
 
@@ -119,6 +128,7 @@ def delta(
     _check_steps(len(signal))
     if not 0 < threshold < float("inf"):
         raise UsageError(f"the threshold must be greater than 0, found {threshold}")
+    signal = _as_real(signal, "signals")
     _check_finite(signal, "signals")
     # relative to the first sample and in units of the threshold, levels are integers and do not drift
     precise = signal.detach().to(_at_least_single(signal.dtype))
@@ -134,7 +144,7 @@ def delta(
 
 
 def population(
-    values: Float[Tensor, "*v"], neurons: int, low: float = 0.0, high: float = 1.0, width: float = 2 / 3
+    values: Shaped[Tensor, "*v"], neurons: int, low: float = 0.0, high: float = 1.0, width: float = 2 / 3
 ) -> Float[Tensor, "*v neurons"]:
     """Encode each value in neurons with Gaussian receptive fields (Bohte, Kok and La Poutre, Neurocomputing 2002).
 
@@ -161,6 +171,7 @@ def population(
         raise UsageError(f"low must be less than high, found {low} and {high}")
     if not 0 < width < float("inf"):
         raise UsageError(f"the width must be greater than 0, found {width}")
+    values = _as_real(values, "values")
     _check_finite(values, "values")
     precise = values.to(_at_least_single(values.dtype)).unsqueeze(-1)
     centres = torch.linspace(low, high, neurons, dtype=precise.dtype, device=precise.device)
@@ -171,6 +182,21 @@ def population(
 def _check_steps(steps: int) -> None:
     if steps < 1:
         raise UsageError(f"steps must be at least 1, found {steps}")
+
+
+def _as_real(values: Tensor, name: str) -> Tensor:
+    """Return integers and truth values as numbers of torch's default type; refuse those that it does not hold."""
+    if values.dtype in REAL_TYPES:
+        return values
+    if values.dtype not in INTEGER_TYPES:
+        raise UsageError(f"the {name} are {values.dtype}, expected real numbers or integers: convert them to float32")
+    real = values.to(torch.get_default_dtype())
+    require(
+        (real.to(values.dtype) == values).all(),
+        UsageError,
+        f"the {name} are integers too large for {real.dtype}: scale them first, or convert them to float64",
+    )
+    return real
 
 
 def _check_finite(values: Tensor, name: str) -> None:

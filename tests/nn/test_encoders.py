@@ -295,9 +295,56 @@ def test_encoders_refuse_values_that_are_not_finite(name: str, value: float) -> 
         ENCODERS[name](images)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_encoders_take_an_empty_batch(name: str) -> None:
-    assert ENCODERS[name](torch.rand(0, 4)).numel() == 0
+INTEGERS = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+EVERY = {"constant": lambda x: constant(x, 5), **ENCODERS}
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_are_encoded_as_the_numbers_they_are(name: str, dtype: torch.dtype) -> None:
+    values = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(dtype)
+    encode = EVERY[name] if name != "delta" else lambda x: delta(x.view(3, 2), 1.0, "count")
+    torch.manual_seed(3)
+    found = encode(values)
+    torch.manual_seed(3)
+    expected = encode(values.float())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    assert found.any()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS[1:])
+def test_integers_other_than_0_and_1_are_encoded(dtype: torch.dtype) -> None:
+    values = torch.tensor([[3, 100, 7], [120, 0, 50]]).to(dtype)
+    assert torch.equal(constant(values, 2), values.float().expand(2, 2, 3))
+    answers = population(values, 5, 0.0, 120.0, 0.5)
+    assert torch.equal(answers, population(values.float(), 5, 0.0, 120.0, 0.5))
+    assert answers[1, 0].tolist() == pytest.approx([math.exp(-2 * n**2) for n in (4, 3, 2, 1, 0)], abs=1e-6)
+    # differences of unsigned integers wrap
+    counts = delta(values, 10.0, "count")
+    assert counts[1].tolist() == [[11, 0], [0, 10], [4, 0]]
+    for encode in (rate, latency):
+        with pytest.raises(UsageError, match=r"outside of \[0, 1\]"):
+            encode(values, 5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_values_that_no_number_holds_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"are torch.complex64, expected real numbers or integers: convert them to"):
+        EVERY[name](torch.zeros(2, 3, dtype=torch.complex64))
+    with pytest.raises(UsageError, match=r"are integers too large for torch.float32: scale them first, or convert"):
+        EVERY[name](torch.tensor([[2**24 + 1, 0]]))
+    assert constant(torch.tensor([[2**24]]), 1).item() == 2**24
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [*dtypes, *INTEGERS])
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 0), (2, 0, 5)])
+def test_nothing_is_encoded_as_nothing(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    nothing = EVERY[name](torch.zeros(shape, dtype=dtype))
+    expected = {"delta": (1, shape[0], 2, *shape[1:]), "population": (*shape, 5)}.get(name, (5, *shape))
+    assert tuple(nothing.shape) == expected
+    assert nothing.dtype == (dtype if dtype.is_floating_point else torch.float32)
 
 
 @pytest.mark.parametrize("name", ["rate", "latency"])
