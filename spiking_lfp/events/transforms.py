@@ -1,6 +1,11 @@
 """Transforms of recordings: cropping, denoising, downsampling, and random augmentations for training.
 
-tonic's transforms are used where it has them; it lacks shifts, rotations and zooms of whole recordings.
+tonic's transforms are used where they do what is wanted. It lacks shifts, rotations and zooms of whole recordings; its
+jitter rounds towards 0 and loses the events of a line, its boxes have the fraction of each side in place of the area,
+its intervals begin at time 0 in place of the first event, its noise has only on events, and it flips all polarities at
+once.
+
+Along an axis of one pixel, as of the channels of an ear, nothing is moved, turned or cut off.
 """
 
 import importlib
@@ -12,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from spiking_lfp.errors import UsageError, unknown_name
-from spiking_lfp.events.records import EventArray, Recording, Sensor
+from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
 Transform = Callable[[EventArray, np.random.Generator], EventArray]
 
@@ -30,14 +35,16 @@ def tonic(module: str = "tonic.transforms") -> Any:
 
 
 def crop(recording: Recording, side: int) -> Recording:
-    """Keep the `side` x `side` pixels at the centre of the sensor."""
+    """Keep the `side` x `side` pixels at the centre of the sensor, of a line `side` pixels."""
     polarities, height, width = recording.sensor
-    if not 1 <= side <= min(height, width):
-        raise UsageError(f"crop must be 1..{min(height, width)} pixels for this sensor, found {side}")
-    if not len(recording.events):
-        return Recording(recording.events, (polarities, side, side), recording.partial)
-    events = tonic().CenterCrop((width, height, polarities), side)(recording.events)
-    return Recording(events, (polarities, side, side), recording.partial)
+    largest = min((pixels for pixels in (height, width) if pixels > 1), default=1)
+    if not 1 <= side <= largest:
+        raise UsageError(f"crop must be 1..{largest} pixels for this sensor, found {side}")
+    kept_height, kept_width = min(side, height), min(side, width)
+    events = recording.events
+    if len(events):
+        events = tonic().CenterCrop((width, height, polarities), [kept_width, kept_height])(events)
+    return Recording(events, (polarities, kept_height, kept_width), recording.partial)
 
 
 def downsample(recording: Recording, factor: int) -> Recording:
@@ -73,16 +80,26 @@ def denoise(recording: Recording, time_us: int) -> Recording:
         raise UsageError(f"denoise_us must be at least 1 us, found {time_us}")
     if not len(recording.events):
         return recording
-    return Recording(tonic().Denoise(time_us)(recording.events), recording.sensor, recording.partial)
+    # to tonic, every pixel has had an event at time 0
+    offset = time_us - int(recording.events["t"][0])
+    events = recording.events.copy()
+    events["t"] += offset
+    events = tonic().Denoise(time_us)(events)
+    events["t"] -= offset
+    return Recording(events, recording.sensor, recording.partial)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random transform: its description, largest sensible strength, and maker, given strength and sensor."""
+    """A random transform: description, largest sensible strength, maker, given strength and sensor, and least strength.
+
+    A strength of 0 is none, whatever the least one is.
+    """
 
     help: str
     max_strength: float
     make: Callable[[float, Sensor], Transform]
+    min_strength: float = 0.0
 
 
 def _affine(draw: Callable[[float, np.random.Generator], Any]) -> Callable[[float, Sensor], Transform]:
@@ -94,20 +111,38 @@ def _affine(draw: Callable[[float, np.random.Generator], Any]) -> Callable[[floa
 
         def transform(events: EventArray, random: np.random.Generator) -> EventArray:
             matrix, shift = draw(strength, random)
-            moved = matrix @ (np.stack([events["x"], events["y"]]) - centre) + centre + shift
-            x, y = np.rint(moved).astype(np.int64)
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            changed: EventArray = events[inside].copy()
-            changed["x"], changed["y"] = x[inside], y[inside]
-            return changed
+            places = matrix @ (np.stack([events["x"], events["y"]]) - centre) + centre + shift
+            return _moved(events, places, sensor)
 
         return transform
 
     return make
 
 
+def _moved(events: EventArray, places: Any, sensor: Sensor) -> EventArray:
+    """Return events moved to the nearest pixels of `places` `[2, N]`, x and y; those that leave the sensor are dropped.
+
+    Along an axis of one pixel nothing moves.
+    """
+    _, height, width = sensor
+    x, y = (
+        np.rint(place).astype(np.int64) if side > 1 else np.zeros(len(events), np.int64)
+        for place, side in zip(places, (width, height), strict=True)
+    )
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    changed: EventArray = events[inside].copy()
+    changed["x"], changed["y"] = x[inside], y[inside]
+    return changed
+
+
 def _shift(pixels: float, random: np.random.Generator) -> Any:
     return np.eye(2), random.integers(-int(pixels), int(pixels), size=(2, 1), endpoint=True)
+
+
+def _rotate(degrees: float, sensor: Sensor) -> Transform:
+    if min(sensor[1:]) == 1:
+        return lambda events, _: events
+    return _affine(_rotation)(degrees, sensor)
 
 
 def _rotation(degrees: float, random: np.random.Generator) -> Any:
@@ -117,6 +152,91 @@ def _rotation(degrees: float, random: np.random.Generator) -> Any:
 
 def _zoom(fraction: float, random: np.random.Generator) -> Any:
     return np.diag(random.uniform(1 - fraction, 1 + fraction, 2)), 0
+
+
+def _jitter(variance: float, sensor: Sensor) -> Transform:
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        offsets = random.normal(0, np.sqrt(variance), (2, len(events)))
+        return _moved(events, np.stack([events["x"], events["y"]]) + offsets, sensor)
+
+    return transform
+
+
+def _drop_area(fraction: float, sensor: Sensor) -> Transform:
+    """Drop the events in a box with the proportions of the sensor, as far as pixels allow: one or more, but not all."""
+    _, height, width = sensor
+    share = fraction if height == 1 else np.sqrt(fraction)
+    box_width = min(max(round(share * width), 1), width)
+    box_height = min(max(round(fraction * height * width / box_width), 1), height)
+    if (box_height, box_width) == (height, width):
+        box_height, box_width = (height - 1, width) if height > 1 else (1, width - 1)
+
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        left = random.integers(width - box_width, endpoint=True)
+        top = random.integers(height - box_height, endpoint=True)
+        x, y = events["x"].astype(np.int64) - left, events["y"].astype(np.int64) - top
+        inside = (x >= 0) & (x < box_width) & (y >= 0) & (y < box_height)
+        kept: EventArray = events[~inside]
+        return kept
+
+    return transform
+
+
+def _drop_time(fraction: float, _: Sensor) -> Transform:
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        t = _elapsed(events)
+        duration = t.max() + 1
+        start = random.uniform(0, 1 - fraction) * duration
+        kept: EventArray = events[(t < start) | (t >= start + fraction * duration)]
+        return kept
+
+    return transform
+
+
+def _flip_polarity(probability: float, _: Sensor) -> Transform:
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        changed: EventArray = events.copy()
+        changed["p"] ^= random.random(len(events)) < probability
+        return changed
+
+    return transform
+
+
+def _time_jitter(deviation: float, _: Sensor) -> Transform:
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        changed: EventArray = events.copy()
+        changed["t"] += np.rint(random.normal(0, deviation, len(events))).astype(np.int64)
+        return changed
+
+    return transform
+
+
+def _time_skew(fraction: float, _: Sensor) -> Transform:
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        changed: EventArray = events.copy()
+        t = _elapsed(events)
+        changed["t"] += np.rint(random.uniform(-fraction, fraction) * t).astype(np.int64)
+        return changed
+
+    return transform
+
+
+def _noise(count: float, sensor: Sensor) -> Transform:
+    polarities, height, width = sensor
+
+    def transform(events: EventArray, random: np.random.Generator) -> EventArray:
+        noise = np.zeros(int(count), EVENT)
+        noise["x"], noise["y"] = random.integers(width, size=len(noise)), random.integers(height, size=len(noise))
+        noise["t"] = random.integers(events["t"].min(), events["t"].max(), size=len(noise), endpoint=True)
+        noise["p"] = random.integers(2, size=len(noise)) if polarities == 2 else 1
+        return np.concatenate([events, noise])
+
+    return transform
+
+
+def _elapsed(events: EventArray) -> Any:
+    """Return the time of each event since the first one, in microseconds."""
+    return events["t"] - events["t"].min()
 
 
 def _through_tonic(make: Callable[[Any, float, tuple[int, int, int]], Any]) -> Callable[[float, Sensor], Transform]:
@@ -147,42 +267,22 @@ def _global_seed(seed: int) -> Iterator[None]:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "shift": Augmentation("by up to this many pixels", 64.0, _affine(_shift)),
-    "rotate": Augmentation("by up to this many degrees", 180.0, _affine(_rotation)),
+    "shift": Augmentation("by up to this many pixels", 64.0, _affine(_shift), 1.0),
+    "rotate": Augmentation("by up to this many degrees, on a line not at all", 180.0, _rotate),
     "zoom": Augmentation("width and height by up to this fraction", 0.9, _affine(_zoom)),
     "flip": Augmentation(
         "left and right with this probability", 1.0, _through_tonic(lambda t, p, size: t.RandomFlipLR(size, p))
     ),
-    "flip_polarity": Augmentation(
-        "the polarity of single events, with this probability",
-        1.0,
-        _through_tonic(lambda t, p, _: t.RandomFlipPolarity(p)),
-    ),
+    "flip_polarity": Augmentation("the polarity of single events, with this probability", 1.0, _flip_polarity),
     "drop": Augmentation(
         "up to this fraction of the events", 0.99, _through_tonic(lambda t, p, _: t.DropEvent((0.0, p)))
     ),
-    "drop_area": Augmentation(
-        "a box of this fraction of the sensor", 0.99, _through_tonic(lambda t, p, size: t.DropEventByArea(size, p))
-    ),
-    "drop_time": Augmentation(
-        "an interval of this fraction of the time", 0.99, _through_tonic(lambda t, p, _: t.DropEventByTime(p))
-    ),
-    "jitter": Augmentation(
-        "addresses by this variance in pixels",
-        64.0,
-        _through_tonic(lambda t, var, size: t.SpatialJitter(size, var, var, clip_outliers=True)),
-    ),
-    "time_jitter": Augmentation(
-        "times by this standard deviation in us",
-        1e6,
-        _through_tonic(lambda t, std, _: t.TimeJitter(std, clip_negative=True, sort_timestamps=True)),
-    ),
-    "time_skew": Augmentation(
-        "the speed by up to this fraction", 0.9, _through_tonic(lambda t, c, _: t.TimeSkew((1 - c, 1 + c)))
-    ),
-    "noise": Augmentation(
-        "this many random events", 1e6, _through_tonic(lambda t, n, size: t.UniformNoise(size, int(n)))
-    ),
+    "drop_area": Augmentation("a box of this fraction of the sensor's area", 0.99, _drop_area),
+    "drop_time": Augmentation("an interval of this fraction of the time", 0.99, _drop_time),
+    "jitter": Augmentation("addresses by this variance in pixels", 64.0, _jitter),
+    "time_jitter": Augmentation("times by this standard deviation in us", 1e6, _time_jitter),
+    "time_skew": Augmentation("the speed by up to this fraction", 0.9, _time_skew),
+    "noise": Augmentation("this many random events", 1e6, _noise, 1.0),
 }
 
 
@@ -195,15 +295,15 @@ def augmentation(text: str) -> tuple[str, float]:
     name, _, strength = (part.strip() for part in text.partition("="))
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, AUGMENTATIONS)
-    max_strength = AUGMENTATIONS[name].max_strength
+    min_strength, max_strength = AUGMENTATIONS[name].min_strength, AUGMENTATIONS[name].max_strength
     try:
         value = float(strength)
     except ValueError:
         value = float("nan")
-    if not 0 < value <= max_strength:
-        help_text = AUGMENTATIONS[name].help
+    if not (value > 0 and min_strength <= value <= max_strength):
+        strengths = f"{min_strength:g}..{max_strength:g}"
         raise UsageError(
-            f"augmentation {name} ({help_text}) needs {name}=NUMBER in 0..{max_strength:g}, found {text!r}"
+            f"augmentation {name} ({AUGMENTATIONS[name].help}) needs {name}=NUMBER in {strengths}, found {text!r}"
         )
     return name, value
 
