@@ -1,9 +1,9 @@
-"""Cache of sequences made from recordings, in HDF5 files: built once, by several processes, never read incomplete.
+"""Cache of sequences made from recordings, in HDF5 files: built once, never read incomplete.
 
 A file is named after its data set and the SHA-256 of its recipe, which holds all that its content depends on. Fields:
 
     attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
-                  binary, complete (written last)
+                  binary, checksum (of all these and the labels), complete (written last)
     SPLIT/samples uint8 [N, T, bytes], one chunk for each sample, or several if it has more than CHUNK_BYTES, gzip 1,
                   with Fletcher checksums. If `binary`, a step takes ceil(prod(shape) / 8) bytes, with its first value
                   in the lowest bit of the first byte; else a value takes one byte
@@ -16,12 +16,16 @@ are not valid gzip data.
 A file is written under a temporary name and renamed when it is complete. A lock file beside it makes a second process
 wait for the first; the lock of a process that dies is released, and its leftovers are removed by the next one that
 builds.
+
+The first samples are made in this process. Where many are left, further processes make them: they take seconds to
+start, and threads are no faster than one, because most of the work holds Python's lock.
 """
 
 import hashlib
 import json
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -30,7 +34,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from math import prod
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, parent_process, spawn
+from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -49,8 +54,11 @@ from spiking_lfp.events.frames import pack_frames, unpack_frames
 from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
-FORMAT = 1
+FORMAT = 2
 MAX_WORKERS = 8
+# work that lasts longer than this is given to further processes
+ALONE_S = 10.0
+MEASURED_S = 1.0
 # consecutive samples given to a worker at a time, because windows of one recording follow each other
 BATCH = 16
 CHUNK_BYTES = 2**24
@@ -105,8 +113,7 @@ def cache_folder(explicit: Path | None = None) -> Path:
 def cached(
     name: str,
     recipe: Mapping[str, Any],
-    layout: Layout,
-    splits: Callable[[], Mapping[str, Jobs]],
+    plan: Callable[[], tuple[Layout, Mapping[str, Jobs]]],
     *,
     folder: Path | None = None,
     workers: int | None = None,
@@ -117,30 +124,39 @@ def cached(
     Args:
         name: name of the data set, for the name of the file.
         recipe: everything that determines the samples, as values that JSON can store.
-        layout: layout of one sample.
-        splits: returns how to make each split, by name; called only if the cache has to be built.
+        plan: returns the layout of one sample, and how to make each split, by name; called only if the cache has to be
+            built.
         folder: see `cache_folder`.
-        workers: number of worker processes, or 1 for this process alone; by default the number of cores, at most 8.
+        workers: number of worker processes, or 1 for this process alone; by default the number of cores, at most 8, if
+            there is so much to do that they are worth their start.
         progress: called with the numbers of samples done and in all.
 
     Raises:
         DataError: if a sample cannot be made; then nothing is written.
-        RunError: if the folder is not writable, or a worker dies.
+        RunError: if the folder is not writable, a worker dies, or this is a process that another one is starting.
     """
     directory, text = cache_folder(folder), json.dumps(recipe, sort_keys=True)
     key = hashlib.sha256(f"{FORMAT} {text}".encode()).hexdigest()[:16]
     path = directory / f"{name}-{key}.h5"
-    if _is_valid(path, text, layout):
+    layout = _valid_layout(path, text)
+    if layout is not None:
         return SequenceCache(path, layout, hit=True)
+    if getattr(current_process(), "_inheriting", False):
+        raise RunError(
+            "this script runs once more in a process that it has started itself: put its code below "
+            "if __name__ == '__main__'"
+        )
     with ExitStack() as locks:
         with CACHE_FILES.convert_errors(path):
             directory.mkdir(parents=True, exist_ok=True)
             locks.enter_context(FileLock(_lock_of(path)))
         # another process may have built it meanwhile
-        if _is_valid(path, text, layout):
+        layout = _valid_layout(path, text)
+        if layout is not None:
             return SequenceCache(path, layout, hit=True)
         _remove_orphans(directory, path)
-        _build(path, text, layout, splits(), workers, progress)
+        layout, splits = plan()
+        _build(path, text, layout, splits, workers, progress)
     return SequenceCache(path, layout, hit=False)
 
 
@@ -237,24 +253,29 @@ def cache_status(folder: Path | None = None) -> list[CacheEntry]:
     return entries
 
 
-def _is_valid(path: Path, recipe: str, layout: Layout) -> bool:
-    """Tell whether `path` is a complete cache of this recipe, as far as can be seen without reading its samples."""
-    expected = {**_attributes(recipe, layout), "complete": True}
+def _valid_layout(path: Path, recipe: str) -> Layout | None:
+    """Return the layout of `path` if it is a complete cache of this recipe, as far as is seen without its samples."""
     try:
         with h5py.File(path) as file:
-            return all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
-                group["samples"].shape == (len(group["labels"]), layout.steps, layout.step_bytes)
-                for group in file.values()
+            layout = Layout(
+                int(file.attrs["steps"]), tuple(int(side) for side in file.attrs["shape"]), bool(file.attrs["binary"])
             )
+            labels = {split: group["labels"][()] for split, group in file.items()}
+            expected = {**_attributes(recipe, layout, labels), "complete": True}
+            valid = all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
+                group["samples"].shape == (len(labels[split]), layout.steps, layout.step_bytes)
+                for split, group in file.items()
+            )
+            return layout if valid else None
     except Exception:  # h5py raises all kinds of errors for damaged files
-        return False
+        return None
 
 
-def _attributes(recipe: str, layout: Layout) -> dict[str, Any]:
-    stored = np.bytes_(recipe.encode())
-    return {
-        "format": FORMAT, "recipe": stored, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary
-    }  # fmt: skip
+def _attributes(recipe: str, layout: Layout, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
+    stored = {"format": FORMAT, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary}
+    text = json.dumps([recipe, stored, [[split, labels[split].tolist()] for split in sorted(labels)]])
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    return {**stored, "recipe": np.bytes_(recipe.encode()), "checksum": np.bytes_(checksum.encode())}
 
 
 def _build(
@@ -294,8 +315,9 @@ def _fill(
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    file.attrs.update(_attributes(recipe, layout))
-    slots = [slot for split, jobs in splits.items() for slot in _allocate(file, split, jobs, layout)]
+    labels = {split: np.asarray(jobs.labels, np.int64) for split, jobs in splits.items()}
+    file.attrs.update(_attributes(recipe, layout, labels))
+    slots = [slot for split in splits for slot in _allocate(file, split, labels[split], layout)]
     with closing(_make_samples(splits, layout, workers)) as made:
         for done, ((dataset, index), sample) in enumerate(zip(slots, made, strict=True), 1):
             dataset[index] = sample
@@ -337,15 +359,14 @@ class _Sink(FileIO):
             self.failure = error
 
 
-def _allocate(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tuple[Any, int]]:
+def _allocate(file: Any, split: str, labels: NDArray[np.int64], layout: Layout) -> Iterator[tuple[Any, int]]:
     """Create the datasets of a split, and return where each sample goes: a dataset and an index in it."""
-    count = len(jobs.jobs)
+    count = len(labels)
     shape = (count, layout.steps, layout.step_bytes)
     chunk = (1, min(layout.steps, max(CHUNK_BYTES // layout.step_bytes, 1)), layout.step_bytes)
     # HDF5 has no empty chunks
     filters = {"compression": "gzip", "compression_opts": 1, "fletcher32": True} if count else {}
     samples = file.create_dataset(f"{split}/samples", shape, np.uint8, chunks=chunk if count else None, **filters)
-    labels = np.asarray(jobs.labels, np.int64)
     file.create_dataset(f"{split}/labels", data=labels, chunks=labels.shape if count else None, **filters)
     return ((samples, index) for index in range(count))
 
@@ -353,20 +374,21 @@ def _allocate(file: Any, split: str, jobs: Jobs, layout: Layout) -> Iterator[tup
 def _make_samples(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Generator[Frames, None, None]:
     """Yield the samples of all splits in order, made only a little ahead of their use, to save memory."""
     size = max(min(CHUNK_BYTES // (layout.steps * layout.step_bytes), BATCH), 1)
-    batches = [
+    batches = deque(
         (Packed(jobs.make, layout), jobs.jobs[start : start + size])
         for jobs in splits.values()
         for start in range(0, len(jobs.jobs), size)
-    ]
+    )
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, MAX_WORKERS)
-    if workers <= 1 or len(batches) <= 1:
+        yield from _first_samples(batches)
+    # a daemon may not start processes
+    if workers <= 1 or len(batches) <= 1 or current_process().daemon:
         for make, jobs in batches:
             yield from map(make, jobs)
         return
-    # spawned, because threads of torch do not survive a fork
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    pool = ProcessPoolExecutor(workers, WORKERS, _end_with_parent)
     pending: deque[Future[list[Frames]]] = deque()
     try:
         for make, jobs in batches:
@@ -376,12 +398,51 @@ def _make_samples(splits: Mapping[str, Jobs], layout: Layout, workers: int | Non
         while pending:
             yield from pending.popleft().result()
     except BrokenProcessPool:
-        raise RunError(
-            "a process that prepares recordings died: try again with more memory, and if this is your own script, put "
-            "its code below if __name__ == '__main__'"
-        ) from None
+        raise RunError("a process that prepares recordings died: try again with more memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _first_samples(batches: "deque[tuple[Packed, Sequence[Any]]]") -> Generator[Frames, None, None]:
+    """Take batches off `batches` and yield their samples, until the rest is seen to last longer than `ALONE_S`."""
+    spent, timed = 0.0, 0
+    is_first = True
+    while batches and (timed < 1 or spent < MEASURED_S or spent * len(batches) <= ALONE_S * timed):
+        make, jobs = batches.popleft()
+        started = time.monotonic()
+        made = make.all(jobs)
+        if not is_first:  # it loads kernels
+            spent, timed = spent + time.monotonic() - started, timed + 1
+        is_first = False
+        yield from made
+
+
+class _WorkerProcess(SpawnProcess):
+    """A process that is spawned, because threads of torch do not survive a fork, and does not run the user's script.
+
+    Python's own would run it, for functions that it may define: a script without `if __name__ == "__main__"` would get
+    here again, and wait for its parent, which waits for it.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        prepare = spawn.get_preparation_data
+
+        def without_script(name: str) -> dict[str, Any]:
+            return {key: value for key, value in prepare(name).items() if not key.startswith("init_main_from_")}
+
+        spawn.get_preparation_data = without_script
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            spawn.get_preparation_data = prepare
+
+
+class _WorkerContext(SpawnContext):
+    Process = _WorkerProcess
+
+
+WORKERS: BaseContext = _WorkerContext()
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,7 @@
-"""Event data sets by name, in the folder layout of tonic, and the user's own folders of recordings."""
+"""Event data sets by name, in the folder layout of tonic."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import h5py
 
 from spiking_lfp.data._files import quiet_network
 from spiking_lfp.data.catalog import DatasetStatus, data_root
+from spiking_lfp.data.folders import is_folder
 from spiking_lfp.data.moved_images import SUFFIX
 from spiking_lfp.data.recordings import (
     MILLISECOND,
@@ -25,8 +26,7 @@ from spiking_lfp.data.recordings import (
     split_every_nth,
 )
 from spiking_lfp.data.tactile import ReadTaxels, taxel_samples
-from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
+from spiking_lfp.errors import DataError
 from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import tonic
 
@@ -86,7 +86,7 @@ def _gesture(folder: Path) -> Listing:
         for split in ("ibmGestureTrain", "ibmGestureTest")
     ]
     sensor = (2, 128, 128)
-    return Listing(classes, sensor, ReadColumns(sensor, ("x", "y", "p", "t"), MILLISECOND), *splits)
+    return Listing(classes, sensor, ReadColumns(sensor, ("x", "y", "p", "t"), MILLISECOND), splits[0], splits[1])
 
 
 def _poker(folder: Path) -> Listing:
@@ -147,7 +147,12 @@ def _braille(folder: Path) -> Listing:
 
 
 def _objects(folder: Path) -> Listing:
-    return list_folder(folder, "session2") if folder.is_dir() else Listing((), (2, 128, 128), ReadFile(None), (), ())
+    reader = ReadFile((2, 128, 128))
+    paths = files_below(folder, [".aedat"])
+    names = tuple(sorted({path.stem for path in paths}))
+    samples = [(path.parent.name == "session2", Sample(path, names.index(path.stem))) for path in paths]
+    train, test = (tuple(sample for is_test, sample in samples if is_test == wanted) for wanted in (False, True))
+    return Listing(names, reader.sensor, reader, train, test)
 
 
 _ORCHARD = "Orchard et al. 2015; CC BY-SA 4.0"
@@ -222,52 +227,6 @@ def is_event_set(name: str) -> bool:
     return name in EVENT_SOURCES or is_folder(name) or name.endswith(SUFFIX)
 
 
-def is_folder(name: str) -> bool:
-    """Tell whether the name of a data set is the path of a folder of recordings."""
-    return "/" in name or "\\" in name or name.startswith("~")
-
-
-def list_folder(folder: Path, test_session: str = "", hints: Hints = NO_HINTS) -> Listing:
-    """List the recordings of the user's own folder.
-
-    A folder or a file is named after the class: `FOLDER/CLASS/NAME.aedat`, or, with sessions,
-    `FOLDER/SESSION/CLASS/NAME.aedat` or `FOLDER/SESSION/CLASS.aedat`. With sessions, the recordings of `test_session`
-    are for testing and all others for training; a session called test is found without being named. Without sessions,
-    every 5th recording of a class is for testing. All sensors must have the same size. Text is taken for recordings if
-    there are no other ones.
-
-    Raises:
-        DataError: if the folder has no recordings, or none for training or for testing.
-        UsageError: if there is no such session.
-    """
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: name a folder of recordings such as {folder}/CLASS/NAME.aedat4")
-    paths = files_below(folder, [suffix for suffix in SUFFIXES if suffix not in TEXT]) or files_below(folder)
-    if not paths:
-        raise DataError(f"{folder} holds no recordings such as {folder}/CLASS/NAME.aedat4: name another folder")
-    relative_parts = [path.relative_to(folder).parts for path in paths]
-    sessions = sorted({parts[0] for parts in relative_parts})
-    test_session = test_session or next((name for name in sessions if name.lower() == "test"), "")
-    if test_session and test_session not in sessions:
-        raise UsageError(f"test_session {test_session!r} is not a folder in {folder}: it has {', '.join(sessions)}")
-    depth = 1 if test_session else 0
-    if any(len(parts) <= depth for parts in relative_parts):
-        raise DataError(f"{folder} holds recordings without a class: put them into a folder for each class")
-    classes = [parts[depth] if len(parts) > depth + 1 else Path(parts[depth]).stem for parts in relative_parts]
-    class_names = tuple(sorted(set(classes)))
-    samples = [Sample(path, class_names.index(name)) for path, name in zip(paths, classes, strict=True)]
-    if test_session:
-        tests = [parts[0] == test_session for parts in relative_parts]
-        train = tuple(sample for sample, is_test in zip(samples, tests, strict=True) if not is_test)
-        test = tuple(sample for sample, is_test in zip(samples, tests, strict=True) if is_test)
-    else:
-        train, test = split_every_nth(samples, 5)
-    if not train or not test:
-        raise DataError(f"{folder} has {len(train)} recordings for training and {len(test)} for testing: add some")
-    sensor = read_events(paths[0], **asdict(hints)).sensor
-    return Listing(class_names, sensor, ReadFile(None, hints), train, test)
-
-
 def list_event_set(name: str, root: Path, download: bool) -> Listing:
     """List the samples of the data set `name`, one of `EVENT_SOURCES`, below the data root.
 
@@ -286,6 +245,11 @@ def list_event_set(name: str, root: Path, download: bool) -> Listing:
             f"data set {name!r} is not in {folder} ({len(listing.train)} samples for training, {len(listing.test)} for "
             f"testing){by_hand}: name a folder that holds {source.folder} with --data-root or SPIKING_LFP_DATA"
         )
+    labels = {sample.label for sample in listing.train}
+    absent = [class_name for label, class_name in enumerate(listing.class_names) if label not in labels]
+    if absent:
+        remark = f"{folder} is a part of {name}, without training samples of {', '.join(absent)}"
+        return replace(listing, remarks=(remark,))
     return listing
 
 

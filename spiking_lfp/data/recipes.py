@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.events.files import Hints, TimeUnit
+from spiking_lfp.events.files import LARGEST_SIDE, Hints, TimeUnit
+from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 
 # what torch can address; memory is exhausted long before
@@ -81,6 +82,28 @@ class EventRecipe(BaseModel):
         except UsageError as error:
             raise ValueError(str(error)) from None
         return self
+
+    sensor: str = Field(
+        "",
+        pattern=r"^([1-9][0-9]*x[1-9][0-9]*)?$",
+        description="WIDTHxHEIGHT of the sensor in a folder of recordings, for files that do not name it; recordings "
+        "of files that name another one are scaled to it; if empty, all files must have one size",
+    )
+
+    @property
+    def sensor_shape(self) -> Sensor | None:
+        """Polarities, height and width of the setting `sensor`."""
+        if not self.sensor:
+            return None
+        width, height = map(int, self.sensor.split("x"))
+        return (2, height, width)
+
+    @field_validator("sensor")
+    @classmethod
+    def _sensor_is_possible(cls, text: str) -> str:
+        if text and max(map(int, text.split("x"))) > LARGEST_SIDE:
+            raise ValueError(f"a sensor has at most {LARGEST_SIDE} pixels on a side, found {text}")
+        return text
 
     @model_validator(mode="after")
     def _augmentations_are_known(self) -> "EventRecipe":

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from spiking_lfp.errors import DataError
-from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
+from spiking_lfp.events.files import SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 
 MILLISECOND = 1000
@@ -24,12 +24,14 @@ class Sample:
         label: index of its class.
         item: number of the recording in the file, if the file holds several.
         start: if the sample is a window of a recording, its start in microseconds after the first event.
+        interval: if the recording is a part of the file, where it starts and ends, by the file's clock in microseconds.
     """
 
     path: Path
     label: int
     item: int = 0
     start: int | None = None
+    interval: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,24 @@ class Listing:
     """The samples of a data set, not yet read.
 
     Attributes:
-        sensor: polarities, height and width, the same for all samples.
+        sensor: polarities, height and width, the same for all samples; None if it is known only after reading them.
         read: reads the whole recording of a sample; can be pickled.
+        remarks: what the user should know about the files, a sentence each.
     """
 
     class_names: tuple[str, ...]
-    sensor: Sensor
+    sensor: Sensor | None
     read: Callable[[Sample], Recording]
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReadFile:
-    """Reads files of one recording each; `sensor` may be larger than the recording's own."""
+    """Reads files of one recording each, all of one sensor."""
 
-    sensor: Sensor | None
-    hints: Hints = NO_HINTS
+    sensor: Sensor
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
@@ -163,10 +166,22 @@ def cut_into_windows(samples: Sequence[Sample], read: Callable[[Sample], Recordi
         yield from (replace(sample, start=number * window) for number in range(duration // window))
 
 
+@lru_cache(maxsize=1)
+def read_file(path: Path, hints: Hints) -> Recording:
+    """Read a file that holds several recordings, cached: they are read one after the other."""
+    return read_events(path, **asdict(hints))
+
+
 @lru_cache(maxsize=2)
 def _read_whole(read: Callable[[Sample], Recording], sample: Sample) -> Recording:
     """Read the recording of a sample, cached: the windows of one recording are read one after the other."""
     return read(sample)
+
+
+def forget_recordings() -> None:
+    """Forget what has been read: files may have changed since."""
+    _read_whole.cache_clear()
+    read_file.cache_clear()
 
 
 def read_window(sample: Sample, read: Callable[[Sample], Recording], window: int) -> Recording:
@@ -174,6 +189,8 @@ def read_window(sample: Sample, read: Callable[[Sample], Recording], window: int
     if sample.start is None:
         return read(sample)
     recording = _read_whole(read, replace(sample, start=None))
+    if not len(recording.events):
+        return recording
     times = recording.events["t"] - recording.events["t"][0] - sample.start
     first, last = np.searchsorted(times, [0, window])
     events: EventArray = recording.events[first:last].copy()

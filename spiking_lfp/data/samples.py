@@ -1,5 +1,8 @@
 """Loading of samples for training: images encoded over time steps, and recordings through a cache of sequences."""
 
+import hashlib
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, data_root
 from spiking_lfp.data.datasets import ImageDataset, load_dataset
-from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, is_folder, list_event_set, list_folder
+from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
+from spiking_lfp.data.folders import is_folder, list_folder, with_one_sensor
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
 from spiking_lfp.data.recipes import EventRecipe
-from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, cut_into_windows, read_window
+from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, cut_into_windows, forget_recordings, read_window
 from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
@@ -50,7 +55,10 @@ def load_samples(
 
     Raises:
         UsageError: there is no data set of that name, or the recipe does not fit it.
-        DataError: the files are missing and were not downloaded, or they are damaged.
+        DataError: the files are missing and were not downloaded, they are damaged, or a class has no samples.
+
+    Warns:
+        UserWarning: naming files of a folder that are left out, and classes without samples of a data set by name.
     """
     if not is_event_set(name):
         if name not in DATASET_NAMES:
@@ -58,11 +66,20 @@ def load_samples(
         return image_samples(load_dataset(name, root, download), encoding, recipe.steps, shift)
     if is_folder(name):
         folder = Path(name).expanduser()
-        title, listing = folder.name, list_folder(folder, recipe.test_session, recipe.hints)
+        title, listing = (
+            folder.resolve().name,
+            list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints),
+        )
+    elif recipe.sensor:
+        raise UsageError(
+            f"sensor = {recipe.sensor} is for folders of recordings, the sensor of {name} is known: drop it"
+        )
     elif name.endswith(SUFFIX):
         title, listing = name, list_moved(name, root, download)
     else:
         title, listing = name, list_event_set(name, data_root(root), download)
+    for remark in listing.remarks:
+        warnings.warn(remark, stacklevel=2)
     cache = sequences(title, listing, recipe, progress)
     source = f"{len(listing.train):,} training and {len(listing.test):,} test recordings of {title}"
     return _samples_from_cache(title, listing, cache, recipe, source)
@@ -111,9 +128,22 @@ def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recip
         copy_size = len(samples) // copies
         if not copy_size:
             raise DataError(f"{source} give no {split} samples: lower window_ms or min_events")
+        _check_counts(name, listing, split, labels)
         rows = torch.arange(copy_size)
         splits.append(SequenceSplit(samples, labels[:copy_size], rows, copy_size, layout.shape, layout.binary))
     return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source)
+
+
+def _check_counts(name: str, listing: Listing, split: str, labels: Tensor) -> None:
+    """Check that each class of a split that has recordings has samples."""
+    made = torch.bincount(labels, minlength=len(listing.class_names))
+    recorded = Counter(sample.label for sample in (listing.train if split == "train" else listing.test))
+    lost = [label for label in recorded if not made[label]]
+    if lost:
+        raise DataError(
+            f"no {split} samples are left of the {recorded[lost[0]]:,} recordings of class "
+            f"{listing.class_names[lost[0]]!r} of {name}: lower window_ms or min_events"
+        )
 
 
 @dataclass(frozen=True)
@@ -141,8 +171,6 @@ class MakeFrames:
 
 def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progress | None = None) -> SequenceCache:
     """Return the cache of a data set of recordings; it is built if it does not exist yet."""
-    empty = Recording(np.empty(0, EVENT), listing.sensor)
-    shape = _frame_sensor(downsample(_preprocess(empty, recipe), recipe.downsample).sensor, recipe)
     paths = sorted({sample.path for sample in (*listing.train, *listing.test)})
     stats = [path.stat() for path in paths]
     key = {
@@ -150,12 +178,25 @@ def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progre
         "recipe": recipe.model_dump(mode="json"),
         "read": repr(listing.read),
         "samples": [[len(listing.train), len(listing.test)], list(listing.class_names)],
-        "files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)],
+        "labels": hashlib.sha256(repr((listing.train, listing.test)).encode()).hexdigest(),
+        # files of the same size and time that change places differ by the last two
+        "files": [
+            [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            for path, stat in zip(paths, stats, strict=True)
+        ],
     }
-    return cached(
-        name, key, Layout(recipe.steps, shape, recipe.values == "binary"), partial(_jobs, listing, recipe),
-        progress=progress,
-    )  # fmt: skip
+    return cached(name, key, partial(_plan, listing, recipe), progress=progress)
+
+
+def _plan(listing: Listing, recipe: EventRecipe) -> tuple[Layout, Mapping[str, Jobs]]:
+    """Return the layout of samples and how to make them; the size of the sensor is found here if it is not known."""
+    forget_recordings()
+    if listing.sensor is None:
+        listing = with_one_sensor(listing)
+    assert listing.sensor is not None
+    empty = Recording(np.empty(0, EVENT), listing.sensor)
+    shape = _frame_sensor(downsample(_preprocess(empty, recipe), recipe.downsample).sensor, recipe)
+    return Layout(recipe.steps, shape, recipe.values == "binary"), _jobs(listing, recipe)
 
 
 def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:

@@ -157,3 +157,10 @@ class Samples:
             content.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
             content.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return content.hexdigest()
+
+    def class_sizes(self) -> list[tuple[str, int, int]]:
+        """Return the name and the numbers of training and test samples of each class."""
+        train, test = (
+            torch.bincount(split.labels, minlength=len(self.class_names)).tolist() for split in (self.train, self.test)
+        )
+        return list(zip(self.class_names, train, test, strict=True))

@@ -102,7 +102,8 @@ def _recording(raw: RawRecording, sensor: Sensor | None) -> Recording:
         x, y, t, p = (columns[name].astype(np.int64, copy=False) for name in "xytp")
         if decoders.pack(x, y, t, p, LARGEST_SIDE, LARGEST_TIME, events):
             raise DataError(_out_of_range(x, y, t, p))
-    return Recording(events, sensor or raw.sensor or _smallest_sensor(events), raw.partial)
+    known = sensor or raw.sensor
+    return Recording(events, known or _smallest_sensor(events), raw.partial, guessed=known is None)
 
 
 def _out_of_range(x: Column, y: Column, t: Column, p: Column) -> str:

@@ -22,6 +22,7 @@ class Recording:
         events: dtype `EVENT`, in order of time; there may be none.
         sensor: polarities (1 or 2), height and width in pixels.
         partial: description of what could not be read of the file, or None if it was read completely.
+        guessed: whether the file names no sensor, so that this is the smallest one that holds all its events.
 
     Raises:
         DataError: for a wrong dtype, addresses outside of the sensor, and times that go back.
@@ -30,6 +31,7 @@ class Recording:
     events: EventArray = field(repr=False)
     sensor: Sensor
     partial: str | None = None
+    guessed: bool = False
 
     def __post_init__(self) -> None:
         at = check_events(self.events, self.sensor)

@@ -32,7 +32,7 @@ def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of the cache that are forked from a process that has loaded torch, not spawned: it takes seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["helpers.small_caches", "helpers.failing_caches"])
-    monkeypatch.setattr(cache, "get_context", lambda _: context)
+    monkeypatch.setattr(cache, "WORKERS", context)
 
 
 @pytest.fixture(scope="session")

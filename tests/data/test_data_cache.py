@@ -33,7 +33,7 @@ def test_what_is_stored_is_what_was_made(
 ) -> None:
     layout = Layout(steps, tuple(shape), binary)
     jobs = {"only": Jobs(lambda job: made(job, layout), [4, 9], [1, 0])}
-    found = cached("any", {}, layout, lambda: jobs, folder=tmp_path_factory.mktemp("cache"), workers=1)
+    found = cached("any", {}, lambda: (layout, jobs), folder=tmp_path_factory.mktemp("cache"), workers=1)
     samples, labels = found.load("only")
     assert samples.dtype == torch.uint8
     assert labels.tolist() == [1, 0]
@@ -57,7 +57,7 @@ def test_the_second_time_nothing_is_made(tmp_path: Path) -> None:
     def never() -> Any:
         raise AssertionError("asked for splits")
 
-    again = cached("small", RECIPE, LAYOUT, never, folder=tmp_path)
+    again = cached("small", RECIPE, never, folder=tmp_path)
     assert again.hit
     assert again.path == first.path
     check(again)
@@ -79,7 +79,7 @@ def test_the_order_of_a_recipe_does_not_matter(tmp_path: Path) -> None:
 def test_the_file_is_as_described(tmp_path: Path) -> None:
     with h5py.File(build(tmp_path).path) as file:
         assert set(file) == {"train", "test"}
-        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "complete"}
+        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "checksum", "complete"}
         assert json.loads(file.attrs["recipe"]) == RECIPE
         assert (file.attrs["format"], file.attrs["complete"]) == (cache.FORMAT, True)
         assert (file.attrs["steps"], tuple(file.attrs["shape"]), file.attrs["binary"]) == (3, (2, 3, 5), True)
@@ -104,7 +104,7 @@ def test_several_workers_make_the_same(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     jobs = {"train": Jobs(made, range(40), [0] * 40)}
     both = [
-        cached("s", RECIPE, LAYOUT, lambda: jobs, folder=tmp_path / name, workers=workers, progress=progress)
+        cached("s", RECIPE, lambda: (LAYOUT, jobs), folder=tmp_path / name, workers=workers, progress=progress)
         for name, workers, progress in (("one", 1, None), ("two", 2, lambda done, total: told.append((done, total))))
     ]
     assert torch.equal(both[0].load("train")[0], both[1].load("train")[0])

@@ -18,7 +18,20 @@ import torch
 from filelock import FileLock
 from torch.utils.data import DataLoader
 
-from helpers.failing_caches import JOBS, LAYOUT, RECIPE, build, deadly, frames, is_right, logged, not_there, splits
+from helpers import small_recordings as make_recordings
+from helpers.failing_caches import (
+    JOBS,
+    LAYOUT,
+    RECIPE,
+    build,
+    deadly,
+    frames,
+    is_right,
+    logged,
+    logged_by,
+    not_there,
+    splits,
+)  # fmt: skip
 from helpers.processes import ENVIRONMENT
 from spiking_lfp.data import cache
 from spiking_lfp.data.cache import Jobs, Layout, cache_status
@@ -87,7 +100,11 @@ def test_an_interrupted_build_leaves_nothing_and_workers_were_not_far_ahead(tmp_
 def test_a_killed_builder_leaves_no_workers_and_nothing_that_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     builder = subprocess.Popen(
-        [sys.executable, "-m", "helpers.failing_caches", str(tmp_path)],
+        [
+            sys.executable,
+            "-c",
+            f"import pathlib, helpers.failing_caches as it; it.main(pathlib.Path({str(tmp_path)!r}))",
+        ],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
@@ -163,15 +180,33 @@ def test_no_damage_is_served_wherever_it_is(tmp_path: Path) -> None:
     for chunk in chunks:  # zeros have a right checksum
         at, end = chunk.byte_offset, chunk.byte_offset + chunk.size
         path.write_bytes(whole[:at] + bytes(chunk.size) + whole[end:])
-        assert served(tmp_path) is None
+        assert served(tmp_path) is not False
 
 
-@pytest.mark.parametrize("name", ["format", "recipe", "steps", "shape", "binary", "complete", "labels", "samples"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "format",
+        "recipe",
+        "steps",
+        "shape",
+        "binary",
+        "complete",
+        "labels",
+        "exchanged labels",
+        "samples",
+        "more splits",
+    ],
+)
 def test_an_edited_file_is_made_again(name: str, tmp_path: Path) -> None:
     made = build(tmp_path)
     with h5py.File(made.path, "r+") as file:
         if name == "labels":
             del file["train/labels"]
+        elif name == "exchanged labels":
+            file["train/labels"][...] = file["train/labels"][()][::-1]
+        elif name == "more splits":
+            file.copy("test", "validation")
         elif name == "samples":
             del file["test/samples"]
             file["test/samples"] = np.zeros((3, 2, 3), np.uint8)
@@ -184,6 +219,81 @@ def test_an_edited_file_is_made_again(name: str, tmp_path: Path) -> None:
     again = build(tmp_path)
     assert not again.hit
     assert is_right(again)
+
+
+@pytest.mark.parametrize("start", ["script", "module"])
+def test_a_script_without_a_guard_runs_once(start: str, tmp_path: Path) -> None:
+    make_recordings.write_nmnist(tmp_path)
+    script = tmp_path / "own_script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "print('run', flush=True)\n"
+        "from spiking_lfp.data import EventRecipe, cache, load_samples\n"
+        "cache.ALONE_S = cache.MEASURED_S = -1  # processes at once\n"
+        "process_of = cache.WORKERS.Process\n"
+        "cache.WORKERS.Process = lambda *a, **k: print('worker') or process_of(*a, **k)\n"
+        f"samples = load_samples('n-mnist', EventRecipe(steps=3), root=Path({str(tmp_path)!r}))\n"
+        "print(len(samples.train))\n"
+    )
+    how = {"script": [str(script)], "module": ["-m", "own_script"]}[start]
+    environment = {**ENVIRONMENT, "SPIKING_LFP_CACHE": str(tmp_path / "cache")}
+    ran = subprocess.run(
+        [sys.executable, *how], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    said = ran.stdout.split()
+    assert (said.count("run"), said[-1]) == (1, "20")
+    assert "worker" in said
+
+
+def test_a_script_that_starts_itself_again_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "own_script.py"
+    script.write_text(
+        "import multiprocessing, sys\n"
+        "from pathlib import Path\n"
+        "from helpers.failing_caches import build\n"
+        "from spiking_lfp.errors import RunError\n"
+        "if __name__ == '__main__':  # but not around the rest\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "else:\n"
+        "    try:\n"
+        f"        build(Path({str(tmp_path / 'cache')!r}), workers=2)\n"
+        "    except RunError as error:\n"
+        "        print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert "this script runs once more in a process that it has started itself: put its code below if" in ran.stdout
+    assert not (tmp_path / "cache").exists()
+
+
+def build_in_a_daemon(folder: Path) -> bool:
+    return is_right(build(folder, workers=2))
+
+
+def test_a_process_that_may_not_have_processes_builds_alone(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(build_in_a_daemon, (tmp_path,)).get(120)
+
+
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize(("alone", "pool"), [(1e9, False), (-1.0, True)])
+def test_processes_are_started_for_long_work_only(
+    alone: float, pool: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "ALONE_S", alone)
+    monkeypatch.setattr(cache, "MEASURED_S", -1.0)
+    monkeypatch.setattr(cache, "MAX_WORKERS", 2)
+    log = tmp_path / "log"
+    made = build(tmp_path / "cache", splits(partial(logged_by, log), 100), workers=None)
+    assert made.load("train")[1].tolist() == [job % 7 for job in range(100)]
+    makers = log.read_text().split()
+    # the first ones are made here
+    assert makers[0] == str(os.getpid())
+    assert (len(set(makers)) > 1) == (pool and len(os.sched_getaffinity(0)) > 1)
 
 
 def test_a_recipe_may_list_many_files(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""A cache whose sequences take time, kill their process or are not there: `python -m helpers.failing_caches FOLDER`."""
+"""A cache whose sequences take time, kill their process or are not there."""
 
 import os
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,12 @@ def logged(log: Path, seconds: float, job: int) -> NDArray[np.uint8]:
     return frames(job)
 
 
+def logged_by(log: Path, job: int) -> NDArray[np.uint8]:
+    with log.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return frames(job)
+
+
 def deadly(_: int) -> NDArray[np.uint8]:
     os._exit(1)
 
@@ -47,7 +52,7 @@ def splits(make: Any = frames, count: int = JOBS) -> dict[str, Jobs]:
 def build(folder: Path, jobs: dict[str, Jobs] | None = None, **options: Any) -> SequenceCache:
     recipe, layout = options.pop("recipe", RECIPE), options.pop("layout", LAYOUT)
     made = splits() if jobs is None else jobs
-    return cached("set", recipe, layout, lambda: made, folder=folder, **{"workers": 1, **options})
+    return cached("set", recipe, lambda: (layout, made), folder=folder, **{"workers": 1, **options})
 
 
 def is_right(made: SequenceCache, count: int = JOBS) -> bool:
@@ -63,7 +68,3 @@ def is_right(made: SequenceCache, count: int = JOBS) -> bool:
 def main(root: Path) -> None:
     make = partial(logged, root / "log", 0.03)
     build(root / "cache", splits(make), workers=2, progress=lambda done, _: print(done, flush=True))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

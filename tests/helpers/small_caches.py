@@ -38,7 +38,7 @@ def splits(make: Any = made, train: int = 7, test: int = 3) -> dict[str, Jobs]:
 
 def build(folder: Path, **changes: Any) -> SequenceCache:
     recipe, workers = changes.pop("recipe", RECIPE), changes.pop("workers", 1)
-    return cached("small", recipe, LAYOUT, lambda: splits(**changes), folder=folder, workers=workers)
+    return cached("small", recipe, lambda: (LAYOUT, splits(**changes)), folder=folder, workers=workers)
 
 
 def check(found: SequenceCache) -> None:
