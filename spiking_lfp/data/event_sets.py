@@ -31,7 +31,6 @@ from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import tonic
 
 # notes and lists of labels have these suffixes, too
-TEXT = (".txt", ".csv")
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 

@@ -60,7 +60,7 @@ class ReadFile:
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
-        return read_events(sample.path, self.sensor, **asdict(self.hints))
+        return read_events(sample.path, self.sensor)
 
 
 @dataclass(frozen=True)
