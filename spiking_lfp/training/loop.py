@@ -45,6 +45,14 @@ class Watcher(Protocol):
         """Called with each line that is written to the run's metrics."""
 
 
+@runtime_checkable
+class SampleWatcher(Watcher, Protocol):
+    """A watcher that is also called with the samples."""
+
+    def prepared(self, samples: Samples) -> None:
+        """Called with the samples for training and testing, before `start`."""
+
+
 def evaluate(
     network: nn.Module,
     split: Split,
@@ -106,6 +114,9 @@ class Run:
     ) -> None:
         self.config, self.network, self.device = config, network, device
         self.watchers = watchers if distributed.is_writer() else ()
+        for watcher in self.watchers:
+            if isinstance(watcher, SampleWatcher):
+                watcher.prepared(samples)
         self.in_shape, self.classes = list(samples.sample_shape), len(samples.class_names)
         self.samples = samples.fingerprint if distributed.is_writer() else ""
         train = samples.train.to(device)

@@ -10,11 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from spiking_lfp.data import Samples
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training.step import Meter
 
 # seconds between two updates of the metrics shown
 UPDATE_INTERVAL_S = 0.5
+MANY_CLASSES = 20
 
 
 class ProgressBar:
@@ -53,6 +55,10 @@ class ProgressBar:
             self.progress.remove_task(self.task)
             self.task = None
 
+    def prepared(self, samples: Samples) -> None:
+        """Print the number of samples of each class."""
+        self.console.print(class_sizes(samples), highlight=False, markup=False)
+
     def start(self, folder: Path) -> None:
         """Print the folder of the run."""
         self.folder = folder
@@ -81,6 +87,20 @@ class ProgressBar:
             f"[bold]{held_out} {metrics[held_out]['accuracy']:.2%}[/bold]  {metrics['seconds']:.0f} s",
             highlight=False,
         )
+
+
+def class_sizes(samples: Samples) -> str:
+    """Describe how many training and test samples each class has; of many classes, the smallest and the largest."""
+    by_size: dict[tuple[int, int], list[str]] = {}
+    for name, train, test in samples.class_sizes():
+        by_size.setdefault((train, test), []).append(name)
+    count = len(samples.class_names)
+    if len(by_size) == 1:
+        train, test = next(iter(by_size))
+        return f"{count} classes of {train:,} training and {test:,} test samples"
+    texts = [f"{train:,} + {test:,} of {', '.join(names)}" for (train, test), names in sorted(by_size.items())]
+    shown = "; ".join(texts) if count <= MANY_CLASSES else f"{texts[0]}; ...; {texts[-1]}"
+    return f"{count} classes, training + test samples: {shown}"
 
 
 @contextmanager

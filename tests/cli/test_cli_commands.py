@@ -51,6 +51,7 @@ def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
     assert len(accuracies) == 2
     assert f"test accuracy {accuracies[-1]:.2%} after epoch 2" in answer.out
     assert [f"test {accuracy:.2%}" in answer.out for accuracy in accuracies] == [True, True]
+    assert " classes" in answer.out.partition("run folder a run\n")[0]
     assert "run folder a run\n" in answer.out
     assert "saved in a run:" in answer.out
     assert "hidden=8" in answer.out
