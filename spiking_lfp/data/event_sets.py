@@ -30,7 +30,6 @@ from spiking_lfp.errors import DataError
 from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import tonic
 
-# notes and lists of labels have these suffixes, too
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 

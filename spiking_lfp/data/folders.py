@@ -19,7 +19,7 @@ LABELS = "_labels.csv"
 LABEL_COLUMNS = ("class", "startTime_usec", "endTime_usec")
 CLASS_NAMES, CLASS_NAME_COLUMNS = "gesture_mapping.csv", ("action", "label")
 TRAIN_LIST, TEST_LIST = "trials_to_train.txt", "trials_to_test.txt"
-# recordings only where there are no others
+# notes and lists of labels, and recordings where there are no others
 TEXT = (".txt", ".csv")
 DOCUMENTS = ("readme", "license", "licence", "errata")
 
@@ -66,8 +66,8 @@ def list_folder(folder: Path, test_session: str = "", sensor: Sensor | None = No
 
     With sessions, the recordings of `test_session` are for testing and all others for training; a session called test
     is found without being named. Else `trials_to_train.txt` and `trials_to_test.txt` in the folder may list the files
-    for training and for testing; else every 5th recording of a class is for testing. Text is taken
-    for recordings if there are no other ones.
+    for training and for testing; else every 5th recording of a class is for testing. Text is taken for recordings if
+    there are no other ones.
 
     Args:
         folder: the folder; names in it that begin with `.` or `__` are left out.

@@ -66,10 +66,8 @@ def load_samples(
         return image_samples(load_dataset(name, root, download), encoding, recipe.steps, shift)
     if is_folder(name):
         folder = Path(name).expanduser()
-        title, listing = (
-            folder.resolve().name,
-            list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints),
-        )
+        title = folder.resolve().name
+        listing = list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints)
     elif recipe.sensor:
         raise UsageError(
             f"sensor = {recipe.sensor} is for folders of recordings, the sensor of {name} is known: drop it"
