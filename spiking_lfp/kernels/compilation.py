@@ -13,7 +13,7 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 
 _tell: list[Callable[[], None]] = []
-# why kernels are not kept on disk, until that is said
+# why kernels are not kept on disk; said once
 _unkept: list[str] = []
 # what kernels are made of besides their own file: numba sees only that
 _PACKAGE = Path(__file__).parents[1]
@@ -42,7 +42,8 @@ def kernel(function: Any = None, signature: Any = None, **options: Any) -> Any:
     try:
         compiled._cache = _Cache(function)
     except RuntimeError:  # numba found no folder
-        _unkept[:] = ["neither the package's folder nor one in the user's cache can be written"]
+        if not _unkept:
+            _unkept.append("neither the package's folder nor one in the user's cache can be written")
     if signature is not None:
         compiled.compile(signature)
         compiled.disable_compile()
@@ -69,7 +70,8 @@ class _Cache(FunctionCache):
             super().save_overload(signature, result)
         except OSError as error:
             self.disable()
-            _unkept[:] = [f"{self.cache_path} cannot be written ({error.strerror or error})"]
+            if not _unkept:
+                _unkept.append(f"{self.cache_path} cannot be written ({error.strerror or error})")
             _say_unkept()
 
     @no_type_check
@@ -88,12 +90,13 @@ def _parts() -> str:
 
 
 def _say_unkept() -> None:
-    while _unkept:
+    if len(_unkept) == 1:
         warnings.warn(
-            f"compiled kernels are not kept, {_unkept.pop()}: each process compiles them anew, some ten seconds; name "
-            "a folder that can be written in NUMBA_CACHE_DIR",
+            f"compiled kernels are not kept, {_unkept[0]}: each process compiles them anew, some ten seconds; name a "
+            "folder that can be written in NUMBA_CACHE_DIR",
             stacklevel=2,
         )
+        _unkept.append("said")
 
 
 class _Listener(event.Listener):
