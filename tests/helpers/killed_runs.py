@@ -3,6 +3,8 @@
 A moment is an update, or just before a file of the run is opened, renamed or cut. Each network
 gets a folder with a run for every moment, or every few, `whole`, never killed, and `again`, killed until it is through.
 
+Each death is followed by a power failure that damages the metrics, which are not synced.
+
 A process of its own, because it forks: each run is a process, and all share the seconds that torch takes to load.
 """
 
@@ -110,6 +112,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "mlp": {},
     "lenet": {"network": "lenet"},
     "noise": {"network": "stack", "layers": "8-DP0.3-7", "encoding": "rate", "chunk": 2},
+    "integers": {"quantize": 4},
+    "mono": {"readout": "mono", "readout_hidden": (4,)},
 }
-for each, stride in (("mlp", 1), ("lenet", 5), ("noise", 7)):
+# every so many moments a run of its own; with a second argument, all moments of all kinds
+STRIDES = {"mlp": 1, "lenet": 5, "noise": 7} if len(sys.argv) == 2 else dict.fromkeys(CHANGES, 1)
+for each, stride in STRIDES.items():
     main(Path(sys.argv[1]) / each, each, stride)
