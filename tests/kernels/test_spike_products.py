@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import spiking_lfp as lfp
 from spiking_lfp import kernels
 from spiking_lfp.kernels.cpu import packing, spike_products
+from spiking_lfp.kernels.cpu.threads import all_threads
 from spiking_lfp.kernels.spikes import PackedSpikes, Window
 from spiking_lfp.lfp.synapses import Convolution, Dense, synapse_of
 
@@ -171,7 +172,7 @@ def test_the_number_of_threads_changes_nothing_but_the_order_of_sums() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             shares.append(spike_products.conv_adjoints(packed(x), q, weight, window, True, True))
-            assert numba.get_num_threads() == min(threads, numba.config.NUMBA_NUM_THREADS)
+            assert all_threads() == -min(threads, numba.config.NUMBA_NUM_THREADS)
     finally:
         torch.set_num_threads(before)
     for share, other in zip(*shares, strict=True):
