@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from spiking_lfp.cli.console import DataRoot, out
+from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, workers
 from spiking_lfp.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def _group() -> None:
 
 @bench.command()
 def events(
+    context: typer.Context,
     presets: Annotated[
         list[str] | None, typer.Argument(help="Presets of event data sets. [default: all whose data are present]")
     ] = None,
@@ -36,6 +37,8 @@ def events(
     folder: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results and tables; finished cases are reused.")
     ] = Path("bench"),
+    threads: Threads = None,
+    scheduler: Scheduler = None,
     data_root: DataRoot = None,
 ) -> None:
     """Train on every event data set present with LFP and with surrogate gradients, and write a table.
@@ -49,14 +52,18 @@ def events(
     if not chosen:
         raise DataError("no event data set is present: see `spiking-lfp datasets`, and name a folder with --data-root")
 
-    def on_case(case: "Case", outcome: "Outcome") -> None:
+    def on_case(case: "Case", outcome: "Outcome", done: int, total: int) -> None:
         out.print(
-            f"{case.preset}  {case.method}  seed {case.seed}  accuracy {outcome.accuracy:.2%}  {outcome.seconds:.0f} s",
+            f"{done} of {total}  {case.preset}  {case.method}  seed {case.seed}  accuracy {outcome.accuracy:.2%}  "
+            f"{outcome.seconds:.0f} s",
             highlight=False,
         )
 
     names = [name.strip() for name in methods.split(",")]
-    results = run_cases(cases_for(chosen, names, seeds, epochs), folder, data_root, on_case)
+    cases = cases_for(chosen, names, seeds, epochs)
+    with workers(scheduler, context) as executor:
+        root = data_root if executor is None else None
+        results = run_cases(cases, folder, root, on_case, executor=executor, threads=threads)
     table = Table("preset", "method", "accuracy", "spikes", "SynOps", "training", "memory")
     for row in rows(results):
         table.add_row(

@@ -8,7 +8,7 @@ import typer
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from spiking_lfp.cli.console import DataRoot, out
+from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, workers
 from spiking_lfp.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -21,12 +21,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def experiment(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Name of the experiment; without it, all are listed.")] = None,
     scale: Annotated[str, typer.Option(help="Size of the experiment: smoke, small or paper.")] = "small",
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds, counted from 1. [default: that of the scale]")
     ] = None,
     processes: Annotated[int, typer.Option(help="Number of trainings at a time; they share the cores.")] = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
     folder: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the results. [default: experiments/NAME-SCALE]"),
@@ -50,12 +53,16 @@ def experiment(
     if chosen is None:
         raise unknown_name("scale", scale, SCALES)
 
-    def on_case(case: "Case", outcome: "Outcome") -> None:
+    def on_case(case: "Case", outcome: "Outcome", done: int, total: int) -> None:
         settings = "  ".join(f"{key} {value}" for key, value in case.items())
-        out.print(f"{settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
+        out.print(f"{done} of {total}  {settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
 
     folder = folder or Path("experiments") / f"{name}-{scale}"
-    report, paths = run_experiment(name, chosen, folder, on_case, seeds, processes, data_root)
+    with workers(scheduler, context) as executor:
+        root = data_root if executor is None else None
+        report, paths = run_experiment(
+            name, chosen, folder, on_case, seeds, processes, root, executor=executor, threads=threads
+        )
     _print_table(report.rows)
     for finding in report.findings:
         verdict = {True: "holds", False: "does not hold", None: "undecided"}[finding.holds]

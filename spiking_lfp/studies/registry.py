@@ -1,11 +1,12 @@
 """The experiments by name, and the function that runs one."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
 from spiking_lfp.errors import UsageError, unknown_name
-from spiking_lfp.studies.cases import Case, Outcome, run_cases
+from spiking_lfp.studies.cases import Case, OnCase, Outcome, run_cases
 from spiking_lfp.studies.experiment import SCALES, Experiment, Report, Scale, write_report
 from spiking_lfp.studies.lfp_paper import depth, figure2, figure3, figure4, figure5, toy
 from spiking_lfp.studies.mdfa_paper import alignment, pairs
@@ -28,10 +29,12 @@ def run_experiment(
     name: str,
     scale: Scale,
     folder: Path,
-    on_case: Callable[[Case, Outcome], None],
+    on_case: OnCase,
     seeds: int | None = None,
     processes: int = 1,
     data_root: Path | None = None,
+    executor: Executor | None = None,
+    threads: int | None = None,
 ) -> tuple[Report, list[Path]]:
     """Run the cases of an experiment that `folder` does not have yet, and write the results there.
 
@@ -41,13 +44,15 @@ def run_experiment(
         folder: for the cases, `numbers.csv`, `numbers.json` and `figure.png`.
         on_case: called after each training.
         seeds: number of seeds; the scale's default if None.
-        processes: how many trainings run at a time.
-        data_root: folder of the data sets.
+        processes: how many trainings run at a time on this machine.
+        data_root: folder of the data sets where trainings run; None for the environment variable there.
+        executor: runs the trainings in place of this machine, see `run_cases`.
+        threads: of each training, see `run_cases`.
 
     Raises:
         UsageError: for an unknown name or scale.
         DataError: if a data set is missing.
-        RunError: if a training dies or the folder cannot be used.
+        RunError: if a training dies too often or the folder cannot be used.
     """
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)
@@ -57,7 +62,9 @@ def run_experiment(
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     experiment = EXPERIMENTS[name]
     cases = experiment.cases(scale, seeds or experiment.seeds[scale])
-    results = run_cases(cases, partial(_run_case, experiment.run, data_root), folder, on_case, processes)
+    results = run_cases(
+        cases, partial(_run_case, experiment.run, data_root), folder, on_case, processes, executor, threads
+    )
     report = experiment.report(results)
     return report, write_report(report, folder)
 

@@ -1,6 +1,7 @@
 """Processes of one's own: the environment they are given."""
 
 import os
+import sys
 from pathlib import Path
 
 import spiking_lfp
@@ -13,3 +14,28 @@ ENVIRONMENT = {
     "NUMBA_NUM_THREADS": "1",
     "COLUMNS": "200",
 }
+
+
+def set_variable(name: str, value: str | None) -> None:
+    """Set a variable of this process's environment, or remove it."""
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+
+
+def put_on_path(folder: str) -> None:
+    """Let what this process starts look for packages in `folder` first."""
+    sys.path.insert(0, folder)
+
+
+def take_off_path(folder: str) -> None:
+    """Undo `put_on_path`."""
+    sys.path.remove(folder)
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,8 +1,6 @@
 """Experiments on non-spiking networks: smoke runs, what is measured, and findings that follow from the numbers."""
 
 import json
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ from torch.nn import functional as F
 from spiking_lfp.data.cache import FOLDER_VARIABLE
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.studies import cases as grids
-from spiking_lfp.studies.cases import Case, Outcome
+from spiking_lfp.studies import process
+from spiking_lfp.studies.cases import Case
 from spiking_lfp.studies.experiment import Experiment, Report, Results
 from spiking_lfp.studies.lfp_paper import figure2, figure3, figure5
 from spiking_lfp.studies.lfp_paper.ann import (
@@ -33,29 +32,10 @@ from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
 OURS = {"cifar": figure2.EXPERIMENT, "vgg": figure3.EXPERIMENT, "fine-tuning": figure5.EXPERIMENT}
 
 
-class SameProcess:
-    """Runs a case at once and here: a process for each would take longer than all of their trainings."""
-
-    _processes: dict[int, Any] = {}  # noqa: RUF012
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def submit(self, run: Callable[[Case], Outcome], case: Case) -> "Future[Outcome]":
-        future: Future[Outcome] = Future()
-        try:
-            future.set_result(run(case))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def shutdown(self, **_: object) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(grids, "ProcessPoolExecutor", SameProcess)
+    # a process for each case would take longer than all of their trainings
+    monkeypatch.setattr(grids, "run_in_process", lambda job, **_: ("", process.answer(job)))
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     for name, experiment in OURS.items():
         monkeypatch.setitem(EXPERIMENTS, name, experiment)
@@ -65,11 +45,11 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_smoke_run_is_written_and_not_run_twice(name: str, tmp_path: Path) -> None:
     called: list[Case] = []
     out = tmp_path / "out"
-    first, paths = run_experiment(name, "smoke", out, lambda case, _: called.append(case))
+    first, paths = run_experiment(name, "smoke", out, lambda case, *_: called.append(case))
     assert called == OURS[name].cases("smoke", 1)
     assert all(path.stat().st_size for path in paths)
     assert {tuple(row) for row in first.rows} == {tuple(first.rows[0])}
-    again, _ = run_experiment(name, "smoke", out, lambda case, _: called.append(case))
+    again, _ = run_experiment(name, "smoke", out, lambda case, *_: called.append(case))
     assert len(called) == len(OURS[name].cases("smoke", 1))
     assert again.rows == first.rows
     assert again.findings == first.findings

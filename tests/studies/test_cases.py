@@ -1,13 +1,23 @@
 """Grids of trainings: each case run once and saved, resumed grids, cases that fail."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.grids import squared
+from helpers.grids import squared, trained
+from helpers.processes import ENVIRONMENT, is_alive
 from spiking_lfp.errors import RunError, UsageError
+from spiking_lfp.studies import cases as module
+from spiking_lfp.studies import process
 from spiking_lfp.studies.cases import CASES_FILE, read_cases, run_cases
 
 
@@ -18,11 +28,13 @@ def never(*_: Any) -> None:
 def test_each_case_has_a_process_and_is_run_once(tmp_path: Path) -> None:
     folder, called = tmp_path / "new" / "folder", []
     cases = [{"x": 3}, {"x": 1}]
-    results = run_cases(cases, squared, folder, lambda case, outcome: called.append((case, outcome)), processes=2)
+    results = run_cases(cases, squared, folder, lambda case, outcome, *_: called.append((case, outcome)), processes=2)
     assert [(case, outcome["squared"]) for case, outcome in results] == [({"x": 3}, 9), ({"x": 1}, 1)]
     assert sorted(case["x"] for case, _ in called) == [1, 3]
     assert len({outcome["process"] for _, outcome in results} | {os.getpid()}) == 3
-    assert {outcome["threads"] for _, outcome in results} == {max(1, (os.cpu_count() or 1) // 2)}
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    assert {outcome["threads"] for _, outcome in results} == {threads}
+    assert [outcome["libraries"] for _, outcome in results] == [[threads, str(threads), str(threads)]] * 2
     # in another order, with its fields in another order: the same cases, which are saved already
     assert run_cases(cases[::-1], squared, folder, never) == results[::-1]
     assert run_cases([], squared, folder, never) == []
@@ -33,14 +45,115 @@ def test_a_grid_goes_on_after_a_case_that_fails(tmp_path: Path) -> None:
         run_cases([{"x": 2}, {"x": -1}, {"x": 4}], squared, tmp_path, lambda *_: None)
     assert [case for case, _ in read_cases(tmp_path)] == [{"x": 2}]
     called: list[Any] = []
-    results = run_cases([{"x": 2}, {"x": 4}], squared, tmp_path, lambda case, _: called.append(case))
+    results = run_cases([{"x": 2}, {"x": 4}], squared, tmp_path, lambda case, *_: called.append(case))
     assert called == [{"x": 4}]
     assert [outcome["squared"] for _, outcome in results] == [4, 16]
 
 
-def test_a_process_that_dies_is_told_with_its_case(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="the process of x=13 died"):
+def test_a_case_whose_process_dies_every_time_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="x=13: its process was killed by signal 9; it is run again") as warned,
+        pytest.raises(RunError, match=r"x=13: run 3 times, and lost each time, .* killed by signal 9, maybe"),
+    ):
         run_cases([{"x": 13}], squared, tmp_path, never)
+    assert len(warned) == 2
+
+
+def test_a_case_whose_process_dies_once_is_run_again_and_keeps_its_files(tmp_path: Path) -> None:
+    case = {"seed": 2, "kills": "process", "marks": str(tmp_path / "marks")}
+    counts: list[Any] = []
+    with pytest.warns(UserWarning, match="it is run again"):
+        [(_, outcome)] = run_cases([case], trained, tmp_path / "killed", lambda *given: counts.append(given[2:]))
+    assert counts == [(1, 1)]
+    [(_, whole)] = run_cases([case], trained, tmp_path / "whole", lambda *_: None)
+    assert outcome == whole
+    weights = [(tmp_path / name / "run-2" / "weights").read_bytes() for name in ("killed", "whole")]
+    assert weights[0] == weights[1] != b""
+
+
+def test_any_executor_runs_cases_in_processes_of_their_own(tmp_path: Path) -> None:
+    """Threads too, which share a generator of random numbers; a pool of processes is as good."""
+    cases = [{"seed": seed} for seed in (1, 2)]
+    expected = run_cases(cases, trained, tmp_path / "here", lambda *_: None, threads=1)
+    pools = {"threads": ThreadPoolExecutor(2), "processes": ProcessPoolExecutor(1, get_context("spawn"))}
+    for name, pool in pools.items():
+        with pool:
+            assert run_cases(cases, trained, tmp_path / name, lambda *_: None, executor=pool) == expected
+            assert pool.submit(int, 3).result() == 3  # it is left open
+        assert (tmp_path / name / "run-1" / "weights").read_bytes() == (
+            tmp_path / "here" / "run-1" / "weights"
+        ).read_bytes()
+        assert json.loads((tmp_path / name / CASES_FILE).read_text().splitlines()[0])["case"]["seed"] in (1, 2)
+
+
+def test_an_executor_that_breaks_is_told(tmp_path: Path) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(RunError, match=r"the executor takes no more cases .*: run the command again"):
+        run_cases([{"x": 1}], squared, tmp_path, never, executor=pool)
+
+
+class Failing(Executor):
+    """An executor whose workers fail like this."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def submit(self, *_: Any, **__: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        future.set_exception(self.error)
+        return future
+
+
+def test_workers_without_this_package_are_told(tmp_path: Path) -> None:
+    executor = Failing(ModuleNotFoundError("No module named 'spiking_lfp'"))
+    with pytest.raises(RunError, match=r"x=1: a worker cannot load spiking_lfp .* install it on all of them"):
+        run_cases([{"x": 1}], squared, tmp_path, never, executor=executor)
+
+
+@pytest.mark.parametrize(("package", "other"), [("spiking_lfp", "0.0.9"), ("torch", "1.0"), ("numba", None)])
+def test_other_versions_are_refused_by_name(
+    package: str, other: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = process.versions()
+    asked = {name: version for name, version in (found | {package: other}).items() if version is not None}
+    job = {**process.job_of(squared, {"x": 1}, 1), "versions": asked}
+    monkeypatch.setattr(module, "run_in_process", lambda *_, **__: ("worker node7", process.answer(job)))
+    sentence = f"x=1: worker node7: it has {package} {found[package]}, but {other} is where the command was given"
+    with pytest.raises(RunError, match=sentence):
+        run_cases([{"x": 1}], squared, tmp_path, never)
+
+
+def test_builds_for_cpu_and_gpu_are_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "version", lambda _: "2.13.0+cu130")
+    assert process.versions()["torch"] == "2.13.0"
+
+
+def test_other_errors_keep_their_type_and_their_place(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="seed") as caught:
+        run_cases([{"x": 1}], trained, tmp_path, never)
+    assert "helpers/grids.py" in caught.value.__notes__[0]
+
+
+def test_a_case_ends_with_the_command_that_runs_it(tmp_path: Path) -> None:
+    """After Ctrl-C, and after a kill that leaves no time to tell anyone."""
+    code = (
+        "import sys, pathlib; from helpers.grids import sleeps; from spiking_lfp.studies.cases import run_cases; "
+        "run_cases([{'folder': sys.argv[1]}], sleeps, pathlib.Path(sys.argv[1]), print)"
+    )
+    for ending in (signal.SIGINT, signal.SIGKILL):
+        folder = tmp_path / ending.name
+        folder.mkdir()
+        command = subprocess.Popen([sys.executable, "-c", code, folder], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        while not (folder / "process").exists() or not (folder / "process").read_text():
+            assert command.poll() is None
+            time.sleep(0.02)
+        case = int((folder / "process").read_text())
+        assert is_alive(case)
+        command.send_signal(ending)
+        assert command.wait(30) == -ending
+        while is_alive(case):
+            time.sleep(0.02)
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
@@ -52,3 +165,5 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
         run_cases([{"x": 1}], squared, tmp_path, never)
     with pytest.raises(UsageError, match="processes must be at least 1"):
         run_cases([{"x": 1}], squared, tmp_path / "other", never, 0)
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        run_cases([{"x": 1}], squared, tmp_path / "other", never, threads=0)

@@ -42,7 +42,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> None:
     called: list[Case] = []
-    summary, paths = run_experiment("fake", "small", tmp_path, lambda case, _: called.append(case), data_root=tmp_path)
+    summary, paths = run_experiment("fake", "small", tmp_path, lambda case, *_: called.append(case), data_root=tmp_path)
     assert called == [{"size": 1, "seed": 1}, {"size": 1, "seed": 2}]
     assert summary.rows == [{"size": 1, "accuracy": pytest.approx(0.15)}]
     assert [path.name for path in paths] == ["numbers.csv", "numbers.json", "figure.png"]
@@ -52,7 +52,7 @@ def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> Non
     assert saved["findings"][0] == {"paper": "It learns.", "found": "it did.", "holds": True}
     assert paths[2].read_bytes().startswith(b"\x89PNG")
     # more seeds: those that are there already are not trained again
-    run_experiment("fake", "small", tmp_path, lambda case, _: called.append(case), seeds=3, data_root=tmp_path)
+    run_experiment("fake", "small", tmp_path, lambda case, *_: called.append(case), seeds=3, data_root=tmp_path)
     assert called[2:] == [{"size": 1, "seed": 3}]
 
 

@@ -136,7 +136,7 @@ def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeyp
     assert [(case.method, case.seed) for case in cases] == [("lfp", 1), ("lfp", 2), ("surrogate", 1), ("surrogate", 2)]
     called: list[Case] = []
     out = tmp_path / "bench"
-    results = run_cases(cases[:1] + cases[2:3], out, data, lambda case, _: called.append(case))
+    results = run_cases(cases[:1] + cases[2:3], out, data, lambda case, *_: called.append(case))
     assert called == [cases[0], cases[2]]
     for case, outcome in results:
         assert 0 <= outcome.accuracy <= 1

@@ -38,7 +38,7 @@ SMALL_DEPTH = {"seed": 1, "neurons": 8, "hidden": [2], "batch_size": 4096, "epoc
 def test_smoke_writes_numbers_figure_and_findings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "EXPERIMENTS", EXPERIMENTS)
     trained: list[Case] = []
-    report, paths = registry.run_experiment(name, "smoke", tmp_path, lambda case, _: trained.append(case))
+    report, paths = registry.run_experiment(name, "smoke", tmp_path, lambda case, *_: trained.append(case))
     assert len(trained) == len(EXPERIMENTS[name].cases("smoke", 1)) == 1
     assert all(path.stat().st_size for path in paths)
     assert report.rows

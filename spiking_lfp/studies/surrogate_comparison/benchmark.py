@@ -1,14 +1,17 @@
 """The event data sets learned by LFP and by surrogate gradients, with the same network, optimiser and epochs.
 
 A case, one method on one data set from one seed, is trained in a process of its own, so that its peak memory can be
-measured. Finished cases are saved and not repeated, so that an interrupted benchmark can be resumed.
+measured, and its run comes back from whatever machine that was on. Finished cases are saved and not repeated, so that
+an interrupted benchmark can be resumed.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -106,15 +109,22 @@ def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs
 
 
 def run_cases(
-    cases: Sequence[Case], folder: Path, data_root: Path | None, on_case: Callable[[Case, Outcome], None]
+    cases: Sequence[Case],
+    folder: Path,
+    data_root: Path | None,
+    on_case: Callable[[Case, Outcome, int, int], None],
+    executor: Executor | None = None,
+    threads: int | None = None,
 ) -> list[tuple[Case, Outcome]]:
     """Train and measure `cases` one by one, and save each in `folder`; cases that are saved there already are not run.
 
     Args:
-        on_case: called after each case that was run.
+        data_root: folder of the data sets where cases run; None for the environment variable there.
+        on_case: called after each case that was run, with its outcome, how many cases are done and how many there are.
+        executor: runs the cases in place of this machine, see `run_cases` of `studies.cases`; `threads` too.
 
     Raises:
-        RunError: if the process of a case dies, or the folder cannot be used.
+        RunError: if the process of a case dies too often, or the folder cannot be used.
     """
 
     def read(case: grids.Case, outcome: grids.Outcome) -> tuple[Case, Outcome]:
@@ -127,30 +137,32 @@ def run_cases(
 
     done = grids.run_cases(
         [asdict(case) for case in cases],
-        partial(_run_plain, folder=folder, data_root=data_root),
+        partial(_run_plain, data_root=data_root),
         folder,
-        lambda case, outcome: on_case(*read(case, outcome)),
+        lambda case, outcome, *counts: on_case(*read(case, outcome), *counts),
+        executor=executor,
+        threads=threads,
     )
     return [read(case, outcome) for case, outcome in done]
 
 
-def _run_plain(case: grids.Case, folder: Path, data_root: Path | None) -> grids.Outcome:
-    return asdict(run_case(Case(**case), folder, data_root))
+def _run_plain(case: grids.Case, data_root: Path | None) -> grids.WithFiles:
+    with TemporaryDirectory() as name:
+        outcome = run_case(Case(**case), Path(name), data_root)
+        run = f"{case['preset']}-{case['method']}-{case['seed']}"
+        files = {f"{run}/{path.name}": path.read_bytes() for path in Path(name).iterdir()}
+    return grids.WithFiles(asdict(outcome), files)
 
 
 def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
-    """Train a case, save its run in a folder of its own, and measure it on the test samples."""
+    """Train a case, save its run in `folder`, and measure it on the test samples."""
     changes = dict(each.split("=") for each in case.settings.split())
     config = preset_config(case.preset, {**changes, "seed": case.seed, "epochs": case.epochs})
     samples = samples_for(config, data_root)
     torch.manual_seed(case.seed)
     device = pick_device("auto")
     run = METHODS[case.method](config, samples, network_for(config, samples).to(device), device, ())
-    run.folder = folder / f"{case.preset}-{case.method}-{case.seed}"
-    try:
-        run.folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {run.folder}: {error.strerror}; choose another --out") from None
+    run.folder = folder
     RESULTS.write(run.folder / CONFIG, to_toml(config).encode())
     run.finish()
     seconds = sum(line["seconds"] for line in read_metrics(run.folder) if line["kind"] == "epoch")
@@ -181,6 +193,9 @@ def peak_memory_mb() -> float | None:
     """Return the peak memory of this process in megabytes; None where the system does not report it."""
     if sys.platform == "win32":
         return None
+    if sys.platform == "linux":  # what getrusage says there includes the peak of the process that started this one
+        [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024 / 1e6
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
