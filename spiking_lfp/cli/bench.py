@@ -27,7 +27,6 @@ def _group() -> None:
 
 @bench.command()
 def events(
-    context: typer.Context,
     presets: Annotated[
         list[str] | None, typer.Argument(help="Presets of event data sets. [default: all whose data are present]")
     ] = None,
@@ -61,9 +60,8 @@ def events(
 
     names = [name.strip() for name in methods.split(",")]
     cases = cases_for(chosen, names, seeds, epochs)
-    with workers(scheduler, context) as executor:
-        root = data_root if executor is None else None
-        results = run_cases(cases, folder, root, on_case, executor=executor, threads=threads)
+    with workers(scheduler, data_root) as executor:
+        results = run_cases(cases, folder, data_root, on_case, executor, threads)
     table = Table("preset", "method", "accuracy", "spikes", "SynOps", "training", "memory")
     for row in rows(results):
         table.add_row(

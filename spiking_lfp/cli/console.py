@@ -15,9 +15,7 @@ from spiking_lfp.errors import UsageError
 out = Console()
 err = Console(stderr=True)
 
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the data sets.", envvar="SPIKING_LFP_DATA", show_envvar=True)
-]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data sets. [default: $SPIKING_LFP_DATA]")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if available.")]
 Scheduler = Annotated[
     str | None,
@@ -40,20 +38,21 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def workers(scheduler: str | None, context: typer.Context) -> Iterator[Executor | None]:
-    """Yield what runs trainings, None for this machine, and refuse options that are about this machine alone."""
+def workers(
+    scheduler: str | None, data_root: Path | None = None, processes: int | None = None
+) -> Iterator[Executor | None]:
+    """Yield what runs trainings, None for this machine; elsewhere options about this machine are refused."""
     if scheduler is None:
         yield None
         return
     from spiking_lfp.studies.cluster import dask_client
 
-    for option, instead in (
-        ("data_root", "workers look for data where SPIKING_LFP_DATA says on their machines"),
-        ("processes", "a worker of Dask runs as many trainings at a time as its --nthreads says"),
-    ):
-        source = context.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{option.replace('_', '-')} is for this machine: leave it out, {instead}")
+    if data_root is not None:
+        raise UsageError(
+            "--data-root is for this machine: workers look where SPIKING_LFP_DATA says on theirs, leave it out"
+        )
+    if processes is not None:
+        raise UsageError("--processes is for this machine: workers run as many as their --nthreads says, leave it out")
     with dask_client(scheduler) as client:
         threads = client.nthreads()
         places = f"{len(threads)} workers, {sum(threads.values())} trainings at a time" if threads else "no workers yet"

@@ -21,13 +21,14 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def experiment(
-    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Name of the experiment; without it, all are listed.")] = None,
     scale: Annotated[str, typer.Option(help="Size of the experiment: smoke, small or paper.")] = "small",
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds, counted from 1. [default: that of the scale]")
     ] = None,
-    processes: Annotated[int, typer.Option(help="Number of trainings at a time; they share the cores.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(help="Number of trainings at a time; they share the cores. [default: 1]")
+    ] = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
     folder: Annotated[
@@ -58,11 +59,9 @@ def experiment(
         out.print(f"{done} of {total}  {settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
 
     folder = folder or Path("experiments") / f"{name}-{scale}"
-    with workers(scheduler, context) as executor:
-        root = data_root if executor is None else None
-        report, paths = run_experiment(
-            name, chosen, folder, on_case, seeds, processes, root, executor=executor, threads=threads
-        )
+    with workers(scheduler, data_root, processes) as executor:
+        count = 1 if processes is None else processes
+        report, paths = run_experiment(name, chosen, folder, on_case, seeds, count, data_root, executor, threads)
     _print_table(report.rows)
     for finding in report.findings:
         verdict = {True: "holds", False: "does not hold", None: "undecided"}[finding.holds]

@@ -66,7 +66,8 @@ def needs_data(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def sleeps(case: dict[str, Any]) -> dict[str, Any]:
-    """Leave the number of this process in a file, and sleep for a minute."""
-    (Path(case["folder"]) / "process").write_text(str(os.getpid()))
-    time.sleep(60)
+    """Leave the number of this process in a file, and sleep."""
+    if case["seconds"] > 0:
+        (Path(case["folder"]) / "process").write_text(str(os.getpid()))
+    time.sleep(case["seconds"])
     return {}

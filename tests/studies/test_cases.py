@@ -139,7 +139,7 @@ def test_a_case_ends_with_the_command_that_runs_it(tmp_path: Path) -> None:
     """After Ctrl-C, and after a kill that leaves no time to tell anyone."""
     code = (
         "import sys, pathlib; from helpers.grids import sleeps; from spiking_lfp.studies.cases import run_cases; "
-        "run_cases([{'folder': sys.argv[1]}], sleeps, pathlib.Path(sys.argv[1]), print)"
+        "run_cases([{'folder': sys.argv[1], 'seconds': 60}], sleeps, pathlib.Path(sys.argv[1]), print)"
     )
     for ending in (signal.SIGINT, signal.SIGKILL):
         folder = tmp_path / ending.name
