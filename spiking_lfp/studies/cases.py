@@ -83,7 +83,8 @@ def run_cases(
     def submit(case: Case) -> None:
         try:
             running[engine.submit(run_in_process, job_of(run, case, threads))] = case
-        except RuntimeError as error:  # it is broken or shut down
+        except Exception as error:  # it is broken or shut down, of which each engine has its own
+            running.clear()  # there is nothing to cancel
             raise RunError(f"the executor takes no more cases ({_summary(error)}): run the command again") from None
 
     try:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -102,6 +102,31 @@ class Failing(Executor):
         future: Future[Any] = Future()
         future.set_exception(self.error)
         return future
+
+
+class Closing(Failing):
+    """An executor that loses its second case together with all workers, as Dask does with its scheduler."""
+
+    taken = 0
+
+    def submit(self, *_: Any, **__: Any) -> "Future[Any]":
+        self.taken += 1
+        if self.taken == 3:
+            raise self.error
+        future: Future[Any] = Future()
+        if self.taken == 2:
+            future.set_exception(CancelledError())
+        future.cancel = lambda: pytest.fail("cancelled")
+        return future
+
+
+def test_an_engine_that_goes_away_is_told(tmp_path: Path) -> None:
+    executor = Closing(Exception("Client is closed. Can't send"))
+    with (
+        pytest.warns(UserWarning, match="x=2: CancelledError; it is run again"),
+        pytest.raises(RunError, match=r"the executor takes no more cases \(Client is closed\): run the command again"),
+    ):
+        run_cases([{"x": 1}, {"x": 2}], squared, tmp_path, never, executor=executor)
 
 
 def test_workers_without_this_package_are_told(tmp_path: Path) -> None:
