@@ -34,6 +34,14 @@ def tune(
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the trials. [default: tune/PRESET]")
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database of Optuna, as postgresql://user@host/name: the same command on other machines "
+            "shares the search.",
+        ),
+    ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -57,7 +65,7 @@ def tune(
         )  # fmt: skip
 
     folder = folder or Path("tune") / preset
-    ranked = search_settings.tune(config, folder, trials, search or (), on_trial, data_root, device)
+    ranked = search_settings.tune(config, folder, trials, search or (), on_trial, data_root, device, storage)
     table = Table("trial", "validation accuracy", "settings")
     for trial in ranked[:5]:
         table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))

@@ -1,8 +1,10 @@
 """Search for better settings of a training run by Optuna, on samples held out from training."""
 
 import re
+import socket
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+import spiking_lfp
+from spiking_lfp.errors import NonFiniteError, RunError, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS
+from spiking_lfp.studies.cases import ATTEMPTS
 from spiking_lfp.training import Meter, TrainConfig
 from spiking_lfp.training.config import checked_config
 from spiking_lfp.training.devices import pick_device
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 SEARCH = ("lr=0.0003..0.03", "gain=0.5..8", "clip=0.003..0.3", "reward=spike-count,spike-rate")
 # fraction of the training samples to hold out where the settings hold out none
 HELD_OUT = 0.1
+# a process that shares a storage tells it so often that it is alive; after twice that its trial is tried again
+HEARTBEAT_S = 60
 JOURNAL, TRIALS = "journal.log", "trials.csv"
 
 
@@ -103,8 +109,12 @@ def tune(
     on_trial: Callable[[Trial], None] = lambda trial: None,
     data_root: Path | None = None,
     device: str = "auto",
+    storage: str | None = None,
 ) -> list[Trial]:
     """Train with different settings and save the trials in `folder`; trials that are there already count.
+
+    Processes on any machines that are given the same `storage`, `folder`, `config` and `search` share one search. If
+    one dies, another tries its settings again, up to `ATTEMPTS` times in all.
 
     The accuracy is measured on held-out training samples, a tenth of them if `config` holds out none; the test samples
     are never used. A trial whose accuracy after an epoch is below the median of the other trials is stopped.
@@ -112,22 +122,24 @@ def tune(
     Args:
         config: all other settings.
         folder: created if it does not exist; gets `trials.csv`.
-        trials: total number of trials.
+        trials: total number of trials; those that other processes are training by then are finished and count too.
         search: the settings to search, see `read_search`; `SEARCH` if empty, without the reward for a mono readout.
         on_trial: called after each trial.
         data_root: folder of the data sets.
         device: as for training.
+        storage: URL of a database as Optuna takes it, like `postgresql://user@host/name`, in which the search is called
+            as `folder` is written; None for a file in `folder`.
 
     Returns:
         all trials, the best first.
 
     Raises:
-        UsageError: if Optuna is not installed, or a setting cannot be searched.
-        RunError: if the folder cannot be used.
+        UsageError: if Optuna is not installed, a setting cannot be searched, or the trials that are there are of other
+            settings.
+        RunError: if the folder or the storage cannot be used, or the trials there are of another version.
     """
     try:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise UsageError("Optuna is not installed: pip install 'spiking-lfp[tune]'") from None
     search = search or [word for word in SEARCH if config.readout == "spikes" or not word.startswith("reward=")]
@@ -135,20 +147,23 @@ def tune(
     if trials < 1:
         raise UsageError(f"trials must be at least 1, found {trials}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise Ctrl-C prints a traceback
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(folder / JOURNAL))
-        storage = optuna.storages.JournalStorage(backend)
-        study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot use {folder}: {error}; choose another --out") from None
-    request = {"config": config.model_dump(mode="json"), "search": list(search)}
-    if study.user_attrs.setdefault("meant", request) != request:
-        raise UsageError(f"{folder} has trials of other settings or another search: choose another --out")
-    study.set_user_attr("meant", request)
-    # a resumed search must not draw the same values again
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
+    with _storage_errors():
+        study = _study(folder, storage)
+        request = {"config": config.model_dump(mode="json"), "search": list(search)}
+        if study.user_attrs.get("meant", request) != request:
+            raise UsageError(f"{folder} has trials of other settings or another search: choose another --out")
+        version = study.user_attrs.get("spiking_lfp", spiking_lfp.__version__)
+        if version != spiking_lfp.__version__:
+            raise RunError(
+                f"{folder} has trials of spiking_lfp {version}, but {socket.gethostname()} has "
+                f"{spiking_lfp.__version__}: install the same version, or choose another --out"
+            )
+        study.set_user_attr("meant", request)
+        study.set_user_attr("spiking_lfp", spiking_lfp.__version__)
+        # neither a resumed search nor one that shares a storage must draw the same values again
+        seed = config.seed + len(study.trials) if storage is None else None
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
     held_out = config.validation or HELD_OUT
 
     def objective(trial: optuna.Trial) -> float:
@@ -158,13 +173,66 @@ def tune(
             return _train(candidate, trial, data_root, device)
         except NonFiniteError:
             raise optuna.TrialPruned from None
+        except SpikingLFPError as error:
+            if storage is None:
+                raise
+            raise type(error)(f"worker {socket.gethostname()}: {error}") from None
 
     def save(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         _write_table(folder, study)
         on_trial(_read_trial(trial))
 
-    study.optimize(objective, max(0, trials - len(_finished_trials(study))), callbacks=[save])
-    return sorted(_finished_trials(study), key=lambda trial: 0.0 if trial.accuracy is None else -trial.accuracy)
+        if len(_finished_trials(study)) >= trials:
+            study.stop()
+
+    with _storage_errors():
+        if len(_finished_trials(study)) < trials:
+            study.optimize(objective, callbacks=[save])
+        return sorted(_finished_trials(study), key=lambda trial: 0.0 if trial.accuracy is None else -trial.accuracy)
+
+
+def _study(folder: Path, storage: str | None) -> "optuna.Study":
+    """Open the search of `folder`, in a file there or in a storage of this URL."""
+    import optuna
+    from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if storage is None:
+            name = "tune"
+            engine: BaseStorage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                retry = RetryHeartbeatStaleTrialCallback(max_retry=ATTEMPTS - 1)
+                engine = RDBStorage(storage, heartbeat_interval=HEARTBEAT_S, heartbeat_stale_trial_callback=retry)
+            name = str(folder)
+        return optuna.create_study(storage=engine, study_name=name, direction="maximize", load_if_exists=True)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise UsageError(
+            f"--storage: {_line(error)}; expected the URL of a database whose driver is installed, like "
+            "postgresql://user@host/name or sqlite:///trials.db"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"cannot use {folder}: {error}; choose another --out") from None
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Turn what a database says into one sentence, which does not show its URL: there may be a password in it."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise RunError(f"the storage cannot be used: {_line(error.__cause__ or error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class _Pruner:

@@ -1,13 +1,19 @@
 """The search for settings: what is searched, what is held out, how it goes on, and what it turns away."""
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from spiking_lfp.errors import NonFiniteError, RunError, UsageError
+from helpers.processes import ENVIRONMENT
+from spiking_lfp.errors import DataError, NonFiniteError, RunError, UsageError
 from spiking_lfp.studies import tune as module
 from spiking_lfp.studies.tune import JOURNAL, TRIALS, Trial, read_search, tune
 from spiking_lfp.training import TrainConfig
@@ -138,6 +144,93 @@ def test_a_trial_that_is_interrupted_does_not_count(
     trials = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
     assert sorted(trial.number for trial in trials) == [1, 2]
     assert all(trial.accuracy is not None for trial in trials)
+
+
+def test_a_process_that_dies_costs_its_trial_only(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes share a search; one is killed in a trial, whose settings the other tries again."""
+    storage, folder, search = f"sqlite:///{tmp_path / 'trials.db'}", tmp_path / "out", ["lr=0.001..0.1"]
+    code = f"""
+import time
+from pathlib import Path
+from spiking_lfp.studies.tune import tune
+from spiking_lfp.training import TrainConfig
+from spiking_lfp.training.loop import Run
+
+def finish(run):
+    Path({str(tmp_path / "lr.new")!r}).write_text(str(run.config.lr))
+    Path({str(tmp_path / "lr.new")!r}).rename({str(tmp_path / "lr")!r})
+    time.sleep(60)
+
+Run.finish = finish
+tune(TrainConfig(**{small.model_dump()!r}), Path({str(folder)!r}), 3, {search!r}, storage={storage!r})
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT)
+    while not (tmp_path / "lr").exists():
+        assert other.poll() is None
+        time.sleep(0.02)
+    assert tune(small, folder, 1, search, storage=storage)[0].number == 1  # while the other trains
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    monkeypatch.setattr(module, "HEARTBEAT_S", 1)
+    time.sleep(3)  # until it counts as dead
+    trials = tune(small, folder, 3, search, storage=storage)
+    assert sorted(trial.number for trial in trials) == [1, 2, 3]
+    assert {trial.number: trial.values["lr"] for trial in trials}[2] == float((tmp_path / "lr").read_text())
+    assert len({trial.values["lr"] for trial in trials}) == 3
+    with (folder / TRIALS).open() as file:
+        assert [line["trial"] for line in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_searches_in_one_storage_are_told_apart_by_folder_and_version(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'trials.db'}"
+    for folder in ("a", "b"):
+        [trial] = tune(small, tmp_path / folder, 1, ["lr=0.001..0.1"], storage=storage)
+        assert trial.number == 0
+    with pytest.raises(UsageError, match="has trials of other settings or another search"):
+        tune(small, tmp_path / "a", 2, ["lr=0.001..0.2"], storage=storage)
+    version = module.spiking_lfp.__version__
+    monkeypatch.setattr(module.spiking_lfp, "__version__", "0.0.9")
+    sentence = f"a has trials of spiking_lfp {version}, but .* has 0.0.9: install the same version, or choose another"
+    with pytest.raises(RunError, match=sentence):
+        tune(small, tmp_path / "a", 2, ["lr=0.001..0.1"], storage=storage)
+
+
+def test_a_process_without_the_data_is_named(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise DataError("no MNIST in /nowhere")
+
+    monkeypatch.setattr(module, "samples_for", missing)
+    monkeypatch.setattr("socket.gethostname", lambda: "node7")
+    with pytest.raises(DataError, match=r"^worker node7: no MNIST in /nowhere$"):
+        tune(small, tmp_path, 1, ["lr=0.001..0.1"], storage=f"sqlite:///{tmp_path / 'trials.db'}")
+
+
+@pytest.mark.parametrize(
+    ("storage", "error", "sentence"),
+    [
+        ("nonsense", UsageError, "--storage: Could not parse SQLAlchemy URL .*; expected the URL of a database"),
+        ("nonsense://host/name", UsageError, "--storage: .*nonsense; expected the URL of a database"),
+        (
+            "oracle://me:secret@host/name",
+            UsageError,
+            "--storage: Failed to import DB access module .*; expected the URL",
+        ),
+        ("sqlite:////nowhere/trials.db", RunError, "the storage cannot be used: .*unable to open database file"),
+    ],
+)
+def test_a_storage_that_cannot_be_used(
+    storage: str, error: type[Exception], sentence: str, small: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=sentence) as caught:
+        tune(small, tmp_path, 1, ["lr=0.001..0.1"], storage=storage)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
