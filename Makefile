@@ -36,6 +36,12 @@ hardware-test: .venv/test-installed
 hardware-test-only:
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/deploy
 
+# grids on a real scheduler of Dask with two workers; installs Dask
+.PHONY: cluster-test
+cluster-test: .venv/test-installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
+	$(BIN)/python -m pytest tests/studies/test_cluster.py
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv

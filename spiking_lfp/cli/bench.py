@@ -49,7 +49,8 @@ def events(
 
     chosen = presets or present_presets(data_root)
     if not chosen:
-        raise DataError("no event data set is present: see `spiking-lfp datasets`, and name a folder with --data-root")
+        name = "a folder with --data-root" if scheduler is None else "the presets whose data workers have"
+        raise DataError(f"no event data set is present: see `spiking-lfp datasets`, and name {name}")
 
     def on_case(case: "Case", outcome: "Outcome", done: int, total: int) -> None:
         out.print(
