@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import spiking_lfp
-from spiking_lfp.errors import NonFiniteError, RunError, SpikingLFPError, UsageError
+from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies.cases import ATTEMPTS
 from spiking_lfp.training import Meter, TrainConfig
@@ -137,6 +137,7 @@ def tune(
         UsageError: if Optuna is not installed, a setting cannot be searched, or the trials that are there are of other
             settings.
         RunError: if the folder or the storage cannot be used, or the trials there are of another version.
+        RunStopped: if the process is told to end (SIGTERM); the next one begins with this trial.
     """
     try:
         import optuna
@@ -173,6 +174,9 @@ def tune(
             return _train(candidate, trial, data_root, device)
         except NonFiniteError:
             raise optuna.TrialPruned from None
+        except RunStopped:
+            study.enqueue_trial(values)  # for whoever goes on
+            raise RunStopped("stopped by SIGTERM: the same command continues") from None
         except SpikingLFPError as error:
             if storage is None:
                 raise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.errors import DataError, RunStopped, UsageError
 from spiking_lfp.studies.cases import WithFiles
 
 
@@ -53,8 +53,20 @@ def _kill_once(marks: Path, victim: str) -> None:
     marks.mkdir(exist_ok=True)
     if not (marks / victim).exists():
         (marks / victim).touch()
-        os.kill(os.getpid() if victim == "process" else os.getppid(), signal.SIGKILL)
+        if victim == "process":
+            _end_as_a_run()
+        os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)  # until it is noticed above that the worker is gone
+
+
+def _end_as_a_run() -> None:
+    """Be told to end, as by Slurm, in the middle of a training."""
+    from spiking_lfp.training.loop import stop_requests
+
+    with stop_requests() as stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if stopping():
+            raise RunStopped("it is not the case that failed")
 
 
 def needs_data(case: dict[str, Any]) -> dict[str, Any]:

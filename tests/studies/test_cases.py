@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, bytes]:
 def test_a_case_whose_process_dies_once_is_run_again(whole: tuple[Any, bytes], tmp_path: Path) -> None:
     case = {"seed": 2, "kills": "process", "marks": str(tmp_path / "marks")}
     counts: list[Any] = []
-    with pytest.warns(UserWarning, match="it is run again"):
+    with pytest.warns(UserWarning, match="its process ended with 143; it is run again"):
         [(_, outcome)] = run_cases([case], trained, tmp_path, lambda *given: counts.append(given[2:]), threads=1)
     assert counts == [(1, 1)]
     assert (outcome, (tmp_path / "run-2" / "weights").read_bytes()) == whole

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers.processes import ENVIRONMENT
-from spiking_lfp.errors import DataError, NonFiniteError, RunError, UsageError
+from spiking_lfp.errors import DataError, NonFiniteError, RunError, RunStopped, UsageError
 from spiking_lfp.studies import tune as module
 from spiking_lfp.studies.tune import JOURNAL, TRIALS, Trial, read_search, tune
 from spiking_lfp.training import TrainConfig
@@ -144,6 +144,29 @@ def test_a_trial_that_is_interrupted_does_not_count(
     trials = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
     assert sorted(trial.number for trial in trials) == [1, 2]
     assert all(trial.accuracy is not None for trial in trials)
+
+
+def test_a_trial_that_is_told_to_end_is_the_next(
+    small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[float] = []
+    finish = Run.finish
+
+    def kill(run: Run) -> None:
+        stopped.append(run.config.lr)
+        start = run.watchers[0].batch
+        monkeypatch.setattr(
+            run.watchers[0], "batch", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), start(*given))
+        )
+        finish(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "finish", kill)
+        with pytest.raises(RunStopped, match="stopped by SIGTERM: the same command continues"):
+            tune(small, tmp_path, 2, ["lr=0.001..0.1"])
+    trials = {trial.number: trial.values["lr"] for trial in tune(small, tmp_path, 2, ["lr=0.001..0.1"])}
+    assert sorted(trials) == [1, 2]
+    assert trials[1] == stopped[0] != trials[2]
 
 
 def test_a_process_that_dies_costs_its_trial_only(
