@@ -5,19 +5,15 @@ python examples/resume_and_evaluate.py
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from spiking_lfp.training import Meter, evaluate, load_run, preset_config, read_metrics, resume, samples_for, train
+from spiking_lfp.training import Callback, Meter, load_run, preset_config, resume, train
 
 
-class StopAfter:
-    """A watcher that interrupts after some updates, as a power cut would."""
+class StopAfter(Callback):
+    """A callback that interrupts after some updates, as a power cut would."""
 
     def __init__(self, updates: int) -> None:
         self.updates = updates
-
-    def start(self, folder: Path) -> None:
-        """Nothing to prepare."""
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         """Count down."""
@@ -25,22 +21,17 @@ class StopAfter:
         if self.updates == 0:
             raise KeyboardInterrupt
 
-    def line(self, metrics: dict[str, Any]) -> None:
-        """Nothing to do."""
-
 
 config = preset_config("mnist-mlp", {"hidden": "100", "steps": 10, "epochs": 2, "checkpoint_every": 10})
 with tempfile.TemporaryDirectory() as parent:
     folder = Path(parent) / "run"
     try:
-        train(config, folder, watchers=(StopAfter(100),))
+        train(config, folder, callbacks=(StopAfter(100),))
     except KeyboardInterrupt:
         print("interrupted")
     resume(folder)  # from the last checkpoint, with the result of a run that was never interrupted
-    for line in read_metrics(folder):
-        if line["kind"] == "epoch":
-            print(f"epoch {line['epoch']}: test accuracy {line['test']['accuracy']:.1%}")
-
-    network, config = load_run(folder)
-    outcome = evaluate(network, samples_for(config).test)
+    run = load_run(folder)
+    for epoch in run.history:
+        print(f"epoch {epoch['epoch']}: test accuracy {epoch['test']['accuracy']:.1%}")
+    outcome = run.evaluate()
     print(f"evaluated again: {outcome.accuracy:.1%}")

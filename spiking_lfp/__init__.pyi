@@ -2,6 +2,8 @@ from spiking_lfp.checks import raise_deferred as raise_deferred
 from spiking_lfp.data import EventRecipe as EventRecipe
 from spiking_lfp.data import load_dataset as load_dataset
 from spiking_lfp.data import load_samples as load_samples
+from spiking_lfp.deploy.export import export as export
+from spiking_lfp.deploy.load import load as load
 from spiking_lfp.errors import DataError as DataError
 from spiking_lfp.errors import ExportError as ExportError
 from spiking_lfp.errors import NonFiniteError as NonFiniteError
@@ -58,5 +60,11 @@ from spiking_lfp.rules import Gamma as Gamma
 from spiking_lfp.rules import Rule as Rule
 from spiking_lfp.rules import Zero as Zero
 from spiking_lfp.rules import ZPlusZMinus as ZPlusZMinus
+from spiking_lfp.training.fit import fit as fit
+from spiking_lfp.training.loop import Callback as Callback
+from spiking_lfp.training.loop import Evaluation as Evaluation
+from spiking_lfp.training.results import Prediction as Prediction
+from spiking_lfp.training.results import Run as Run
+from spiking_lfp.training.results import load_run as load_run
 
 __version__: str

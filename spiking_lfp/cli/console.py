@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from spiking_lfp.errors import UsageError
+
+if TYPE_CHECKING:
+    from spiking_lfp.data import Samples
+    from spiking_lfp.training import TrainConfig
 
 out = Console()
 err = Console(stderr=True)
@@ -77,3 +81,12 @@ def announce_compiling() -> None:
 
     line = "compiling kernels for this machine, once (about ten seconds) ..."
     before_compiling(lambda: out.print(line, style="dim", highlight=False))
+
+
+def read_samples(config: "TrainConfig", data_root: Path | None, whole: bool = False) -> "Samples":
+    """Load the samples of a run, and show how far that is while files are read."""
+    from spiking_lfp import training
+    from spiking_lfp.training.watch import preparation
+
+    with preparation(out) as progress:
+        return training.samples_for(config, data_root, progress, whole)

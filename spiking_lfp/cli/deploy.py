@@ -1,8 +1,8 @@
-"""The commands for networks on hardware: export, check, simulate, verify, report, conformance."""
+"""The commands for networks on hardware: export, convert, check, simulate, verify, report, conformance."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,12 +10,9 @@ from rich.table import Table
 
 from spiking_lfp.cli.console import DataRoot, RunFolder, err, fail, out
 from spiking_lfp.deploy.chips import backends, chips, targets
-from spiking_lfp.errors import ExportError, UsageError, unknown_name
+from spiking_lfp.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from spiking_lfp.data import Split
     from spiking_lfp.deploy.costs import Costs
     from spiking_lfp.deploy.model import Array, IntegerNetwork
     from spiking_lfp.deploy.quantize import QuantisationReport
@@ -31,7 +28,7 @@ _SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (export, check, simulate, verify, report, conformance):
+    for command in (export, convert, check, simulate, verify, report, conformance):
         app.command()(command)
 
 
@@ -66,83 +63,50 @@ def export(
 
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact nir netx c verilog -o out/
     """
-    from spiking_lfp import training
-    from spiking_lfp.data import SequenceSplit
-    from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, quantize
-    from spiking_lfp.deploy.simulator import with_golden_run
-    from spiking_lfp.integers.arithmetic import INTEGER_RESETS
+    from spiking_lfp.deploy.export import export as export_network
 
-    formats = [*(to or ["artifact"]), *(more or [])]
-    writers = _writers(nir_metadata)
-    for name in formats:
-        if name not in writers:
-            raise unknown_name("format", name, writers)
-    _one_of("scale", scale, CALIBRATION_METHODS)
-    _one_of("reset", reset, INTEGER_RESETS)
-    if bits is not None and not 2 <= bits <= 8:
-        raise UsageError(f"bits must be 2..8, found {bits}")
-    network, config = training.load_run(run, "cpu")
-    samples = training.samples_for(config, data_root)
-    if isinstance(samples.train, SequenceSplit) and not samples.train.binary:
-        raise ExportError("integer hardware takes spikes, not event counts: train with values=binary")
-    inputs, labels = _integer_inputs(samples.train, calibration)
-    chosen: Any = {"scale": scale, "reset": reset}
-    steps = None if isinstance(samples.train, SequenceSplit) else config.steps
-    integers, made = quantize(
-        network, inputs, labels, steps, samples.class_names, bits, per_channel=per_channel, **chosen
+    made = export_network(
+        run,
+        out=folder,
+        to=[*(to or ["artifact"]), *(more or [])],
+        bits=bits,
+        scale=scale,
+        per_channel=per_channel,
+        reset=reset,
+        samples=calibration,
+        nir_metadata=nir_metadata,
+        data_root=data_root,
     )
-    for table in _quantisation(made):
+    for table in _quantisation(made.report):
         out.print(table)
-    integers.notes["name"] = f"{config.preset} on {config.data}"
-    integers.notes["recipe"] = config.recipe.model_dump_json()
-    integers = with_golden_run(integers, _integer_inputs(samples.test, GOLDEN_SAMPLES)[0].numpy())
-    refused = False
-    for name in dict.fromkeys(formats):
-        try:
-            written = writers[name](integers if name == "artifact" else integers.without_readout(), folder)
-        except ExportError as error:
-            refused = True
-            err.print(f"{name}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-        else:
-            apart = name != "artifact" and integers.readout is not None
-            without = ", without the readout, which runs on the host" if apart else ""
-            out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
-    if refused:
+    for name, reason in made.refused.items():
+        err.print(f"{name}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for name, written in made.files.items():
+        apart = name != "artifact" and made.network.readout is not None
+        without = ", without the readout, which runs on the host" if apart else ""
+        out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
+    if made.refused:
         fail("not every format supports this network; the others were written", 1)
 
 
-def _writers(nir_metadata: bool) -> dict[str, Callable[["IntegerNetwork", Path], Path]]:
-    def artifact(network: "IntegerNetwork", folder: Path) -> Path:
-        from spiking_lfp.deploy.artifact import save_network
+def convert(
+    files: Annotated[list[Path], typer.Argument(help="Files as in training, or folders of these.")],
+    network_file: Annotated[Path, typer.Option("--for", help="The exported network that takes them, net.h5.")],
+    path: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("samples.bin"),
+) -> None:
+    """Convert files to the inputs of an exported network, for its C program `classify` and for chips.
 
-        save_network(network, _made(folder) / "net.h5")
-        return folder / "net.h5"
+    spiking-lfp convert new1.png new2.png --for out/net.h5 -o samples.bin && out/c/classify < samples.bin
+    """
+    from spiking_lfp.deploy.artifact import load_network
+    from spiking_lfp.deploy.predict import convert_files
+    from spiking_lfp.files import EXPORTS
 
-    def nir(network: "IntegerNetwork", folder: Path) -> Path:
-        from spiking_lfp.deploy.formats.nir import write_nir
-
-        write_nir(network, _made(folder) / "net.nir", dynamics_in_metadata=nir_metadata)
-        return folder / "net.nir"
-
-    def netx(network: "IntegerNetwork", folder: Path) -> Path:
-        from spiking_lfp.deploy.formats.netx import write_netx
-
-        write_netx(network, _made(folder) / "net.net")
-        return folder / "net.net"
-
-    def c(network: "IntegerNetwork", folder: Path) -> Path:
-        from spiking_lfp.deploy.formats.c import write_c
-
-        write_c(network, folder / "c")
-        return folder / "c"
-
-    def verilog(network: "IntegerNetwork", folder: Path) -> Path:
-        from spiking_lfp.deploy.formats.verilog import write_verilog
-
-        write_verilog(network, folder / "verilog")
-        return folder / "verilog"
-
-    return {"artifact": artifact, "nir": nir, "netx": netx, "c": c, "verilog": verilog}
+    names, content = convert_files(load_network(network_file), files)
+    EXPORTS.write(path, content)
+    for number, name in enumerate(names):
+        out.print(f"{number}  {name}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{len(names):,} samples, {len(content):,} bytes: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def check(
@@ -273,30 +237,24 @@ def _inputs(
 ) -> tuple["Array", "Array | None"]:
     """Return test samples of a data set with their labels, or the inputs of the golden run."""
     from spiking_lfp.data import EventRecipe, load_samples
+    from spiking_lfp.deploy.export import integer_inputs
+    from spiking_lfp.deploy.predict import NOTE, reader_of
 
     if samples is not None and samples < 1:
         raise UsageError(f"samples must be at least 1, found {samples}")
     if data is not None:
-        recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
-        split = load_samples(data, recipe, root=data_root).test
-        shown, labels = _integer_inputs(split, len(split) if samples is None else samples)
+        if NOTE in network.notes:
+            reader = reader_of(network)
+            split = load_samples(data, reader.recipe, reader.inputs, data_root).test
+        else:
+            recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
+            split = load_samples(data, recipe, root=data_root).test
+        shown, labels, _ = integer_inputs(split, len(split) if samples is None else samples)
         return shown.numpy(), labels.numpy()
     if network.golden is None:
         raise UsageError("the file holds no golden run: name a data set with --data")
     inputs = network.golden.inputs
     return (inputs[:samples] if network.encoder == "constant" else inputs[:, :samples]), None
-
-
-def _integer_inputs(split: "Split", count: int) -> "tuple[Tensor, Tensor]":
-    """Return the first samples, as images or spikes for an integer network, and their labels."""
-    import torch
-
-    from spiking_lfp.data import ImageSplit
-
-    if isinstance(split, ImageSplit):
-        return split.images[:count], split.labels[:count]
-    x, labels = split.batch(torch.arange(min(count, len(split))))
-    return x.byte(), labels
 
 
 def _backends(names: Sequence[str]) -> list[str]:
@@ -309,14 +267,6 @@ def _backends(names: Sequence[str]) -> list[str]:
 def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:
     if value is not None and value not in known:
         raise unknown_name(what, value, known)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder
 
 
 def _quantisation(report: "QuantisationReport") -> Iterator[Table]:

@@ -11,20 +11,29 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp.cli import bench, deploy, experiment, pictures, tune
-from spiking_lfp.cli.console import DataRoot, Device, RunFolder, announce_compiling, assignments, err, fail, out
+from spiking_lfp.cli import answers, bench, deploy, experiment, pictures, tune
+from spiking_lfp.cli.console import (
+    DataRoot,
+    Device,
+    RunFolder,
+    announce_compiling,
+    assignments,
+    err,
+    fail,
+    out,
+    read_samples,
+)
 from spiking_lfp.errors import OtherProcessError, RunStopped, SpikingLFPError, UsageError
 
 if TYPE_CHECKING:
-    from spiking_lfp.data import DatasetStatus, Samples
-    from spiking_lfp.training import Meter, TrainConfig
+    from spiking_lfp.data import DatasetStatus
+    from spiking_lfp.training import TrainConfig
 
 # exit code of a run that was told to end and can be resumed: EX_TEMPFAIL of sysexits.h
 TRY_AGAIN = 75
 app = typer.Typer(
     help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -55,12 +64,38 @@ def main() -> None:
         fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from spiking_lfp import __version__
+
+        out.print(f"spiking-lfp {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation."""
+
+
 @app.command()
 def train(
     preset: Annotated[str | None, typer.Argument(help="Settings to start from: see `spiking-lfp presets`.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initial weights and sample order.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set: see `spiking-lfp datasets`.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set, see `spiking-lfp datasets`; or a folder of images, recordings or signals, or an .npz file."
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Network: mlp, lenet, stack, or a Python function that makes it, as net.py:build(width=64)."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per update.")] = None,
     steps: Annotated[
         int | None, typer.Option(help="T, time steps for which an image is shown, or bins of a recording.")
@@ -77,6 +112,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
     ] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--config", help="TOML file of settings, such as the config.toml of a run.")
+    ] = None,
     run_folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for the run, new or empty. [default: runs/PRESET]")
     ] = None,
@@ -84,10 +122,14 @@ def train(
         Path | None, typer.Option(help="Folder of an interrupted run, to continue exactly where it stopped.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard logs.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show all settings.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
     """Train a network with LFP, plot its learning curve, and save it in a run folder.
+
+    spiking-lfp train mnist-mlp
+    spiking-lfp train --network net.py:build --data photos/ --set lr=2e-3
 
     To train in several processes: torchrun --nproc-per-node=2 -m spiking_lfp train ...
     """
@@ -98,20 +140,22 @@ def train(
     announce_compiling()
     flags = {
         "epochs": epochs, "seed": seed, "data": data, "batch_size": batch_size, "steps": steps, "beta": beta, "lr": lr,
-        "quantize": quantize, "readout": readout,
+        "quantize": quantize, "readout": readout, "network": network,
     }  # fmt: skip
     changed = {key: value for key, value in flags.items() if value is not None} | assignments(changes or [])
     with distributed.processes(device):
         out.quiet = not distributed.is_writer()
-        _train(preset, changed, run_folder, resume, tensorboard, data_root, device)
+        _train(preset, settings, changed, run_folder, resume, tensorboard, verbose, data_root, device)
 
 
 def _train(
     preset: str | None,
+    settings: Path | None,
     changed: dict[str, Any],
     run_folder: Path | None,
     resume: Path | None,
     tensorboard: bool,
+    verbose: bool,
     data_root: Path | None,
     device: str,
 ) -> None:
@@ -120,24 +164,23 @@ def _train(
     from spiking_lfp.training.watch import ProgressBar, TensorBoard
 
     if resume is None:
-        if preset is None:
-            raise UsageError(f"give a preset, one of {', '.join(training.preset_names())}, or a run with --resume")
-        config = training.preset_config(preset, changed)
+        config = _config(preset, settings, changed)
     else:
         config = distributed.from_writer(lambda: training.read_config(resume))
-        if changed or run_folder is not None:
+        if changed or settings is not None or run_folder is not None:
             raise UsageError("--resume uses the run's own settings: drop all other settings")
         if preset not in (None, config.preset):
             raise UsageError(f"{resume} is a run of {config.preset}, not of {preset}: drop the name of the preset")
     folder = resume
     with ProgressBar(out) as bar:
-        watchers: tuple[training.Watcher, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
-        out.print(_describe_settings(config.model_dump()), markup=False)
+        callbacks: tuple[training.Callback, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
+        if verbose:
+            out.print(_describe_settings(config.model_dump()), markup=False)
         try:
             if resume is None:
-                folder = training.train(config, run_folder, data_root, device, watchers, bar.preparing)
+                folder = training.train(config, run_folder, data_root, device, callbacks, bar.preparing)
             else:
-                training.resume(resume, data_root, device, watchers, bar.preparing)
+                training.resume(resume, data_root, device, callbacks, bar.preparing)
         except KeyboardInterrupt:
             bar.progress.stop()
             if not distributed.is_writer():
@@ -159,23 +202,28 @@ def _train(
     )
 
 
-@app.command()
-def evaluate(
-    run: RunFolder,
-    data: Annotated[str | None, typer.Option(help="Another data set, with samples of the same shape.")] = None,
-    data_root: DataRoot = None,
-    device: Device = "auto",
-) -> None:
-    """Measure a trained network on the test samples."""
+def _config(preset: str | None, settings: Path | None, changed: dict[str, Any]) -> "TrainConfig":
+    """Return the settings of a new run."""
     from spiking_lfp import training
+    from spiking_lfp.files import read_regular
+    from spiking_lfp.training.config import checked_config, ungrouped
 
-    network, config = training.load_run(run, device)
-    config = config.model_copy(update={"data": data or config.data})
-    samples = _samples(config, data_root)
-    test = samples.test.to(next(network.parameters()).device)
-    meter = training.evaluate(network, test, chunk=config.chunk)
-    out.print(f"[bold]test accuracy {meter.accuracy:.2%}[/bold] on {meter.samples} samples of {samples.name}")
-    out.print(_rates(meter))
+    if settings is not None:
+        if preset is not None:
+            raise UsageError(f"--config has all settings: drop {preset}, or change some of a preset with --set")
+        try:
+            text = read_regular(settings).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"cannot read {settings}: {reason}") from None
+        return checked_config({**ungrouped(text), **changed})
+    if preset is not None:
+        return training.preset_config(preset, changed)
+    if "network" in changed or "data" in changed:
+        return checked_config(changed)
+    raise UsageError(
+        f"give a preset, one of {', '.join(training.preset_names())}; or --network, --data, --config or --resume"
+    )
 
 
 @app.command()
@@ -183,17 +231,14 @@ def info(run: RunFolder) -> None:
     """Show the settings, the network and the progress of a run."""
     from spiking_lfp import training
 
-    network, config = training.load_run(run, "cpu")
-    out.print(_describe_settings(config.model_dump()), markup=False)
-    out.print(str(network), highlight=False, markup=False)
-    out.print(f"{sum(p.numel() for p in network.parameters()):,} parameters", highlight=False)
+    trained = training.load_run(run, "cpu")
+    out.print(_describe_settings(trained.config.model_dump()), markup=False)
+    out.print(str(trained.network), highlight=False, markup=False)
+    out.print(f"{sum(p.numel() for p in trained.network.parameters()):,} parameters", highlight=False)
     table = Table("epoch", "training", "validation", "test", "seconds", title=escape(str(run)))
-    for line in training.read_metrics(run):
-        if line["kind"] == "epoch":
-            shown = [
-                f"{line[split]['accuracy']:.2%}" if line[split] else "" for split in ("train", "validation", "test")
-            ]
-            table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
+    for line in trained.history:
+        shown = [f"{line[split]['accuracy']:.2%}" if line[split] else "" for split in ("train", "validation", "test")]
+        table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
     out.print(table)
 
 
@@ -252,19 +297,12 @@ def presets(
     out.print(table)
 
 
+answers.add_commands(app)
 bench.add_commands(app)
 experiment.add_commands(app)
 tune.add_commands(app)
 pictures.add_commands(app)
 deploy.add_commands(app)
-
-
-def _samples(config: "TrainConfig", data_root: Path | None) -> "Samples":
-    from spiking_lfp import training
-    from spiking_lfp.training.watch import preparation
-
-    with preparation(out) as progress:
-        return training.samples_for(config, data_root, progress)
 
 
 def _plot(folder: Path, data_root: Path | None) -> str:
@@ -275,8 +313,8 @@ def _plot(folder: Path, data_root: Path | None) -> str:
     from spiking_lfp.nn.spiking import spiking_layers
 
     plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
-    network, config = training.load_run(folder, "cpu")
-    samples = _samples(config, data_root)
+    run = training.load_run(folder, "cpu")
+    network, samples = run.network, read_samples(run.config, data_root)
     x, labels = samples.test.batch(torch.tensor([0]))
     spikes: dict[str, torch.Tensor] = {}
     for name, layer in spiking_layers(network).items():
@@ -299,13 +337,6 @@ def _presence(status: "DatasetStatus") -> str:
 
 def _describe_settings(settings: dict[str, Any]) -> str:
     return "  ".join(f"{key}={_show(value)}" for key, value in settings.items())
-
-
-def _rates(meter: "Meter") -> Table:
-    table = Table("layer", "spikes per neuron and step")
-    for name, rate in meter.rates.items():
-        table.add_row(name, f"{rate / meter.samples:.2%}")
-    return table
 
 
 def _show(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spiking_lfp.cli.console import DataRoot, RunFolder, out
+from spiking_lfp.cli.console import DataRoot, RunFolder, out, read_samples
 from spiking_lfp.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -109,11 +109,9 @@ def animate(
 
 def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
     from spiking_lfp import training
-    from spiking_lfp.training.watch import preparation
 
-    network, config = training.load_run(run, "cpu")
-    with preparation(out) as progress:
-        return network, training.samples_for(config, data_root, progress)
+    trained = training.load_run(run, "cpu")
+    return trained.network, read_samples(trained.config, data_root)
 
 
 def _title(names: tuple[str, ...], label: int, prediction: int, has_spikes: bool, separator: str = ", ") -> str:

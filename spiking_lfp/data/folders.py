@@ -1,4 +1,4 @@
-"""The user's own folders of recordings: their classes, their split, and the size of their sensor."""
+"""The user's own folders of files: their classes, their split, and the size of the sensor of recordings."""
 
 import csv
 import warnings
@@ -22,6 +22,22 @@ TRAIN_LIST, TEST_LIST = "trials_to_train.txt", "trials_to_test.txt"
 # notes and lists of labels, and recordings where there are no others
 TEXT = (".txt", ".csv")
 DOCUMENTS = ("readme", "license", "licence", "errata")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files: what people call them, how their names end, and an example of a name."""
+
+    noun: str
+    suffixes: tuple[str, ...]
+    example: str
+
+
+RECORDINGS = Kind("recordings", tuple(SUFFIXES), "NAME.aedat4")
+IMAGES = Kind("images", (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"), "NAME.png")
+SIGNALS = Kind("signals", (".wav", ".csv", ".txt", ".npy"), "NAME.wav")
+# sessions that are for testing without being named, the first that is there
+TEST_SESSIONS = ("test", "testing", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -52,62 +68,89 @@ class ReadOwn:
 
 
 def is_folder(name: str) -> bool:
-    """Tell whether the name of a data set is the path of a folder of recordings."""
-    return "/" in name or "\\" in name or name.startswith("~")
+    """Tell whether the name of a data set is a path, of a folder or a file."""
+    return "/" in name or "\\" in name or name.startswith("~") or Path(name).is_dir() or name.endswith(".npz")
 
 
-def list_folder(folder: Path, test_session: str = "", sensor: Sensor | None = None, hints: Hints = NO_HINTS) -> Listing:
-    """List the recordings of the user's own folder.
+def kind_of(folder: Path, has_signals: bool) -> Kind:
+    """Return what a folder holds.
+
+    Args:
+        folder: the folder.
+        has_signals: whether files that may be recordings or signals are signals.
+    """
+    suffixes = {path.suffix.lower() for path in folder.rglob("*") if not _is_hidden(path, folder)}
+    if has_signals or ".wav" in suffixes:
+        return SIGNALS
+    if suffixes & {*IMAGES.suffixes} and not suffixes & ({*RECORDINGS.suffixes} - {*TEXT}):
+        return IMAGES
+    return RECORDINGS
+
+
+def list_folder(
+    folder: Path,
+    test_session: str = "",
+    sensor: Sensor | None = None,
+    hints: Hints = NO_HINTS,
+    kind: Kind = RECORDINGS,
+    whole: bool = False,
+) -> Listing:
+    """List the files of the user's own folder.
 
     A folder or a file is named after the class: `FOLDER/CLASS/NAME.aedat`, or, with sessions,
     `FOLDER/SESSION/CLASS/NAME.aedat` or `FOLDER/SESSION/CLASS.aedat`. If there is a `NAME_labels.csv` beside every
     `NAME.aedat`, as in DVS128 Gesture, its lines `class,startTime_usec,endTime_usec` are recordings, parts of that
     file; `gesture_mapping.csv` in the folder may name the classes.
 
-    With sessions, the recordings of `test_session` are for testing and all others for training; a session called test
-    is found without being named. Else `trials_to_train.txt` and `trials_to_test.txt` in the folder may list the files
-    for training and for testing; else every 5th recording of a class is for testing. Text is taken for recordings if
-    there are no other ones.
+    With sessions, the recordings of `test_session` are for testing and all others for training; a session called test,
+    or else one of the other `TEST_SESSIONS`, is found without being named. Else `trials_to_train.txt` and
+    `trials_to_test.txt` in the folder may list the files for training and for testing; else every 5th file of a class
+    is for testing. Text is taken for recordings if there are no other ones.
 
     Args:
         folder: the folder; names in it that begin with `.` or `__` are left out.
         test_session: the session for testing, if any.
         sensor: size of all recordings. If None, all sensors must have the same size, see `with_one_sensor`.
         hints: what the files do not say.
+        kind: of the files.
+        whole: take all files for testing if the folder does not say which are.
 
     Raises:
-        DataError: if the folder has no recordings, none for training or for testing, or a class without any.
+        DataError: if the folder has no such files, none for training or for testing, or a class without any.
         UsageError: if there is no such session.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: name a folder of recordings such as {folder}/CLASS/NAME.aedat4")
-    paths, others = _files(folder)
+        raise DataError(f"there is no folder {folder}: name a folder of {kind.noun} as {folder}/CLASS/{kind.example}")
+    paths, others = _files(folder, kind)
     if not paths:
         found = f": its {len(others):,} files end in {_suffixes(others)}" if others else ""
         raise DataError(
-            f"{folder} holds no recordings such as {folder}/CLASS/NAME.aedat4{found}; name another folder, or convert "
-            f"them: recordings end in {', '.join(SUFFIXES)}"
+            f"{folder} holds no {kind.noun} such as {folder}/CLASS/{kind.example}{found}; name another folder, or "
+            f"convert them: {kind.noun} end in {', '.join(kind.suffixes)}"
         )
-    sessions = sorted({_parts(path, folder)[0] for path in paths})
-    test_session = test_session or next((name for name in sessions if name.lower() == "test"), "")
+    sessions = sorted({_parts(path, folder)[0] for path in paths if len(_parts(path, folder)) > 1})
+    by_name = {name.lower(): name for name in sessions}
+    test_session = test_session or next((by_name[name] for name in TEST_SESSIONS if name in by_name), "")
     if test_session and test_session not in sessions:
         raise UsageError(f"test_session {test_session!r} is not a folder in {folder}: it has {', '.join(sessions)}")
     labelled = [path for path in paths if _labels_of(path).is_file()]
     if labelled:
         class_names, samples = _trials(folder, paths)
-        remarks = _left_out(folder, others)
+        remarks = _left_out(folder, others, kind)
     else:
-        class_names, samples, remarks = _by_class(folder, paths, others, bool(test_session))
+        class_names, samples, remarks = _by_class(folder, paths, others, bool(test_session), kind)
     if test_session:
         train, test = _divided(samples, {path for path in paths if _parts(path, folder)[0] == test_session})
     elif any((folder / name).is_file() for name in (TRAIN_LIST, TEST_LIST)):
         for_training, for_testing, more = _listed(folder, paths)
         train, test = _divided([sample for sample in samples if sample.path in for_training | for_testing], for_testing)
         remarks += more
+    elif whole:
+        train, test = tuple(samples), tuple(samples)
     else:
         train, test = split_every_nth(samples, 5)
     if not train or not test:
-        raise DataError(f"{folder} has {len(train)} recordings for training and {len(test)} for testing: add some")
+        raise DataError(f"{folder} has {len(train)} {kind.noun} for training and {len(test)} for testing: add some")
     remarks += _check_classes(folder, class_names, train, test)
     return Listing(class_names, sensor, ReadOwn(sensor, hints), tuple(train), tuple(test), tuple(remarks))
 
@@ -169,8 +212,8 @@ def _fitted(path: Path, recording: Recording, sensor: Sensor | None) -> Recordin
     return Recording(recording.events, sensor, recording.partial)
 
 
-def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the recordings below `folder`, and what else is there but labels and documents."""
+def _files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
+    """Return the files of a kind below `folder`, and what else is there but labels and documents."""
     paths: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.rglob("*")):
@@ -178,7 +221,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
             continue
         if path.name.endswith(LABELS) or path.name in (CLASS_NAMES, TRAIN_LIST, TEST_LIST):
             continue
-        (paths if path.suffix.lower() in SUFFIXES else others).append(path)
+        (paths if path.suffix.lower() in kind.suffixes else others).append(path)
     if any(path.suffix.lower() not in TEXT for path in paths):
         others += [path for path in paths if path.suffix.lower() in TEXT]
         paths = [path for path in paths if path.suffix.lower() not in TEXT]
@@ -196,12 +239,12 @@ def _parts(path: Path, folder: Path) -> tuple[str, ...]:
 
 
 def _by_class(
-    folder: Path, paths: Sequence[Path], others: Sequence[Path], has_sessions: bool
+    folder: Path, paths: Sequence[Path], others: Sequence[Path], has_sessions: bool, kind: Kind
 ) -> tuple[tuple[str, ...], list[Sample], list[str]]:
     """Return classes and samples of a folder in which folders or files are named after classes, and remarks."""
     depth = 1 if has_sessions else 0
     if any(len(_parts(path, folder)) <= depth for path in paths):
-        raise DataError(f"{folder} holds recordings without a class: put them into a folder for each class")
+        raise DataError(f"{folder} holds {kind.noun} without a class: put them into a folder for each class")
 
     def class_of(path: Path) -> str:
         parts = _parts(path, folder)
@@ -214,8 +257,8 @@ def _by_class(
             inside = [path for path in others if path.is_relative_to(group)]
             found = f"its {len(inside):,} files are {_some(inside)}" if inside else "it is empty"
             raise DataError(
-                f"class {group.name!r} has no recordings in {group}: {found}; recordings end in {', '.join(SUFFIXES)}: "
-                "add some, or move the folder away"
+                f"class {group.name!r} has no {kind.noun} in {group}: {found}; {kind.noun} end in "
+                f"{', '.join(kind.suffixes)}: add some, or move the folder away"
             )
     remarks = []
     for name in class_names:
@@ -223,19 +266,19 @@ def _by_class(
         kept = sum(class_of(path) == name for path in paths)
         if lost:
             remarks.append(
-                f"class {name!r} has {kept:,} recordings; {len(lost):,} more files of it are left out, because they do "
-                f"not end in {', '.join(SUFFIXES)}: {_some(lost)}"
+                f"class {name!r} has {kept:,} {kind.noun}; {len(lost):,} more files of it are left out, because they "
+                f"do not end in {', '.join(kind.suffixes)}: {_some(lost)}"
             )
-    remarks += _left_out(folder, [path for path in others if class_of(path) not in class_names])
+    remarks += _left_out(folder, [path for path in others if class_of(path) not in class_names], kind)
     samples = [Sample(path, class_names.index(class_of(path))) for path in paths]
     return class_names, samples, remarks
 
 
-def _left_out(folder: Path, others: Sequence[Path]) -> list[str]:
+def _left_out(folder: Path, others: Sequence[Path], kind: Kind) -> list[str]:
     if not others:
         return []
     return [
-        f"{len(others):,} files in {folder} are left out, because they do not end in {', '.join(SUFFIXES)}: "
+        f"{len(others):,} files in {folder} are left out, because they do not end in {', '.join(kind.suffixes)}: "
         f"{_some(others)}"
     ]
 

@@ -1,9 +1,11 @@
 """Settings of how recordings are turned into sequences, typed and checked."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from spiking_lfp.data.encoding import ENCODERS, IN_TIME
 from spiking_lfp.errors import UsageError
 from spiking_lfp.events.files import LARGEST_SIDE, Hints, TimeUnit
 from spiking_lfp.events.records import Sensor
@@ -11,6 +13,8 @@ from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 
 # what torch can address; memory is exhausted long before
 LARGEST = 10**15
+# in place of a name: given in Python
+OWN = "own"
 
 
 def _check_augmentation(text: str) -> str:
@@ -21,13 +25,72 @@ def _check_augmentation(text: str) -> str:
     return text
 
 
+def one_of(registry: Collection[str]) -> AfterValidator:
+    """Make a validator that accepts only the names in a registry."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"Input should be {', '.join(map(repr, registry))}")
+        return name
+
+    return AfterValidator(check)
+
+
+class InputRecipe(BaseModel):
+    """How images, signals and other values are turned into sequences."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    encoding: Annotated[str, one_of((*ENCODERS, *IN_TIME, OWN))] = Field(
+        "constant",
+        description="encoding of images and other values: constant input, random spikes by rate, or one spike by "
+        "latency; of signals: sequence for their values, or delta for spikes where they change",
+    )
+    delta_threshold: float = Field(
+        0.1, gt=0, description="change of a signal that makes a spike of encoding delta, in its own units"
+    )
+    encoding_neurons: int = Field(
+        0, ge=0, le=LARGEST, description="neurons with Gaussian receptive fields that encode a value, 0 for none"
+    )
+    shift: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="largest random shift of training images in pixels, from the second epoch on",
+    )
+    image_size: str = Field(
+        "",
+        pattern=r"^([1-9][0-9]*x[1-9][0-9]*)?$",
+        description="WIDTHxHEIGHT to which the images of a folder are scaled; if empty, all must have one size",
+    )
+    colour: Literal["auto", "grey", "rgb"] = Field(
+        "auto", description="channels of the images of a folder; auto takes grey if all of them are grey"
+    )
+    normalize: bool = Field(
+        False, description="subtract the mean of the training images, by channel, and divide by their deviation"
+    )
+    signal_rate: float = Field(
+        0.0, ge=0, description="samples per second of signals in files that do not say it, 0 for not known"
+    )
+
+    @model_validator(mode="after")
+    def _normalized_values_are_real(self) -> "InputRecipe":
+        if self.normalize and self.encoding in ("rate", "latency", "delta"):
+            raise ValueError(f"normalize does not go with encoding {self.encoding}: take constant or sequence")
+        return self
+
+
 class EventRecipe(BaseModel):
     """How a recording is turned into a sequence `[T, P, H, W]`; with the files, it determines what is cached."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(
-        25, ge=1, le=LARGEST, description="T, time steps for which an image is shown, or bins of a recording"
+        25,
+        ge=0,
+        le=LARGEST,
+        description="T, time steps for which an image is shown, or bins of a recording or signal; 0 leaves signals as "
+        "they are",
     )
     window_ms: float = Field(
         0.0, ge=0, le=1e9, description="duration of a sample in ms, 0 for the whole recording, from first to last event"

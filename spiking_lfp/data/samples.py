@@ -15,43 +15,51 @@ from torch import Tensor
 
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, data_root
-from spiking_lfp.data.datasets import ImageDataset, load_dataset
+from spiking_lfp.data.datasets import load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
-from spiking_lfp.data.folders import is_folder, list_folder, with_one_sensor
+from spiking_lfp.data.folders import IMAGES, RECORDINGS, is_folder, kind_of, list_folder, with_one_sensor
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
-from spiking_lfp.data.recipes import EventRecipe
-from spiking_lfp.data.recordings import MILLISECOND, Listing, Sample, cut_into_windows, forget_recordings, read_window
+from spiking_lfp.data.recipes import EventRecipe, InputRecipe
+from spiking_lfp.data.recordings import (
+    MILLISECOND,
+    Listing,
+    Sample,
+    cut_into_windows,
+    forget_recordings,
+    read_window,
+)
+from spiking_lfp.data.spec import EVENTS
 from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
+from spiking_lfp.data.values import Progress, encoder_of, image_folder, image_samples, npz_samples, signal_folder
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
-from spiking_lfp.nn import encoders
 
-Progress = Callable[[int, int], None]
-ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": encoders.latency}
+_AS_IT_IS = InputRecipe.model_validate({})
 
 
 def load_samples(
-    name: str,
+    name: str | Path,
     recipe: EventRecipe,
-    encoding: str = "constant",
-    root: Path | None = None,
+    inputs: InputRecipe = _AS_IT_IS,
+    root: str | Path | None = None,
     download: bool = True,
     progress: Progress | None = None,
-    shift: int = 0,
+    whole: bool = False,
 ) -> Samples:
     """Return the training and test samples of a data set.
 
     Args:
-        name: an image or event data set by name, the path of a folder of recordings, see `list_folder`, or
-            `NAME@saccades` for images recorded by a simulated event sensor that moves.
+        name: an image or event data set by name; the path of a folder of images, recordings or signals, see
+            `list_folder`, or of an `.npz` file of arrays, see `npz_samples`; or `NAME@saccades` for images recorded by
+            a simulated event sensor that moves.
         recipe: how recordings are turned into sequences; images use only its `steps`.
-        encoding: how images are encoded as spikes or currents.
+        inputs: how images, signals and other values are turned into sequences.
         root: data root, see `data_root`.
         download: whether missing files may be downloaded.
-        progress: called with the numbers of samples done and in all, while the cache is built.
-        shift: largest random shift of training images, in pixels.
+        progress: called with the numbers of files read or samples made, and of all.
+        whole: take all samples of a path for testing if it does not say which are.
 
     Raises:
         UsageError: there is no data set of that name, or the recipe does not fit it.
@@ -60,14 +68,29 @@ def load_samples(
     Warns:
         UserWarning: naming files of a folder that are left out, and classes without samples of a data set by name.
     """
+    root = None if root is None else Path(root)
+    name = str(name)
+    encoder = encoder_of(inputs, recipe)
+    if not recipe.steps and not encoder.is_in_time:
+        raise UsageError("steps is 0, which is for signals: give at least 1")
+    if name in DATASET_NAMES:
+        return image_samples(load_dataset(name, root, download), encoder, inputs.shift, inputs.normalize)
     if not is_event_set(name):
-        if name not in DATASET_NAMES:
-            raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
-        return image_samples(load_dataset(name, root, download), encoding, recipe.steps, shift)
-    if is_folder(name):
+        raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
+    if not recipe.steps and not is_folder(name):
+        raise UsageError(f"steps is 0, which is for signals, {name} has recordings: give at least 1")
+    if is_folder(name) and name not in EVENT_SOURCES:
         folder = Path(name).expanduser()
         title = folder.resolve().name
-        listing = list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints)
+        if folder.suffix == ".npz":
+            return npz_samples(folder, encoder, inputs, whole)
+        kind = kind_of(folder, encoder.is_in_time)
+        listing = list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints, kind, whole)
+        if kind is not RECORDINGS:
+            for remark in listing.remarks:
+                warnings.warn(remark, stacklevel=2)
+            make = image_folder if kind is IMAGES else signal_folder
+            return make(title, listing, encoder, inputs, recipe, progress)
     elif recipe.sensor:
         raise UsageError(
             f"sensor = {recipe.sensor} is for folders of recordings, the sensor of {name} is known: drop it"
@@ -81,19 +104,6 @@ def load_samples(
     cache = sequences(title, listing, recipe, progress)
     source = f"{len(listing.train):,} training and {len(listing.test):,} test recordings of {title}"
     return _samples_from_cache(title, listing, cache, recipe, source)
-
-
-def image_samples(dataset: ImageDataset, encoding: str, steps: int, shift: int = 0) -> Samples:
-    """Return the samples of an image data set, each shown for `steps` time steps."""
-    encoder = partial(ENCODERS[encoding], steps=steps)
-    return Samples(
-        dataset.name,
-        tuple(dataset.train_images.shape[1:]),
-        dataset.class_names,
-        ImageSplit(dataset.train_images, dataset.train_labels, encoder, shift),
-        ImageSplit(dataset.test_images, dataset.test_labels, encoder),
-        f"{len(dataset.train_images):,} training and {len(dataset.test_images):,} test images of {dataset.name}",
-    )
 
 
 def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
@@ -115,7 +125,7 @@ def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
     source = (
         f"{len(splits[0]):,} training and {len(splits[1]):,} test samples of {len(names)} classes of {samples.name}"
     )
-    return Samples(samples.name, samples.sample_shape, names, splits[0], splits[1], source)
+    return replace(samples, class_names=names, train=splits[0], test=splits[1], source=source)
 
 
 def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recipe: EventRecipe, source: str) -> Samples:
@@ -129,7 +139,8 @@ def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recip
         _check_counts(name, listing, split, labels)
         rows = torch.arange(copy_size)
         splits.append(SequenceSplit(samples, labels[:copy_size], rows, copy_size, layout.shape, layout.binary))
-    return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source)
+    sensor = listing.sensor or ()
+    return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source, EVENTS, 1, sensor=sensor)
 
 
 def _check_counts(name: str, listing: Listing, split: str, labels: Tensor) -> None:
@@ -200,13 +211,14 @@ def _plan(listing: Listing, recipe: EventRecipe) -> tuple[Layout, Mapping[str, J
 def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:
     splits = {}
     for split, samples, copies in (("train", listing.train, recipe.copies), ("test", listing.test, 1)):
-        windows = _windows(samples, listing, recipe)
+        windows = windows_of(samples, listing, recipe)
         jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(windows)]
         splits[split] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
     return splits
 
 
-def _windows(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe) -> list[Sample]:
+def windows_of(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe) -> list[Sample]:
+    """Return the samples that recordings are cut into, as the recipe says."""
     window = _window(recipe)
     if not window:
         return list(samples)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spiking_lfp.data.spec import VALUES, DataSpec
 from spiking_lfp.events.frames import unpack_batch
+from spiking_lfp.nn.execution import LEVELS
 
 
 @runtime_checkable
@@ -134,12 +136,51 @@ class SequenceSplit:
 
 
 @dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """Samples of any shape and type, `[N, ...]`, which `encoder` turns into sequences.
+
+    Attributes:
+        values: `[N, ...]`.
+        labels: `[N, ...]`: class indices, or other targets.
+        encoder: from values `[B, ...]` to sequences `[T, B, ...]`.
+        lengths: int64 `[N]`, how many steps of each sequence count; None if all do.
+    """
+
+    values: Tensor
+    labels: Tensor
+    encoder: Callable[[Tensor], Tensor]
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "ArraySplit":
+        """Return the same samples on `device`."""
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return replace(self, values=self.values.to(device), labels=self.labels.to(device), lengths=lengths)
+
+    def subset(self, indices: Tensor | slice) -> "ArraySplit":
+        """Return the samples at `indices` as a new split."""
+        lengths = None if self.lengths is None else self.lengths[indices]
+        return replace(self, values=self.values[indices], labels=self.labels[indices], lengths=lengths)
+
+    def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
+        """Return sequences and labels, the same in every epoch."""
+        return self.encoder(self.values[indices]), self.labels[indices]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return values, labels and lengths."""
+        return (self.values, self.labels) if self.lengths is None else (self.values, self.labels, self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
 class Samples:
     """A data set, ready for training.
 
     Attributes:
         sample_shape: shape of one step of one sample.
         source: description of where the samples come from and how many there are.
+        kind: see `DataSpec`; `levels`, `mean`, `deviation` and `sensor`, too.
     """
 
     name: str
@@ -148,6 +189,25 @@ class Samples:
     train: Split
     test: Split
     source: str
+    kind: str = VALUES
+    levels: int = LEVELS
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    sensor: tuple[int, ...] = ()
+
+    @property
+    def spec(self) -> DataSpec:
+        """What a network must know of the samples."""
+        return DataSpec(
+            list(self.sample_shape),
+            len(self.class_names),
+            list(self.class_names),
+            list(self.sensor),
+            list(self.mean),
+            list(self.deviation),
+            self.kind,
+            self.levels,
+        )
 
     @cached_property
     def fingerprint(self) -> str:

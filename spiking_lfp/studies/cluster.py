@@ -25,7 +25,7 @@ def dask_client(address: str) -> Iterator["Client"]:
     """
     try:
         from distributed import Client
-        from distributed.comm import get_address_host_port
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise UsageError("Dask is not installed: pip install 'spiking-lfp[cluster]'") from None
     if address.endswith(".json"):

@@ -16,10 +16,11 @@ import spiking_lfp
 from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies.cases import ATTEMPTS
-from spiking_lfp.training import Meter, TrainConfig
+from spiking_lfp.training import TrainConfig
 from spiking_lfp.training.config import checked_config
 from spiking_lfp.training.devices import pick_device
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.feeds import MemoryData
+from spiking_lfp.training.loop import Callback, Trainer
 from spiking_lfp.training.runs import network_for, samples_for
 
 if TYPE_CHECKING:
@@ -239,26 +240,19 @@ def _line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-class _Pruner:
-    """A watcher that reports each epoch to Optuna, and stops the run if Optuna prunes its trial."""
+class _Pruner(Callback):
+    """Reports each epoch to Optuna, and stops the run if Optuna prunes its trial."""
 
     def __init__(self, trial: "optuna.Trial") -> None:
         self.trial = trial
 
-    def start(self, folder: Path) -> None:
-        """Nothing to do."""
-
-    def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Nothing to do."""
-
-    def line(self, metrics: dict[str, Any]) -> None:
+    def epoch(self, metrics: dict[str, Any]) -> None:
         """Report the validation accuracy after each epoch."""
-        if metrics["kind"] == "epoch":
-            self.trial.report(metrics["validation"]["accuracy"], metrics["epoch"])
-            if self.trial.should_prune():
-                import optuna
+        self.trial.report(metrics["validation"]["accuracy"], metrics["epoch"])
+        if self.trial.should_prune():
+            import optuna
 
-                raise optuna.TrialPruned
+            raise optuna.TrialPruned
 
 
 def _train(config: TrainConfig, trial: "optuna.Trial", data_root: Path | None, device: str) -> float:
@@ -266,7 +260,7 @@ def _train(config: TrainConfig, trial: "optuna.Trial", data_root: Path | None, d
     samples = samples_for(config, data_root)
     torch.manual_seed(config.seed)
     target = pick_device(device)
-    run = Run(config, samples, network_for(config, samples).to(target), target, (_Pruner(trial),))
+    run = Trainer(config, MemoryData(samples), network_for(config, samples).to(target), target, (_Pruner(trial),))
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about silent layers: the accuracy shows them
         run.folder = Path(folder)

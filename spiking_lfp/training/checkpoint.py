@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
@@ -12,12 +12,14 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
+from spiking_lfp.data.event_sets import is_event_set
+from spiking_lfp.data.spec import EVENTS, DataSpec
 from spiking_lfp.errors import RunError
 from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.training.step import Meter
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
-VERSION = 4
+VERSION = 5
 
 
 @dataclass
@@ -53,8 +55,7 @@ class Checkpoint:
 
     Attributes:
         config: settings of the run.
-        in_shape: shape of one sample in one step.
-        classes: number of classes.
+        data: what is known of the samples.
         network: state dict of the network.
         optimizer: state dict of the optimiser.
         schedule: state dict of the learning-rate schedule.
@@ -66,8 +67,7 @@ class Checkpoint:
     """
 
     config: dict[str, Any]
-    in_shape: list[int]
-    classes: int
+    data: DataSpec
     network: dict[str, Any]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
@@ -87,7 +87,9 @@ class Checkpoint:
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         buffer = BytesIO()
         try:
-            torch.save({"format": VERSION, **content, "progress": asdict(self.progress)}, buffer)
+            torch.save(
+                {"format": VERSION, **content, "data": asdict(self.data), "progress": asdict(self.progress)}, buffer
+            )
         except (MemoryError, RuntimeError):  # torch says something else about its own file
             raise RunError(
                 f"cannot write {folder / CHECKPOINT}: out of memory; lower batch_size or steps, or end other programs"
@@ -149,8 +151,20 @@ def _migrate_from_3(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, "progress": progress, "metrics": metrics, "samples": None, "format": 4}
 
 
+def _migrate_from_4(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Migrate from version 4, which stored of the data only the shape and the number of classes."""
+    data = DataSpec(content.pop("in_shape"), content.pop("classes"))
+    if is_event_set(content["config"]["data"]):
+        data = replace(data, kind=EVENTS, levels=1)
+    return {**content, "data": asdict(data), "format": 5}
+
+
 # each migrates from its version to the next
-_MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {2: _migrate_from_2, 3: _migrate_from_3}
+_MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
+    2: _migrate_from_2,
+    3: _migrate_from_3,
+    4: _migrate_from_4,
+}
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:

@@ -1,7 +1,6 @@
 """All settings of a training run, typed and checked, and the presets that ship with the package."""
 
 import tomllib
-from collections.abc import Collection
 from importlib.resources import files
 from textwrap import shorten
 from typing import Annotated, Any, Literal
@@ -9,9 +8,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from spiking_lfp.data.event_sets import is_event_set
-from spiking_lfp.data.recipes import LARGEST, EventRecipe
-from spiking_lfp.data.samples import ENCODERS
+from spiking_lfp.data.encoding import IN_TIME
+from spiking_lfp.data.recipes import LARGEST, OWN, EventRecipe, InputRecipe, one_of
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
 from spiking_lfp.lfp.rewards import REWARDS
@@ -21,33 +19,24 @@ from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
+from spiking_lfp.training.sources import is_source
 
 Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
-def one_of(registry: Collection[str]) -> AfterValidator:
-    """Make a validator that accepts only the names in a registry."""
-
-    def check(name: str) -> str:
-        if name not in registry:
-            raise ValueError(f"Input should be {', '.join(map(repr, registry))}")
-        return name
-
-    return AfterValidator(check)
+def _check_network(name: str) -> str:
+    if name not in (*NETWORKS, OWN) and not is_source(name):
+        names = ", ".join(map(repr, NETWORKS))
+        raise ValueError(f"Input should be {names}, or a function as FILE.py:FUNCTION or MODULE:FUNCTION")
+    return name
 
 
-class DataSettings(EventRecipe):
+class DataSettings(InputRecipe, EventRecipe):
     """Training data and their encoding."""
 
-    data: str = Field("mnist-subset", description="data set by name, or a folder of recordings")
-    encoding: Annotated[str, one_of(ENCODERS)] = Field(
-        "constant", description="encoding of images: constant input, random spikes by rate, or one spike by latency"
-    )
-    shift: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="largest random shift of training images in pixels, from the second epoch on",
+    data: str = Field(
+        "mnist-subset",
+        description="data set by name; or a folder of images, recordings or signals, or an .npz file of arrays",
     )
     validation: float = Field(0.0, ge=0, lt=1, description="fraction of the training samples held out for validation")
 
@@ -55,8 +44,10 @@ class DataSettings(EventRecipe):
 class NetworkSettings(BaseModel):
     """The network and its readout."""
 
-    network: Annotated[str, one_of(NETWORKS)] = Field(
-        "mlp", description="network by name; stack is built from the setting layers"
+    network: Annotated[str, AfterValidator(_check_network)] = Field(
+        "mlp",
+        description="network by name, stack is built from the setting layers; or a Python function that makes it, "
+        "FILE.py:FUNCTION or MODULE:FUNCTION, with arguments as in net.py:build(width=64)",
     )
     hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
     channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
@@ -90,8 +81,9 @@ class NeuronSettings(BaseModel):
 class LearningSettings(BaseModel):
     """Learning rule, reward and optimiser."""
 
-    rule: Annotated[str, one_of(COMPOSITES)] = Field(
-        "epsilon", description="composite of LFP rules; mixed composites use epsilon on dense layers"
+    rule: Annotated[str, one_of((*COMPOSITES, OWN))] = Field(
+        "epsilon",
+        description="composite of LFP rules; mixed composites use epsilon on dense layers; own leaves layers theirs",
     )
     reward: Annotated[str, one_of(REWARDS)] = Field(
         "spike-count",
@@ -177,9 +169,9 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
         return EventRecipe(**{name: getattr(self, name) for name in EventRecipe.model_fields})
 
     @property
-    def uses_images(self) -> bool:
-        """Whether the data are images, with values between 0 and 1, and not recordings of events."""
-        return not is_event_set(self.data)
+    def inputs(self) -> InputRecipe:
+        """The settings that turn images and signals into sequences."""
+        return InputRecipe(**{name: getattr(self, name) for name in InputRecipe.model_fields})
 
     @model_validator(mode="after")
     def _chunks_see_some_steps_only(self) -> "TrainConfig":
@@ -191,7 +183,9 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
 
     @model_validator(mode="after")
     def _windows_have_steps(self) -> "TrainConfig":
-        if self.readout_windows > self.steps:
+        if not self.steps and self.encoding not in (*IN_TIME, OWN):
+            raise ValueError("steps = 0 is for signals, with encoding sequence or delta: give at least 1")
+        if self.readout_windows > (self.steps or self.readout_windows):
             raise ValueError(
                 f"readout_windows = {self.readout_windows} needs at least as many steps, found steps = {self.steps}"
             )

@@ -4,17 +4,19 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spiking_lfp.checks import raise_deferred, to_number
-from spiking_lfp.data import Samples, Split
+from spiking_lfp.data import Split
+from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, UsageError
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
@@ -26,74 +28,113 @@ from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import METRICS, Checkpoint, Progress
 from spiking_lfp.training.config import TrainConfig
+from spiking_lfp.training.feeds import Data, Feed, Share, SplitFeed
 from spiking_lfp.training.files import Metrics, parse_metrics
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
 
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Callbacks of a run, called in the process that writes: a progress bar, TensorBoard, or your own."""
+class Callback:
+    """What a run calls in the process that writes: override what you need.
 
-    def start(self, folder: Path) -> None:
-        """Called with the run's folder before the first update."""
+    See `ProgressBar` and `TensorBoard` of `spiking_lfp.training.watch` for two.
+    """
+
+    def start(self, run: "Trainer") -> None:
+        """Called before the first update; `run` has `folder`, `config`, `network`, `data` and `device`."""
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Called after each update, with the sums of the epoch so far."""
+        """Called after each update, with the sums of the epoch so far; epochs and batches are counted from 1."""
 
     def line(self, metrics: dict[str, Any]) -> None:
         """Called with each line that is written to the run's metrics."""
 
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Called after each epoch, when its checkpoint is written, with its line of metrics."""
 
-@runtime_checkable
-class SampleWatcher(Watcher, Protocol):
-    """A watcher that is also called with the samples."""
+    def end(self, run: "Trainer") -> None:
+        """Called after the last epoch, once the run is complete."""
 
-    def prepared(self, samples: Samples) -> None:
-        """Called with the samples for training and testing, before `start`."""
+
+@dataclass
+class Evaluation(Meter):
+    """How a network does on labelled samples.
+
+    Attributes:
+        labels: class indices int64 `[N]`, on the host.
+        predictions: `[N]`, the class that spiked most.
+        class_names: of all classes; empty if they are not known.
+    """
+
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def confusion(self) -> Tensor:
+        """How many samples of each class (row) were taken for each class (column), int64 `[C, C]`."""
+        classes = len(self.class_names) or int(torch.cat([self.labels, self.predictions]).max()) + 1
+        cells = torch.bincount(self.labels * classes + self.predictions, minlength=classes * classes)
+        return cells.view(classes, classes)
+
+    @property
+    def class_accuracy(self) -> Tensor:
+        """The fraction of each class that is classified correctly, float64 `[C]`; NaN for a class without samples."""
+        confusion = self.confusion.double()
+        return confusion.diagonal() / confusion.sum(1)
 
 
 def evaluate(
     network: nn.Module,
-    split: Split,
-    batch_size: int = 500,
+    samples: Split | Feed,
     chunk: int = 0,
     reward: Reward = spike_count_reward,
-    indices: Tensor | None = None,
-) -> Meter:
+    class_names: Sequence[str] = (),
+) -> Evaluation:
     """Measure a network that classifies samples by the output neuron that spikes most.
 
-    Random spikes of an encoder are the same each time.
+    Random spikes of an encoder are the same each time. Several processes take a part of the samples each.
 
     Args:
         network: maps sequences `[T, B, ...]` to spikes `[T, B, classes]`.
-        split: the samples, on the network's device.
-        batch_size: samples at a time.
+        samples: a split or a feed, on the network's device.
         chunk: steps at a time, 0 for all at once.
         reward: the reward whose mean is measured.
-        indices: of the samples, all if None.
+        class_names: of all classes, if they are known.
 
     Returns:
-        Accuracy, mean reward and spike rate per layer.
+        Accuracy, mean reward, spike rate per layer, and the predictions.
     """
-    meter = Meter()
-    indices = torch.arange(len(split)) if indices is None else indices
+    feed = SplitFeed(samples) if isinstance(samples, Split) else samples
+    outcome = Evaluation(class_names=tuple(class_names))
+    labels, predictions = [outcome.labels], [outcome.predictions]
+    with evaluation_mode(network):
+        for share in feed.evaluation():
+            with noise_of(share.keys):
+                batch = share.load()
+                with watch_spikes(network, outcome, batch.lengths):
+                    predicted = evaluation_step(network, batch.x, batch.labels, outcome, chunk, reward, batch.lengths)
+            labels.append(batch.labels)
+            predictions.append(predicted)
+    raise_deferred()
+    outcome.settle()
+    outcome.labels, outcome.predictions = (torch.cat([each.cpu() for each in parts]) for parts in (labels, predictions))
+    return outcome
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put all modules into evaluation mode inside the context."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with watch_spikes(network, meter):
-            for batch in indices.to(split.labels.device).split(batch_size):
-                with noise_of(batch):
-                    evaluation_step(network, *split.batch(batch), meter, chunk, reward)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    raise_deferred()
-    meter.settle()
-    return meter
 
 
-class Run:
+class Trainer:
     """A run in memory: everything that a checkpoint stores, and the training loop.
 
     Each of several processes has its own, in the same state after every update; only the writing one writes files.
@@ -107,27 +148,16 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        samples: Samples,
+        data: Data,
         network: nn.Module,
         device: torch.device,
-        watchers: tuple[Watcher, ...],
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.config, self.network, self.device = config, network, device
-        self.watchers = watchers if distributed.is_writer() else ()
-        for watcher in self.watchers:
-            if isinstance(watcher, SampleWatcher):
-                watcher.prepared(samples)
-        self.in_shape, self.classes = list(samples.sample_shape), len(samples.class_names)
-        self.samples = samples.fingerprint if distributed.is_writer() else ""
-        train = samples.train.to(device)
-        held_out = round(len(train) * config.validation)
-        if held_out == len(train) or (config.validation and held_out == 0):
-            raise UsageError(f"validation = {config.validation} of {len(train)} samples leaves one split empty")
-        # the split must depend on the seed only
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed)).to(device)
-        self.training = train.subset(order[held_out:].sort().values) if held_out else train
-        self.evaluation = train.subset(order[:held_out]) if held_out else samples.test.to(device)
-        self.batches = -(-len(self.training) // config.batch_size)
+        self.config, self.data, self.network, self.device = config, data, network, device
+        self.callbacks = tuple(callbacks) if distributed.is_writer() else ()
+        self.samples = data.fingerprint() if distributed.is_writer() else ""
+        self.training, self.evaluation = data.feeds(config, device)
+        self.batches = self.training.batches
         self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
@@ -156,8 +186,7 @@ class Run:
             return
         Checkpoint(
             config=self.config.model_dump(mode="json"),
-            in_shape=self.in_shape,
-            classes=self.classes,
+            data=self.data.spec,
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
@@ -174,10 +203,11 @@ class Run:
         Raises:
             RunError: if it does not fit the settings or the data.
         """
-        if (checkpoint.in_shape, checkpoint.classes) != (self.in_shape, self.classes):
+        before, now = checkpoint.data, self.data.spec
+        if (before.in_shape, before.classes) != (now.in_shape, now.classes):
             raise RunError(
-                f"{self.folder} was trained on samples {checkpoint.in_shape} of {checkpoint.classes} classes, "
-                f"the data are {self.in_shape} of {self.classes} classes now"
+                f"{self.folder} was trained on samples {before.in_shape} of {before.classes} classes, "
+                f"the data are {now.in_shape} of {now.classes} classes now"
             )
         if checkpoint.samples is not None and distributed.is_writer() and checkpoint.samples != self.samples:
             raise RunError(
@@ -209,24 +239,26 @@ class Run:
         """
         if distributed.is_writer():
             self.metrics = Metrics(self.folder, self.kept_metrics.encode())
-        for watcher in self.watchers:
-            watcher.start(self.folder)
+        for callback in self.callbacks:
+            callback.start(self)
         with products_in(self.config.precision), stop_requests() as self.stop_requested:
             while self.progress.epoch < self.config.epochs and not self.progress.stopped:
                 self.train_epoch()
+        for callback in self.callbacks:
+            callback.end(self)
 
     def train_epoch(self) -> None:
         """Train to the end of the current epoch, evaluate, and write a checkpoint."""
         progress, config = self.progress, self.config
         started = time.perf_counter()
         self.network.train()
-        for indices in self.remaining_batches():
+        for share in self.training.training(progress.epoch, progress.batch):
             lr = self.optimizer.param_groups[0]["lr"]
-            progress.meter.add(self.update(indices))
+            progress.meter.add(self.update(share))
             self.schedule.step()
             progress.batch += 1
-            for watcher in self.watchers:
-                watcher.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
+            for callback in self.callbacks:
+                callback.batch(progress.epoch + 1, progress.batch, self.batches, progress.meter)
             if progress.batch % config.log_every == 0:
                 self.log("batch", batch=progress.batch, batches=self.batches, lr=lr, **progress.meter.summary())
             if progress.batch < self.batches and (self.stopping or progress.batch % config.checkpoint_every == 0):
@@ -240,7 +272,7 @@ class Run:
         progress.best_accuracy = max(outcome.accuracy, progress.best_accuracy)
         progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
         progress.stopped = 0 < config.patience <= progress.epochs_since_best
-        self.log(
+        line = self.log(
             "epoch",
             seconds=seconds,
             lr=lr,
@@ -250,61 +282,63 @@ class Run:
         )
         progress.epoch, progress.batch, progress.meter = progress.epoch + 1, 0, Meter()
         self.save()
+        for callback in self.callbacks:
+            callback.epoch(line)
         if self.stopping and progress.epoch < config.epochs and not progress.stopped:
             raise self.stopped()
 
     def stopped(self) -> RunStopped:
         """Return the error of a run that was told to end."""
-        return RunStopped(f"stopped by SIGTERM; continue with: spiking-lfp train --resume {self.folder}")
+        own = OWN in (self.config.network, self.config.data, self.config.encoding)
+        again = "the same call of fit and resume=True" if own else f"spiking-lfp train --resume {self.folder}"
+        return RunStopped(f"stopped by SIGTERM; continue with: {again}")
 
-    def update(self, indices: Tensor) -> Meter:
+    def update(self, share: Share) -> Meter:
         """Update the network once on a batch that is split among the processes; return the sums over all of them."""
-        config, shard, meter = self.config, distributed.shard(indices), Meter()
-        if len(shard):
-            with noise_of(shard, config.seed, self.progress.epoch), watch_spikes(self.network, meter):
-                x, labels = self.training.batch(shard, self.progress.epoch)
-                training_step(self.network, x, labels, self.optimizer, self.clip, meter, config.chunk, self.reward)
-        else:
-            x, _ = self.training.batch(indices[:1], self.progress.epoch)
-            idle_step(self.network, x, self.optimizer, self.clip, config.chunk)
-        return self.sum_over_processes(meter, len(indices))
+        config, meter = self.config, Meter()
+        with noise_of(share.keys, config.seed, self.progress.epoch):
+            batch = share.load()
+            if batch.lengths is not None and config.chunk:
+                raise UsageError("chunk does not go with sequences of different lengths: leave it out")
+            if len(share.keys):
+                with watch_spikes(self.network, meter, batch.lengths):
+                    training_step(
+                        self.network, batch.x, batch.labels, self.optimizer, self.clip, meter,
+                        config.chunk, self.reward, batch.lengths,
+                    )  # fmt: skip
+            else:
+                idle_step(self.network, batch.x, self.optimizer, self.clip, config.chunk)
+        return self.sum_over_processes(meter, share.samples)
 
     def evaluate(self) -> Meter:
-        """Evaluate the network on the validation or test split, divided among the processes."""
-        indices, meter = distributed.shard(torch.arange(len(self.evaluation))), Meter()
-        if len(indices):
-            meter = evaluate(
-                self.network, self.evaluation, chunk=self.config.chunk, reward=self.reward, indices=indices
-            )
-        return self.sum_over_processes(meter, len(self.evaluation))
+        """Evaluate the network on the validation or test samples, divided among the processes."""
+        outcome = evaluate(self.network, self.evaluation, self.config.chunk, self.reward)
+        return self.sum_over_processes(Meter(outcome.samples, outcome.correct, outcome.reward, outcome.rates))
 
-    def sum_over_processes(self, meter: Meter, samples: int) -> Meter:
-        """Return the sum of the meters of all processes, which have processed `samples` samples together."""
+    def sum_over_processes(self, meter: Meter, samples: int | None = None) -> Meter:
+        """Return the sum of the meters of all processes, which have processed `samples` samples together, if known."""
         self.stopping = self.stopping or self.stop_requested()
         if distributed.size() == 1:
             return meter
         names = list(spiking_layers(self.network))
-        counts = [self.stopping, meter.correct, meter.reward, *(meter.rates.get(name, 0.0) for name in names)]
+        counts = [
+            *(self.stopping, meter.samples, meter.correct, meter.reward),
+            *(meter.rates.get(name, 0.0) for name in names),
+        ]
         sums = torch.stack([torch.as_tensor(count, dtype=torch.float64, device=self.device) for count in counts])
-        stopping, correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
+        stopping, count, correct, reward, *rates = map(to_number, distributed.sum_over_all(sums))
         self.stopping = bool(stopping)  # the signal reaches processes at different updates
-        return Meter(samples, correct, reward, dict(zip(names, rates, strict=True)))
+        return Meter(int(count) if samples is None else samples, correct, reward, dict(zip(names, rates, strict=True)))
 
-    def remaining_batches(self) -> Iterator[Tensor]:
-        """Yield the indices of the remaining batches of this epoch; the order depends on seed and epoch only."""
-        generator = torch.Generator().manual_seed(self.config.seed + 1_000_003 * (self.progress.epoch + 1))
-        order = torch.randperm(len(self.training), generator=generator).to(self.device)
-        yield from order.split(self.config.batch_size)[self.progress.batch :]
-
-    def log(self, kind: str, **values: Any) -> None:
-        """Write one line of metrics."""
+    def log(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Write one line of metrics, and return it."""
         raise_deferred()
-        if self.metrics is None:
-            return
         line = {"kind": kind, "epoch": self.progress.epoch + 1, **values}
-        self.metrics.write(line)
-        for watcher in self.watchers:
-            watcher.line(line)
+        if self.metrics is not None:
+            self.metrics.write(line)
+            for callback in self.callbacks:
+                callback.line(line)
+        return line
 
     def warn_about_silent_layers(self) -> None:
         """Warn once about each layer that did not spike during a whole epoch."""

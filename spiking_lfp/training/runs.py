@@ -1,21 +1,26 @@
-"""Runs and their folders: train, resume, load."""
+"""Runs and their folders: train, resume."""
 
 import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from spiking_lfp.data import Progress, Samples, load_samples
+from spiking_lfp.data.folders import is_folder
+from spiking_lfp.data.recipes import OWN
+from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.nn.composites import composite
-from spiking_lfp.nn.execution import LEVELS, run_in_integers
+from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.networks import NETWORKS, build_network, with_mono_readout
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
-from spiking_lfp.training.devices import pick_device
+from spiking_lfp.training.feeds import Data, MemoryData
 from spiking_lfp.training.files import (
     CONFIG,
     check_unstarted,
@@ -24,18 +29,32 @@ from spiking_lfp.training.files import (
     locked,
     remove_unstarted_run,
 )
-from spiking_lfp.training.loop import Run, Watcher, convert_misfits, restore_network
+from spiking_lfp.training.loop import Callback, Trainer
+from spiking_lfp.training.sources import absolute_source, is_source, network_from_source, store_network
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is not started yet: its settings, its data and its network.
+
+    Attributes:
+        config: all settings.
+        make: called once in each process, for the data and the network on a device.
+    """
+
+    config: TrainConfig
+    make: Callable[[torch.device], tuple[Data, nn.Module]]
 
 
 def train(
     config: TrainConfig,
-    out: Path | None = None,
-    data_root: Path | None = None,
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
     device: str = "auto",
-    watchers: tuple[Watcher, ...] = (),
+    callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Train a network from the start, in all processes if torchrun started several.
+    """Train a network by name on a data set by name, in all processes if torchrun started several.
 
     torchrun restarts its processes with the same arguments when one of them dies: then a run with the same settings in
     `out` is resumed.
@@ -45,7 +64,7 @@ def train(
         out: folder of the run, new or empty; `runs/PRESET` (or `-2`, `-3`, ...) if None.
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        watchers: callbacks, called in the process that writes.
+        callbacks: called in the process that writes.
         progress: called with the numbers of recordings ready and in all, while a data set is prepared for the first
             time.
 
@@ -59,36 +78,52 @@ def train(
         RunError: if the folder cannot be written, or the connection to another process is lost.
         OtherProcessError: if another process failed first.
     """
+    job = _job_by_name(with_whole_paths(config), data_root, progress)
+    return run_job(job, None if out is None else Path(out), False, device, callbacks)
+
+
+def run_job(job: Job, out: Path | None, resuming: bool, device: str, callbacks: Sequence[Callback]) -> Path:
+    """Train from the start; or, if `resuming` or restarted by torchrun, go on with the run in `out` if there is one."""
     with distributed.processes(device) as target:
-        if out is not None and distributed.started_by_torchrun():
+        if out is not None and (resuming or distributed.started_by_torchrun()):
             folder = out
-            if distributed.from_writer(lambda: _can_resume(folder, config)):
-                return resume(out, data_root, device, watchers, progress)
-        run = _new_run(config, data_root, target, watchers, progress)
-        run.folder = distributed.from_writer(lambda: create_run_folder(out, config.preset))
+            if distributed.from_writer(lambda: _can_resume(folder, job.config, resuming)):
+                return _resume(job, folder, target, callbacks)
+        run = _new_run(job, target, callbacks)
+        run.folder = distributed.from_writer(lambda: create_run_folder(out, job.config.preset))
         with distributed.by_writer(lambda: locked(run.folder)):
             distributed.from_writer(lambda: _start(run))
             run.finish()
         return run.folder
 
 
-def _new_run(
-    config: TrainConfig,
-    data_root: Path | None,
-    device: torch.device,
-    watchers: tuple[Watcher, ...],
-    progress: Progress | None,
-) -> Run:
-    samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
-    torch.manual_seed(config.seed)
-    return Run(config, samples, network_for(config, samples).to(device), device, watchers)
+def _job_by_name(config: TrainConfig, data_root: str | Path | None, progress: Progress | None) -> Job:
+    for name in ("network", "data", "encoding"):
+        if getattr(config, name) == OWN:
+            raise UsageError(
+                f"{name} = {OWN} stands for what is given in Python: call spiking_lfp.fit again with it, out=... and "
+                "resume=True"
+            )
+
+    def make(device: torch.device) -> tuple[Data, nn.Module]:
+        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
+        torch.manual_seed(config.seed)
+        return MemoryData(samples), network_for(config, samples).to(device)
+
+    return Job(config, make)
+
+
+def _new_run(job: Job, device: torch.device, callbacks: Sequence[Callback]) -> Trainer:
+    data, network = job.make(device)
+    torch.manual_seed(job.config.seed)
+    return Trainer(job.config, data, network, device, callbacks)
 
 
 def resume(
-    folder: Path,
-    data_root: Path | None = None,
+    folder: str | Path,
+    data_root: str | Path | None = None,
     device: str = "auto",
-    watchers: tuple[Watcher, ...] = (),
+    callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Resume an interrupted run exactly at its checkpoint; on CPU the result equals that of an uninterrupted run.
@@ -96,67 +131,99 @@ def resume(
     A run that died before its first checkpoint starts anew. The number of processes may differ from before. Args and
     errors are those of `train`; a finished run is left as it is.
     """
+    folder = Path(folder)
     with distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
-        with distributed.by_writer(lambda: locked(folder)):
-            unstarted = distributed.from_writer(lambda: is_unstarted_run(folder))
-            checkpoint = None if unstarted else distributed.from_writer(lambda: _checkpoint(folder, config))
-            run = _new_run(config, data_root, target, watchers, progress)
-            run.folder = folder
-            if checkpoint is None:
-                distributed.from_writer(lambda: _start(run))
-            else:
-                run.restore(checkpoint)
-            run.finish()
-        return folder
+        return _resume(_job_by_name(config, data_root, progress), folder, target, callbacks)
 
 
-def load_run(folder: Path, device: str = "auto") -> tuple[nn.Module, TrainConfig]:
-    """Load the network in the checkpoint of a run, in evaluation mode, and the settings of the run.
+def _resume(job: Job, folder: Path, device: torch.device, callbacks: Sequence[Callback]) -> Path:
+    with distributed.by_writer(lambda: locked(folder)):
+        unstarted = distributed.from_writer(lambda: is_unstarted_run(folder))
+        checkpoint = None if unstarted else distributed.from_writer(lambda: checkpoint_of(folder, job.config))
+        run = _new_run(job, device, callbacks)
+        run.folder = folder
+        if checkpoint is None:
+            distributed.from_writer(lambda: _start(run))
+        else:
+            run.restore(checkpoint)
+        run.finish()
+    return folder
 
-    Raises:
-        RunError: if `folder` holds no readable run.
-    """
-    config = read_config(folder)
-    checkpoint = _checkpoint(folder, config)
-    with convert_misfits(folder):
-        network = _network(config, checkpoint.in_shape, checkpoint.classes)
-    restore_network(network, checkpoint, folder)
-    return network.to(pick_device(device)).eval(), config
 
-
-def samples_for(config: TrainConfig, data_root: Path | None = None, progress: Progress | None = None) -> Samples:
+def samples_for(
+    config: TrainConfig,
+    data_root: str | Path | None = None,
+    progress: Progress | None = None,
+    whole: bool = False,
+) -> Samples:
     """Load the data set that `config` names, as sequences for the network: see `spiking_lfp.data.load_samples`."""
-    return load_samples(config.data, config.recipe, config.encoding, data_root, progress=progress, shift=config.shift)
+    root = None if data_root is None else Path(data_root)
+    return load_samples(config.data, config.recipe, config.inputs, root, progress=progress, whole=whole)
 
 
-def network_for(config: TrainConfig, samples: Samples) -> nn.Sequential:
+def network_for(config: TrainConfig, samples: Samples) -> nn.Module:
     """Build the network that `config` names, for the shape and classes of `samples`, with new random weights."""
-    return _network(config, list(samples.sample_shape), len(samples.class_names))
+    return build(config, MemoryData(samples).spec)
 
 
-def _start(run: Run) -> None:
+def with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """Return the settings with paths that hold in every folder."""
+    changes = {"network": absolute_source(config.network)}
+    if is_folder(config.data):
+        changes["data"] = str(Path(config.data).expanduser().resolve())
+    return config.model_copy(update=changes)
+
+
+def _start(run: Trainer) -> None:
     """Write the settings of `run` into its folder, and its initial checkpoint; without it no folder stays behind."""
     check_unstarted(run.folder)  # once more, as nobody else can write now
     try:
         RESULTS.write(run.folder / CONFIG, to_toml(run.config).encode())
+        if run.config.network == OWN:
+            store_network(run.network, run.folder)
         run.save()
     except SpikingLFPError:
         remove_unstarted_run(run.folder)
         raise
 
 
-def _can_resume(folder: Path, config: TrainConfig) -> bool:
-    """Tell whether `folder` holds a run with these settings that can be resumed."""
-    return (folder / CHECKPOINT).is_file() and (folder / CONFIG).is_file() and read_config(folder) == config
+def _can_resume(folder: Path, config: TrainConfig, resuming: bool) -> bool:
+    """Tell whether `folder` holds a run that can be resumed; if nobody asked for that, one with these settings."""
+    if not (folder / CONFIG).is_file() or not (folder / CHECKPOINT).is_file():
+        return False
+    return resuming or read_config(folder) == config
 
 
-def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Sequential:
-    # the settings that the network's function takes
-    parameters = inspect.signature(NETWORKS[config.network]).parameters
-    settings = {name: value for name, value in dict(config).items() if name in parameters}
-    network = build_network(config.network, in_shape=in_shape, classes=classes, **settings)
+def build(config: TrainConfig, data: DataSpec) -> nn.Module:
+    """Build the network that `config` names, for some data."""
+    settings = {"in_shape": tuple(data.in_shape), "classes": data.classes, **dict(config)}
+    network: nn.Module
+    if is_source(config.network):
+        network = network_from_source(config.network, settings)
+    else:
+        # the settings that the network's function takes
+        parameters = inspect.signature(NETWORKS[config.network]).parameters
+        network = build_network(config.network, **{name: settings[name] for name in parameters if name in settings})
+    return adapted(network, config, data.levels)
+
+
+def adapted(network: nn.Module, config: TrainConfig, levels: int) -> nn.Module:
+    """Return a network with the readout, the rules and the arithmetic of the settings; the rest of it stays.
+
+    Args:
+        network: is changed, too.
+        config: the settings.
+        levels: the integer that stands for an input of 1.
+
+    Raises:
+        UsageError: if the network cannot have them.
+    """
     if config.readout == "mono":
+        if not isinstance(network, nn.Sequential):
+            raise UsageError(
+                f"readout mono replaces the last layer of an nn.Sequential, found {type(network).__name__}"
+            )
         network = with_mono_readout(
             network,
             config.readout_hidden,
@@ -165,14 +232,20 @@ def _network(config: TrainConfig, in_shape: list[int], classes: int) -> nn.Seque
             config.readout_beta,
             config.seed,
         )
-    composite(config.rule).assign(network)
+    if config.rule != OWN:
+        composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale
-        run_in_integers(network, config.quantize, LEVELS if config.uses_images else 1, scale=scale)
+        run_in_integers(network, config.quantize, levels, scale=scale)
     return network
 
 
-def _checkpoint(folder: Path, config: TrainConfig) -> Checkpoint:
+def checkpoint_of(folder: Path, config: TrainConfig) -> Checkpoint:
+    """Load the checkpoint of the run in `folder`, trained with these settings.
+
+    Raises:
+        RunError: if it is damaged, or was trained with other settings.
+    """
     checkpoint = Checkpoint.load(folder)
     try:
         trained = checked_config(checkpoint.config).model_dump()

@@ -70,8 +70,12 @@ class Meter:
 
 
 @contextmanager
-def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
-    """Add up in `meter` the spike rates of all spiking layers while `network` runs; hooks are removed at the end."""
+def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"] | None = None) -> Iterator[None]:
+    """Add up in `meter` the spike rates of all spiking layers while `network` runs; hooks are removed at the end.
+
+    Args:
+        lengths: how many steps of each sample count; None if all do.
+    """
 
     def hook_for(name: str) -> object:
         def hook(module: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
@@ -79,7 +83,11 @@ def watch_spikes(network: nn.Module, meter: Meter) -> Iterator[None]:
             if carry is not None and carry.recomputing:
                 return
             share = 1 if carry is None else carry.share
-            rate = to_number(spikes.detach().mean()) * (share * spikes.shape[1])
+            if lengths is None:
+                rate = to_number(spikes.detach().mean()) * (share * spikes.shape[1])
+            else:
+                means = spikes.detach().flatten(2).mean(2) * (steps_of(spikes) < lengths)
+                rate = to_number((means.sum(0) / lengths).sum())
             meter.rates[name] = meter.rates.get(name, 0.0) + rate
 
         return hook
@@ -101,18 +109,20 @@ def training_step(
     meter: Meter,
     chunk: int = 0,
     reward: Reward = spike_count_reward,
+    lengths: Int[Tensor, " batch"] | None = None,
 ) -> None:
     """Run `network` on the sequences `x`, reward its spikes, and update it once; add the outcome to `meter`.
 
-    With a `chunk`, the network runs that many steps at a time: see `run_in_chunks`.
+    With a `chunk`, the network runs that many steps at a time: see `run_in_chunks`. With `lengths`, the steps of a
+    sample from its length on are padding: what the outputs do there earns no reward.
     Several processes, each with its own samples, make one update together.
     """
     optimizer.zero_grad()
-    spikes = _run(network, x, chunk)
-    rewards = reward(spikes, labels) / len(spikes)
-    _update(network, spikes, rewards, optimizer, clip)
+    outputs = _run(network, x, chunk)
+    rewards = mean_reward(reward, outputs, labels, lengths)
+    _update(network, outputs, rewards, optimizer, clip)
     meter.samples += len(labels)
-    meter.correct += to_number(_correct(spikes, labels))
+    meter.correct += to_number((_predictions(outputs, lengths) == labels).sum())
     meter.reward += to_number(rewards.sum())
 
 
@@ -125,8 +135,8 @@ def idle_step(
 ) -> None:
     """Take part in the training step of other processes without samples of one's own: the reward of `x` is 0."""
     optimizer.zero_grad()
-    spikes = _run(network, x, chunk)
-    _update(network, spikes, torch.zeros_like(spikes), optimizer, clip)
+    outputs = _run(network, x, chunk)
+    _update(network, outputs, torch.zeros_like(outputs), optimizer, clip)
 
 
 @torch.no_grad()
@@ -137,29 +147,51 @@ def evaluation_step(
     meter: Meter,
     chunk: int = 0,
     reward: Reward = spike_count_reward,
-) -> None:
-    """Run `network` on the sequences `x`, and add to `meter` how many are classified correctly."""
-    spikes = _run(network, x, chunk)
+    lengths: Int[Tensor, " batch"] | None = None,
+) -> Int[Tensor, " batch"]:
+    """Run `network` on the sequences `x`, add to `meter` how many are classified correctly, return all predictions."""
+    outputs = _run(network, x, chunk)
+    predictions = _predictions(outputs, lengths)
     meter.samples += len(labels)
-    meter.correct += to_number(_correct(spikes, labels))
-    meter.reward += to_number(reward(spikes, labels).sum()) / len(spikes)
+    meter.correct += to_number((predictions == labels).sum())
+    meter.reward += to_number(mean_reward(reward, outputs, labels, lengths).sum())
+    return predictions
+
+
+def mean_reward(reward: Reward, outputs: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return the reward of `outputs` `[T, B, ...]` divided by T; with `lengths`, each sample has its own T."""
+    if lengths is None:
+        return reward(outputs, labels) / len(outputs)
+    rewards = torch.zeros_like(outputs)
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        rewards[:length, rows] = reward(outputs[:length, rows], labels[rows]).to(rewards.dtype) / length
+    return rewards
+
+
+def steps_of(outputs: Tensor) -> Tensor:
+    """Return the numbers of the steps of `[T, B, ...]`, `[T, 1]`."""
+    return torch.arange(len(outputs), device=outputs.device)[:, None]
 
 
 def _run(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
-    spikes: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
-    return spikes
+    outputs: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
+    return outputs
 
 
 def _update(
-    network: nn.Module, spikes: Tensor, reward: Tensor, optimizer: torch.optim.Optimizer, clip: AdaptiveClip | None
+    network: nn.Module, outputs: Tensor, reward: Tensor, optimizer: torch.optim.Optimizer, clip: AdaptiveClip | None
 ) -> None:
-    propagate(spikes, reward)
+    propagate(outputs, reward)
     sum_updates(network)
     if clip is not None:
         clip()
     optimizer.step()
 
 
-def _correct(spikes: Tensor, labels: Tensor) -> Tensor:
-    """Count the samples whose class spiked most; a tie goes to the first class."""
-    return (spikes.detach().sum(0).argmax(-1) == labels).sum()
+def _predictions(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the class that spiked most of each sample; a tie goes to the first class."""
+    outputs = outputs.detach()
+    if lengths is not None:
+        outputs = outputs * (steps_of(outputs) < lengths)[..., None]
+    return outputs.sum(0).argmax(-1)

@@ -1,4 +1,4 @@
-"""Watchers of a run: a progress bar on the terminal, and TensorBoard."""
+"""Callbacks of a run: a progress bar on the terminal, and TensorBoard."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,20 +10,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from spiking_lfp.data import Samples
 from spiking_lfp.errors import UsageError
+from spiking_lfp.training.loop import Callback, Trainer
 from spiking_lfp.training.step import Meter
 
 # seconds between two updates of the metrics shown
 UPDATE_INTERVAL_S = 0.5
-MANY_CLASSES = 20
+# whose spike rates do not fit a line
+MANY_LAYERS = 4
 
 
-class ProgressBar:
-    """Shows the running epoch live, and prints a line for each finished epoch; use it as a context manager."""
+class ProgressBar(Callback):
+    """Shows the running epoch live, and prints a line for each finished epoch; use it as a context manager.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        console: where to; standard output if None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console = console or Console()
         self.progress = Progress(
             TextColumn("{task.fields[doing]}"),
             BarColumn(bar_width=24),
@@ -55,14 +60,16 @@ class ProgressBar:
             self.progress.remove_task(self.task)
             self.task = None
 
-    def prepared(self, samples: Samples) -> None:
-        """Print the number of samples of each class."""
-        self.console.print(class_sizes(samples), highlight=False, markup=False)
-
-    def start(self, folder: Path) -> None:
-        """Print the folder of the run."""
-        self.folder = folder
-        self.console.print(f"run folder {folder}", highlight=False, markup=False)
+    def start(self, run: Trainer) -> None:
+        """Print three lines: what is learned, by what network, and where."""
+        self.folder = run.folder
+        parameters = sum(parameter.numel() for parameter in run.network.parameters())
+        for line in (
+            f"data     {run.data.describe()}",
+            f"network  {run.config.network}, {parameters:,} parameters, {run.config.reward} reward",
+            f"run      {run.folder}, on {run.device}",
+        ):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         """Advance the bar."""
@@ -74,10 +81,8 @@ class ProgressBar:
             self.progress.update(self.task, description=_describe(meter.summary()))
             self.described = time.monotonic()
 
-    def line(self, metrics: dict[str, Any]) -> None:
+    def epoch(self, metrics: dict[str, Any]) -> None:
         """Print the metrics of a finished epoch."""
-        if metrics["kind"] != "epoch":
-            return
         if self.task is not None:
             self.progress.remove_task(self.task)
             self.task = None
@@ -87,20 +92,6 @@ class ProgressBar:
             f"[bold]{held_out} {metrics[held_out]['accuracy']:.2%}[/bold]  {metrics['seconds']:.0f} s",
             highlight=False,
         )
-
-
-def class_sizes(samples: Samples) -> str:
-    """Describe how many training and test samples each class has; of many classes, the smallest and the largest."""
-    by_size: dict[tuple[int, int], list[str]] = {}
-    for name, train, test in samples.class_sizes():
-        by_size.setdefault((train, test), []).append(name)
-    count = len(samples.class_names)
-    if len(by_size) == 1:
-        train, test = next(iter(by_size))
-        return f"{count} classes of {train:,} training and {test:,} test samples"
-    texts = [f"{train:,} + {test:,} of {', '.join(names)}" for (train, test), names in sorted(by_size.items())]
-    shown = "; ".join(texts) if count <= MANY_CLASSES else f"{texts[0]}; ...; {texts[-1]}"
-    return f"{count} classes, training + test samples: {shown}"
 
 
 @contextmanager
@@ -119,7 +110,7 @@ def preparation(console: Console) -> Iterator[Callable[[int, int], None]]:
             bar.progress.stop()
 
 
-class TensorBoard:
+class TensorBoard(Callback):
     """Writes the metrics as TensorBoard scalars into the run's folder.
 
     Raises:
@@ -134,9 +125,9 @@ class TensorBoard:
         self._writer_class = SummaryWriter
         self.updates = 0
 
-    def start(self, folder: Path) -> None:
+    def start(self, run: Trainer) -> None:
         """Open the log file."""
-        self.writer = self._writer_class(str(folder / "tensorboard"))
+        self.writer = self._writer_class(str(run.folder / "tensorboard"))
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         """Count updates, the horizontal axis of the scalars."""
@@ -160,5 +151,6 @@ def _numbers(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]
 
 
 def _describe(summary: dict[str, Any]) -> str:
-    rates = " ".join(f"{rate:.0%}" for rate in summary["spike_rates"].values())
-    return f"accuracy {summary['accuracy']:.2%}  reward {summary['reward']:+.3f}  spikes {rates}"
+    rates = [f"{rate:.0%}" for rate in summary["spike_rates"].values()]
+    shown = rates if len(rates) <= MANY_LAYERS else [rates[0], "..", rates[-1]]
+    return f"{summary['accuracy']:.2%}  reward {summary['reward']:+.3f}  spikes {' '.join(shown)}"

@@ -39,7 +39,7 @@ def without_time(folder: Path) -> list[dict[str, Any]]:
 
 
 def weights(folder: Path) -> list[bytes]:
-    return [parameter.detach().numpy().tobytes() for parameter in load_run(folder)[0].parameters()]
+    return [parameter.detach().numpy().tobytes() for parameter in load_run(folder).network.parameters()]
 
 
 def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
@@ -84,7 +84,7 @@ def test_options_and_settings_reach_the_run(call: Call) -> None:
 def test_a_lenet_trains(call: Call, settings: list[str]) -> None:
     answer = call("train", "mnist-lenet", *settings[1:], "--set=channels=2,3", "--epochs", 1, "--out", "run")
     assert (answer.code, answer.err) == (0, "")
-    assert [each.shape[0] for each in load_run(Path("run"))[0].parameters()] == [2, 2, 3, 3, 8, 8, 10, 10]
+    assert [each.shape[0] for each in load_run(Path("run")).network.parameters()] == [2, 2, 3, 3, 8, 8, 10, 10]
 
 
 def test_the_data_root_may_be_an_option(

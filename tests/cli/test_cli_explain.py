@@ -93,7 +93,8 @@ def is_png(path: str) -> bool:
 
 def expected(run: Path, indices: list[int], classes: list[int] | None) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, feedback and answers of test samples."""
-    network, config = load_run(run, "cpu")
+    loaded = load_run(run, "cpu")
+    network, config = loaded.network, loaded.config
     x, _ = samples_for(config).test.batch(torch.tensor(indices))
     answers = network(x).sum(0).argmax(-1).detach()
     return x, input_feedback(network, x, answers if classes is None else torch.tensor(classes)), answers
@@ -126,7 +127,7 @@ def test_explain_takes_another_class(call: Call, run: Path, drawn: Drawn) -> Non
 def test_a_grid_has_samples_of_each_class_in_turn(call: Call, run: Path, drawn: Drawn) -> None:
     assert call("explain", run, "--grid", 12).code == 0
     # images: digits 0..9 in turn; recordings: two of each digit
-    images = samples_for(load_run(run)[1]).test.labels[:3].tolist() == [0, 1, 2]
+    images = samples_for(load_run(run).config).test.labels[:3].tolist() == [0, 1, 2]
     indices = list(range(12)) if images else [*range(0, 20, 2), 1, 3]
     x, feedback, answers = expected(run, indices, None)
     sequences, found, titles, *_ = drawn[0]["args"]
@@ -140,7 +141,8 @@ def test_animate_has_a_picture_for_each_step(call: Call, run: Path, drawn: Drawn
     answer = call("animate", run, "--sample", 3, "--fps", 20)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith(": sample.gif\n")
-    network, config = load_run(run)
+    loaded = load_run(run)
+    network, config = loaded.network, loaded.config
     x, labels = samples_for(config).test.batch(torch.tensor([3]))
     sequence, spikes, names, label, _, fps = drawn[0]["args"]
     assert torch.equal(sequence, x[:, 0])

@@ -70,7 +70,7 @@ def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> No
     assert lines[0] == lines[1]
     one, other = (Checkpoint.load(each) for each in (folder, whole))
     assert one.random.equal(other.random)
-    for one, other in zip(*(load_run(each)[0].parameters() for each in (folder, whole)), strict=True):
+    for one, other in zip(*(load_run(each).network.parameters() for each in (folder, whole)), strict=True):
         assert one.equal(other)
 
 

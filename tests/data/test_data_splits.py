@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from spiking_lfp.data import ImageDataset
-from spiking_lfp.data.samples import image_samples, samples_of_classes
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.samples import samples_of_classes
 from spiking_lfp.data.splits import ImageSplit
+from spiking_lfp.data.values import image_samples
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training.config import checked_config, preset_config
 from spiking_lfp.training.runs import samples_for
@@ -57,7 +59,7 @@ def test_training_images_move_and_test_images_do_not() -> None:
 def test_some_classes_of_a_data_set() -> None:
     images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1)
     dataset = ImageDataset("small", images[:8], torch.arange(8) % 4, images[8:], torch.arange(4), tuple("abcd"))
-    found = samples_of_classes(image_samples(dataset, "constant", 2), [3, 1])
+    found = samples_of_classes(image_samples(dataset, Encoder("constant", 2)), [3, 1])
     assert found.class_names == ("d", "b")
     assert found.train.labels.tolist() == [1, 0, 1, 0]
     x, labels = found.train.batch(torch.tensor([0, 1]))
@@ -67,4 +69,4 @@ def test_some_classes_of_a_data_set() -> None:
     assert found.source == "4 training and 2 test samples of 2 classes of small"
     for wrong in ([1], [1, 1], [0, 4]):
         with pytest.raises(UsageError, match=r"classes are .* expected some of 0\.\.3 of small, each once"):
-            samples_of_classes(image_samples(dataset, "constant", 2), wrong)
+            samples_of_classes(image_samples(dataset, Encoder("constant", 2)), wrong)

@@ -19,7 +19,7 @@ from typing import Any
 from helpers.small_runs import small_config, small_dataset
 from spiking_lfp.data import samples
 from spiking_lfp.kernels import registry
-from spiking_lfp.training import TrainConfig, runs
+from spiking_lfp.training import Callback, TrainConfig, runs
 from spiking_lfp.training.files import CONFIG, METRICS
 
 # each process would have to load the compiled ones, which takes longer than the whole run
@@ -28,7 +28,7 @@ samples.load_dataset = lambda *_: small_dataset()
 samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
 
 
-class Death:
+class Death(Callback):
     """Kills the process after so many moments: hears of files as an audit hook and of updates as a watcher."""
 
     def __init__(self, folder: Path, moments: int) -> None:
@@ -43,14 +43,8 @@ class Death:
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def start(self, folder: Path) -> None:
-        pass
-
     def batch(self, *_: Any) -> None:
         self.come_closer()
-
-    def line(self, _: Any) -> None:
-        pass
 
 
 def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
@@ -61,9 +55,9 @@ def go_on(folder: Path, config: TrainConfig, moments: int) -> bool:
             death = Death(folder, moments)
             sys.addaudithook(death.hear)
             if (folder / CONFIG).exists():
-                runs.resume(folder, watchers=(death,))
+                runs.resume(folder, callbacks=(death,))
             else:
-                runs.train(config, folder, watchers=(death,))
+                runs.train(config, folder, callbacks=(death,))
             os._exit(0)
         except BaseException:
             traceback.print_exc()

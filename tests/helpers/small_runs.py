@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from spiking_lfp.data import ImageDataset, Samples
-from spiking_lfp.data.samples import image_samples
-from spiking_lfp.training import Meter, TrainConfig, read_metrics
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.values import image_samples
+from spiking_lfp.training import Callback, Meter, TrainConfig, read_metrics
 from spiking_lfp.training.checkpoint import Checkpoint
 from spiking_lfp.training.files import METRICS
 
@@ -28,7 +29,7 @@ def small_dataset(size: int = 8, classes: int = 3) -> ImageDataset:
 
 def small_samples(size: int = 8, classes: int = 3) -> Samples:
     """The same, shown for three steps."""
-    return image_samples(small_dataset(size, classes), "constant", 3)
+    return image_samples(small_dataset(size, classes), Encoder("constant", 3))
 
 
 def small_config(**changes: Any) -> TrainConfig:
@@ -64,18 +65,12 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-class Sigterm:
+class Sigterm(Callback):
     """Sends SIGTERM to this process at a batch, as a cluster does some minutes before a job's time is over."""
 
     def __init__(self, epoch: int, batch: int) -> None:
         self.when = epoch, batch
 
-    def start(self, folder: Path) -> None:
-        pass
-
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         if (epoch, batch) == self.when:
             os.kill(os.getpid(), signal.SIGTERM)
-
-    def line(self, metrics: dict[str, Any]) -> None:
-        pass

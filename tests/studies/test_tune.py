@@ -120,7 +120,7 @@ def test_a_trial_behind_the_others_is_given_up(
         for epoch in (1, 2):
             done.append(epoch)
             accuracy = 0.9 if len(done) < 9 else 0.1
-            run.watchers[0].line({"kind": "epoch", "epoch": epoch, "validation": {"accuracy": accuracy}})
+            run.callbacks[0].epoch({"kind": "epoch", "epoch": epoch, "validation": {"accuracy": accuracy}})
         run.progress.best_accuracy = 0.9
 
     monkeypatch.setattr(Run, "finish", finish)
@@ -154,9 +154,9 @@ def test_a_trial_that_is_told_to_end_is_the_next(
 
     def kill(run: Run) -> None:
         stopped.append(run.config.lr)
-        start = run.watchers[0].batch
+        start = run.callbacks[0].batch
         monkeypatch.setattr(
-            run.watchers[0], "batch", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), start(*given))
+            run.callbacks[0], "batch", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), start(*given))
         )
         finish(run)
 

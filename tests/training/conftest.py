@@ -23,7 +23,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path) -> Callable[..., Path]:
     """Train with changed settings in a folder of that name, and return it."""
 
-    def run(name: str = "run", watchers: tuple[Any, ...] = (), **changes: Any) -> Path:
-        return train(small_config(**changes), tmp_path / name, watchers=watchers)
+    def run(name: str = "run", callbacks: tuple[Any, ...] = (), **changes: Any) -> Path:
+        return train(small_config(**changes), tmp_path / name, callbacks=callbacks)
 
     return run

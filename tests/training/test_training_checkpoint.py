@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from helpers.small_runs import plain
+from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import RunError
 from spiking_lfp.training import Meter, TrainConfig, load_run, read_metrics, resume
 from spiking_lfp.training.checkpoint import CHECKPOINT, METRICS, VERSION, Checkpoint, Progress
@@ -26,8 +27,7 @@ VERSION_2 = Path(__file__).with_name("version2")
 def checkpoint(**changes: Any) -> Checkpoint:
     some = Checkpoint(
         config={"steps": 3},
-        in_shape=[1, 8, 8],
-        classes=3,
+        data=DataSpec([1, 8, 8], 3, ["a", "b", "c"]),
         network={"weight": torch.zeros(200, 10)},
         optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
         schedule={"last_epoch": 4},
@@ -195,8 +195,11 @@ def test_a_field_that_is_lacking_or_of_another_type_is_named(name: str, tmp_path
         ({"progress": {"epoch": 1}}, "progress lacks batch, best_accuracy, epochs_since_best, meter, "),
         ({"progress": {**asdict(Progress()), "epoch": "1"}}, "its epoch is str, expected int; "),
         ({"progress": {**asdict(Progress()), "meter": {"samples": 3}}}, "meter lacks correct, rates, reward; "),
-        ({"classes": [3]}, "its classes is list, expected int; "),
-        ({"in_shape": [1, "8"]}, "its value in in_shape is str, expected int; "),
+        ({"data": {**asdict(DataSpec([1, 8], 3)), "classes": [3]}}, "its classes is list, expected int; "),
+        (
+            {"data": {**asdict(DataSpec([1, 8], 3)), "in_shape": [1, "8"]}},
+            "its value in in_shape is str, expected int; ",
+        ),
         (
             {"progress": {**asdict(Progress()), "meter": {**asdict(Meter()), "rates": {"1": [2]}}}},
             "its value in rates is list, expected float; ",
@@ -217,12 +220,13 @@ def test_a_checkpoint_of_version_2_is_read_whole() -> None:
     assert old.pop("format") == 2
     new = content(Checkpoint.load(VERSION_2))
     assert new.pop("format") == VERSION
-    assert old.pop("data") == {"in_shape": new.pop("in_shape"), "classes": new.pop("classes")}
+    data = old.pop("data")
+    assert new.pop("data") == asdict(DataSpec(data["in_shape"], data["classes"]))
     size = old["progress"].pop("metrics_size")
     assert new.pop("metrics").encode() == (VERSION_2 / "metrics.jsonl").read_bytes()[:size]
     assert new.pop("samples") is None
     assert plain(new) == plain(old)
-    assert TrainConfig(**Checkpoint.load(VERSION_2).config) == load_run(VERSION_2)[1]
+    assert TrainConfig(**Checkpoint.load(VERSION_2).config) == load_run(VERSION_2).config
 
 
 def test_a_run_killed_under_version_2_ends_as_it_would_have_there(tmp_path: Path) -> None:
@@ -234,7 +238,7 @@ def test_a_run_killed_under_version_2_ends_as_it_would_have_there(tmp_path: Path
     assert (found["kind"], found["epoch"], found["lr"]) == (expected["kind"], expected["epoch"], expected["lr"])
     assert found["train"]["accuracy"] == pytest.approx(expected["train"]["accuracy"], abs=1e-3)
     assert found["test"]["accuracy"] == pytest.approx(expected["test"]["accuracy"], abs=1e-3)
-    weights = load_run(folder)[0].state_dict()
+    weights = load_run(folder).network.state_dict()
     with np.load(VERSION_2 / "whole.npz") as whole:
         assert set(whole) == set(weights)
         for name, values in whole.items():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from helpers.small_runs import small_samples
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
-from spiking_lfp.data.samples import ENCODERS
+from spiking_lfp.data.encoding import ENCODERS
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import REWARDS
 from spiking_lfp.nn.composites import COMPOSITES

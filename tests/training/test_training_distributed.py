@@ -81,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_as_one(name: str, trained: Path, tmp_path: Path) -> None:
     alone = outcome(train(CONFIGS[name], tmp_path / "alone"))
     together = outcome(trained / name)
-    same(load_run(trained / name)[0], load_run(tmp_path / "alone")[0])
+    same(load_run(trained / name).network, load_run(tmp_path / "alone").network)
     assert alone["progress"]["epoch"] == together["progress"]["epoch"]
     assert len(alone["metrics"]) == len(together["metrics"]) > 2
     for one, other in zip(alone["metrics"], together["metrics"], strict=True):
@@ -135,7 +135,7 @@ def test_a_run_whose_processes_are_killed_ends_like_one_in_one_go(killed: Path, 
 def test_a_run_goes_on_with_fewer_processes(killed: Path, trained: Path) -> None:
     progress = Checkpoint.load(killed / "for one process").progress
     assert (progress.epoch, progress.batch) == (0, 4)
-    same(load_run(resume(killed / "for one process"))[0], load_run(trained / "whole")[0])
+    same(load_run(resume(killed / "for one process")).network, load_run(trained / "whole").network)
 
 
 def running(folder: Path) -> list[int]:
@@ -165,7 +165,7 @@ def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tm
     assert running(tmp_path) == []
     before = Checkpoint.load(tmp_path / "long").progress
     with pytest.raises(RunStopped):
-        resume(tmp_path / "long", watchers=(Sigterm(before.epoch + 1, before.batch + 2),))
+        resume(tmp_path / "long", callbacks=(Sigterm(before.epoch + 1, before.batch + 2),))
     if how == signal.SIGTERM:
         said = "".join(path.read_text() for path in (tmp_path / "said").glob("*/attempt_0/*/stderr.log"))
         assert "stopped by SIGTERM; continue with: spiking-lfp train --resume" in said
@@ -194,7 +194,8 @@ def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path) -
     assert said[:3] == ["", "", ""]
     files = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]
     assert sorted(path.name for path in (tmp_path / "run").glob("[!.]*")) == files
-    network, config = load_run(tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
+    network, config = loaded.network, loaded.config
     meter = evaluate(network, samples_for(config).test)
     assert f"test accuracy {meter.accuracy:.2%} after epoch 1\n" in said[3]
     assert read_metrics(tmp_path / "run")[-1]["test"]["accuracy"] == meter.accuracy > 0.3

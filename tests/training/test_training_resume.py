@@ -31,7 +31,7 @@ Run = Callable[..., Path]
 def test_a_run_that_is_told_to_end_saves_and_goes_on(at: tuple[int, int], stands_at: tuple[int, int], run: Run) -> None:
     whole = run("whole")
     with pytest.raises(RunStopped, match=r"^stopped by SIGTERM; continue with: spiking-lfp train --resume ") as caught:
-        run("run", watchers=(Sigterm(*at),))
+        run("run", callbacks=(Sigterm(*at),))
     folder = Path(str(caught.value).rpartition(" ")[2])
     progress = Checkpoint.load(folder).progress
     assert (progress.epoch, progress.batch) == stands_at
@@ -40,14 +40,14 @@ def test_a_run_that_is_told_to_end_saves_and_goes_on(at: tuple[int, int], stands
 
 
 def test_a_run_that_is_through_anyway_ends_as_usual(run: Run) -> None:
-    assert outcome(run("run", watchers=(Sigterm(2, 3),))) == outcome(run("whole"))
+    assert outcome(run("run", callbacks=(Sigterm(2, 3),))) == outcome(run("whole"))
 
 
 def test_a_handler_of_ones_own_stays(run: Run) -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
-        run("run", watchers=(Sigterm(1, 1),))
+        run("run", callbacks=(Sigterm(1, 1),))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
@@ -117,7 +117,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(samples, "load_dataset", lambda *_: small_dataset())
         folder = tmp_path_factory.mktemp("interrupted") / "run"
         with pytest.raises(RunStopped):
-            train(small_config(schedule="cosine"), folder, watchers=(Sigterm(2, 1),))
+            train(small_config(schedule="cosine"), folder, callbacks=(Sigterm(2, 1),))
         return folder
 
 

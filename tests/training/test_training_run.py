@@ -20,6 +20,7 @@ from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.layers import SynapticLayer
 from spiking_lfp.training import (
+    Callback,
     Meter,
     evaluate,
     load_run,
@@ -33,24 +34,25 @@ from spiking_lfp.training import (
     train,
 )
 from spiking_lfp.training.checkpoint import CHECKPOINT, VERSION, Checkpoint
+from spiking_lfp.training.loop import Trainer
 from spiking_lfp.training.runs import network_for
 
 Run = Callable[..., Path]
 
 
 class Stop(BaseException):
-    """What a watcher stops a run with."""
+    """What a callback stops a run with."""
 
 
-class Watch:
+class Watch(Callback):
     """Notes what it is told, and stops the run at a batch if asked to."""
 
     def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
         self.stop_at = stop_at
         self.told: list[Any] = []
 
-    def start(self, folder: Path) -> None:
-        self.told.append(folder.name)
+    def start(self, run: Trainer) -> None:
+        self.told.append(run.folder.name)
 
     def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
         self.told.append((epoch, batch, batches, meter.samples))
@@ -59,6 +61,12 @@ class Watch:
 
     def line(self, metrics: dict[str, Any]) -> None:
         self.told.append(metrics["kind"])
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        self.told.append(metrics["train"]["samples"])
+
+    def end(self, run: Trainer) -> None:
+        self.told.append(run.progress.epoch)
 
 
 def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -109,7 +117,8 @@ def test_a_run_folder_holds_settings_metrics_and_the_network(run: Run) -> None:
     told = [(line["kind"], line["epoch"], line.get("batch")) for line in read_metrics(folder)]
     assert told == [("batch", 1, 2), ("epoch", 1, None), ("batch", 2, 2), ("epoch", 2, None)]
     assert [line["samples"] for line in lines(folder, "batch")] == [8, 8]
-    network, config = load_run(folder)
+    loaded = load_run(folder)
+    network, config = loaded.network, loaded.config
     meter = evaluate(network, samples_for(config).test)
     assert lines(folder, "epoch")[-1]["test"] == meter.summary()
     assert not network.training
@@ -121,7 +130,7 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
 
     def spy(network: Any, images: Tensor, labels: Tensor, *rest: Any) -> None:
         own = Meter()
-        *settings, whole, chunk, reward = rest
+        *settings, whole, chunk, reward, _ = rest
         with loop.watch_spikes(network, own):
             step(network, images, labels, *settings, own, chunk, reward)
         whole.samples, whole.correct, whole.reward = (
@@ -137,10 +146,10 @@ def test_metrics_are_those_of_the_training_images(run: Run, monkeypatch: pytest.
     assert line["train"]["spike_rates"] == pytest.approx(rates)
 
 
-def test_watchers_are_told(run: Run) -> None:
+def test_callbacks_are_told(run: Run) -> None:
     watch = Watch()
-    run("here", watchers=(watch,), epochs=1, log_every=2)
-    assert watch.told == ["here", (1, 1, 3, 4), (1, 2, 3, 8), "batch", (1, 3, 3, 10), "epoch"]
+    run("here", callbacks=(watch,), epochs=1, log_every=2)
+    assert watch.told == ["here", (1, 1, 3, 4), (1, 2, 3, 8), "batch", (1, 3, 3, 10), "epoch", 10, 1]
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Run) -> None:
@@ -282,7 +291,7 @@ def test_every_optimizer_trains(optimizer: str, settings: dict[str, Any], run: R
     assert {key: group[key] for key in settings} == settings
     torch.manual_seed(0)
     for before, after in zip(
-        network_for(small_config(), small_samples()).parameters(), load_run(folder)[0].parameters(), strict=True
+        network_for(small_config(), small_samples()).parameters(), load_run(folder).network.parameters(), strict=True
     ):
         assert not torch.equal(before, after)
 
@@ -293,7 +302,8 @@ def test_updates_are_clipped_if_wanted(run: Run) -> None:
     for clip in (0.0, 1e-6):
         folder = run(f"clip {clip}", clip=clip, optimizer="sgd", lr=1.0, momentum=0, schedule="constant", epochs=1)
         moved[clip] = max(
-            float((a - b).detach().abs().max()) for a, b in zip(starts, load_run(folder)[0].parameters(), strict=True)
+            float((a - b).detach().abs().max())
+            for a, b in zip(starts, load_run(folder).network.parameters(), strict=True)
         )
     assert moved[1e-6] < 1e-4 < moved[0.0]
 
@@ -336,14 +346,16 @@ def test_the_reward_is_that_of_the_settings(run: Run) -> None:
     by_count, by_rate = (lines(folder, "epoch")[0] for folder in folders.values())
     for part in ("train", "test"):
         assert by_count[part]["reward"] != by_rate[part]["reward"]
-    network, config = load_run(folders["spike-rate"])
+    loaded = load_run(folders["spike-rate"])
+    network, config = loaded.network, loaded.config
     meter = evaluate(network, samples_for(config).test, reward=spike_rate_reward)
     assert by_rate["test"] == meter.summary()
 
 
 @pytest.mark.parametrize("rule", ["zplus-zminus", "alpha2-beta1", "epsilon-zplus-zminus"])
 def test_the_rules_are_those_of_the_settings(run: Run, rule: str) -> None:
-    network, config = load_run(run(epochs=1, rule=rule))
+    loaded = load_run(run(epochs=1, rule=rule))
+    network, config = loaded.network, loaded.config
     expected = composite(rule).rules(network)
     found = {name: module.rule for name, module in network.named_modules() if isinstance(module, SynapticLayer)}
     assert found == expected
@@ -361,7 +373,8 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
         run("stopped", (Watch((2, 1)),), **changes)
     resume(whole.with_name("stopped"))
     assert outcome(whole.with_name("stopped")) == outcome(whole)
-    network, config = load_run(whole)
+    loaded = load_run(whole)
+    network, config = loaded.network, loaded.config
     readout, fresh = network[-1], network_for(config, samples_for(config))[-1]
     assert isinstance(readout, MonoReadout)
     assert (len(readout.nets), readout.windows, readout.beta) == (3, 2, 0.9)
@@ -409,7 +422,7 @@ def test_checkpoints_are_written_within_epochs(run: Run, tmp_path: Path) -> None
 def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run("run", (Watch(stop_at=(1, 1)),))
-    network, _ = load_run(tmp_path / "run")
+    network = load_run(tmp_path / "run").network
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), network_for_seed(0).parameters(), strict=True))
 
 

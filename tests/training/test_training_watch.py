@@ -1,14 +1,20 @@
 """What is shown of a training."""
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from spiking_lfp.data import ImageDataset, Samples
-from spiking_lfp.data.samples import image_samples
-from spiking_lfp.training.watch import ProgressBar, class_sizes
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.values import image_samples
+from spiking_lfp.nn.spiking import LIF
+from spiking_lfp.training import fit
+from spiking_lfp.training.feeds import class_sizes
+from spiking_lfp.training.watch import ProgressBar
 
 
 def samples_of(train: list[int], test: list[int]) -> Samples:
@@ -18,27 +24,36 @@ def samples_of(train: list[int], test: list[int]) -> Samples:
     ]
     images = [torch.zeros(len(each), 1, 2, 2, dtype=torch.uint8) for each in labels]
     names = tuple(f"c{label}" for label in range(len(train)))
-    return image_samples(ImageDataset("some", images[0], labels[0], images[1], labels[1], names), "constant", 3)
+    return image_samples(
+        ImageDataset("some", images[0], labels[0], images[1], labels[1], names), Encoder("constant", 3)
+    )
 
 
 @pytest.mark.parametrize(
     ("train", "test", "text"),
     [
-        ([4000, 4000], [6, 6], "2 classes of 4,000 training and 6 test samples"),
-        ([3, 5, 3], [1, 1, 1], "3 classes, training + test samples: 3 + 1 of c0, c2; 5 + 1 of c1"),
-        ([3, 5, 3], [0, 1, 1], "3 classes, training + test samples: 3 + 0 of c0; 3 + 1 of c2; 5 + 1 of c1"),
-        (
-            [*range(1, 31)],
-            [2] * 30,
-            "30 classes, training + test samples: 1 + 2 of c0; ...; 30 + 2 of c29",
-        ),
+        ([4000, 4000], [6, 6], "some: 8,000 + 12 samples for training and testing, 2 classes of 4,000 + 6"),
+        ([3, 5, 3], [0, 1, 1], "some: 11 + 2 samples for training and testing, 3 classes of 3 + 0 (c0) to 5 + 1 (c1)"),
     ],
 )  # fmt: skip
 def test_how_many_samples_a_class_has_is_shown(train: list[int], test: list[int], text: str) -> None:
     samples = samples_of(train, test)
     assert samples.class_sizes() == [(f"c{k}", *both) for k, both in enumerate(zip(train, test, strict=True))]
     assert class_sizes(samples) == text
+
+
+def test_a_run_begins_with_three_lines_and_epochs_fit_80_columns(tmp_path: Path) -> None:
+    values, labels = torch.rand(20, 8), torch.arange(20) % 2
+    layers = [LIF(nn.Linear(8, 8), threshold=0.1) for _ in range(6)]
     out = StringIO()
-    with ProgressBar(Console(file=out, width=200)) as bar:
-        bar.prepared(samples)
-    assert text in out.getvalue()
+    with ProgressBar(Console(file=out, width=80)) as bar:
+        network = nn.Sequential(*layers, LIF(nn.Linear(8, 2), threshold=0.1))
+        fit(
+            network, (values, labels), (values, labels), epochs=2, out=tmp_path / "run", progress=False, callbacks=[bar]
+        )
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "data     own: 20 + 20 samples for training and testing, 2 classes of 10 + 10"
+    assert lines[1] == "network  own, 450 parameters, spike-count reward"
+    assert lines[2] == f"run      {tmp_path / 'run'}, on cpu"
+    assert [line.split()[:2] for line in lines[3:] if line.strip()] == [["epoch", "1"], ["epoch", "2"]]
+    assert max(map(len, lines[3:])) < 80

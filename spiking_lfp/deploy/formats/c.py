@@ -25,7 +25,7 @@ from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.integers.fields import constraints
 
-SOURCES = ("slfp.h", "slfp.c", "run.c", "selftest.c", "Makefile")
+SOURCES = ("slfp.h", "slfp.c", "run.c", "classify.c", "selftest.c", "Makefile")
 LINE = 24
 
 
@@ -101,6 +101,7 @@ def _network_header(network: IntegerNetwork) -> str:
         "",
         f"#define NETWORK_LAYERS {len(layers)}",
         f"#define NETWORK_INPUTS {inputs}",
+        f"#define NETWORK_CLASSES {len(network.class_names)}",
         "",
         "/* the memory that slfp_start needs: membranes, sums and spikes */",
         "typedef struct {",

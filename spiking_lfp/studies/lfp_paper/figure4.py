@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from spiking_lfp.data import load_dataset, subset
-from spiking_lfp.data.samples import image_samples
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.values import image_samples
 from spiking_lfp.nn.layers import SynapticLayer, name_layers
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import draw_curves, label_epochs, mean_and_deviation
-from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateRun
-from spiking_lfp.training import Meter, read_metrics
+from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
+from spiking_lfp.training import read_metrics
 from spiking_lfp.training.config import checked_config
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.feeds import MemoryData
+from spiking_lfp.training.loop import Callback, Trainer
 from spiking_lfp.training.runs import network_for
 
 METHODS = {"epsilon": "LFP-ε", "zplus-zminus": "LFP-z⁺z⁻", "surrogate": "surrogate", "awake": "LFP-ε, awake"}
@@ -72,7 +74,7 @@ def _grid(*axes: Sequence[Any]) -> list[Case]:
     return [dict(zip(names, values, strict=True)) for values in product(*axes)]
 
 
-class Magnitudes:
+class Magnitudes(Callback):
     """Records the mean magnitudes of weights and biases of each layer after every epoch (LFP fig. A.5)."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -87,16 +89,9 @@ class Magnitudes:
             self.weights.setdefault(name, []).append(_magnitude(layer, "weight"))
             self.biases.setdefault(name, []).append(_magnitude(layer, "bias"))
 
-    def start(self, folder: Path) -> None:
-        """Do nothing: no file is written."""
-
-    def batch(self, epoch: int, batch: int, batches: int, meter: Meter) -> None:
-        """Do nothing: magnitudes are recorded after epochs only."""
-
-    def line(self, metrics: dict[str, Any]) -> None:
+    def epoch(self, metrics: dict[str, Any]) -> None:
         """Record the magnitudes after an epoch."""
-        if metrics["kind"] == "epoch":
-            self.record()
+        self.record()
 
 
 def _magnitude(layer: SynapticLayer, parameter: str) -> float:
@@ -114,12 +109,12 @@ def run(case: Case, data_root: Path | None) -> Outcome:
         }
     )
     images = subset(load_dataset(case["data"], data_root), train=case["train"], test=case["test"])
-    samples = image_samples(images, "constant", config.steps)
+    samples = image_samples(images, Encoder("constant", config.steps))
     torch.manual_seed(config.seed)
     network = network_for(config, samples)
     magnitudes = Magnitudes(network)
-    training = (SurrogateRun if case["method"] == "surrogate" else Run)(
-        config, samples, network, torch.device("cpu"), (magnitudes,)
+    training = (SurrogateTrainer if case["method"] == "surrogate" else Trainer)(
+        config, MemoryData(samples), network, torch.device("cpu"), (magnitudes,)
     )
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about silent layers: the spike rates show them

@@ -17,10 +17,11 @@ from spiking_lfp.data.samples import samples_of_classes
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import mean_and_deviation
-from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateRun
+from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
 from spiking_lfp.training import read_metrics
 from spiking_lfp.training.config import checked_config
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.feeds import MemoryData
+from spiking_lfp.training.loop import Trainer
 from spiking_lfp.training.runs import network_for, samples_for
 
 METHODS = {"mono": "LFP, mono readout", "spikes": "LFP, two spiking outputs", "surrogate": "surrogate gradients"}
@@ -84,8 +85,8 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     samples = samples_of_classes(samples, classes_of_pair(len(samples.class_names), case["pair"]))
     torch.manual_seed(config.seed)
     network = network_for(config, samples)
-    method = SurrogateRun if case["method"] == "surrogate" else Run
-    training = method(config, samples, network, torch.device("cpu"), ())
+    method = SurrogateTrainer if case["method"] == "surrogate" else Trainer
+    training = method(config, MemoryData(samples), network, torch.device("cpu"))
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about silent layers: the accuracy shows them
         training.folder = Path(folder)

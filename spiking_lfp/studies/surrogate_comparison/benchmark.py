@@ -21,15 +21,16 @@ from spiking_lfp.errors import RunError, UsageError, unknown_name
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies import cases as grids
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
-from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateRun
+from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, read_metrics
 from spiking_lfp.training.config import to_toml
 from spiking_lfp.training.devices import pick_device
+from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.files import CONFIG
-from spiking_lfp.training.loop import Run, evaluate
+from spiking_lfp.training.loop import Trainer, evaluate
 from spiking_lfp.training.runs import network_for, samples_for
 
-METHODS: dict[str, type[Run]] = {"lfp": Run, "surrogate": SurrogateRun}
+METHODS: dict[str, type[Trainer]] = {"lfp": Trainer, "surrogate": SurrogateTrainer}
 # settings the baseline learns best with, where they differ from the preset, which is tuned for LFP
 BASELINE = {
     "braille": "threshold=1 beta=0.9",
@@ -161,7 +162,7 @@ def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
     samples = samples_for(config, data_root)
     torch.manual_seed(case.seed)
     device = pick_device("auto")
-    run = METHODS[case.method](config, samples, network_for(config, samples).to(device), device, ())
+    run = METHODS[case.method](config, MemoryData(samples), network_for(config, samples).to(device), device)
     run.folder = folder
     RESULTS.write(run.folder / CONFIG, to_toml(config).encode())
     run.finish()

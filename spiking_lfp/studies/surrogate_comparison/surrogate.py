@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d
 from spiking_lfp.nn.spiking import LIF, RecurrentLIF
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.feeds import Share
+from spiking_lfp.training.loop import Trainer
 from spiking_lfp.training.step import Meter
 
 SLOPE = 25
@@ -86,7 +87,7 @@ def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
     return torch.stack(out)
 
 
-class SurrogateRun(Run):
+class SurrogateTrainer(Trainer):
     """A run trained by surrogate gradients of the cross entropy on spike counts (LFP app. A.6.3), unclipped."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -94,12 +95,12 @@ class SurrogateRun(Run):
         assert isinstance(self.network, nn.Sequential)
         self.surrogate = SurrogateNetwork(self.network).to(self.device)
 
-    def update(self, indices: Tensor) -> Meter:
+    def update(self, share: Share) -> Meter:
         """Update the network once by a batch."""
-        x, labels = self.training.batch(indices, self.progress.epoch)
+        x, labels, _ = share.load()
         self.surrogate.train(self.network.training)
         self.optimizer.zero_grad()
         counts = self.surrogate(x).sum(0)
         F.cross_entropy(counts, labels).backward()
         self.optimizer.step()
-        return Meter(len(indices), int((counts.detach().argmax(-1) == labels).sum()))
+        return Meter(len(labels), int((counts.detach().argmax(-1) == labels).sum()))

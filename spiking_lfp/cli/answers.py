@@ -1,0 +1,131 @@
+"""Commands that ask a trained network: about new files, and about labelled samples."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Column, Table
+
+from spiking_lfp.cli.console import DataRoot, Device, RunFolder, out, read_samples
+from spiking_lfp.errors import UsageError
+
+if TYPE_CHECKING:
+    from spiking_lfp.training import Evaluation, Prediction
+
+FORMATS = ("table", "json", "csv")
+ROWS = 40
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(predict)
+    app.command()(evaluate)
+
+
+def predict(
+    network: Annotated[Path, typer.Argument(help="Folder of a run, or an exported network such as out/net.h5.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Images, recordings or signals as in training, .npy or .npz arrays, or folders of these."),
+    ],
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    device: Device = "auto",
+) -> None:
+    """Say which class each file is of.
+
+    spiking-lfp predict runs/mnist-mlp new1.png new2.png
+    spiking-lfp predict out/net.h5 folder/ --format csv
+    """
+    if form not in FORMATS:
+        raise UsageError(f"--format is {form!r}, expected {', '.join(FORMATS)}")
+    if network.is_file():
+        from spiking_lfp.deploy.artifact import load_network
+        from spiking_lfp.deploy.predict import predict_files
+
+        names, prediction = predict_files(load_network(network), files)
+    else:
+        from spiking_lfp.training import load_run
+
+        names, prediction = load_run(network, device).predict_files(files)
+    _show(names, prediction, form)
+
+
+def _show(names: list[str], prediction: "Prediction", form: str) -> None:
+    rows = list(zip(names, prediction.names, prediction.scores.tolist(), strict=True))
+    if form == "json":
+        found = [
+            {"file": name, "class": answer, "scores": dict(zip(prediction.class_names, scores, strict=True))}
+            for name, answer, scores in rows
+        ]
+        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=True) + "\n")
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "class", *prediction.class_names])
+        writer.writerows([name, answer, *scores] for name, answer, scores in rows)
+    else:
+        table = Table("file", "class", Column("spikes per step", justify="right"), "next best")
+        for name, answer, scores in rows:
+            first, *others = sorted(range(len(scores)), key=lambda label: -scores[label])
+            second = f"{prediction.class_names[others[0]]} {scores[others[0]]:.3f}" if others else ""
+            answer = answer if any(scores) else f"{answer} (silent)"
+            table.add_row(name, answer, f"{scores[first]:.3f}", second)
+        out.print(table, markup=False)
+
+
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Other data: a set by name, a folder or an .npz file; classes are found by their names."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file for the confusion matrix. [default: confusion.png in the run]")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained network on labelled samples: accuracy by class, and which classes are taken for which."""
+    from spiking_lfp import plots, training
+
+    trained = training.load_run(run, device)
+    config = trained.config.model_copy(update={"data": data or trained.config.data})
+    samples = read_samples(config, data_root, whole=data is not None)
+    outcome = trained.evaluate(samples)
+    finished = len(trained.history)
+    if finished < trained.config.epochs:
+        out.print(
+            f"the run has {finished} of {trained.config.epochs} epochs: go on with spiking-lfp train --resume {run}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+        )
+    out.print(f"[bold]test accuracy {outcome.accuracy:.2%}[/bold] on {outcome.samples} samples of {samples.name}")
+    out.print(_by_class(outcome), _rates(outcome))
+    path = picture or run / "confusion.png"
+    plots.confusion(outcome.confusion, outcome.class_names, f"{run.name} on {samples.name}", path)
+    out.print(f"confusion matrix: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _by_class(outcome: "Evaluation") -> Table:
+    table = Table("class", "samples", "accuracy", "most often taken for")
+    confusion: Any = outcome.confusion
+    for row, name in enumerate(outcome.class_names):
+        total = int(confusion[row].sum())
+        if not total:
+            continue
+        others = confusion[row].clone()
+        others[row] = 0
+        worst = int(others.argmax())
+        mistaken = f"{outcome.class_names[worst]} ({int(others[worst])})" if others[worst] else ""
+        table.add_row(name, f"{total:,}", f"{float(confusion[row, row]) / total:.2%}", mistaken)
+    return table
+
+
+def _rates(outcome: "Evaluation") -> Table:
+    table = Table("layer", "spikes per neuron and step")
+    for name, rate in outcome.rates.items():
+        table.add_row(name, f"{rate / outcome.samples:.2%}")
+    return table

@@ -1,0 +1,85 @@
+"""How values and signals become sequences, as the settings say."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_lfp.errors import UsageError
+from spiking_lfp.nn import encoders
+
+# of images and other values, and of signals, which have an axis of time already
+ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": encoders.latency}
+IN_TIME = ("sequence", "delta")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns values `[B, ...]` or signals `[B, L, ...]` into sequences `[T, B, ...]`.
+
+    Attributes:
+        name: of `ENCODERS` for values, of which uint8 are pixels and stand for 0 to 1; "sequence" for signals that are
+            sequences, and "delta" for those whose changes become spikes.
+        steps: T. A longer signal is brought to so many bins: means of a sequence, spikes or counts of delta. 0 leaves
+            signals as they are.
+        threshold: of delta, in units of the signal.
+        neurons: encode each value in so many neurons before, see `spiking_lfp.population`; 0 for none.
+        counts: whether the bins of delta count spikes.
+        mean: is subtracted from each channel, the second axis; empty for nothing.
+        deviation: divides it then.
+        dtype: of real numbers.
+    """
+
+    name: str
+    steps: int
+    threshold: float = 0.1
+    neurons: int = 0
+    counts: bool = False
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether it takes signals."""
+        return self.name in IN_TIME
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return the sequences.
+
+        Raises:
+            UsageError: if a signal has fewer samples than there are to be bins.
+        """
+        if self.is_in_time:
+            return self._signals(values.to(self.dtype).transpose(0, 1))
+        if values.dtype == torch.uint8:
+            values = values.to(self.dtype) / 255
+        values = values.to(self.dtype)
+        if self.mean:
+            mean, deviation = (
+                torch.tensor(numbers, dtype=self.dtype, device=values.device).view(-1, *[1] * (values.dim() - 2))
+                for numbers in (self.mean, self.deviation)
+            )
+            values = (values - mean) / deviation
+        if self.neurons:
+            values = encoders.population(values, self.neurons)
+        return ENCODERS[self.name](values, steps=self.steps)
+
+    def _signals(self, signal: Tensor) -> Tensor:
+        length = len(signal)
+        if length < self.steps:
+            raise UsageError(
+                f"a signal has {length} samples, which do not make steps = {self.steps} bins: lower steps, or "
+                "give longer signals"
+            )
+        if self.name == "delta":
+            signal = encoders.delta(signal, self.threshold, "count" if self.counts else "binary")
+        if self.neurons:
+            signal = encoders.population(signal, self.neurons)
+        if not self.steps or length == self.steps:
+            return signal
+        bins = signal.tensor_split(self.steps)
+        if self.name == "sequence":
+            return torch.stack([each.mean(0) for each in bins])
+        sums = torch.stack([each.sum(0) for each in bins])
+        return sums if self.counts else sums.clamp(max=1)

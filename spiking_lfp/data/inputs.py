@@ -1,0 +1,170 @@
+"""New files for a trained network: read and converted as those it was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn
+from spiking_lfp.data.images import read_images
+from spiking_lfp.data.recipes import EventRecipe, InputRecipe
+from spiking_lfp.data.recordings import Listing, Sample
+from spiking_lfp.data.samples import MakeFrames, windows_of
+from spiking_lfp.data.signals import read_signal
+from spiking_lfp.data.spec import EVENTS, VALUES, DataSpec
+from spiking_lfp.errors import DataError
+from spiking_lfp.events.records import Sensor
+
+_ARRAYS = (".npy", ".npz")
+
+
+class Input(NamedTuple):
+    """One sample of a file.
+
+    Attributes:
+        name: of the file, with the number of the window or row if it gives several.
+        values: of a sample before it is encoded, or, if `is_sequence`, `[T, ...]`.
+        is_sequence: whether nothing is to be encoded any more.
+    """
+
+    name: str
+    values: Tensor
+    is_sequence: bool
+
+
+@dataclass(frozen=True)
+class InputReader:
+    """Reads files as samples for a network.
+
+    Attributes:
+        recipe: of recordings.
+        inputs: of images, signals and other values.
+        encoder: from values to sequences.
+        data: what the network was trained on.
+    """
+
+    recipe: EventRecipe
+    inputs: InputRecipe
+    encoder: Encoder
+    data: DataSpec
+
+    def files(self, paths: Sequence[str | Path]) -> list[Path]:
+        """Return files, and in place of folders the files in them that can be samples.
+
+        Raises:
+            DataError: if a path is not there, or a folder has no such files.
+        """
+        found: list[Path] = []
+        for given in map(Path, paths):
+            if given.is_dir():
+                inside = sorted(
+                    path for path in given.rglob("*") if path.suffix.lower() in self._suffixes and path.is_file()
+                )
+                if not inside:
+                    raise DataError(
+                        f"{given} holds no {self._kind.noun}: they end in {', '.join(self._suffixes)}; name other files"
+                    )
+                found += inside
+            elif given.is_file():
+                found.append(given)
+            else:
+                raise DataError(f"there is no file {given}: name files or folders that exist")
+        return found
+
+    def read(self, path: Path) -> list[Input]:
+        """Return the samples of a file: one, or as many as it has windows or rows.
+
+        Raises:
+            DataError: if it cannot be read, or gives samples of another shape.
+        """
+        if path.suffix.lower() not in self._suffixes:
+            raise DataError(
+                f"{path} cannot be classified: the network was trained on {self._kind.noun}, which end in "
+                f"{', '.join(self._suffixes)}"
+            )
+        if self.data.kind == EVENTS:
+            found = self._recording(path)
+        elif self.data.kind == VALUES:
+            found = self._arrays(path) if path.suffix.lower() in _ARRAYS else [self._image(path)]
+        else:
+            found = self._signal(path)
+        for sample in found:
+            x = sample.values[:, None] if sample.is_sequence else self.encoder(sample.values[None])
+            if list(x.shape[2:]) != self.data.in_shape:
+                raise DataError(
+                    f"a step of {sample.name} is {list(x.shape[2:])}, the network was trained on {self.data.in_shape}: "
+                    "give samples of that shape"
+                )
+        return found
+
+    @property
+    def _kind(self) -> Kind:
+        return {EVENTS: RECORDINGS, VALUES: IMAGES}.get(self.data.kind, SIGNALS)
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return (*self._kind.suffixes, *(_ARRAYS if self.data.kind == VALUES else ()))
+
+    def _image(self, path: Path) -> Input:
+        """Read an image, scaled to the size that the network takes."""
+        channels, *sides = self.data.in_shape[:3]
+        size = self.inputs.image_size or (f"{sides[1]}x{sides[0]}" if len(sides) == 2 else "")
+        return Input(str(path), read_images([path], size, "grey" if channels == 1 else "rgb")[0], False)
+
+    def _arrays(self, path: Path) -> list[Input]:
+        """Read one sample, or several along the first axis."""
+        try:
+            loaded = np.load(path, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                with loaded as file:
+                    names = [name for name in ("x", "X", "values", "images", "data", *file.files) if name in file.files]
+                    loaded = file[names[0]]
+        except (OSError, ValueError, EOFError, IndexError) as error:
+            raise DataError(f"{path} cannot be read as an array: {error}; repair or remove it") from None
+        if loaded.dtype.kind not in "buif":
+            raise DataError(f"{path} holds {loaded.dtype}, expected numbers: convert it")
+        values = torch.from_numpy(np.ascontiguousarray(loaded))
+        axes = len(self.data.in_shape) - (1 if self.encoder.neurons else 0)
+        if values.dim() == axes - 1 == 2:
+            values = values[None]  # a grey image without its channel
+        if values.dim() == axes:
+            return [Input(str(path), values, False)]
+        if values.dim() == axes == 3 or (values.dim() == 3 and self.data.in_shape[0] == 1):
+            values = values[:, None]
+        return [Input(f"{path}[{row}]", each, False) for row, each in enumerate(values)]
+
+    def _signal(self, path: Path) -> list[Input]:
+        signal = read_signal(path, self.inputs.signal_rate)
+        windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
+        return [
+            Input(name, self.encoder(torch.from_numpy(window)[None])[:, 0], True)
+            for name, window in zip(_numbered(path, len(windows)), windows, strict=True)
+        ]
+
+    def _recording(self, path: Path) -> list[Input]:
+        listing = Listing(("",), self._sensor, ReadOwn(self._sensor, self.recipe.hints), (), ())
+        samples = windows_of([Sample(path, 0)], listing, self.recipe)
+        recipe = self.recipe.model_copy(update={"augment": (), "copies": 1})
+        make = MakeFrames(listing.read, recipe)
+        return [
+            Input(name, torch.from_numpy(make((replace(sample), 0, 0))).float(), True)
+            for name, sample in zip(_numbered(path, len(samples)), samples, strict=True)
+        ]
+
+    @property
+    def _sensor(self) -> Sensor | None:
+        """The sensor of recordings that do not name theirs; others are scaled to it."""
+        if self.data.sensor:
+            polarities, height, width = self.data.sensor
+            return polarities, height, width
+        _, height, width = self.data.in_shape
+        return None if self.recipe.crop or self.recipe.downsample > 1 else (2, height, width)
+
+
+def _numbered(path: Path, count: int) -> list[str]:
+    return [str(path)] if count == 1 else [f"{path}[{number}]" for number in range(count)]

@@ -1,0 +1,85 @@
+"""Samples given in Python: arrays, tensors, and lists of sequences."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.splits import ArraySplit
+from spiking_lfp.errors import DataError
+
+
+def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> ArraySplit:
+    """Return the samples of a pair (values, labels).
+
+    Args:
+        given: values as an array or tensor `[N, ...]`, or a list of sequences `[T, ...]` of any lengths; labels `[N]`.
+        encoder: from values to sequences.
+        name: of the pair, for errors.
+
+    Raises:
+        DataError: if it is something else, or the numbers of samples differ.
+    """
+    try:
+        values, labels = given
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} is {type(given).__name__}, expected a pair (values, labels), a data set, a data loader, or the "
+            "name of a data set"
+        ) from None
+    targets = as_tensor(labels, f"the labels of {name}")
+    lengths = None
+    if isinstance(values, list | tuple) and values and len({np.shape(each) for each in values}) > 1:
+        if not isinstance(encoder, Encoder) or not encoder.is_in_time:
+            raise DataError(
+                f"the values of {name} have different shapes: give encoding='sequence' if these are sequences"
+            )
+        values, lengths = padded(values, name)
+    else:
+        values = as_tensor(values, f"the values of {name}")
+    if values.dim() < 2 or targets.dim() < 1 or len(values) != len(targets):
+        raise DataError(
+            f"{name} has values {list(values.shape)} and labels {list(targets.shape)}, expected [N, ...] and [N]"
+        )
+    if not len(targets):
+        raise DataError(f"{name} has no samples: give at least one")
+    if values.is_floating_point() and not bool(values.isfinite().all()):
+        raise DataError(f"the values of {name} hold NaN or infinity: remove or replace them")
+    return ArraySplit(values, targets, encoder, lengths)
+
+
+def padded(sequences: Sequence[ArrayLike], name: str) -> tuple[Tensor, Tensor]:
+    """Return sequences `[T, ...]` of different lengths as one tensor `[N, T, ...]`, padded with zeros, and the lengths.
+
+    Raises:
+        DataError: if a sequence is empty, or steps have different shapes.
+    """
+    tensors = [as_tensor(each, f"a sequence of {name}") for each in sequences]
+    shapes = {tuple(each.shape[1:]) for each in tensors}
+    if len(shapes) > 1 or any(each.dim() == 0 or not len(each) for each in tensors):
+        found = ", ".join(sorted({str(list(each.shape)) for each in tensors})[:3])
+        raise DataError(f"sequences of {name} have the shapes {found}, expected [T, ...] with T from 1 and equal steps")
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True), torch.tensor([len(each) for each in tensors])
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """Return an array, list or tensor as a tensor on the host.
+
+    Raises:
+        DataError: if it is none of numbers.
+    """
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch has no arithmetic for these
+            array = array.astype(np.int64)
+        return torch.from_numpy(np.ascontiguousarray(array))
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{what} are {type(values).__name__}, expected numbers in an array, a list or a tensor"
+        ) from None

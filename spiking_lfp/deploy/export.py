@@ -1,0 +1,222 @@
+"""From a trained network to files for hardware, in one call."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.data import ArraySplit, ImageSplit, SequenceSplit, Split
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.own import array_split
+from spiking_lfp.data.recipes import OWN
+from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
+from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.deploy.predict import NOTE, note_of
+from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
+from spiking_lfp.deploy.simulator import with_golden_run
+from spiking_lfp.errors import ExportError, UsageError, unknown_name
+from spiking_lfp.integers.arithmetic import INTEGER_RESETS
+from spiking_lfp.nn.execution import LEVELS
+from spiking_lfp.training import Run, load_run, samples_for
+from spiking_lfp.training.config import TrainConfig
+
+GOLDEN_SAMPLES = 4
+Writer = Callable[[IntegerNetwork, Path], Path]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has made.
+
+    Attributes:
+        network: the integer network, with a golden run.
+        report: the effect of the quantisation.
+        files: files and folders by format.
+        refused: why a format cannot hold the network, by format.
+    """
+
+    network: IntegerNetwork
+    report: QuantisationReport
+    files: dict[str, Path]
+    refused: dict[str, str]
+
+
+def export(
+    network: nn.Module | Run | str | Path,
+    calibration: Any = None,
+    *,
+    steps: int | None = None,
+    out: str | Path = "out",
+    to: Sequence[str] = ("artifact",),
+    class_names: Sequence[str] = (),
+    bits: int | None = None,
+    scale: str | None = None,
+    per_channel: bool = False,
+    reset: str | None = None,
+    samples: int = 500,
+    nir_metadata: bool = False,
+    data_root: str | Path | None = None,
+) -> Exported:
+    """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
+
+    Args:
+        network: a run or its folder; or a chain of layers with an integer form.
+        calibration: a pair (values, labels) of training samples, as for `fit`; None for those of a run whose data
+            have a name or a path.
+        steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
+        out: folder to write to.
+        to: formats, of "artifact" (`net.h5`), "nir", "netx", "c", "verilog".
+        class_names: of a network without a run.
+        bits: of a weight, 2..8; if None those of the training in integers, else 8.
+        scale: see `quantize`, `per_channel` and `reset`, too.
+        samples: how many samples are used for the calibration at most.
+        nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
+        data_root: folder of the data sets by name.
+
+    Returns:
+        The integer network, and what was written; a format that cannot hold the network is among the refused.
+
+    Raises:
+        ExportError: for what integers cannot represent, or if no format can hold the network.
+        UsageError: for unknown names, and if samples for the calibration are missing.
+        DataError: if they cannot be read.
+    """
+    formats = list(dict.fromkeys(to))
+    writers = _writers(nir_metadata)
+    for name in formats:
+        if name not in writers:
+            raise unknown_name("format", name, writers)
+    _one_of("scale", scale, CALIBRATION_METHODS)
+    _one_of("reset", reset, INTEGER_RESETS)
+    if bits is not None and not 2 <= bits <= 8:
+        raise UsageError(f"bits must be 2..8, found {bits}")
+    run = load_run(network, "cpu") if isinstance(network, str | Path) else network
+    module = run.network if isinstance(run, Run) else run
+    split, golden, config, data = _samples(run, calibration, steps, class_names, data_root)
+    inputs, labels, shown = integer_inputs(split, samples)
+    chosen: Any = {"scale": scale, "reset": reset}
+    names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
+    integers, report = quantize(
+        module, inputs, labels, config.steps if shown else None, names, bits, per_channel=per_channel, **chosen
+    )
+    integers.notes["name"] = f"{config.preset} on {config.data}"
+    integers.notes["recipe"] = config.recipe.model_dump_json()
+    integers.notes[NOTE] = note_of(config.recipe, config.inputs, data)
+    integers = with_golden_run(integers, integer_inputs(golden, GOLDEN_SAMPLES)[0].numpy())
+    files: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for name in formats:
+        try:
+            files[name] = writers[name](integers if name == "artifact" else integers.without_readout(), Path(out))
+        except ExportError as error:
+            refused[name] = str(error)
+    if not files:
+        raise ExportError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
+    return Exported(integers, report, files, refused)
+
+
+def _samples(
+    run: Run | nn.Module, calibration: Any, steps: int | None, class_names: Sequence[str], data_root: Any
+) -> tuple[Split, Split, TrainConfig, DataSpec]:
+    """Return samples for the calibration and for the golden run, the settings, and what the network takes."""
+    if isinstance(run, Run):
+        if steps is not None or class_names:
+            raise UsageError("steps and class_names are those of the run: leave them out")
+        if calibration is None:
+            found = samples_for(run.config, data_root)
+            return found.train, found.test, run.config, run.data
+        split = array_split(calibration, run.reader.encoder, "calibration")
+        return split, split, run.config, run.data
+    if calibration is None:
+        raise UsageError("calibration is None: give a pair (values, labels) of training samples")
+    encoder = Encoder("sequence", 0) if steps is None else Encoder("constant", steps)
+    split = array_split(calibration, encoder, "calibration")
+    x = split.batch(torch.arange(1))[0]
+    with torch.no_grad():
+        classes = run(x).shape[2]
+    names = list(map(str, class_names)) or [str(index) for index in range(classes)]
+    if len(names) != classes:
+        raise UsageError(f"there are {len(names)} class_names, the network has {classes} outputs: give one for each")
+    kind, levels = (SIGNALS, 1) if steps is None else (VALUES, LEVELS)
+    settings = {"data": OWN, "network": OWN, "steps": steps or len(x), "encoding": encoder.name}
+    data = DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)
+    return split, split, TrainConfig.model_validate(settings), data
+
+
+def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
+    """Return the first samples as an integer network takes them, their labels, and whether they are shown for T steps.
+
+    Raises:
+        ExportError: for inputs that are neither spikes nor numbers from 0 to 1.
+    """
+    count = min(count, len(split))
+    encoder = getattr(split, "encoder", None)
+    if isinstance(split, ImageSplit | ArraySplit) and isinstance(encoder, Encoder) and encoder.name == "constant":
+        if encoder.mean or encoder.neurons:
+            what = "normalised" if encoder.mean else "encoded in neurons"
+            raise ExportError(f"inputs are {what}, integer hardware takes pixels from 0 to 255: train without that")
+        values = (split.images if isinstance(split, ImageSplit) else split.values)[:count]
+        if values.dtype != torch.uint8:
+            if bool(((values < 0) | (values > 1)).any()):
+                raise ExportError("inputs go beyond 0 to 1, integer hardware takes pixels: scale them to 0 to 1")
+            values = (values * 255).round().to(torch.uint8)
+        return values, split.labels[:count], True
+    x, labels = split.batch(torch.arange(count))
+    if bool(((x != 0) & (x != 1)).any()):
+        counts = isinstance(split, SequenceSplit) and not split.binary
+        raise ExportError(
+            "integer hardware takes spikes, not event counts: train with values=binary"
+            if counts
+            else "integer hardware takes spikes or pixels, not real numbers over time: train with encoding=delta"
+        )
+    return x.byte(), labels, False
+
+
+def _writers(nir_metadata: bool) -> dict[str, Writer]:
+    def artifact(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.artifact import save_network
+
+        save_network(network, _made(folder) / "net.h5")
+        return folder / "net.h5"
+
+    def nir(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.nir import write_nir
+
+        write_nir(network, _made(folder) / "net.nir", dynamics_in_metadata=nir_metadata)
+        return folder / "net.nir"
+
+    def netx(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.netx import write_netx
+
+        write_netx(network, _made(folder) / "net.net")
+        return folder / "net.net"
+
+    def c(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.c import write_c
+
+        write_c(network, folder / "c")
+        return folder / "c"
+
+    def verilog(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.verilog import write_verilog
+
+        write_verilog(network, folder / "verilog")
+        return folder / "verilog"
+
+    return {"artifact": artifact, "nir": nir, "netx": netx, "c": c, "verilog": verilog}
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder
+
+
+def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise unknown_name(what, value, known)

@@ -1,0 +1,38 @@
+"""Trained networks from files, in one line."""
+
+from pathlib import Path
+
+from torch import nn
+
+from spiking_lfp.deploy.artifact import load_network
+from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.errors import RunError
+from spiking_lfp.training import load_run
+
+
+def load(path: str | Path, device: str = "auto", network: nn.Module | None = None) -> nn.Module | IntegerNetwork:
+    """Load a trained network.
+
+    Args:
+        path: the folder of a run, or an exported network such as `out/net.h5`.
+        device: where the network of a run goes.
+        network: one like that of the run, for its weights, if the run does not store its own.
+
+    Returns:
+        The network of a run, in evaluation mode; see `load_run` for its history, predictions and evaluation. Of a file,
+        the integer network; see `simulate`.
+
+    Raises:
+        RunError: if there is neither, or it cannot be read.
+        ExportError: if the file is no network, or damaged.
+
+    Example:
+        >>> network = spiking_lfp.load("runs/mnist-mlp")  # doctest: +SKIP
+        >>> spikes = network(spiking_lfp.constant(images, steps=25))  # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.is_file():
+        return load_network(path)
+    if not path.exists():
+        raise RunError(f"there is no {path}: give the folder of a run, or an exported network such as out/net.h5")
+    return load_run(path, device, network).network

@@ -1,0 +1,258 @@
+"""What a run has come to: its network and history, predictions and evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.data import Samples, Split
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.inputs import InputReader
+from spiking_lfp.data.own import as_tensor
+from spiking_lfp.data.recipes import OWN
+from spiking_lfp.data.spec import DataSpec
+from spiking_lfp.data.values import encoder_of
+from spiking_lfp.errors import UsageError
+from spiking_lfp.lfp.rewards import REWARDS, cross_entropy_reward
+from spiking_lfp.nn.noise import noise_of
+from spiking_lfp.training.config import TrainConfig
+from spiking_lfp.training.devices import pick_device
+from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
+from spiking_lfp.training.files import read_metrics
+from spiking_lfp.training.loop import Evaluation, convert_misfits, evaluate, evaluation_mode, restore_network
+from spiking_lfp.training.own import dtype_of, feed_of
+from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for
+from spiking_lfp.training.sources import stored_network
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answers of a network.
+
+    Attributes:
+        scores: spikes per step of each output, float `[N, C]`.
+        class_names: of the outputs.
+    """
+
+    scores: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def labels(self) -> Tensor:
+        """The class that spiked most, int64 `[N]`; a tie goes to the first."""
+        return self.scores.argmax(-1)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of that class for each sample."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+
+@dataclass
+class Run:
+    """A run that has a checkpoint.
+
+    Attributes:
+        folder: with its files.
+        config: all settings.
+        network: with the weights of the last checkpoint, in evaluation mode.
+        data: what is known of the samples it was trained on.
+        encoder: from values `[B, ...]` to sequences `[T, B, ...]`; None for that of the settings.
+    """
+
+    folder: Path
+    config: TrainConfig
+    network: nn.Module
+    data: DataSpec
+    encoder: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers."""
+        return tuple(self.data.class_names) or tuple(map(str, range(self.data.classes)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((each.device for each in self.network.parameters()), torch.device("cpu"))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict for each epoch: `epoch`, `seconds`, `lr`, and `train`, `test` or `validation` with `accuracy`."""
+        return [line for line in read_metrics(self.folder) if line["kind"] == "epoch"]
+
+    def predict(self, values: Any) -> Prediction:
+        """Classify values as those the network was trained on.
+
+        Args:
+            values: `[N, ...]`, an array or tensor; or a list of sequences `[T, ...]`, of any lengths.
+
+        Raises:
+            DataError: if they are no numbers.
+            UsageError: if their shape is another than that of the training samples.
+
+        Example:
+            >>> run = spiking_lfp.load_run("runs/mnist-mlp")  # doctest: +SKIP
+            >>> run.predict(images).names  # doctest: +SKIP
+            ['7', '2', '1']
+        """
+        if isinstance(values, list | tuple):
+            samples = [as_tensor(value, "values") for value in values]
+            if len({sample.shape for sample in samples}) > 1:
+                return Prediction(torch.cat([self.predict(each[None]).scores for each in samples]), self.class_names)
+            values = torch.stack(samples) if samples else torch.empty(0)
+        tensor = as_tensor(values, "values")
+        encode = self.encoder or self._encoder_of_settings()
+        scores = [torch.empty(0, self.data.classes)]
+        for keys in torch.arange(len(tensor)).split(EVALUATION_BATCH):
+            with noise_of(keys.to(self.device)):
+                x = encode(tensor[keys].to(self.device))
+                if list(x.shape[2:]) != self.data.in_shape:
+                    raise UsageError(
+                        f"a step of a sample is {list(x.shape[2:])}, the network was trained on "
+                        f"{self.data.in_shape}: give values [N, ...] of that shape"
+                    )
+                scores.append(self._scores(x))
+        return Prediction(torch.cat(scores), self.class_names)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """Return the outputs of sequences `[T, N, ...]`, averaged over time, on the host."""
+        with torch.no_grad(), evaluation_mode(self.network):
+            outputs: Tensor = self.network(x.to(self.device, dtype_of(self.network)))
+        return outputs.float().mean(0).cpu()
+
+    @property
+    def reader(self) -> InputReader:
+        """Reads new files as samples for the network.
+
+        Raises:
+            UsageError: if the run was trained with an encoder given in Python.
+        """
+        return InputReader(self.config.recipe, self.config.inputs, self._encoder_of_settings(), self.data)
+
+    def predict_files(self, paths: Sequence[str | Path]) -> tuple[list[str], Prediction]:
+        """Classify files: images, recordings or signals, as those the network was trained on; or arrays of samples.
+
+        Args:
+            paths: of files, or of folders of such files.
+
+        Returns:
+            the names of the samples, and what the network says of them.
+
+        Raises:
+            DataError: naming a file that is missing, cannot be read, or gives samples of another shape.
+            UsageError: if the run was trained with an encoder given in Python.
+        """
+        reader = self.reader
+        names: list[str] = []
+        scores = [torch.empty(0, self.data.classes)]
+        for path in reader.files(paths):
+            for sample in reader.read(path):
+                names.append(sample.name)
+                x = sample.values[:, None] if sample.is_sequence else None
+                scores.append(self.predict(sample.values[None]).scores if x is None else self._scores(x))
+        return names, Prediction(torch.cat(scores), self.class_names)
+
+    def evaluate(self, samples: Any = None, data_root: str | Path | None = None) -> Evaluation:
+        """Measure the network on labelled samples.
+
+        Args:
+            samples: as for `fit`; or a data set by name, or a path, whose classes are found by their names; None for
+                the test samples of the training data, if these have a name.
+            data_root: folder of the data sets by name.
+
+        Raises:
+            DataError: if the samples cannot be read, or have classes that the network does not know.
+            UsageError: if they do not fit the network.
+        """
+        if samples is None or isinstance(samples, str | Path):
+            feed: Feed = SplitFeed(self._by_name(samples, data_root).to(self.device))
+        elif isinstance(samples, Samples):
+            feed = SplitFeed(by_class_name(samples, samples.test, self.data).to(self.device))
+        elif isinstance(samples, Split):
+            feed = SplitFeed(samples.to(self.device))
+        else:
+            encode = self.encoder or self._encoder_of_settings()
+            feed = feed_of(samples, encode, self.device, self.data.classes, "samples")
+        reward = cross_entropy_reward if self.config.readout == "mono" else REWARDS[self.config.reward]
+        return evaluate(self.network, feed, self.config.chunk, reward, self.class_names)
+
+    def _encoder_of_settings(self) -> Encoder:
+        encoder = encoder_of(self.config.inputs, self.config.recipe, dtype_of(self.network))
+        return replace(encoder, mean=tuple(self.data.mean), deviation=tuple(self.data.deviation))
+
+    def _by_name(self, name: str | Path | None, data_root: str | Path | None) -> Split:
+        if name is None and self.config.data == OWN:
+            raise UsageError("the run was trained on data given in Python: give the samples to evaluate")
+        config = self.config if name is None else self.config.model_copy(update={"data": str(name)})
+        samples = samples_for(config, data_root, whole=name is not None)
+        return by_class_name(samples, samples.test, self.data)
+
+
+def by_class_name(samples: Samples, split: Split, data: DataSpec) -> Split:
+    """Return a split whose labels are those that a network knows by the same names.
+
+    Raises:
+        UsageError: if the shape of samples is another, or a class is unknown.
+    """
+    if list(samples.sample_shape) != data.in_shape:
+        raise UsageError(
+            f"the samples of {samples.name} are {list(samples.sample_shape)}, the network was trained on "
+            f"{data.in_shape}: give data of that shape"
+        )
+    encoder = getattr(split, "encoder", None)
+    if isinstance(encoder, Encoder) and encoder.mean:  # as for the samples that the network was trained on
+        scaled = replace(encoder, mean=tuple(data.mean), deviation=tuple(data.deviation))
+        split = replaced(split, encoder=scaled)
+    if not data.class_names:  # an old run, which does not know them
+        if len(samples.class_names) != data.classes:
+            raise UsageError(
+                f"{samples.name} has {len(samples.class_names)} classes, the network {data.classes}: give other data"
+            )
+        return split
+    if list(samples.class_names) == data.class_names:
+        return split
+    unknown = [name for name in samples.class_names if name not in data.class_names]
+    if unknown:
+        raise UsageError(
+            f"{samples.name} has the class {unknown[0]!r}, the network knows {', '.join(data.class_names)}: rename or "
+            "remove it"
+        )
+    numbers = torch.tensor([data.class_names.index(name) for name in samples.class_names], device=split.labels.device)
+    return replaced(split, labels=numbers[split.labels])
+
+
+def replaced(split: Split, **changes: Any) -> Split:
+    """Return a split with other attributes."""
+    some: Any = split
+    changed: Split = replace(some, **changes)
+    return changed
+
+
+def load_run(folder: str | Path, device: str = "auto", network: nn.Module | None = None) -> Run:
+    """Load the run in a folder.
+
+    Args:
+        folder: of a run.
+        device: where the network goes.
+        network: one like that of the run, for the weights, if the run does not store its own.
+
+    Raises:
+        RunError: if `folder` holds no readable run.
+        UsageError: if the network is made by a function that fails.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    checkpoint = checkpoint_of(folder, config)
+    with convert_misfits(folder):
+        if network is not None:
+            network = adapted(network, config, checkpoint.data.levels)
+        elif config.network == OWN:
+            network = stored_network(folder)
+        else:
+            network = build(config, checkpoint.data)
+    restore_network(network, checkpoint, folder)
+    return Run(folder, config, network.to(pick_device(device)).eval(), checkpoint.data)

@@ -1,0 +1,395 @@
+"""Own networks and own data: arrays, data sets, loaders; resumed to the bit, loaded, asked."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import spiking_lfp as lfp
+from helpers.small_runs import Sigterm, outcome
+from spiking_lfp.errors import DataError, RunError, RunStopped, SpikingLFPError, UsageError
+from spiking_lfp.training import fit, load_run
+from spiking_lfp.training.results import Run
+
+VALUES = torch.rand(23, 6, generator=torch.Generator().manual_seed(1))
+LABELS = (VALUES[:, 0] > VALUES[:, 1]).long()
+PAIR = (VALUES, LABELS)
+SMALL: dict[str, Any] = {"steps": 4, "epochs": 2, "batch_size": 5, "progress": False, "log_every": 1}
+
+
+class Skip(nn.Module):
+    """A network of one's own, with a path around a layer."""
+
+    def __init__(self, inputs: int = 6, width: int = 8) -> None:
+        super().__init__()
+        self.entry = lfp.LIF(nn.Linear(inputs, width), threshold=0.2)
+        self.block = lfp.LIF(nn.Linear(width, width), threshold=0.2)
+        self.head = lfp.LIF(nn.Linear(width, 2), threshold=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.entry(x.flatten(2))
+        out: Tensor = self.head(lfp.add(spikes, self.block(spikes)))
+        return out
+
+
+class Noisy(Dataset[tuple[Tensor, int]]):
+    """Draws from every global generator, as augmentations do."""
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        noise = torch.rand(6) + random.random() + np.random.rand()  # noqa: NPY002
+        return (VALUES[index] + 0.05 * noise).clamp(0, 1), int(LABELS[index])
+
+
+def network(seed: int = 0) -> Skip:
+    torch.manual_seed(seed)
+    return Skip()
+
+
+def weights(module: nn.Module) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in module.parameters()]
+
+
+GIVEN: dict[str, Callable[[], Any]] = {
+    "tensors": lambda: PAIR,
+    "arrays": lambda: (VALUES.double().numpy(), LABELS.numpy().astype(np.int32)),
+    "lists": lambda: (VALUES.tolist(), LABELS.tolist()),
+    "tensor data set": lambda: TensorDataset(*PAIR),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_the_same_samples_in_any_form_give_the_same_run(kind: str, tmp_path: Path) -> None:
+    expected = fit(network(), PAIR, PAIR, out=tmp_path / "expected", **SMALL)
+    given = GIVEN[kind]()
+    found = fit(network(), given, given, out=tmp_path / "found", **SMALL)
+    assert weights(found.network) == weights(expected.network)
+    assert found.history[-1]["test"] == expected.history[-1]["test"]
+
+
+def test_it_is_the_loop_of_the_command(tmp_path: Path) -> None:
+    """By hand: the batches of the loop, the reward of the paper over T, clipped updates by Adam with a linear rate."""
+    found = fit(network(), PAIR, PAIR, out=tmp_path / "run", **SMALL)
+    module = network()
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3, fused=True)
+    clip = lfp.AdaptiveClip(module.parameters(), 0.01)
+    updates = 2 * 5
+    for update in range(updates):
+        epoch, batch = divmod(update, 5)
+        order = torch.randperm(23, generator=torch.Generator().manual_seed(1_000_003 * (epoch + 1)))
+        rows = order[5 * batch : 5 * batch + 5]
+        optimizer.param_groups[0]["lr"] = 1e-3 * (1 - update / updates)
+        optimizer.zero_grad()
+        spikes = module(lfp.constant(VALUES[rows], 4))
+        lfp.propagate(spikes, lfp.spike_count_reward(spikes, LABELS[rows]) / 4)
+        clip()
+        optimizer.step()
+    for ours, theirs in zip(found.network.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def loaders(workers: int = 0, generator: bool = False) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    own = torch.Generator() if generator else None
+    train = DataLoader(Noisy(), 5, shuffle=True, num_workers=workers, generator=own)
+    return train, DataLoader(TensorDataset(*PAIR), 8)
+
+
+@pytest.mark.parametrize(("workers", "generator"), [(0, False), (0, True), (2, False)])
+@pytest.mark.parametrize("at", [(1, 2), (2, 2)])
+def test_a_run_on_a_loader_is_resumed_to_the_bit(
+    workers: int, generator: bool, at: tuple[int, int], tmp_path: Path
+) -> None:
+    settings = {**SMALL, "checkpoint_every": 3}
+    whole = fit(network(), *loaders(workers, generator), out=tmp_path / "whole", **settings)
+    torch.rand(3)
+    folder = tmp_path / "run"
+    with pytest.raises(RunStopped):
+        fit(network(), *loaders(workers, generator), out=folder, callbacks=[Sigterm(*at)], **settings)
+    torch.rand(7)
+    random.random()
+    resumed = fit(network(3), *loaders(workers, generator), out=folder, resume=True, **settings)
+    assert weights(resumed.network) == weights(whole.network)
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def test_the_random_numbers_of_the_user_go_on_as_if_there_were_no_loader(tmp_path: Path) -> None:
+    fit(network(), PAIR, PAIR, out=tmp_path / "a", **SMALL)
+    states = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 - annotations' checks use random
+    fit(network(), PAIR, PAIR, out=tmp_path / "b", **SMALL)
+    expected = torch.rand(1)
+    torch.set_rng_state(states[1])
+    fit(network(), *loaders(), out=tmp_path / "c", **SMALL)
+    assert np.array_equal(np.random.get_state()[1], states[0])  # noqa: NPY002
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_mixed_lengths_are_trained_as_if_each_sequence_ran_alone(tmp_path: Path) -> None:
+    """One update by hand, sequence by sequence, whose updates are summed."""
+    generator = torch.Generator().manual_seed(2)
+    sequences = [(torch.rand(length, 6, generator=generator) < 0.5).float() for length in (3, 7, 5, 3)]
+    labels = [0, 1, 1, 0]
+    settings = {**SMALL, "epochs": 1, "batch_size": 4, "clip": 0, "optimizer": "sgd", "momentum": 0, "lr": 0.1}
+    del settings["steps"]
+    module = network().double()
+    found = fit(module, (sequences, labels), (sequences, labels), out=tmp_path / "run", encoding="sequence", **settings)
+    alone = network().double()
+    total = [torch.zeros_like(parameter) for parameter in alone.parameters()]
+    rates, correct = [], 0
+    for sequence, label in zip(sequences, labels, strict=True):
+        alone.zero_grad()
+        spikes = alone(sequence[:, None].double())
+        rates.append(float(alone.entry(sequence[:, None].double()).detach().mean()))
+        correct += int(spikes.sum(0).argmax(-1)) == label
+        lfp.propagate(spikes, lfp.spike_count_reward(spikes, torch.tensor([label])) / len(sequence))
+        for sums, parameter in zip(total, alone.parameters(), strict=True):
+            assert parameter.grad is not None
+            sums += parameter.grad
+    for parameter, sums, trained in zip(alone.parameters(), total, found.network.parameters(), strict=True):
+        torch.testing.assert_close(trained, parameter.detach() - 0.1 * sums, rtol=1e-12, atol=1e-12)
+    [line] = found.history
+    assert line["train"]["spike_rates"]["entry"] == pytest.approx(sum(rates) / 4)
+    assert line["train"]["accuracy"] == correct / 4
+    together = found.predict([sequence.numpy() for sequence in sequences]).scores
+    each = torch.cat([found.predict(sequence[None]).scores for sequence in sequences])
+    assert torch.equal(together, each)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fit(network(), PAIR, PAIR, out=tmp_path_factory.mktemp("fit") / "run", class_names=["less", "more"], **SMALL)
+
+
+def test_a_run_answers_for_itself(run: Run) -> None:
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    evaluated, predicted = run.evaluate(PAIR), run.predict(VALUES)
+    assert evaluated.accuracy == run.history[-1]["test"]["accuracy"]
+    assert torch.equal(evaluated.predictions, predicted.labels)
+    expected = torch.zeros(2, 2, dtype=torch.int64)
+    for label, answer in zip(LABELS.tolist(), predicted.labels.tolist(), strict=True):
+        expected[label, answer] += 1
+    assert torch.equal(evaluated.confusion, expected)
+    assert evaluated.class_accuracy.tolist() == [float(expected[k, k] / expected[k].sum()) for k in range(2)]
+    assert predicted.names == [("less", "more")[label] for label in predicted.labels.tolist()]
+    spikes = run.network(lfp.constant(VALUES, 4))
+    assert torch.equal(predicted.scores, spikes.detach().mean(0))
+
+
+def test_a_run_is_loaded_in_one_line(run: Run, tmp_path: Path) -> None:
+    for path in (run.folder, str(run.folder)):
+        loaded = load_run(path)
+        assert weights(loaded.network) == weights(run.network)
+        assert loaded.class_names == ("less", "more")
+        assert torch.equal(loaded.predict(VALUES.numpy()).scores, run.predict(VALUES).scores)
+        assert weights(lfp.load(path)) == weights(run.network)
+    assert not any(module.training for module in loaded.network.modules())
+    given = Skip()
+    assert weights(load_run(run.folder, network=given).network) == weights(run.network)
+    with pytest.raises(RunError, match=r"there is no .*: give the folder of a run"):
+        lfp.load(tmp_path / "nowhere")
+
+
+def test_a_network_that_cannot_be_stored_is_told_of_and_given_again(tmp_path: Path) -> None:
+    module = network()
+    module.helper = lambda x: x
+    with pytest.warns(UserWarning, match="the network itself cannot be stored"):
+        fit(module, PAIR, PAIR, out=tmp_path / "run", **SMALL)
+    with pytest.raises(RunError, match="stores no network of its own: give load_run"):
+        load_run(tmp_path / "run")
+    assert weights(load_run(tmp_path / "run", network=network(5)).network) == weights(module)
+
+
+class Bad:
+    """Would print if it were made."""
+
+    def __reduce__(self) -> Any:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("inside", ["function", "other class"])
+def test_nothing_but_modules_is_made_from_a_stored_network(
+    inside: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in run.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    module = network()
+    module.extra = Bad() if inside == "function" else subprocess.CompletedProcess([], 0)  # type: ignore[assignment]
+    torch.save(module, folder / "network.pt")
+    with pytest.raises(RunError, match=r"cannot load .*network\.pt"):
+        load_run(folder)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_resuming_needs_the_same_settings_data_and_network(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(RunStopped):
+        fit(network(), PAIR, PAIR, out=folder, callbacks=[Sigterm(1, 2)], **SMALL)
+    with pytest.raises(RunError, match=r"says lr = |trained with"):
+        fit(network(), PAIR, PAIR, out=folder, resume=True, lr=0.5, **SMALL)
+    other = (VALUES.flip(0), LABELS)
+    with pytest.raises(RunError, match="other samples or labels"):
+        fit(network(), other, other, out=folder, resume=True, **SMALL)
+    with pytest.raises(RunError, match="does not fit"):
+        fit(Skip(width=9), PAIR, PAIR, out=folder, resume=True, **SMALL)
+    with pytest.raises(RunError, match="exists already"):
+        fit(network(), PAIR, PAIR, out=folder, **SMALL)
+    with pytest.raises(UsageError, match=r"network = own stands for what is given in Python: call spiking_lfp\.fit"):
+        lfp.training.resume(folder)
+    assert fit(network(), PAIR, PAIR, out=folder, resume=True, **SMALL).history
+
+
+class Endless(IterableDataset[tuple[Tensor, int]]):
+    """Has no length."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        yield VALUES[0], 0
+
+
+REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
+    ({"train": VALUES}, DataError, "train is Tensor|values"),
+    ({"train": 3}, DataError, r"train is int, expected a pair \(values, labels\)"),
+    ({"train": (VALUES, LABELS[:-1])}, DataError, r"train has values \[23, 6\] and labels \[22\]"),
+    ({"train": (VALUES[:0], LABELS[:0])}, DataError, "train has no samples"),
+    ({"train": (VALUES, LABELS + 1)}, DataError, r"labels of train go from 1 to 2, the network has 2 outputs"),
+    ({"test": (VALUES, LABELS - 1)}, DataError, "labels of test go from -1 to 0"),
+    ({"train": (VALUES / 0, LABELS)}, DataError, "values of train hold NaN or infinity"),
+    ({"train": (["a", "b"], [0, 1])}, DataError, "are list, expected numbers"),
+    ({"train": ([[1.0], [1.0, 2.0]], [0, 1])}, DataError, "have different shapes: give encoding='sequence'"),
+    ({"train": DataLoader(Endless())}, DataError, "without a length"),
+    ({"train": DataLoader(TensorDataset(VALUES), 4)}, DataError, r"is \(Tensor\), expected tensors \(values, labels\)"),
+    ({"test": None}, UsageError, "test is None: give samples for evaluation, or hold out some"),
+    ({"class_names": ["a"]}, UsageError, "1 class_names, the network has 2 outputs"),
+    ({"hidden": (3,)}, UsageError, "setting hidden is for networks by name"),
+    ({"network": nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 2))}, UsageError, r"returned \[4, 2\] for a sequence"),
+    ({"network": "perceptron"}, UsageError, "network = 'perceptron'"),
+    ({"data": "mnist"}, UsageError, "setting data is given by an argument of fit"),
+    ({"epoch": 3}, UsageError, "unknown setting 'epoch': did you mean 'epochs'"),
+    ({"readout": "mono"}, UsageError, "readout mono replaces the last layer of an nn.Sequential"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "sentence"), REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    change: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    given = {"network": network(), "train": PAIR, "test": PAIR, "out": tmp_path / "run", **SMALL, **change}
+    with pytest.raises(error, match=sentence):
+        fit(given.pop("network"), given.pop("train"), given.pop("test"), **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_are_held_out_without_a_test_set(tmp_path: Path) -> None:
+    found = fit(network(), PAIR, out=tmp_path / "run", validation=0.2, patience=1, **SMALL)
+    assert found.history[-1]["validation"]["samples"] == 5
+    assert found.history[-1]["train"]["samples"] == 18
+
+
+def test_an_encoder_of_ones_own_is_asked_for_again(tmp_path: Path) -> None:
+    def encoder(values: Tensor) -> Tensor:
+        return torch.stack([values, 1 - values, values])
+
+    found = fit(network(), PAIR, PAIR, encoder=encoder, out=tmp_path / "run", **SMALL)
+    scores = found.predict(VALUES).scores
+    assert torch.equal(scores, found.network(encoder(VALUES)).detach().mean(0))
+    loaded = load_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="an encoder given in Python: give it again"):
+        loaded.predict(VALUES)
+    loaded.encoder = encoder
+    assert torch.equal(loaded.predict(VALUES).scores, scores)
+
+
+NET = """
+from torch import nn
+import spiking_lfp as lfp
+from beside import THRESHOLD
+
+def build(in_shape, classes, width=8):
+    (inputs,) = in_shape
+    layers = [lfp.LIF(nn.Linear(inputs, width), threshold=THRESHOLD), lfp.LIF(nn.Linear(width, classes), threshold=0.2)]
+    return nn.Sequential(*layers)
+
+def broken():
+    return 1 / 0
+
+number = 3
+def wrong():
+    return number
+"""
+
+
+def test_a_network_is_made_by_a_function_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "beside.py").write_text("THRESHOLD = 0.2\n")
+    monkeypatch.chdir(tmp_path)
+    found = fit("net.py:build(width=5)", PAIR, PAIR, out="run", **SMALL)
+    assert found.network[0].synapse.out_features == 5  # type: ignore[index, union-attr]
+    monkeypatch.chdir("/")
+    again = load_run(tmp_path / "run")
+    assert weights(again.network) == weights(found.network)
+    for source, sentence in {
+        f"{tmp_path}/net.py:broken": r"ZeroDivisionError: division by zero \(net.py, line",
+        f"{tmp_path}/net.py:wrong": "returned int, expected a torch.nn.Module",
+        f"{tmp_path}/net.py:missing": "has no function or class missing",
+        f"{tmp_path}/none.py:build": "there is no file",
+        f"{tmp_path}/net.py:build(widt=5)": "unexpected keyword argument 'widt'",
+        f"{tmp_path}/net.py:build(width=open('x'))": "must be literals",
+        "no_such_module:build": "No module named 'no_such_module'",
+    }.items():
+        with pytest.raises(UsageError, match=sentence):
+            fit(source, PAIR, PAIR, out=tmp_path / "other", **SMALL)
+    assert not (tmp_path / "other").exists()
+
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+import spiking_lfp as lfp
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = lfp.LIF(nn.Linear(6, 8), threshold=0.2), lfp.LIF(nn.Linear(8, 2), threshold=0.2)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+torch.manual_seed(0)
+values = torch.rand(60, 6)
+labels = (values[:, 0] > values[:, 1]).long()
+train = DataLoader(TensorDataset(values, labels), 5, shuffle=True)
+run = lfp.fit(Net(), train, DataLoader(TensorDataset(values, labels), 60), out=sys.argv[1], resume=True,
+              steps=4, epochs=3, checkpoint_every=2, progress=False)
+assert torch.equal(lfp.load(sys.argv[1]).a.synapse.weight, run.network.a.synapse.weight)
+"""
+
+
+def test_a_script_that_is_killed_goes_on_when_it_is_started_again(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
+    try:
+        while not (tmp_path / "killed" / "checkpoint.pt").exists() and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.wait()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True, env=environment)
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
