@@ -64,7 +64,7 @@ def main() -> None:
         fail("out of memory: lower batch_size or steps, or take a smaller network", 1)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         from spiking_lfp import __version__
 
@@ -75,8 +75,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = None,
 ) -> None:
     """Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation."""
 

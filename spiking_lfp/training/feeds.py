@@ -83,7 +83,7 @@ class SplitFeed:
     def evaluation(self) -> Iterator[Share]:
         """Yield the batches of this process's part of the samples."""
         device = self.split.labels.device
-        for indices in distributed.shard(torch.arange(len(self.split))).to(device).split(EVALUATION_BATCH):
+        for indices in distributed.shard(torch.arange(len(self.split))).to(device).split(self.batch_size):
             if len(indices):
                 yield self._share(indices, indices, 0)
 

@@ -28,7 +28,7 @@ from spiking_lfp.nn.spiking import spiking_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import METRICS, Checkpoint, Progress
 from spiking_lfp.training.config import TrainConfig
-from spiking_lfp.training.feeds import Data, Feed, Share, SplitFeed
+from spiking_lfp.training.feeds import EVALUATION_BATCH, Data, Feed, Share, SplitFeed
 from spiking_lfp.training.files import Metrics, parse_metrics
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.step import Meter, evaluation_step, idle_step, training_step, watch_spikes
@@ -90,6 +90,7 @@ def evaluate(
     chunk: int = 0,
     reward: Reward = spike_count_reward,
     class_names: Sequence[str] = (),
+    batch_size: int = EVALUATION_BATCH,
 ) -> Evaluation:
     """Measure a network that classifies samples by the output neuron that spikes most.
 
@@ -101,11 +102,12 @@ def evaluate(
         chunk: steps at a time, 0 for all at once.
         reward: the reward whose mean is measured.
         class_names: of all classes, if they are known.
+        batch_size: samples of a split at a time.
 
     Returns:
         Accuracy, mean reward, spike rate per layer, and the predictions.
     """
-    feed = SplitFeed(samples) if isinstance(samples, Split) else samples
+    feed = SplitFeed(samples, batch_size) if isinstance(samples, Split) else samples
     outcome = Evaluation(class_names=tuple(class_names))
     labels, predictions = [outcome.labels], [outcome.predictions]
     with evaluation_mode(network):

@@ -18,7 +18,7 @@ from spiking_lfp.studies import tune as module
 from spiking_lfp.studies.tune import JOURNAL, TRIALS, Trial, read_search, tune
 from spiking_lfp.training import TrainConfig
 from spiking_lfp.training.config import checked_config
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.loop import Trainer
 
 SMALL = {"hidden": "8", "steps": 2, "epochs": 2, "batch_size": 500, "threshold": 0.3, "lr": 0.01}
 
@@ -72,13 +72,13 @@ def test_the_search_sees_held_out_training_samples_only(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    finish = Run.finish
+    finish = Trainer.finish
 
-    def watched(run: Run) -> None:
+    def watched(run: Trainer) -> None:
         seen.append((len(run.training), len(run.evaluation)))
         finish(run)
 
-    monkeypatch.setattr(Run, "finish", watched)
+    monkeypatch.setattr(Trainer, "finish", watched)
     tune(small, tmp_path / "a", 1, ["lr=0.001..0.1"])
     tune(small.model_copy(update={"validation": 0.3}), tmp_path / "b", 1, ["lr=0.001..0.1"])
     assert seen == [(900, 100), (700, 300)]
@@ -101,10 +101,10 @@ def test_a_search_goes_on_and_does_not_repeat_itself(small: TrainConfig, tmp_pat
 def test_a_training_that_breaks_is_given_up(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(run: Run) -> None:
+    def breaks(run: Trainer) -> None:
         raise NonFiniteError("layer 1: its feedback holds NaN")
 
-    monkeypatch.setattr(Run, "finish", breaks)
+    monkeypatch.setattr(Trainer, "finish", breaks)
     [trial] = tune(small, tmp_path, 1, ["lr=0.001..0.1"])
     assert (trial.accuracy, trial.given_up) == (None, True)
     assert [trial.number for trial in tune(small, tmp_path, 1, ["lr=0.001..0.1"])] == [0]
@@ -116,14 +116,14 @@ def test_a_trial_behind_the_others_is_given_up(
     """After four trials, one that is worse than the median after its first epoch ends there."""
     done: list[int] = []
 
-    def finish(run: Run) -> None:
+    def finish(run: Trainer) -> None:
         for epoch in (1, 2):
             done.append(epoch)
             accuracy = 0.9 if len(done) < 9 else 0.1
             run.callbacks[0].epoch({"kind": "epoch", "epoch": epoch, "validation": {"accuracy": accuracy}})
         run.progress.best_accuracy = 0.9
 
-    monkeypatch.setattr(Run, "finish", finish)
+    monkeypatch.setattr(Trainer, "finish", finish)
     trials = tune(small, tmp_path, 5, ["lr=0.001..0.1"])
     assert done == [1, 2] * 4 + [1]
     assert [(trial.accuracy, trial.given_up) for trial in trials] == [(0.9, False)] * 4 + [(0.1, True)]
@@ -135,10 +135,10 @@ def test_a_trial_that_is_interrupted_does_not_count(
 ) -> None:
     with monkeypatch.context() as patch:
 
-        def interrupted(run: Run) -> None:
+        def interrupted(run: Trainer) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(Run, "finish", interrupted)
+        patch.setattr(Trainer, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tune(small, tmp_path, 2, ["lr=0.001..0.1"])
     trials = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
@@ -150,9 +150,9 @@ def test_a_trial_that_is_told_to_end_is_the_next(
     small: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[float] = []
-    finish = Run.finish
+    finish = Trainer.finish
 
-    def kill(run: Run) -> None:
+    def kill(run: Trainer) -> None:
         stopped.append(run.config.lr)
         start = run.callbacks[0].batch
         monkeypatch.setattr(
@@ -161,7 +161,7 @@ def test_a_trial_that_is_told_to_end_is_the_next(
         finish(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "finish", kill)
+        patch.setattr(Trainer, "finish", kill)
         with pytest.raises(RunStopped, match="stopped by SIGTERM: the same command continues"):
             tune(small, tmp_path, 2, ["lr=0.001..0.1"])
     trials = {trial.number: trial.values["lr"] for trial in tune(small, tmp_path, 2, ["lr=0.001..0.1"])}
@@ -179,7 +179,7 @@ import time
 from pathlib import Path
 from spiking_lfp.studies.tune import tune
 from spiking_lfp.training import TrainConfig
-from spiking_lfp.training.loop import Run
+from spiking_lfp.training.loop import Trainer
 
 def finish(run):
     Path({str(tmp_path / "lr.new")!r}).write_text(str(run.config.lr))

@@ -45,6 +45,7 @@ def content(of: Checkpoint) -> dict[str, Any]:
     return {
         "format": VERSION,
         **{each.name: getattr(of, each.name) for each in fields(of)},
+        "data": asdict(of.data),
         "progress": asdict(of.progress),
     }
 
@@ -172,7 +173,7 @@ def test_foreign_files_are_refused(file: bytes, tmp_path: Path) -> None:
 def test_other_formats_are_named(other: int, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(saved({**content(checkpoint()), "format": other}))
     with pytest.raises(
-        RunError, match=f"has format {other}, this version reads format 2, 3, 4: choose another run, or train"
+        RunError, match=f"has format {other}, this version reads format 2, 3, 4, 5: choose another run, or train"
     ):
         Checkpoint.load(tmp_path)
 
@@ -204,7 +205,7 @@ def test_a_field_that_is_lacking_or_of_another_type_is_named(name: str, tmp_path
             {"progress": {**asdict(Progress()), "meter": {**asdict(Meter()), "rates": {"1": [2]}}}},
             "its value in rates is list, expected float; ",
         ),
-        ({"format": 2}, "it lacks data; "),
+        ({"format": 2}, "it lacks metrics_size; "),
     ],
 )
 def test_fields_that_nobody_knows_or_within_fields_are_named(

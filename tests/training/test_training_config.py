@@ -180,7 +180,7 @@ def test_unknown_names_get_the_nearest(preset: str, changes: dict[str, Any], nea
         ("channels", "1.5"),
         ("channels", "4,0"),
         ("data", 3),
-        ("steps", 0),
+        ("steps", -1),
         ("steps", "many"),
         ("beta", 0),
         ("beta", 1.01),

@@ -221,9 +221,9 @@ def test_validation_images_are_never_trained_on_and_depend_on_the_seed_alone(
         trained.update((x[0, :, 0, 0, 0] * 255).round().int().tolist())
         step(network, x, *rest)
 
-    def look(network: Any, split: Any, **_: Any) -> Meter:
-        indices = split.images[:, 0, 0, 0].tolist()
-        assert split.labels.tolist() == [index % 3 for index in indices]
+    def look(network: Any, feed: Any, *_: Any) -> Meter:
+        indices = feed.split.images[:, 0, 0, 0].tolist()
+        assert feed.split.labels.tolist() == [index % 3 for index in indices]
         held_out.extend(indices)
         return Meter(samples=1)
 
@@ -478,7 +478,7 @@ def test_settings_changed_by_hand_are_refused(what: Callable[[Path], object], ru
 def test_a_checkpoint_that_lacks_parts_is_refused(what: Callable[[Path], object], run: Run) -> None:
     folder = run(epochs=1)
     torch.save({"format": VERSION, "network": {}}, folder / CHECKPOINT)
-    with pytest.raises(RunError, match=f"^{folder / CHECKPOINT} was not written by train: it lacks classes, config, "):
+    with pytest.raises(RunError, match=f"^{folder / CHECKPOINT} was not written by train: it lacks config, data, "):
         what(folder)
 
 

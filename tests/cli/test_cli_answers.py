@@ -1,0 +1,175 @@
+"""What a trained network says of new files, and of labelled ones, by commands."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spiking_lfp.deploy.backends.c import compiler
+from spiking_lfp.training import load_run
+
+Call = Callable[..., Any]
+NET = """
+from torch import nn
+from spiking_lfp import LIF, Flatten
+
+def build(in_shape, classes, width=6):
+    channels, height, sides = in_shape
+    first = LIF(nn.Linear(channels * height * sides, width), threshold=0.2)
+    return nn.Sequential(Flatten(), first, LIF(nn.Linear(width, classes), threshold=0.2))
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of ten pictures, of which a row is lit."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for row, name in enumerate(("one", "seven", "zero")):
+        (folder / name).mkdir()
+        for number in range(10):
+            pixels = random.integers(0, 80, (9, 8), dtype=np.uint8)
+            pixels[3 * row : 3 * row + 2] = 255
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def run(call: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network of one's own on pictures of one's own."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    words = [
+        "--network",
+        "net.py:build(width=9)",
+        "--data",
+        photos,
+        "--steps",
+        "4",
+        "--batch-size",
+        "6",
+        "--lr",
+        "0.02",
+    ]
+    answer = call("train", *words, "--epochs", "6", "--out", "run")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].startswith(f"data     {photos.name}: 24 + 6 samples for training and testing, 3 classes of 8 + 2")
+    assert "net.py:build(width=9)" in lines[1]
+    assert "beta=" not in answer.out
+    return tmp_path / "run"
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_files_and_folders_are_answered_in_three_forms(
+    run: Path, photos: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    names, expected = load_run(run).predict_files([photos / "one", photos / "zero" / "1.png"])
+    assert len(names) == 11
+    table = rows(call("predict", run, photos / "one", photos / "zero" / "1.png", "--format", "csv").out)
+    assert [row["file"] for row in table] == names
+    assert [row["class"] for row in table] == expected.names
+    assert [float(row["seven"]) for row in table] == expected.scores[:, 1].tolist()
+    found = json.loads(call("predict", run, photos / "one", photos / "zero" / "1.png", "--format", "json").out)
+    assert [entry["class"] for entry in found] == expected.names
+    assert [list(entry["scores"].values()) for entry in found] == expected.scores.tolist()
+    shown = call("predict", run, photos / "zero" / "1.png").out
+    assert f"{expected.scores[10].max():.3f}" in shown
+    assert rows(call("predict", run, photos, "--format", "csv").out)
+    correct = sum(
+        row["class"] in row["file"].split("/") for row in rows(call("predict", run, photos, "--format", "csv").out)
+    )
+    assert correct > 20
+
+
+def test_pictures_of_other_sizes_are_scaled_and_arrays_are_taken(run: Path, photos: Path, call: Call) -> None:
+    image = Image.open(photos / "one" / "3.png")
+    image.resize((32, 36), Image.Resampling.NEAREST).convert("RGB").save("large.png")
+    pixels = np.asarray(image)
+    np.save("one.npy", pixels)
+    np.savez("three.npz", x=np.stack([pixels] * 3))
+    expected = rows(call("predict", run, photos / "one" / "3.png", "--format", "csv").out)[0]
+    arrays = rows(call("predict", run, "one.npy", "three.npz", "--format", "csv").out)
+    assert [row["file"] for row in arrays] == ["one.npy", "three.npz[0]", "three.npz[1]", "three.npz[2]"]
+    for row in (*arrays, *rows(call("predict", run, "large.png", "--format", "csv").out)):
+        assert {**row, "file": ""} == {**expected, "file": ""}
+
+
+def test_files_that_cannot_be_asked_about_are_named(run: Path, call: Call, photos: Path) -> None:
+    Path("notes.aedat4").write_bytes(b"x")
+    np.save("odd.npy", np.zeros((4, 4), np.uint8))
+    Path("none").mkdir()
+    for words, sentence in {
+        ("gone.png",): "there is no file gone.png",
+        ("none",): "none holds no images",
+        ("notes.aedat4",): "notes.aedat4 cannot be classified: the network was trained on images",
+        ("odd.npy",): "a step of odd.npy is [1, 4, 4], the network was trained on [1, 9, 8]",
+    }.items():
+        answer = call("predict", run, *words)
+        assert answer.code == 1
+        assert sentence in answer.error
+    assert call("predict", run, photos, "--format", "xml").code == 2
+
+
+def test_evaluate_goes_by_the_names_of_classes_and_takes_whole_folders(run: Path, call: Call, photos: Path) -> None:
+    """A folder with one class of three: its number there is 0, and all of its files count."""
+    Path("some").mkdir()
+    Path("some/seven").symlink_to(photos / "seven")
+    answer = call("evaluate", run, "--data", "some")
+    assert answer.code == 0
+    right = sum(name == "seven" for name in load_run(run).predict_files([photos / "seven"])[1].names)
+    assert f"test accuracy {right / 10:.2%} on 10 samples of some" in answer.out
+    assert right >= 5
+    assert Path("run/confusion.png").read_bytes().startswith(b"\x89PNG")
+    other = call("evaluate", run, "--data", "some", "--picture", "other.png")
+    assert other.code == 0
+    assert Path("other.png").is_file()
+    Path("some/nine").symlink_to(photos / "one")
+    assert (
+        "some has the class 'nine', the network knows one, seven, zero" in call("evaluate", run, "--data", "some").error
+    )
+
+
+@pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
+def test_the_integer_network_and_the_c_program_give_the_same_answers(run: Path, call: Call, photos: Path) -> None:
+    assert call("export", run, "--to", "artifact", "c", "--calibration", "20").code == 0
+    table = rows(call("predict", "out/net.h5", photos, "--format", "csv").out)
+    assert len(table) == 30
+    converted = call("convert", photos, "--for", "out/net.h5", "-o", "samples.bin")
+    assert "30 samples, 2,160 bytes: samples.bin" in converted.out
+    subprocess.run(["make", "-s", "-C", "out/c", "classify"], check=True)
+    with Path("samples.bin").open("rb") as file:
+        done = subprocess.run(["out/c/classify"], stdin=file, capture_output=True, text=True, check=True)
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [name for name, _ in lines] == [row["class"] for row in table]
+    scores = [max(float(row[name]) for name in ("one", "seven", "zero")) for row in table]
+    assert [int(count) for _, count in lines] == [round(4 * score) for score in scores]
+
+
+def test_settings_come_from_a_file_and_the_version_is_told(run: Path, call: Call) -> None:
+    from spiking_lfp import __version__
+
+    assert call("train", "--config", "run/config.toml", "--out", "again", "--verbose").code == 0
+    assert Path("again/metrics.jsonl").read_text().count('"epoch", "epoch"') == 6
+    both = call("train", "mnist-mlp", "--config", "run/config.toml")
+    assert (both.code, "--config has all settings: drop mnist-mlp" in both.error) == (2, True)
+    assert "cannot read nothing.toml" in call("train", "--config", "nothing.toml").error
+    assert call("--version").out == f"spiking-lfp {__version__}\n"
+    assert "--install-completion" in call("--help").out
+
+
+def test_a_run_that_was_broken_off_says_so(run: Path, call: Call, photos: Path) -> None:
+    text = Path("run/metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in text if json.loads(line)["epoch"] < 3]
+    Path("run/metrics.jsonl").write_text("".join(kept))
+    assert "the run has 2 of 6 epochs: go on with spiking-lfp train --resume" in call("evaluate", run).out

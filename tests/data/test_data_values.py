@@ -1,0 +1,289 @@
+"""Folders of images and signals, files of arrays, and the encoders that the settings name."""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from spiking_lfp import constant, delta, population
+from spiking_lfp.data import EventRecipe, ImageDataset, load_samples
+from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.images import read_images
+from spiking_lfp.data.recipes import InputRecipe
+from spiking_lfp.data.signals import read_signal
+from spiking_lfp.data.values import image_samples
+from spiking_lfp.errors import DataError, UsageError
+
+STEPS = EventRecipe(steps=3)
+
+
+def inputs(**changes: Any) -> InputRecipe:
+    return InputRecipe.model_validate(changes)
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> NDArray[np.uint8]:
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, first in (("cat", 0), ("dog", 10)):
+        for number in range(10):
+            picture(tmp_path / "photos" / name / f"{number}.png", first + number)
+    return tmp_path / "photos"
+
+
+def test_images_of_a_folder_are_those_of_the_files(photos: Path) -> None:
+    samples = load_samples(photos, STEPS)
+    assert (samples.class_names, samples.sample_shape, samples.kind) == (("cat", "dog"), (3, 5, 6), "values")
+    assert samples.class_sizes() == [("cat", 8, 2), ("dog", 8, 2)]
+    x, labels = samples.test.batch(torch.arange(4))
+    assert labels.tolist() == [0, 0, 1, 1]
+    # every 5th by name is for testing
+    expected = np.random.default_rng(14).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    assert torch.equal(x[0, 2], torch.from_numpy(expected.transpose(2, 0, 1)).float() / 255)
+    assert torch.equal(x[0], x[2])
+
+
+def test_images_are_scaled_made_grey_and_normalised_by_the_training_images(photos: Path) -> None:
+    samples = load_samples(photos, STEPS, inputs(image_size="4x3", colour="grey", normalize=True))
+    assert samples.sample_shape == (1, 3, 4)
+    x = samples.train.batch(torch.arange(16))[0][0].double()
+    assert float(x.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert len(samples.mean) == len(samples.deviation) == 1
+
+
+def test_a_folder_says_which_images_are_for_testing(photos: Path) -> None:
+    root = photos.parent / "split"
+    root.mkdir()
+    photos.rename(root / "train")
+    picture(root / "val" / "dog" / "new.png", 77)
+    with pytest.warns(UserWarning, match="no test recordings"):
+        samples = load_samples(root, STEPS)
+    assert samples.class_sizes() == [("cat", 10, 0), ("dog", 10, 1)]
+    assert len(load_samples(root / "train", STEPS, whole=True).test) == 20
+
+
+def test_sixteen_bits_transparency_and_rotation_are_understood(tmp_path: Path) -> None:
+    deep = np.array([[0, 256, 65535], [1000, 32768, 255]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert read_images([tmp_path / "deep.png"])[0, 0].tolist() == (deep >> 8).tolist()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    assert read_images([tmp_path / "turned.png"])[0, 0].tolist() == np.rot90(pixels, -1).tolist()
+    Image.fromarray(np.full((2, 2, 4), 9, np.uint8)).save(tmp_path / "clear.png")
+    assert read_images([tmp_path / "clear.png"]).tolist() == [[[[9, 9], [9, 9]]] * 3]
+
+
+def test_images_that_cannot_be_used_are_named(photos: Path) -> None:
+    picture(photos / "cat" / "other.png", 3, (7, 5))
+    with pytest.raises(DataError, match=r"has 6x5 pixels, but .*other\.png 7x5: set image_size=WIDTHxHEIGHT"):
+        load_samples(photos, STEPS)
+    (photos / "cat" / "other.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"other\.png cannot be read as an image: its content is none"):
+        load_samples(photos, STEPS)
+    whole = (photos / "cat" / "1.png").read_bytes()
+    (photos / "cat" / "other.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"other\.png cannot be read as an image"):
+        load_samples(photos, STEPS)
+    (photos / "cat" / "other.png").unlink()
+
+
+def test_pictures_have_no_time() -> None:
+    images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.arange(2)
+    dataset = ImageDataset("photos", images, labels, images, labels, ("a", "b"))
+    with pytest.raises(UsageError, match="encoding delta is for signals, photos has images"):
+        image_samples(dataset, Encoder("delta", 3))
+
+
+def sound(path: Path, values: NDArray[np.float64], width: int, rate: int = 100) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = np.clip(np.rint(values * 2 ** (8 * width - 1)), -(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1)
+    integers = numbers.astype(np.int64)
+    content = (
+        (integers + 128).astype(np.uint8).tobytes()
+        if width == 1
+        else integers.astype("<i8").reshape(-1, 1).view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+    )
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(values.shape[1])
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(content)
+
+
+WAVE = np.stack([np.sin(np.arange(40) / 3), np.linspace(-1, 0.99, 40)], 1)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_wav_of_every_width_is_read(width: int, tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", WAVE, width)
+    signal = read_signal(tmp_path / "a.wav")
+    assert signal.rate == 100
+    np.testing.assert_allclose(signal.values, WAVE, atol=2.0 ** (1 - 8 * width) + 1e-6)
+
+
+TABLES = {
+    "a.csv": "time,x,y\n0,1,2\n1,3,4\n",
+    "b.csv": '"x";"y"\n1;2\n3;4\n',
+    "c.csv": "1,2\n3,4\n",
+    "d.txt": "# a comment\n1 2\n3 4\n",
+    "e.csv": "\ufeffx,timestamp,y\r\n1,0.5,2\r\n3,0.6,4\r\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_read_without_their_times(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
+    assert read_signal(tmp_path / name).values.tolist() == [[1, 2], [3, 4]]
+
+
+def npy(values: Any) -> Callable[[Path], None]:
+    return lambda path: np.save(path, values, allow_pickle=True)
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "text": ("a.csv", lambda path: path.write_text("x,y\n1,a\n"), "could not convert"),
+    "ragged": ("a.csv", lambda path: path.write_text("1,2\n3\n"), "line 2 has 1 columns, expected 2"),
+    "empty": ("a.csv", lambda path: path.write_text(""), "has no samples"),
+    "nan": ("a.csv", lambda path: path.write_text("1,nan\n"), "NaN or infinity"),
+    "no wav": ("a.wav", lambda path: path.write_bytes(b"RIFF"), "cannot be read as a signal"),
+    "cut wav": ("a.wav", lambda path: path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt "), "cannot be read as a signal"),
+    "objects": ("a.npy", npy(np.array([{}])), "cannot be read as a signal"),
+    "axes": ("a.npy", npy(np.zeros((2, 2, 2))), r"expected numbers \[L\] or \[L, C\]"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_signals_that_cannot_be_read_are_named(kind: str, tmp_path: Path) -> None:
+    name, make, sentence = BROKEN[kind]
+    make(tmp_path / name)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read_signal(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.fixture
+def signals(tmp_path: Path) -> Path:
+    for name, first in (("high", 0), ("low", 5)):
+        (tmp_path / "signals" / name).mkdir(parents=True)
+        for number in range(5):
+            values = np.random.default_rng(first + number).uniform(-1, 1, (40, 2))
+            np.save(tmp_path / "signals" / name / f"{number}.npy", values)
+    return tmp_path / "signals"
+
+
+def test_signals_become_bins_of_means_or_of_spikes(signals: Path) -> None:
+    values = np.load(signals / "low" / "4.npy")
+    means = load_samples(signals, EventRecipe(steps=8), inputs(encoding="sequence"))
+    assert (means.kind, means.sample_shape, means.class_sizes()) == ("signals", (2,), [("high", 4, 1), ("low", 4, 1)])
+    x, labels = means.test.batch(torch.arange(2))
+    assert labels.tolist() == [0, 1]
+    np.testing.assert_allclose(x[:, 1], values.reshape(8, 5, 2).mean(1), rtol=1e-5, atol=1e-6)
+    spikes = delta(torch.from_numpy(values).float()[:, None], 0.3, "count")[:, 0].view(8, 5, 2, 2).sum(1)
+    for kind, expected in (("count", spikes), ("binary", spikes.clamp(max=1))):
+        recipe = EventRecipe(steps=8, values=kind)
+        found = load_samples(signals, recipe, inputs(encoding="delta", delta_threshold=0.3))
+        if kind == "count":
+            assert torch.equal(found.test.batch(torch.tensor([1]))[0][:, 0], expected)
+        else:
+            assert torch.equal(found.test.batch(torch.tensor([1]))[0][:, 0].bool(), expected.bool())
+    whole = load_samples(signals, EventRecipe(steps=0), inputs(encoding="sequence", normalize=True))
+    flat = whole.train.batch(torch.arange(8))[0].flatten(0, 1).double()
+    assert flat.mean(0).tolist() == pytest.approx([0, 0], abs=1e-5)
+    assert flat.std(0, correction=0).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_signals_are_cut_into_windows_if_their_rate_is_known(signals: Path) -> None:
+    recipe = EventRecipe(steps=5, window_ms=100, windows="all")
+    with pytest.raises(DataError, match=r"0\.npy does not say its rate: set signal_rate"):
+        load_samples(signals, recipe, inputs(encoding="sequence"))
+    samples = load_samples(signals, recipe, inputs(encoding="sequence", signal_rate=100))
+    assert len(samples.test) == 2 * 4
+    first = load_samples(signals, EventRecipe(steps=5, window_ms=100), inputs(encoding="sequence", signal_rate=100))
+    assert len(first.test) == 2
+    with pytest.raises(DataError, match="lasts 400 ms, less than window_ms = 500"):
+        load_samples(signals, EventRecipe(steps=5, window_ms=500), inputs(encoding="sequence", signal_rate=100))
+    with pytest.raises(DataError, match=r"0\.npy: a signal has 40 samples, which do not make steps = 41 bins"):
+        load_samples(signals, EventRecipe(steps=41), inputs(encoding="sequence"))
+    np.save(signals / "low" / "9.npy", np.zeros((40, 3)))
+    with pytest.raises(DataError, match=r"0\.npy has 2 channels, but .*9\.npy 3"):
+        load_samples(signals, EventRecipe(steps=4), inputs(encoding="sequence"))
+
+
+def test_sounds_need_an_encoder_of_signals(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for number in range(5):
+            sound(tmp_path / name / f"{number}.wav", WAVE, 2)
+    with pytest.raises(UsageError, match=r"encoding constant is for values without time, .* has signals"):
+        load_samples(tmp_path, STEPS)
+    assert load_samples(tmp_path, STEPS, inputs(encoding="sequence")).sample_shape == (2,)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
+LABELS = np.arange(20) % 2
+ARRAYS: dict[str, dict[str, Any]] = {
+    "keras": {"x_train": IMAGES[:15], "y_train": LABELS[:15], "x_test": IMAGES[15:], "y_test": LABELS[15:]},
+    "medmnist": {
+        "train_images": IMAGES[:15], "train_labels": LABELS[:15, None],
+        "test_images": IMAGES[15:], "test_labels": LABELS[15:, None], "val_images": IMAGES, "val_labels": LABELS,
+    },
+    "one": {"x": IMAGES, "y": LABELS, "class_names": np.array(["even", "odd"])},
+    "channels last": {"images": np.repeat(IMAGES[..., None], 3, 3), "labels": LABELS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_in_a_file_are_found_by_their_usual_names(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.npz"
+    np.savez(path, **ARRAYS[kind])
+    samples = load_samples(path, STEPS)
+    assert samples.sample_shape == ((3 if kind == "channels last" else 1), 4, 5)
+    assert samples.class_names == (("even", "odd") if kind == "one" else ("0", "1"))
+    rows = torch.arange(len(samples.test))
+    x, labels = samples.test.batch(rows)
+    chosen = [row for row in range(20) if row >= 15] if kind in ("keras", "medmnist") else [8, 9, 18, 19]
+    assert labels.tolist() == LABELS[chosen].tolist()
+    assert torch.equal((x[0, :, 0] * 255).round().byte(), torch.from_numpy(IMAGES[chosen]))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"a": IMAGES}, "holds a, expected x_train, y_train, x_test and y_test, or x and y"),
+        ({"x": IMAGES, "y": LABELS[:3]}, "labels|samples|index"),
+        ({"x": IMAGES, "y": LABELS - 1}, "number classes from 0"),
+        ({"x": np.array([{}] * 20), "y": LABELS}, "without objects"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_named(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "my.npz", **arrays)
+    with pytest.raises(DataError, match=sentence):
+        load_samples(tmp_path / "my.npz", STEPS)
+
+
+def test_the_encoder_is_that_of_the_functions() -> None:
+    values = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Encoder("constant", 5)(values), constant(values, 5))
+    assert torch.equal(Encoder("constant", 5, neurons=4)(values), constant(population(values, 4), 5))
+    pixels = (values * 255).byte()
+    assert torch.equal(Encoder("constant", 2)(pixels), constant(pixels.float() / 255, 2))
+    scaled = Encoder("constant", 2, mean=(0.1, 0.2, 0.3), deviation=(1.0, 2.0, 4.0))(values)
+    expected = (values - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([1.0, 2.0, 4.0])
+    torch.testing.assert_close(scaled[0], expected)
+    signal = torch.rand(4, 12, 3)
+    assert torch.equal(Encoder("sequence", 0)(signal), signal.transpose(0, 1))
+    assert torch.equal(Encoder("delta", 0, 0.2)(signal), delta(signal.transpose(0, 1), 0.2))
