@@ -25,7 +25,7 @@ class Encoder:
         threshold: of delta, in units of the signal.
         neurons: encode each value in so many neurons before, see `spiking_lfp.population`; 0 for none.
         counts: whether the bins of delta count spikes.
-        mean: is subtracted from each channel, the second axis; empty for nothing.
+        mean: is subtracted from each channel, the axis after the batch and, of signals, time; empty for nothing.
         deviation: divides it then.
         dtype: of real numbers.
     """
@@ -54,18 +54,23 @@ class Encoder:
             return self._signals(values.to(self.dtype).transpose(0, 1))
         if values.dtype == torch.uint8:
             values = values.to(self.dtype) / 255
-        values = values.to(self.dtype)
-        if self.mean:
-            mean, deviation = (
-                torch.tensor(numbers, dtype=self.dtype, device=values.device).view(-1, *[1] * (values.dim() - 2))
-                for numbers in (self.mean, self.deviation)
-            )
-            values = (values - mean) / deviation
+        values = self._scaled(values.to(self.dtype), 1)
         if self.neurons:
             values = encoders.population(values, self.neurons)
         return ENCODERS[self.name](values, steps=self.steps)
 
+    def _scaled(self, values: Tensor, axis: int) -> Tensor:
+        """Subtract the mean of each channel, and divide by its deviation."""
+        if not self.mean:
+            return values
+        mean, deviation = (
+            torch.tensor(numbers, dtype=self.dtype, device=values.device).view(-1, *[1] * (values.dim() - 1 - axis))
+            for numbers in (self.mean, self.deviation)
+        )
+        return (values - mean) / deviation
+
     def _signals(self, signal: Tensor) -> Tensor:
+        signal = self._scaled(signal, 2)
         length = len(signal)
         if length < self.steps:
             raise UsageError(

@@ -129,13 +129,11 @@ class InputReader:
         if loaded.dtype.kind not in "buif":
             raise DataError(f"{path} holds {loaded.dtype}, expected numbers: convert it")
         values = torch.from_numpy(np.ascontiguousarray(loaded))
-        axes = len(self.data.in_shape) - (1 if self.encoder.neurons else 0)
-        if values.dim() == axes - 1 == 2:
-            values = values[None]  # a grey image without its channel
-        if values.dim() == axes:
+        shape = self.data.in_shape[:-1] if self.encoder.neurons else self.data.in_shape
+        if shape[0] == 1 and list(values.shape[-2:]) == shape[1:] and values.dim() in (2, 3):
+            values = values.unsqueeze(-3)  # grey images without their channel
+        if values.dim() == len(shape):
             return [Input(str(path), values, False)]
-        if values.dim() == axes == 3 or (values.dim() == 3 and self.data.in_shape[0] == 1):
-            values = values[:, None]
         return [Input(f"{path}[{row}]", each, False) for row, each in enumerate(values)]
 
     def _signal(self, path: Path) -> list[Input]:

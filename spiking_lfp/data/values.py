@@ -59,7 +59,7 @@ def image_samples(dataset: ImageDataset, encoder: Encoder, shift: int = 0, norma
     if encoder.is_in_time:
         raise UsageError(f"encoding {encoder.name} is for signals, {dataset.name} has images: take constant or rate")
     if normalize:
-        mean, deviation = _statistics(dataset.train_images.transpose(0, 1).flatten(1), 255)
+        mean, deviation = _statistics(dataset.train_images.transpose(0, 1).flatten(1), 255.0)
         encoder = replace(encoder, mean=mean, deviation=deviation)
     sample_shape = encoder(dataset.train_images[:1]).shape[2:]
     return Samples(
@@ -120,7 +120,7 @@ def signal_folder(
         splits.append(split)
     if inputs.normalize:
         values = torch.from_numpy(np.concatenate([window for _, window, _ in splits[0]]))
-        mean, deviation = _statistics(values.T, 1)
+        mean, deviation = _statistics(values.T, 1.0)
         encoder = replace(encoder, mean=mean, deviation=deviation)
     made = [_encoded(split, encoder) for split in splits]
     shape = tuple(made[0].values.shape[2:])
@@ -221,7 +221,7 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
         return image_samples(dataset, encoder, inputs.shift, inputs.normalize)
     if inputs.normalize:
         axis = 2 if encoder.is_in_time else 1
-        mean, deviation = _statistics(splits[0].values.transpose(0, axis).flatten(1), 1)
+        mean, deviation = _statistics(splits[0].values.transpose(0, axis).flatten(1), 1.0)
         encoder = replace(encoder, mean=mean, deviation=deviation)
         splits = [replace(split, encoder=encoder) for split in splits]
     shape = splits[0].batch(torch.arange(1))[0].shape[2:]

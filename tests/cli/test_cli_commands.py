@@ -43,7 +43,7 @@ def weights(folder: Path) -> list[bytes]:
 
 
 def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
-    answer = call("train", *settings, "--out", "a run")
+    answer = call("train", *settings, "--out", "a run", "--verbose")
     assert (answer.code, answer.err) == (0, "")
     assert names(Path()) == ["a run"]
     assert names(Path("a run")) == FILES
@@ -51,8 +51,8 @@ def test_train_keeps_and_reports_a_run(call: Call, settings: list[str]) -> None:
     assert len(accuracies) == 2
     assert f"test accuracy {accuracies[-1]:.2%} after epoch 2" in answer.out
     assert [f"test {accuracy:.2%}" in answer.out for accuracy in accuracies] == [True, True]
-    assert " classes" in answer.out.partition("run folder a run\n")[0]
-    assert "run folder a run\n" in answer.out
+    assert "10 classes of 6 + 3\n" in answer.out
+    assert "\nrun      a run, on cpu\n" in answer.out
     assert "saved in a run:" in answer.out
     assert "hidden=8" in answer.out
 
@@ -141,16 +141,19 @@ def test_evaluate_repeats_the_accuracy(call: Call, finished_run: Path) -> None:
     last = read_metrics(finished_run)[-1]["test"]
     assert (answer.code, answer.err) == (0, "")
     assert f"test accuracy {last['accuracy']:.2%} on 30 samples of mnist\n" in answer.out
-    table = [line.split("│")[1:3] for line in answer.out.splitlines() if line.startswith("│")]
+    _, after = answer.out.split("spikes per neuron and step")
+    table = [line.split("│")[1:3] for line in after.splitlines() if line.startswith("│")]
     assert {name.strip(): rate.strip() for name, rate in table} == {
         name: f"{rate:.2%}" for name, rate in last["spike_rates"].items()
     }
 
 
 def test_evaluate_takes_other_data(call: Call, finished_run: Path) -> None:
-    answer = call("evaluate", finished_run, "--data", "fashion-mnist")
+    answer = call("evaluate", finished_run, "--data", "mnist-subset", "--picture", "other.png")
     assert answer.code == 0
-    assert "30 samples of fashion-mnist" in answer.out
+    assert "2000 samples of mnist-subset" in answer.out
+    answer = call("evaluate", finished_run, "--data", "fashion-mnist")
+    assert "fashion-mnist has the class 'T-shirt/top', the network knows 0, 1, 2" in answer.error
 
 
 def test_info_shows_settings_network_and_progress(call: Call, finished_run: Path) -> None:
@@ -214,7 +217,7 @@ def test_help_names_the_commands(call: Call) -> None:
 def test_folders_may_have_brackets_in_their_names(folder: str, call: Call, settings: list[str]) -> None:
     trained = call("train", *settings, "--epochs", 1, "--out", folder)
     assert (trained.code, trained.err) == (0, "")
-    assert f"run folder {folder}\n" in trained.out
+    assert f"run      {folder}, on cpu\n" in trained.out
     assert f"saved in {folder}:" in trained.out
     shown = call("info", folder)
     assert shown.code == 0

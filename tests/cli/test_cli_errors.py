@@ -19,7 +19,7 @@ Call = Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], f"give a preset, one of {', '.join(preset_names())}, or a run with --resume"),
+        ([], f"give a preset, one of {', '.join(preset_names())}; or --network, --data, --config or --resume"),
         (["mnist-mpl"], f"unknown preset 'mnist-mpl': did you mean 'mnist-mlp'? known are {', '.join(preset_names())}"),
         (["mnist-mlp", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'?"),
         (["mnist-mlp", "--set", "stepz=3"], "unknown setting 'stepz': did you mean 'steps'?"),
@@ -103,7 +103,7 @@ def test_a_used_folder_gives_1(call: Call, settings: list[str], finished: Path) 
     assert {each.name: each.read_bytes() for each in finished.iterdir()} == before
 
 
-@pytest.mark.parametrize("limit", [100, 1000], ids=["settings", "checkpoint"])
+@pytest.mark.parametrize("limit", [100, 2000], ids=["settings", "checkpoint"])
 def test_a_full_disk_gives_1_and_no_torn_file(limit: int, call: Call, settings: list[str]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
@@ -195,4 +195,4 @@ def test_evaluate_refuses_data_of_another_shape(
     monkeypatch.setattr(data.samples, "load_dataset", lambda *_: other)
     answer = call("evaluate", finished)
     assert answer.code == 2
-    assert "layer 1: expected samples of" in answer.error
+    assert "the samples of photos are [3, 32, 32], the network was trained on [1, 28, 28]" in answer.error

@@ -75,7 +75,7 @@ def test_the_search_sees_held_out_training_samples_only(
     finish = Trainer.finish
 
     def watched(run: Trainer) -> None:
-        seen.append((len(run.training), len(run.evaluation)))
+        seen.append((len(run.training.split), len(run.evaluation.split)))
         finish(run)
 
     monkeypatch.setattr(Trainer, "finish", watched)
@@ -186,7 +186,7 @@ def finish(run):
     Path({str(tmp_path / "lr.new")!r}).rename({str(tmp_path / "lr")!r})
     time.sleep(60)
 
-Run.finish = finish
+Trainer.finish = finish
 tune(TrainConfig(**{small.model_dump()!r}), Path({str(folder)!r}), 3, {search!r}, storage={storage!r})
 """
     other = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT)
