@@ -6,6 +6,7 @@ from spiking_lfp.deploy.export import export as export
 from spiking_lfp.deploy.load import load as load
 from spiking_lfp.errors import DataError as DataError
 from spiking_lfp.errors import ExportError as ExportError
+from spiking_lfp.errors import FeedbackWarning as FeedbackWarning
 from spiking_lfp.errors import NonFiniteError as NonFiniteError
 from spiking_lfp.errors import RunError as RunError
 from spiking_lfp.errors import SpikingLFPError as SpikingLFPError

@@ -36,6 +36,10 @@ class RunStopped(SpikingLFPError):
     """A run that wrote a checkpoint and ended because the process was told to (SIGTERM); resume it to go on."""
 
 
+class FeedbackWarning(UserWarning):
+    """The gradient of a loss where layers take a reward, so that they learn the opposite."""
+
+
 class OtherProcessError(SpikingLFPError):
     """Another process of the same run failed first and reported why, so this one ends too."""
 

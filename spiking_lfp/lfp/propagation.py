@@ -14,6 +14,7 @@ from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError
 from spiking_lfp.kernels.spikes import PackedSpikes
 from spiking_lfp.lfp.synapses import Synapse
+from spiking_lfp.lfp.tape import expect_reward
 from spiking_lfp.neurons.base import Q, as_pair, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
@@ -66,6 +67,8 @@ def distribute(
     Raises:
         NonFiniteError: if one of the results holds NaN or infinity.
     """
+    if needs[1] or needs[2]:
+        expect_reward(name)
     weight, bias = weights
     x, forward_weight, seen_bias = _seen(rule, x, weight if forward_weight is None else forward_weight, bias)
     if len(q) == 1:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spiking_lfp.checks import all_finite, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.lfp.tape import rewarded
 
 Labels = Int[Tensor, " batch"]
 # from outputs and labels to a value for each output
@@ -109,24 +110,51 @@ def correctness_reward(
     return torch.where(right, true, -true).to(logits.dtype)
 
 
+_AGAIN = (
+    "feedback went through these outputs, or layers below them, already: run the network again before the next "
+    "propagate, detach states between parts of a sequence (membrane.detach()), and join outputs over common layers in "
+    "one propagate (torch.cat of the outputs, and of the rewards)"
+)
+# by what torch says of them
+_MISUSES = {
+    "backward through the graph a second time": _AGAIN,
+    "tensor that was already unpacked once": _AGAIN,  # of parts that are computed again
+    "modified by an inplace operation": (
+        "weights, inputs or states changed in place after the network ran: propagate first, then optimizer.step(), and "
+        "run the network again before the next propagate"
+    ),
+}
+
 # what a spiking network can be trained by
 REWARDS: dict[str, Reward] = {"spike-count": spike_count_reward, "spike-rate": spike_rate_reward}
 
 
-def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"]) -> None:
+def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"] | None = None) -> None:
     """Hand `reward` back from `outputs` through the network, by the rule of each layer.
+
+        propagate(spikes, spike_count_reward(spikes, labels))
+        propagate(-loss)
 
     Afterwards every parameter's `.grad` holds minus its update, ready for a `torch.optim` optimiser, and the `.grad`
     of inputs that require it holds their feedback.
 
     Args:
-        outputs: what the network returned.
-        reward: one value for each output; positive for "more of this".
+        outputs: what the network returned; or one number computed from it that is to grow, such as minus a loss, whose
+            derivative by what the network returned is the reward.
+        reward: one value for each output; positive for "more of this". None for one number, which is rewarded with 1.
 
     Raises:
-        UsageError: if shapes differ, or no path leads back from `outputs`.
+        UsageError: if shapes differ, no path leads back from `outputs`, or feedback took it already.
         NonFiniteError: if the reward, or the feedback of a layer, holds NaN or infinity.
     """
+    if reward is None:
+        if outputs.numel() != 1:
+            raise UsageError(
+                f"outputs are {list(outputs.shape)}: give a reward for each, or one number that is to grow, as minus a "
+                "loss"
+            )
+        require(all_finite(outputs), NonFiniteError, "the number that is to grow is NaN or infinite")
+        reward = torch.ones_like(outputs)
     if outputs.shape != reward.shape:
         raise UsageError(f"outputs are {list(outputs.shape)} but the reward is {list(reward.shape)}: give one for each")
     if not outputs.requires_grad:
@@ -135,13 +163,13 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"])
         )
     require(all_finite(reward), NonFiniteError, "the reward holds NaN or infinity")
     try:
-        outputs.backward(reward)
+        with rewarded():
+            outputs.backward(reward)
     except RuntimeError as error:
-        if "backward through the graph a second time" not in str(error):
-            raise
-        raise UsageError(
-            "feedback went through these outputs already: run the network again before the next propagate"
-        ) from None
+        for words, sentence in _MISUSES.items():
+            if words in str(error):
+                raise UsageError(sentence) from None
+        raise
 
 
 def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
+from spiking_lfp.lfp.tape import expect_reward
 from spiking_lfp.mono.alignment import FeedbackAlignment
 from spiking_lfp.mono.networks import FeedforwardNet, fully_connected
 
@@ -159,6 +160,8 @@ class _ReadoutFunction(torch.autograd.Function):
     def backward(ctx: Any, reward: Tensor) -> tuple[Tensor | None, ...]:
         kernel, rates, *saved = ctx.saved_tensors
         readout: MonoReadout = ctx.readout
+        if any(ctx.needs_input_grad[2:]):
+            expect_reward("MonoReadout")
         by_decision = [saved[start : start + ctx.depth] for start in range(0, len(saved), ctx.depth)]
         with full_precision(reward):
             logit_rewards = (reward[0] @ readout.code).split(1, 1)

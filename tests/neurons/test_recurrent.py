@@ -360,7 +360,8 @@ def test_constant_input_is_multiplied_once_forward_and_once_back() -> None:
     layer = layer_of()
     layer.recurrent.requires_grad_(False)  # its products are not those of the input
     with FlopCounterMode(display=False) as counter:
-        layer(constant(torch.rand(BATCH, INPUTS, dtype=torch.float64), STEPS)).sum().backward()
+        spikes = layer(constant(torch.rand(BATCH, INPUTS, dtype=torch.float64), STEPS))
+        spikes.backward(torch.ones_like(spikes))
     assert counter.get_total_flops() == 2 * 2 * BATCH * INPUTS * NEURONS  # a product and a sum for each wire
 
 
