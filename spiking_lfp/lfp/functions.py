@@ -82,6 +82,8 @@ class SpikingFunction(torch.autograd.Function):
     The initial states come last, all of them or none; spikes and the final states are returned.
     """
 
+    is_layer = True
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -192,6 +194,8 @@ def _per_neuron(unit: Tensor, like: Tensor) -> Tensor:
 
 class AffineFunction(torch.autograd.Function):
     """A synapse without neurons: LFP on ordinary layers (LFP eq. 2-4)."""
+
+    is_layer = True
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:

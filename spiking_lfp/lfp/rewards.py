@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spiking_lfp.checks import all_finite, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
-from spiking_lfp.lfp.tape import rewarded
+from spiking_lfp.lfp.tape import check_outputs, rewarded
 
 Labels = Int[Tensor, " batch"]
 # from outputs and labels to a value for each output
@@ -163,6 +163,7 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"] 
         )
     require(all_finite(reward), NonFiniteError, "the reward holds NaN or infinity")
     try:
+        check_outputs(outputs)
         with rewarded():
             outputs.backward(reward)
     except RuntimeError as error:

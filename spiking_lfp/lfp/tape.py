@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.errors import FeedbackWarning
+from spiking_lfp.errors import FeedbackWarning, UsageError
 
 # names in autograd's graph of operations that only move, repeat, select or join values: feedback follows their path
 ROUTING = re.compile(
@@ -27,6 +28,15 @@ ROUTING = re.compile(
     r"|MaxPool[23]DWithIndices|AdaptiveMaxPool[23]D|Maximum|Amax|Max|Where|MaskedFill)Backward\d+"
     r"|torch::autograd::AccumulateGrad"
 )
+# a sum in plain torch hands on all of its feedback to each of its terms
+BETWEEN_LAYERS = re.compile(rf"{ROUTING.pattern}|AddBackward\d+")
+# a reward for what is linear in the outputs is one for the outputs
+AT_THE_END = re.compile(rf"{BETWEEN_LAYERS.pattern}|(Sum|Mean|Sub|Rsub|Neg|Mul|Div)Backward\d+")
+ANYTHING = re.compile(".*")
+# the module of the identity to which torch ties backward hooks of modules
+HOOKS = "torch.nn.modules._functions"
+# whether a composite runs the network, which meets operations itself
+in_composite: ContextVar[bool] = ContextVar("spiking_lfp_in_composite", default=False)
 # one for each propagate under way: autograd works through the tape of a GPU on a thread of its own
 _rewarded: list[None] = []
 _warned = False
@@ -123,3 +133,114 @@ def nodes_of(outputs: Iterable[Any]) -> Iterator[Any]:
             if before not in seen:
                 seen.add(before)
                 stack.append(before)
+
+
+# ---------------------------------------------------------------- operations that hand on gradients
+
+
+def check_below(layer: str, inputs: Iterable[Tensor]) -> None:
+    """Refuse inputs of a layer that come from what learns by way of operations that hand on gradients, not feedback.
+
+    Every layer with parameters checks its own, so that one operation or two are looked at.
+
+    Raises:
+        UsageError: with the layer's name and torch's name of the operation.
+    """
+    for tensor in inputs:
+        node = tensor.grad_fn
+        if node is None or is_layer(node) or in_composite.get():
+            continue
+        found = _strange(node, BETWEEN_LAYERS)
+        if isinstance(found, Tensor):
+            raise UsageError(
+                f"layer {layer}: a parameter of shape {list(found.shape)} is among its inputs, where LFP has no update "
+                "for it: make it a buffer, or the weight of a layer of its own"
+            )
+        if found is not None:
+            raise UsageError(
+                f"layer {layer}: between it and what learns below the network runs {operation(found)} (torch's name), "
+                f"which hands on a gradient where LFP hands on feedback: {_WAYS_OUT}"
+            )
+
+
+def check_outputs(outputs: Tensor) -> None:
+    """Refuse outputs that come from the network's layers by way of operations that hand on gradients, not feedback.
+
+    One number may be computed in any way, but not with parameters.
+    """
+    node = outputs.grad_fn
+    if node is None or is_layer(node):
+        return
+    found = _strange(node, ANYTHING if outputs.numel() == 1 else AT_THE_END)
+    if isinstance(found, Tensor):
+        raise UsageError(
+            f"a parameter of shape {list(found.shape)} takes part in the outputs outside of the layers of this "
+            f"package, and would learn the opposite: {_WAYS_OUT}"
+        )
+    if found is not None:
+        raise UsageError(
+            f"between the outputs and the layers below lies {operation(found)} (torch's name), which hands on a "
+            "gradient where LFP hands on feedback: reward what the last layer returns, or a number that is to grow, as "
+            f"propagate(-loss); or {_WAYS_OUT}"
+        )
+
+
+_WAYS_OUT = (
+    "use layers of this package (LIF, Affine, AvgPool2d, Dropout, add), or run the network inside "
+    "Composite().applied(network), which knows linear layers, activations, sums and means"
+)
+
+
+def hands_on(node: Any, allowed: re.Pattern[str] = ROUTING) -> bool:
+    """Whether an operation in autograd's graph hands on feedback as it does: ours, or one that only moves values."""
+    if _function(node) is not None:
+        return is_ours(node)
+    if allowed.fullmatch(node.name()):
+        return True
+    return node.name().startswith("MulBackward") and getattr(node._saved_other, "dtype", None) is torch.bool
+
+
+def is_ours(node: Any) -> bool:
+    """Whether it is an autograd Function of this package, of hooks, or of the user and says it `carries_feedback`."""
+    function = _function(node)
+    known = function is not None and function.__module__.startswith(("spiking_lfp.", HOOKS))
+    return known or getattr(function, "carries_feedback", False)
+
+
+def operation(node: Any) -> str:
+    """Return the name of an operation from that of its node in autograd's graph."""
+    name: str = node.name()
+    return name.rpartition(":")[2].rstrip("0123456789").removesuffix("Backward")
+
+
+def _function(node: Any) -> Any:
+    """Return the class of an autograd Function written in Python, or None."""
+    return getattr(type(node), "_forward_cls", None)
+
+
+def is_layer(node: Any) -> bool:
+    """Whether it is the Function of a layer with parameters, which has checked what is below."""
+    return getattr(_function(node), "is_layer", False)
+
+
+def _strange(node: Any, allowed: re.Pattern[str]) -> Any:
+    """Return the first operation on a path to a layer or a parameter that is not allowed, or such a parameter."""
+    stack, seen = [(node, None)], set()
+    while stack:
+        node, strange = stack.pop()
+        if node is None or (node, strange is None) in seen:
+            continue
+        seen.add((node, strange is None))
+        if is_layer(node):
+            if strange is not None:
+                return strange
+            continue
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter):
+            return leaf if strange is None else strange
+        # of torch's Functions written in Python, checkpoints among them, layers inside have checked their own
+        by_torch = getattr(_function(node), "__module__", "").startswith("torch.")
+        if strange is None and not by_torch and not hands_on(node, allowed):
+            strange = node
+        stack += [(before, strange) for before, _ in node.next_functions]
+    return None

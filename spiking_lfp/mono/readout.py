@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from spiking_lfp.checks import all_finite, require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
-from spiking_lfp.lfp.tape import expect_reward
+from spiking_lfp.lfp.tape import check_below, expect_reward
 from spiking_lfp.mono.alignment import FeedbackAlignment
 from spiking_lfp.mono.networks import FeedforwardNet, fully_connected
 
@@ -101,6 +101,7 @@ class MonoReadout(nn.Module):
             raise UsageError(
                 f"the readout expects [T, B, {self.features}] with T >= {self.windows}, found {list(spikes.shape)}"
             )
+        check_below("MonoReadout", (spikes,))
         with full_precision(spikes):
             out: Tensor = _ReadoutFunction.apply(spikes.flatten(2), self, *self.nets.parameters())
         return out
@@ -145,6 +146,8 @@ def code_of(classes: int, scheme: Scheme) -> Float[Tensor, "classes decisions"]:
 
 
 class _ReadoutFunction(torch.autograd.Function):
+    is_layer = True
+
     @staticmethod
     def forward(ctx: Any, spikes: Tensor, readout: MonoReadout, *parameters: Tensor) -> Tensor:
         kernel = readout.kernel(len(spikes), spikes)

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from spiking_lfp.errors import UsageError
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.carry import Carry, carried
-from spiking_lfp.nn.layers import NormalizeFeedback
+from spiking_lfp.nn.layers import NormalizeFeedback, failures_named
 from spiking_lfp.nn.noise import drawing_from, draws
 
 
@@ -48,7 +48,7 @@ def run_in_chunks(
 
     def run(number: int, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carry = Carry(states, len(inputs) / len(x), number in done)
-        with carried(carry), drawing_from(done.setdefault(number, draws())):
+        with failures_named(network), carried(carry), drawing_from(done.setdefault(number, draws())):
             return network(inputs), *carry.final_states
 
     outputs: list[Tensor] = []

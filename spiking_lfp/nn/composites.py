@@ -5,7 +5,6 @@ place of gradients (LFP sec. 2.5, app. A.6.2). Operations are intercepted where 
 calls and additions of skip connections are covered, whatever module they are in.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -29,11 +28,11 @@ from spiking_lfp.lfp.functions import (
     NormalizeFeedbackFunction,
     ScaleFunction,
     Spec,
-    SpikingFunction,
 )
 from spiking_lfp.lfp.synapses import Convolution, Dense, LinearMap, Synapse
+from spiking_lfp.lfp.tape import hands_on, in_composite, is_layer, nodes_of, operation
 from spiking_lfp.mono import FeedforwardNet
-from spiking_lfp.nn.layers import AvgPool2d, SynapticLayer
+from spiking_lfp.nn.layers import AvgPool2d, SynapticLayer, failures_named
 from spiking_lfp.rules import AlphaBeta, Epsilon, Rule, Zero, ZPlusZMinus
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -115,7 +114,7 @@ class Composite:
             module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)
         }
         own_forward = vars(model).get("forward")
-        model.forward = _Forward(self, rules, layers, model.forward)
+        model.forward = _Forward(self, rules, layers, model)
         try:
             self.assign(model)
             yield
@@ -201,28 +200,23 @@ ACTIVATIONS = (
     "logsigmoid threshold _threshold clamp clip heaviside sign sgn"
 )
 MEANS = "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum"
-# names in autograd's graph of operations that only move, repeat, select or join values: feedback follows their path
-ROUTING = re.compile(
-    r"(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Transpose|Permute|T|Expand|Repeat|Cat|Stack|Split|SplitWithSizes"
-    r"|Chunk|Slice|Select|Index|IndexSelect|Gather|Narrow|Unbind|Flip|Roll|Clone|Alias|ToCopy|ConstantPadNd"
-    r"|ReflectionPad[123]D|ReplicationPad[123]D|PixelShuffle|PixelUnshuffle|UpsampleNearest[123]D|AsStrided"
-    r"|MaxPool[23]DWithIndices|AdaptiveMaxPool[23]D|Maximum|Amax|Max)Backward\d+|torch::autograd::AccumulateGrad"
-)
 
 
 class _Forward:
     """The forward pass of a model, run so that its backward pass follows a composite's rules."""
 
-    def __init__(
-        self, composite: Composite, rules: dict[str, Rule], layers: dict[str, Any], forward: Callable[..., Any]
-    ) -> None:
-        self.composite, self.rules, self.forward = composite, rules, forward
+    def __init__(self, composite: Composite, rules: dict[str, Rule], layers: dict[str, Any], model: nn.Module) -> None:
+        self.composite, self.rules, self.model, self.forward = composite, rules, model, model.forward
         self.owners = {id(layer.weight): name for name, layer in layers.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model."""
-        with _LFPMode(self.composite, self.rules, self.owners) as run:
-            outputs = self.forward(*args, **kwargs)
+        token = in_composite.set(True)
+        try:
+            with failures_named(self.model), _LFPMode(self.composite, self.rules, self.owners) as run:
+                outputs = self.forward(*args, **kwargs)
+        finally:
+            in_composite.reset(token)
         _check_path(outputs, run.called)
         return outputs
 
@@ -386,11 +380,6 @@ def _pair(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _operation(node: str) -> str:
-    """Return the name of an operation from that of its node in autograd's graph."""
-    return node.rpartition(":")[2].rstrip("0123456789").removesuffix("Backward")
-
-
 def _in_place(func: Callable[..., Any]) -> bool:
     """Whether an operation works in place: the names of torch's in-place operations end with an underscore."""
     return func.__name__.endswith("_")
@@ -399,21 +388,14 @@ def _in_place(func: Callable[..., Any]) -> bool:
 def _check_path(outputs: Any, called: set[str]) -> None:
     """Check that feedback passes all operations from the outputs to the layers, and reaches all layers that ran."""
     tensors, _ = tree_flatten(outputs)
-    stack = [each.grad_fn for each in tensors if isinstance(each, Tensor) and each.grad_fn is not None]
-    if not stack:
+    nodes = list(nodes_of(each for each in tensors if isinstance(each, Tensor)))
+    if not nodes:
         return  # run without autograd, for its outputs only
-    seen: set[Any] = set(stack)
     reached: set[str] = set()
-    while stack:
-        node = stack.pop()
+    for node in nodes:
         _check_node(node)
-        if isinstance(node, AffineFunction._backward_cls):
-            function: Any = node
-            reached.add(function.spec.name)
-        for before, _ in node.next_functions:
-            if before is not None and before not in seen:
-                seen.add(before)
-                stack.append(before)
+        if _is_affine(node):
+            reached.add(node.spec.name)
     if called - reached:
         raise UsageError(
             f"no feedback would reach {', '.join(sorted(called - reached))}: an operation after it stops feedback, "
@@ -421,27 +403,26 @@ def _check_path(outputs: Any, called: set[str]) -> None:
         )
 
 
+def _is_affine(node: Any) -> bool:
+    return isinstance(node, AffineFunction._backward_cls)
+
+
 def _check_node(node: Any) -> None:
     """Check that an operation in autograd's graph passes feedback on, and that only layers use parameters."""
-    function: Any = node
-    own = isinstance(node, BackwardCFunction)
-    if own and type(node)._forward_cls.__module__ != AffineFunction.__module__:
-        raise UsageError(
-            f"the model runs {node.name().removesuffix('Backward')}, an autograd function for which LFP has no rule: "
-            "replace it"
-        )
-    if not own and not ROUTING.fullmatch(node.name()):
-        raise UsageError(
-            f"LFP does not define the operation {_operation(node.name())} (torch's name) of the model: replace it"
-        )
-    affine, spiking = (isinstance(node, kind._backward_cls) for kind in (AffineFunction, SpikingFunction))
+    if not hands_on(node):
+        if isinstance(node, BackwardCFunction):
+            raise UsageError(
+                f"the model runs {operation(node)}, an autograd function for which LFP has no rule: replace it, or set "
+                "carries_feedback = True in its class if its backward hands on feedback"
+            )
+        raise UsageError(f"LFP does not define the operation {operation(node)} (torch's name) of the model: replace it")
     for index, (before, _) in enumerate(node.next_functions):
         leaf = getattr(before, "variable", None)
         # the input comes first; the rest belongs to the layer
-        of_layer = (affine or spiking) and index > 0
-        if affine and of_layer and before is not None and leaf is None:
+        of_layer = is_layer(node) and index > 0
+        if _is_affine(node) and of_layer and before is not None and leaf is None:
             raise UsageError(
-                f"layer {function.spec.name} computes its weight or bias from other parameters, which LFP does not "
+                f"layer {node.spec.name} computes its weight or bias from other parameters, which LFP does not "
                 "update: remove the parametrization"
             )
         if isinstance(leaf, nn.Parameter) and not of_layer:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import raise_deferred
 from spiking_lfp.errors import UsageError
+from spiking_lfp.nn.layers import failures_named
 
 
 def input_feedback(
@@ -40,7 +41,8 @@ def input_feedback(
     with torch.enable_grad():
         # not a clone: layers recognise inputs that are the same in every step, and then compute the very same spikes
         x = x.detach().requires_grad_()
-        spikes = network(x)
+        with failures_named(network):
+            spikes = network(x)
     outputs = spikes.shape[-1]
     if len(classes) != x.shape[1] or bool(((classes < 0) | (classes >= outputs)).any()):
         raise UsageError(

@@ -5,8 +5,10 @@ take and return whole sequences `[T, B, ...]`.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from traceback import walk_tb
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -14,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spiking_lfp.errors import UsageError
+from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.functions import (
     AddFunction,
@@ -25,6 +27,7 @@ from spiking_lfp.lfp.functions import (
     max_pool2d,
 )
 from spiking_lfp.lfp.synapses import LinearMap, sequence, synapse_of
+from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.noise import uniform
 from spiking_lfp.rules import Rule, checked_rule
@@ -107,6 +110,7 @@ class Affine(SynapticLayer):
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
         weight, bias = self._parameters_for(x)
+        check_below(self.name, (x,))
         with full_precision(x):
             out: Tensor = AffineFunction.apply(x, weight, bias, Spec(self._map, self.rule, self.name))
         return out
@@ -156,6 +160,7 @@ class AvgPool2d(nn.Module):
         self.padding = padding
         self.rule = checked_rule(rule)
 
+    @opaque
     def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
         """Return the mean of each window."""
 
@@ -164,6 +169,7 @@ class AvgPool2d(nn.Module):
             return sequence(merged, images) * weight
 
         _images(x, self)
+        check_below(str(self), (x,))
         out: Tensor = AffineFunction.apply(x, x.new_ones(()), None, Spec(LinearMap(pool), self.rule, str(self)))
         return out
 
@@ -232,6 +238,35 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     for name, layer in layers.items():
         layer.name = name or layer.name
     return layers
+
+
+@contextmanager
+def failures_named(network: nn.Module) -> Iterator[None]:
+    """Let layers of torch that fail inside the context say which they are, and that they are given sequences.
+
+    Raises:
+        UsageError: with the layer's path in `network`.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, SpikingLFPError) or "memory" in str(error):
+            raise
+        paths = {module: name for name, module in network.named_modules()}
+        callers = (frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__))
+        modules = [each for each in callers if isinstance(each, nn.Module) and each in paths]
+        theirs = bool(modules) and type(modules[-1]).__module__.startswith("torch.nn.modules.")
+        if not theirs or isinstance(modules[-1], nn.Sequential):
+            raise
+        if not any(isinstance(each, SynapticLayer) for each in paths):
+            raise  # a model without sequences
+        name, kind = paths[modules[-1]], type(modules[-1]).__name__
+        reason = str(error).strip().partition("\n")[0]
+        ours = f"spiking_lfp has {kind} of its own for them" if kind in globals() else "use layers of this package"
+        raise UsageError(
+            f"layer {name}: {kind} of torch failed ({reason}); between layers with neurons there are sequences "
+            f"[T, B, ...], time first: {ours}, or merge time and batch around it"
+        ) from error
 
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:

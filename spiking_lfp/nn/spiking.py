@@ -10,6 +10,7 @@ from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
+from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
 from spiking_lfp.neurons.base import Counterparts
@@ -116,6 +117,7 @@ class SpikingLayer(SynapticLayer):
     @opaque
     def _run(self, x: Inputs, state: State | None) -> tuple[Spikes, State]:
         weight, bias = self._parameters_for(x)
+        check_below(self.name, (x, *(state or ())))
         spec = SpikingSpec(self._map, self.rule, self.name, self.neuron(weight.dtype), self.execution)
         with full_precision(x):
             spikes, *final = SpikingFunction.apply(x, weight, bias, self._recurrent_weight(), spec, *(state or ()))

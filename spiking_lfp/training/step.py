@@ -12,6 +12,7 @@ from spiking_lfp.checks import to_number
 from spiking_lfp.lfp.rewards import Reward, propagate, spike_count_reward
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
+from spiking_lfp.nn.layers import failures_named
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import SpikingLayer, spiking_layers
 from spiking_lfp.training.distributed import sum_updates
@@ -175,7 +176,8 @@ def steps_of(outputs: Tensor) -> Tensor:
 
 
 def _run(network: nn.Module, x: Tensor, chunk: int) -> Tensor:
-    outputs: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
+    with failures_named(network):
+        outputs: Tensor = run_in_chunks(network, x, chunk) if chunk else network(x)
     return outputs
 
 

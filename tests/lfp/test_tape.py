@@ -16,19 +16,26 @@ from spiking_lfp import (
     LIF,
     Affine,
     Composite,
+    Dropout,
     FeedbackWarning,
+    Flatten,
+    MaxPool2d,
     MonoReadout,
     NonFiniteError,
+    NormalizeFeedback,
     RecurrentLIF,
     UsageError,
     constant,
     input_feedback,
     load_dataset,
     mlp,
+    name_layers,
     propagate,
     run_in_chunks,
 )
 from spiking_lfp.lfp import tape
+from spiking_lfp.training import Meter
+from spiking_lfp.training.step import evaluation_step, training_step
 
 LABELS = torch.tensor([0, 2, 1])
 
@@ -296,3 +303,227 @@ def test_a_script_sees_one_line_about_its_own() -> None:
     assert run.returncode == 0
     assert run.stderr.count("FeedbackWarning") == 1
     assert run.stderr.startswith("<string>:6: FeedbackWarning: layer LIF(Linear(in_features=4")
+
+
+# ---------------------------------------------------------------- operations that hand on gradients
+
+
+def between(module: nn.Module) -> nn.Sequential:
+    network = nn.Sequential(LIF(nn.Linear(4, 6), threshold=0.1), module, LIF(nn.Linear(6, 3), threshold=0.1))
+    name_layers(network)
+    return network
+
+
+class Own(nn.Module):
+    """A module of somebody's own."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+class Learned(nn.Module):
+    """A parameter beside the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.shift.expand(1, *x.shape[1:])])
+
+
+# and whether a composite takes it
+FOREIGN: dict[str, tuple[nn.Module, str, bool]] = {
+    "layer norm": (nn.LayerNorm(6), "NativeLayerNorm", False),
+    "batch norm": (Own(lambda x: nn.BatchNorm1d(6)(x.flatten(0, 1)).view_as(x)), "NativeBatchNorm", False),
+    "linear": (nn.Linear(6, 6), "View|UnsafeView|Addmm", True),
+    "convolution": (Own(lambda x: nn.Conv1d(1, 1, 3, padding=1)(x.flatten(0, 1)[:, None]).view_as(x)), "", True),
+    "relu": (nn.ReLU(), "Relu", True),
+    "gelu": (nn.GELU(), "Gelu", True),
+    "sigmoid": (nn.Sigmoid(), "Sigmoid", True),
+    "softmax": (nn.Softmax(-1), "Softmax", False),
+    "dropout": (nn.Dropout(0.5), "", True),
+    "mean": (Own(lambda x: x.mean(0, keepdim=True).expand_as(x)), "Mean", True),
+    "difference": (Own(lambda x: 1 - x), "Rsub", False),
+    "product": (Own(lambda x: x * x.detach()), "Mul", True),
+    "below pooling": (Own(lambda x: MaxPool2d(1)(x.tanh()[..., None, None]).flatten(2)), "Tanh", True),
+    "below ours": (nn.Sequential(nn.Tanh(), Dropout(0.5), NormalizeFeedback()), "Tanh", True),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_modules_of_others_between_layers_are_refused_by_name(kind: str) -> None:
+    module, name, _ = FOREIGN[kind]
+    with pytest.raises(
+        UsageError, match=rf"^layer 2: .* runs ({name or '.+'}) \(torch's name\), .*Composite"
+    ) as caught:
+        between(module)(inputs())
+    assert "\n" not in str(caught.value)
+    with torch.no_grad():
+        assert between(module)(inputs()).shape == (5, 3, 3)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_composite_meets_modules_of_others(kind: str) -> None:
+    module, _, taken = FOREIGN[kind]
+    network = between(module)
+    if not taken:
+        with pytest.raises(UsageError, match=r"LFP does not define"), Composite().applied(network):
+            network(inputs())
+        return
+    with Composite().applied(network):
+        spikes = network(inputs())
+    propagate(spikes, torch.ones_like(spikes))
+    assert network[0].synapse.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(nn.Softmax(-1), "Softmax"), (nn.LayerNorm(3), "NativeLayerNorm"), (nn.Linear(3, 3), ""), (nn.ReLU(), "Relu")],
+)
+def test_modules_of_others_after_the_last_layer_are_refused_by_name(module: nn.Module, name: str) -> None:
+    outputs = nn.Sequential(spiking(), module)(inputs())
+    with pytest.raises(UsageError, match=rf"^between the outputs and the layers below lies .*{name} \(torch's name\)"):
+        propagate(outputs, torch.ones_like(outputs))
+
+
+def test_readouts_that_learn_by_gradients_are_refused_under_a_loss_too() -> None:
+    loss = cross_entropy(nn.Linear(3, 3)(spiking()(inputs())))
+    with pytest.raises(UsageError, match=r"^a parameter of shape \[3, 3\] takes part .* would learn the opposite"):
+        propagate(-loss)
+
+
+def test_a_model_of_torch_that_was_run_without_its_composite_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    outputs = model(torch.rand(2, 4))
+    with pytest.raises(UsageError, match=r"Composite\(\)\.applied\(network\)"):
+        propagate(outputs, torch.ones_like(outputs))
+
+
+def test_parts_in_front_that_learn_by_gradients_are_refused_and_frozen_ones_are_not() -> None:
+    front = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    network = nn.Sequential(front, spiking())
+    with pytest.raises(UsageError, match="hands on a gradient where LFP hands on feedback"):
+        network(inputs())
+    front.requires_grad_(False)
+    spikes = network(inputs())
+    propagate(spikes, torch.ones_like(spikes))
+
+
+def test_parameters_among_the_inputs_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^layer 2: a parameter of shape \[6\] is among its inputs"):
+        between(Learned())(inputs())
+
+
+def test_states_are_looked_at_too() -> None:
+    layer = LIF(nn.Linear(4, 3))
+    _, membrane = layer.run(inputs())
+    with pytest.raises(UsageError, match=r"runs Tanh \(torch's name\)"):
+        layer.run(inputs(), membrane.tanh())
+    layer.run(inputs(), membrane.tanh().detach())
+
+
+class Halved(torch.autograd.Function):
+    """A Function of the user's own, for feedback."""
+
+    carries_feedback = True
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, feedback: Tensor) -> Tensor:
+        return feedback / 2
+
+
+class Hooked(nn.Identity):
+    """With a hook on its way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_full_backward_hook(lambda *_: None)
+
+
+HANDED_ON: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
+    "no dropout": lambda: nn.Dropout(0.5).eval(),
+    "a plain sum": lambda: Own(lambda x: x + x.roll(1, -1)),
+    "joined": lambda: Own(lambda x: torch.cat([x[..., :3], x[..., 3:]], -1)),
+    "pooled by torch": lambda: Own(lambda x: F.max_pool2d(x.flatten(0, 1)[:, :, None, None], 1).view_as(x)),
+    "a mask": lambda: Own(lambda x: x * (torch.arange(6) > 2)),
+    "another mask": lambda: Own(lambda x: x.masked_fill(torch.arange(6) > 2, 0)),
+    "where": lambda: Own(lambda x: torch.where(torch.arange(6) > 2, x, 0)),
+    "a hook": Hooked,
+    "a Function for feedback": lambda: Own(Halved.apply),
+    "computed again": lambda: Own(lambda x: checkpoint(LIF(nn.Linear(6, 6), threshold=0.1), x, use_reentrant=False)),
+    "computed again, reentrant": lambda: Own(
+        lambda x: checkpoint(LIF(nn.Linear(6, 6), threshold=0.1), x, use_reentrant=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HANDED_ON)
+def test_what_moves_values_hands_feedback_on(kind: str) -> None:
+    network = between(HANDED_ON[kind]())
+    spikes = network(inputs())
+    propagate(spikes, torch.ones_like(spikes))
+    assert network[0].synapse.weight.grad.any()
+
+
+ENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "counts": lambda s: s.sum(0),
+    "rates": lambda s: s.mean(0),
+    "weighted": lambda s: (s * torch.rand(5, 1, 1)).sum(0) / 5,
+    "differences": lambda s: s[..., :1] - s[..., 1:],
+    "last": lambda s: s[-1],
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_reward_for_what_is_linear_in_the_outputs_is_one_for_them(kind: str) -> None:
+    network = spiking()
+    outputs = ENDS[kind](network(inputs()))
+    propagate(outputs, torch.ones_like(outputs))
+    assert network[1].synapse.bias.grad.any()
+
+
+# ---------------------------------------------------------------- layers of torch that fail on sequences
+
+FAILING: dict[str, tuple[nn.Module, str]] = {
+    "max pooling": (nn.MaxPool2d(2), "spiking_lfp has MaxPool2d of its own"),
+    "mean pooling": (nn.AvgPool2d(2), "spiking_lfp has AvgPool2d of its own"),
+    "convolution": (nn.Conv2d(2, 2, 3), "use layers of this package"),
+    "batch norm": (nn.BatchNorm2d(2), "use layers of this package"),
+    "nested": (nn.Sequential(nn.Identity(), nn.BatchNorm2d(2)), "use layers of this package"),
+}
+DOORS: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "training": lambda network, x: training_step(
+        network, x, LABELS, torch.optim.SGD(network.parameters(), 0.1), None, Meter()
+    ),
+    "evaluation": lambda network, x: evaluation_step(network, x, LABELS, Meter()),
+    "chunks": lambda network, x: run_in_chunks(network, x, 2),
+    "explanation": lambda network, x: input_feedback(network, x, LABELS),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("kind", FAILING)
+def test_layers_of_torch_that_fail_on_sequences_are_named(kind: str, door: str) -> None:
+    module, words = FAILING[kind]
+    network = nn.Sequential(LIF(nn.Conv2d(1, 2, 3)), module, Flatten(), LIF(nn.Linear(8, 3)))
+    path = "layer 1.1: " if kind == "nested" else "layer 1: "
+    with pytest.raises(UsageError, match=f"^{path}.*of torch failed .*{words}") as caught:
+        DOORS[door](network, torch.rand(5, 3, 1, 6, 6))
+    assert "\n" not in str(caught.value)
+
+
+def test_failures_in_code_of_the_user_stay_what_they_are() -> None:
+    network = between(Own(lambda x: x.view(7)))
+    with pytest.raises(RuntimeError, match=r"shape '\[7\]' is invalid") as caught:
+        run_in_chunks(network, inputs(), 2)
+    assert not isinstance(caught.value, UsageError)

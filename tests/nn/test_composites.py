@@ -853,7 +853,10 @@ def test_unknown_operations_are_refused_in_one_sentence(kind: str) -> None:
 
 def test_a_function_of_the_user_s_own_is_refused_in_one_sentence() -> None:
     model = Model(lambda m, x: m.b(Doubled.apply(m.a(x))))
-    message = "the model runs Doubled, an autograd function for which LFP has no rule: replace it"
+    message = (
+        "the model runs Doubled, an autograd function for which LFP has no rule: replace it, or set "
+        "carries_feedback = True in its class if its backward hands on feedback"
+    )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), Composite().applied(model):
         model(random(3, 4))
 
