@@ -179,7 +179,7 @@ def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
     if labels.dim() != 1 or labels.is_floating_point():
         raise UsageError(f"labels must be class indices [B], found {list(labels.shape)} of {labels.dtype}")
     if len(labels) != batch:
-        raise UsageError(f"found {len(labels)} labels for {batch} samples")
+        raise UsageError(f"found {len(labels)} labels for {batch} samples; sequences are [T, B, ...], time first")
     labels = labels.long()
     if batch:
         low, high = labels.aminmax()
