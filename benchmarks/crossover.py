@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from spiking_lfp import reuse_freed_memory
 from spiking_lfp.kernels.cpu import packing
 from spiking_lfp.kernels.precision import Precision, products_in
-from spiking_lfp.lfp.synapses import Synapse, synapse_of
+from spiking_lfp.lfp.reading import read_synapse
+from spiking_lfp.lfp.synapses import Synapse
 
 RATES = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0]
 CLUSTERING = 2.8
@@ -89,8 +90,7 @@ def time_case(case: str, rate: float, steps: int, batch: int, rounds: int) -> Ti
     """Return medians of the milliseconds of each way, forward and adjoints."""
     make, sample, alive = CASES[case]
     module = make()
-    synapse, weight, bias = synapse_of(module), module.weight, module.bias
-    assert isinstance(weight, Tensor)
+    synapse, weight, bias = read_synapse(module)
     assert isinstance(bias, Tensor)
     x = clustered_spikes(steps, batch, sample, rate)
     q = torch.randn(synapse.current(x, weight, bias).shape)

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.lfp.execution import Real
+from spiking_lfp.lfp.reading import plain_synapse
 from spiking_lfp.neurons import LIFNeuron, Neuron, Reset
-from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, SynapticLayer, name_layers
 from spiking_lfp.nn.spiking import LAYERS, LIF, SpikingLayer
 
 NamedModule = tuple[str, nn.Module]
@@ -96,7 +97,7 @@ def to_snntorch(network: nn.Module) -> nn.Sequential:
     modules: list[nn.Module] = []
     for name, layer in our_layers(network, "snntorch"):
         if isinstance(layer, SpikingLayer):
-            synapse, theirs = deepcopy(layer.synapse), layer.counterparts
+            synapse, theirs = synapse_copy(name, layer), layer.counterparts
             dtype = _weight(name, synapse).dtype
             constants = {what: getattr(layer, what).to(dtype).clone() for what in layer.kind.limits()}
             assert theirs.snntorch is not None
@@ -202,7 +203,7 @@ def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
                 f"layer {name}: reset is {layer.reset!r}; norse sets the membrane to v_reset in the step of the spike, "
                 "which is our reset 'zero' only"
             )
-        synapse = deepcopy(layer.synapse)
+        synapse = synapse_copy(name, layer)
         dtype = _weight(name, synapse).dtype
         threshold = layer.threshold.to(dtype).clone()
         rest = torch.zeros((), dtype=dtype, device=threshold.device)
@@ -293,6 +294,18 @@ def our_layer(
         return LAYERS[kind](synapse, reset=reset, **constants)  # type: ignore[arg-type]
     except UsageError as error:
         raise ExportError(f"layer {name}: {error}") from None
+
+
+def synapse_copy(name: str, layer: SynapticLayer) -> nn.Module:
+    """Return a copy of a layer's synapse, pruned for good where it is masked.
+
+    Raises:
+        ExportError: with the layer's name, for a synapse that the layer would not run.
+    """
+    try:
+        return plain_synapse(layer.synapse, name)
+    except UsageError as error:
+        raise ExportError(str(error)) from None
 
 
 def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
@@ -407,6 +420,8 @@ def _check_chain(listed: Sequence[NamedModule]) -> None:
         seen[id(module)] = name
         if module._forward_hooks or module._forward_pre_hooks:
             raise ExportError(f"layer {name}: has forward hooks, which may change what it computes; remove them")
+        if "forward" in vars(module):
+            raise ExportError(f"layer {name}: has a forward pass of its own, which cannot be converted; remove it")
 
 
 def _check_time(listed: Sequence[tuple[str, nn.Module, bool]]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.deploy.interop import chain as modules_in_order
+from spiking_lfp.deploy.interop import synapse_copy
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
@@ -119,7 +121,10 @@ def quantize(
         ExportError: with layer and number, for what integers cannot represent.
     """
     images, labels = images.cpu(), labels.cpu()
+    synapses = {name: synapse_copy(name, layer) for name, layer in spiking_layers(network).items()}
     real = copy.deepcopy(network).cpu().eval()
+    for name, synapse in synapses.items():
+        spiking_layers(real)[name].synapse = synapse.cpu()
     spiking = spiking_layers(real).values()
     trained = next((each.execution for each in spiking if isinstance(each.execution, Integer)), None)
     for each in spiking:
@@ -131,8 +136,13 @@ def quantize(
     if arithmetic is None:
         arithmetic = DEFAULT if trained is None else trained.arithmetic
     settings = _Settings(bits, scale, per_channel, reset, arithmetic)
-    names = {module: name for name, module in real.named_modules()}
-    chain = [module for module in _flat(real) if not isinstance(module, Dropout | NormalizeFeedback)]
+    listed = [("", real)] if isinstance(real, SpikingLayer) else modules_in_order(real)
+    for name, module in listed:
+        if not type(module).forward.__module__.startswith(("spiking_lfp.", "torch.")):
+            kind = type(module).__name__
+            raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
+    names = {module: name for name, module in listed}
+    chain = [module for _, module in listed if not isinstance(module, Dropout | NormalizeFeedback)]
     readout = _host_readout(chain[-1]) if isinstance(chain[-1], MonoReadout) else None
     below = chain if readout is None else chain[:-1]
     if steps is None:
@@ -218,13 +228,6 @@ class _Settings:
         return FixedPoint(self.bits, levels, self.per_channel, scale, self.arithmetic)
 
 
-def _flat(network: nn.Module) -> list[nn.Module]:
-    """Return the modules of a chain, those of nested ones too."""
-    if isinstance(network, nn.Sequential):
-        return [module for child in network for module in _flat(child)]
-    return [network]
-
-
 def _run(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
     for module in modules:
         x = module(x)
@@ -240,7 +243,7 @@ def _converter(
 ) -> Callable[[Tensor], Spiking]:
     """Return the function from the scales of a layer `[O]` to the integer layer."""
     weight, bias = _parameters(module)
-    synapse = synapse_of(module.synapse)
+    synapse = synapse_of(module.synapse, weight)
     # in the precision of training, so that what is rounded is the same
     neuron = module.neuron(weight.dtype)
     fixed = settings.fixed_point(levels)

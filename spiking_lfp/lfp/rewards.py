@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spiking_lfp.checks import all_finite, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
-from spiking_lfp.lfp.tape import check_outputs, rewarded
+from spiking_lfp.lfp.tape import check_outputs, misuse, rewarded
 
 Labels = Int[Tensor, " batch"]
 # from outputs and labels to a value for each output
@@ -110,21 +110,6 @@ def correctness_reward(
     return torch.where(right, true, -true).to(logits.dtype)
 
 
-_AGAIN = (
-    "feedback went through these outputs, or layers below them, already: run the network again before the next "
-    "propagate, detach states between parts of a sequence (membrane.detach()), and join outputs over common layers in "
-    "one propagate (torch.cat of the outputs, and of the rewards)"
-)
-# by what torch says of them
-_MISUSES = {
-    "backward through the graph a second time": _AGAIN,
-    "tensor that was already unpacked once": _AGAIN,  # of parts that are computed again
-    "modified by an inplace operation": (
-        "weights, inputs or states changed in place after the network ran: propagate first, then optimizer.step(), and "
-        "run the network again before the next propagate"
-    ),
-}
-
 # what a spiking network can be trained by
 REWARDS: dict[str, Reward] = {"spike-count": spike_count_reward, "spike-rate": spike_rate_reward}
 
@@ -167,10 +152,10 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"] 
         with rewarded():
             outputs.backward(reward)
     except RuntimeError as error:
-        for words, sentence in _MISUSES.items():
-            if words in str(error):
-                raise UsageError(sentence) from None
-        raise
+        sentence = misuse(error)
+        if sentence is None:
+            raise
+        raise UsageError(sentence) from None
 
 
 def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
@@ -179,7 +164,7 @@ def _one_hot(labels: Tensor, shape: torch.Size) -> Tensor:
     if labels.dim() != 1 or labels.is_floating_point():
         raise UsageError(f"labels must be class indices [B], found {list(labels.shape)} of {labels.dtype}")
     if len(labels) != batch:
-        raise UsageError(f"found {len(labels)} labels for {batch} samples; sequences are [T, B, ...], time first")
+        raise UsageError(f"found {len(labels)} labels for {batch} samples")
     labels = labels.long()
     if batch:
         low, high = labels.aminmax()

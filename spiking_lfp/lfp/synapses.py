@@ -5,7 +5,8 @@ Shapes: T steps, B batch, `*i` and `*o` are the input and output shapes of one s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from spiking_lfp.kernels.spikes import PackedSpikes, Window
 
 # rows of a transposed product at a time
 CORRELATED_ROWS = 1024
+# the modules that describe synapses
+KINDS = (nn.Linear, nn.Conv2d)
 
 
 @runtime_checkable
@@ -202,36 +205,46 @@ def _correlate(q: Tensor, x: Tensor) -> Tensor:
     return total
 
 
-def synapse_of(module: nn.Module) -> Synapse:
-    """Describe the linear map of `module`.
+def synapse_of(module: nn.Module, weight: Tensor) -> Synapse:
+    """Describe the linear map of `module`, one of `KINDS`, with this weight.
 
     Raises:
-        UsageError: if `module` is no `nn.Linear` or zero-padded `nn.Conv2d`.
+        UsageError: if it is no `nn.Linear` or zero-padded `nn.Conv2d`.
     """
     if isinstance(module, nn.Linear):
-        return Dense(module.in_features)
-    if isinstance(module, nn.Conv2d):
-        if module.padding_mode != "zeros":
-            raise UsageError(f"Conv2d with padding_mode {module.padding_mode!r} is not supported: use 'zeros'")
-        kernel, stride, dilation = map(_pair, (module.kernel_size, module.stride, module.dilation))
-        return Convolution(
-            module.in_channels, kernel, stride, _padding(module, kernel, dilation), dilation, module.groups
-        )
-    raise UsageError(f"a synapse must be an nn.Linear or nn.Conv2d, found {type(module).__name__}")
+        return _dense(weight.shape[1])
+    assert isinstance(module, nn.Conv2d)
+    if module.padding_mode != "zeros":
+        raise UsageError(f"Conv2d with padding_mode {module.padding_mode!r} is not supported: use 'zeros'")
+    padding = module.padding if isinstance(module.padding, str) else _pair(module.padding)
+    return _convolution(weight.shape, _pair(module.stride), padding, _pair(module.dilation), module.groups)
 
 
-def _padding(module: nn.Conv2d, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    if module.padding == "valid":
+@lru_cache
+def _dense(in_features: int) -> Dense:
+    return Dense(in_features)
+
+
+@lru_cache
+def _convolution(
+    shape: torch.Size, stride: tuple[int, int], padding: tuple[int, int] | str, dilation: tuple[int, int], groups: int
+) -> Convolution:
+    kernel = _pair(shape[2:])
+    return Convolution(shape[1] * groups, kernel, stride, _padding(padding, kernel, dilation), dilation, groups)
+
+
+def _padding(padding: tuple[int, int] | str, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    if padding == "valid":
         return (0, 0)
-    if module.padding == "same":
+    if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         if any(n % 2 for n in total):
             raise UsageError(
                 f"Conv2d with padding 'same' and kernel size {kernel} pads unevenly: use an odd kernel or numbers"
             )
         return (total[0] // 2, total[1] // 2)
-    assert not isinstance(module.padding, str)  # torch knows no other word
-    return _pair(module.padding)
+    assert not isinstance(padding, str)  # torch knows no other word
+    return padding
 
 
 def _channels_last(images: Tensor) -> Tensor:
@@ -239,6 +252,7 @@ def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    height, width = values
+def _pair(values: Any) -> tuple[int, int]:
+    """Return height and width of what may be one number for both."""
+    height, width = (values, values) if isinstance(values, int) else tuple(values) * (2 // len(values))
     return height, width

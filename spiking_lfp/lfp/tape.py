@@ -244,3 +244,26 @@ def _strange(node: Any, allowed: re.Pattern[str]) -> Any:
             strange = node
         stack += [(before, strange) for before, _ in node.next_functions]
     return None
+
+
+# ---------------------------------------------------------------- twice over one tape
+
+_AGAIN = (
+    "feedback went through these outputs, or layers below them, already: run the network again before the next "
+    "propagate, detach states between parts of a sequence (membrane.detach()), and join outputs over common layers in "
+    "one propagate (torch.cat of the outputs, and of the rewards)"
+)
+# by what torch says of them
+_MISUSES = {
+    "backward through the graph a second time": _AGAIN,
+    "tensor that was already unpacked once": _AGAIN,  # of parts that are computed again
+    "modified by an inplace operation": (
+        "weights, inputs or states changed in place after the network ran: propagate first, then optimizer.step(), and "
+        "run the network again before the next propagate"
+    ),
+}
+
+
+def misuse(error: RuntimeError) -> str | None:
+    """Return what to do about an error of torch's for a tape that cannot be gone back, or None if it is another."""
+    return next((sentence for words, sentence in _MISUSES.items() if words in str(error)), None)

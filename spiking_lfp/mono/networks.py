@@ -13,8 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
+from spiking_lfp.lfp.reading import read_synapse
 from spiking_lfp.lfp.rewards import Labels, cross_entropy_reward
-from spiking_lfp.lfp.synapses import Synapse, synapse_of
+from spiking_lfp.lfp.synapses import Synapse
 
 Monotone = Literal["no", "later", "all"]
 Initial = Literal["zeros", "uniform", "normal"]
@@ -82,7 +83,7 @@ class FeedforwardNet(nn.Module):
         self.synapses = nn.ModuleList(synapses)
         # the same modules again: looking one up in a ModuleList takes microseconds
         self._layers: list[Any] = list(synapses)
-        self.maps: list[Synapse] = [synapse_of(synapse) for synapse in synapses]
+        self.maps: list[Synapse] = [read_synapse(synapse)[0] for synapse in synapses]
         self.stacks = _stacks(synapses)
         self.activation = activation
         self.monotone: Monotone = monotone
@@ -106,13 +107,19 @@ class FeedforwardNet(nn.Module):
         self.check_monotone()
         function = ACTIVATIONS[self.activation].value
         activations = [x]
+        modules: Any = self.synapses
         with full_precision(x):
-            for index, synapse in enumerate(self.maps):
+            for index, (synapse, module) in enumerate(zip(self.maps, modules._modules.values(), strict=True)):
+                found, weight, bias = read_synapse(module, str(index))
+                same = module is self._layers[index] and (found is synapse or found == synapse)
+                if not same or weight is not module._parameters.get("weight"):
+                    raise UsageError(
+                        f"layer {index} was exchanged, changed or pruned after its network was made: make a new network"
+                    )
                 h = self.layer_input(index, activations[-1])
                 expected = synapse.check(h.shape[1:])
                 if expected is not None:
                     raise UsageError(f"layer {index}: expected samples of {expected}, found {list(h.shape[1:])}")
-                weight, bias = self.parameters_of(index)
                 if (h.dtype, h.device) != (weight.dtype, weight.device):
                     raise UsageError(
                         f"layer {index}: input is {h.dtype} on {h.device}, weights are {weight.dtype} on "

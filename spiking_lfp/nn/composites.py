@@ -29,6 +29,7 @@ from spiking_lfp.lfp.functions import (
     ScaleFunction,
     Spec,
 )
+from spiking_lfp.lfp.reading import masks_of
 from spiking_lfp.lfp.synapses import Convolution, Dense, LinearMap, Synapse
 from spiking_lfp.lfp.tape import hands_on, in_composite, is_layer, nodes_of, operation
 from spiking_lfp.mono import FeedforwardNet
@@ -207,7 +208,17 @@ class _Forward:
 
     def __init__(self, composite: Composite, rules: dict[str, Rule], layers: dict[str, Any], model: nn.Module) -> None:
         self.composite, self.rules, self.model, self.forward = composite, rules, model, model.forward
-        self.owners = {id(layer.weight): name for name, layer in layers.items()}
+        self.owners = {
+            id(layer._parameters["weight"]): n for n, layer in layers.items() if "weight" in layer._parameters
+        }
+        # pruned ones are masked anew in every pass
+        self.pruned: set[int] = set()
+        for name, layer in layers.items():
+            for mask in masks_of(layer):
+                original = id(layer._parameters[f"{mask._tensor_name}_orig"])
+                self.pruned.add(original)
+                if mask._tensor_name == "weight":
+                    self.owners[original] = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model."""
@@ -217,7 +228,7 @@ class _Forward:
                 outputs = self.forward(*args, **kwargs)
         finally:
             in_composite.reset(token)
-        _check_path(outputs, run.called)
+        _check_path(outputs, run.called, self.pruned)
         return outputs
 
 
@@ -309,7 +320,7 @@ class _LFPMode(TorchFunctionMode):
 
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None, synapse: Synapse, kind: str) -> Tensor:
         """Apply the rule of the layer that holds `weight`, or the default if no layer of the model does."""
-        name = self.owners.get(id(weight))
+        name = self.owners.get(id(_masked_parameter(weight.grad_fn) if weight.grad_fn is not None else weight))
         if self.composite.normalize and x.requires_grad:
             x = NormalizeFeedbackFunction.apply(x)
         if name is not None:
@@ -385,15 +396,27 @@ def _in_place(func: Callable[..., Any]) -> bool:
     return func.__name__.endswith("_")
 
 
-def _check_path(outputs: Any, called: set[str]) -> None:
-    """Check that feedback passes all operations from the outputs to the layers, and reaches all layers that ran."""
+def _check_path(outputs: Any, called: set[str], pruned: set[int]) -> None:
+    """Check that feedback passes all operations from the outputs to the layers, and reaches all layers that ran.
+
+    Parameters that are `pruned`, by their `id`, take part by way of a product with their mask.
+    """
     tensors, _ = tree_flatten(outputs)
-    nodes = list(nodes_of(each for each in tensors if isinstance(each, Tensor)))
+    nodes: list[Any] = list(nodes_of(each for each in tensors if isinstance(each, Tensor)))
     if not nodes:
         return  # run without autograd, for its outputs only
     reached: set[str] = set()
+    masks = {
+        before
+        for node in nodes
+        if is_layer(node)
+        for before, _ in node.next_functions[1:]
+        if before is not None and id(_masked_parameter(before)) in pruned
+    }
     for node in nodes:
-        _check_node(node)
+        if node in masks:
+            continue
+        _check_node(node, masks)
         if _is_affine(node):
             reached.add(node.spec.name)
     if called - reached:
@@ -403,11 +426,18 @@ def _check_path(outputs: Any, called: set[str]) -> None:
         )
 
 
+def _masked_parameter(node: Any) -> Any:
+    """Return the parameter of which an operation makes a pruned one: `mask * parameter`."""
+    scales = isinstance(node, ScaleFunction._backward_cls)
+    function: Any = node
+    return getattr(function.next_functions[0][0], "variable", None) if scales else None
+
+
 def _is_affine(node: Any) -> bool:
     return isinstance(node, AffineFunction._backward_cls)
 
 
-def _check_node(node: Any) -> None:
+def _check_node(node: Any, masks: set[Any]) -> None:
     """Check that an operation in autograd's graph passes feedback on, and that only layers use parameters."""
     if not hands_on(node):
         if isinstance(node, BackwardCFunction):
@@ -420,7 +450,7 @@ def _check_node(node: Any) -> None:
         leaf = getattr(before, "variable", None)
         # the input comes first; the rest belongs to the layer
         of_layer = is_layer(node) and index > 0
-        if _is_affine(node) and of_layer and before is not None and leaf is None:
+        if _is_affine(node) and of_layer and before not in {None, *masks} and leaf is None:
             raise UsageError(
                 f"layer {node.spec.name} computes its weight or bias from other parameters, which LFP does not "
                 "update: remove the parametrization"

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
@@ -26,7 +27,8 @@ from spiking_lfp.lfp.functions import (
     Spec,
     max_pool2d,
 )
-from spiking_lfp.lfp.synapses import LinearMap, sequence, synapse_of
+from spiking_lfp.lfp.reading import materialize, read_synapse
+from spiking_lfp.lfp.synapses import LinearMap, Synapse, sequence
 from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.noise import uniform
@@ -59,6 +61,9 @@ def opaque(method: Callable[P, R]) -> Callable[P, R]:
 class SynapticLayer(nn.Module):
     """Base class of the layers with a synapse, an `nn.Linear` or `nn.Conv2d` with its parameters, and a rule.
 
+    The synapse is read, not called, in every pass anew: it may be exchanged, changed, pruned by `torch.nn.utils.prune`,
+    and lazy. What would happen in a call is refused: a forward pass of its own, hooks, parametrizations.
+
     Attributes:
         synapse: the module that holds weight and bias; initialise, save and optimise it as usual.
         rule: how feedback is divided among the contributions.
@@ -69,22 +74,24 @@ class SynapticLayer(nn.Module):
 
     def __init__(self, synapse: nn.Module, rule: Rule | None = None) -> None:
         super().__init__()
-        self._map = synapse_of(synapse)
+        if not isinstance(synapse, LazyModuleMixin):
+            read_synapse(synapse)
         self.synapse = synapse
         self.rule = checked_rule(rule)
         self.name = f"{type(self).__name__}({synapse})"
 
-    def _parameters_for(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Check `x` against the synapse and return weight and bias."""
-        weight, bias = self.synapse.weight, self.synapse.bias
-        assert isinstance(weight, Tensor)
-        assert bias is None or isinstance(bias, Tensor)
+    def _synapse_for(self, x: Tensor) -> tuple[Synapse, Tensor, Tensor | None]:
+        """Check `x` against the synapse and return its map, weight and bias."""
         if x.dim() < 3 or len(x) == 0 or x.shape[1] == 0:
             raise UsageError(
                 f"layer {self.name}: expected a sequence [T, B, ...] with at least one step and one sample, "
                 f"found shape {list(x.shape)}"
             )
-        expected = self._map.check(x.shape[2:])
+        module = self.synapse
+        if isinstance(module, LazyModuleMixin):
+            materialize(module, x[0])
+        synapse, weight, bias = read_synapse(module, self.name)
+        expected = synapse.check(x.shape[2:])
         if expected is not None:
             raise UsageError(
                 f"layer {self.name}: expected samples of {expected}, found {list(x.shape[2:])} in {list(x.shape)}; "
@@ -95,7 +102,7 @@ class SynapticLayer(nn.Module):
                 f"layer {self.name}: input is {x.dtype} on {x.device}, weights are {weight.dtype} on {weight.device}; "
                 "move one of them with .to()"
             )
-        return weight, bias
+        return synapse, weight, bias
 
 
 class Affine(SynapticLayer):
@@ -109,10 +116,10 @@ class Affine(SynapticLayer):
     @opaque
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
-        weight, bias = self._parameters_for(x)
+        synapse, weight, bias = self._synapse_for(x)
         check_below(self.name, (x,))
         with full_precision(x):
-            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(self._map, self.rule, self.name))
+            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, self.rule, self.name))
         return out
 
 

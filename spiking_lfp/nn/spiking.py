@@ -5,11 +5,14 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
+from spiking_lfp.lfp.reading import read_synapse, refused
+from spiking_lfp.lfp.synapses import Dense
 from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
@@ -116,9 +119,9 @@ class SpikingLayer(SynapticLayer):
 
     @opaque
     def _run(self, x: Inputs, state: State | None) -> tuple[Spikes, State]:
-        weight, bias = self._parameters_for(x)
+        synapse, weight, bias = self._synapse_for(x)
         check_below(self.name, (x, *(state or ())))
-        spec = SpikingSpec(self._map, self.rule, self.name, self.neuron(weight.dtype), self.execution)
+        spec = SpikingSpec(synapse, self.rule, self.name, self.neuron(weight.dtype), self.execution)
         with full_precision(x):
             spikes, *final = SpikingFunction.apply(x, weight, bias, self._recurrent_weight(), spec, *(state or ()))
         return spikes, tuple(final)
@@ -221,24 +224,35 @@ class RecurrentLIF(LIF):
         recurrent: nn.Linear | None = None,
     ) -> None:
         super().__init__(synapse, beta, threshold, reset, rule)
-        if not isinstance(synapse, nn.Linear):
-            raise UsageError(f"the synapse of a recurrent layer must be an nn.Linear, found {synapse}")
-        n, weight = synapse.out_features, synapse.weight
+        n, weight = self._neurons(), synapse.weight
         if recurrent is None:
             recurrent = nn.Linear(n, n, bias=False, device=weight.device, dtype=weight.dtype)
-        if tuple(recurrent.weight.shape) != (n, n) or recurrent.bias is not None:
-            raise UsageError(f"recurrent must be nn.Linear({n}, {n}, bias=False), found {recurrent}")
         self.recurrent = recurrent
+        self._own_weight("")
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
         """Return the neuron with the layer's constants in `dtype`, and its weights."""
         beta, threshold = self.beta.to(dtype), self.threshold.to(dtype)
-        return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self.recurrent.weight)
+        return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self._recurrent_weight())
 
     def _recurrent_weight(self) -> Tensor:
         if self.rule.uniform:
             raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
-        return self.recurrent.weight
+        return self._own_weight(self.name)
+
+    def _neurons(self) -> int:
+        synapse = self.synapse
+        if not isinstance(synapse, nn.Linear):
+            raise UsageError(f"the synapse of a recurrent layer must be an nn.Linear, found {synapse}")
+        return synapse.out_features if isinstance(synapse, LazyModuleMixin) else len(synapse.weight)
+
+    def _own_weight(self, layer: str) -> Tensor:
+        """Return `V`, as it takes part now."""
+        n = self._neurons()
+        synapse, weight, bias = read_synapse(self.recurrent, layer)
+        if not isinstance(synapse, Dense) or tuple(weight.shape) != (n, n) or bias is not None:
+            raise refused(layer, f"recurrent must be nn.Linear({n}, {n}, bias=False), found {self.recurrent}")
+        return weight
 
 
 class CubaLIF(SpikingLayer):

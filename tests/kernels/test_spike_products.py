@@ -16,7 +16,8 @@ from spiking_lfp import kernels
 from spiking_lfp.kernels.cpu import packing, spike_products
 from spiking_lfp.kernels.cpu.threads import all_threads
 from spiking_lfp.kernels.spikes import PackedSpikes, Window
-from spiking_lfp.lfp.synapses import Convolution, Dense, synapse_of
+from spiking_lfp.lfp.reading import read_synapse
+from spiking_lfp.lfp.synapses import Convolution, Dense
 
 dtypes = st.sampled_from([torch.float32, torch.float64])
 rates = st.floats(0, 0.25)
@@ -155,7 +156,7 @@ def test_only_what_is_needed_is_returned(need_input: bool, need_weight: bool) ->
 )
 def test_layers_take_spikes_as_events_where_they_can(synapse: nn.Module, shape: tuple[int, ...], taken: bool) -> None:
     x = torch.zeros(3, 2, *shape)
-    described = synapse_of(synapse)
+    described, _, _ = read_synapse(synapse)
     assert isinstance(described, Dense | Convolution)
     assert isinstance(described.inputs(x, None), PackedSpikes) == taken
     halves = x + 0.5

@@ -42,7 +42,6 @@ The weights of integer networks are int8, their biases int32; r is 4096 / decay 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +51,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.interop import import_package, our_layer, our_layers, scale_synapse
+from spiking_lfp.deploy.interop import import_package, our_layer, our_layers, scale_synapse, synapse_copy
 from spiking_lfp.deploy.model import (
     Array,
     ByLayer,
@@ -278,7 +277,7 @@ def _lossless(kept: Mapping[str, Array]) -> bool:
 def _write_spiking(graph: _Graph, k: int, name: str, layer: SpikingLayer, in_shape: Shape, out_shape: Shape) -> None:
     if layer.reset != "zero":
         graph.differs(name, f"its reset is {layer.reset!r}")
-    synapse = deepcopy(layer.synapse).cpu()
+    synapse = synapse_copy(name, layer).cpu()
     theirs = layer.counterparts
     constants = {what: getattr(layer, what).detach().cpu().double().numpy() for what in layer.kind.limits()}
     kept = {what: constants[what] for what in theirs.time_constants}
@@ -392,15 +391,16 @@ def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
 def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
     """Return the shape of one sample's output."""
     sample = torch.zeros((1, *shape))
-    if isinstance(layer, SpikingLayer):
-        weight = layer.synapse.weight
+    synapse = synapse_copy(name, layer) if isinstance(layer, SpikingLayer) else None
+    if synapse is not None:
+        weight = synapse.weight
         assert isinstance(weight, Tensor)
         sample = sample.to(weight)
-        if isinstance(layer.synapse, nn.Linear) and len(shape) != 1:
+        if isinstance(synapse, nn.Linear) and len(shape) != 1:
             raise ExportError(f"layer {name}: takes one axis, found inputs {list(shape)}: put a Flatten before it")
     try:
         with torch.no_grad():
-            out = layer.synapse(sample) if isinstance(layer, SpikingLayer) else layer(sample[None])[0]
+            out = layer(sample[None])[0] if synapse is None else synapse(sample)
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"layer {name}: cannot take inputs {list(shape)} ({error}); give another in_shape") from None
     return tuple(out.shape[1:])
