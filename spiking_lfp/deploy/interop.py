@@ -300,9 +300,11 @@ def synapse_copy(name: str, layer: SynapticLayer) -> nn.Module:
     """Return a copy of a layer's synapse, pruned for good where it is masked.
 
     Raises:
-        ExportError: with the layer's name, for a synapse that the layer would not run.
+        ExportError: with the layer's name, for a synapse or constants with which the layer would not run.
     """
     try:
+        if isinstance(layer, SpikingLayer):
+            layer.neuron(torch.float64)
         return plain_synapse(layer.synapse, name)
     except UsageError as error:
         raise ExportError(str(error)) from None

@@ -32,7 +32,7 @@ def input_feedback(
         network: computes spikes `[T, B, classes]` from `x`; its parameters and their `.grad` are not changed. Set it to
             evaluation mode, so that no input is dropped.
         x: the inputs.
-        classes: for each sample the class that is rewarded.
+        classes: for each sample the class that is rewarded, of any integer type.
 
     Raises:
         UsageError: if the network does not have a class.
@@ -44,7 +44,10 @@ def input_feedback(
         with failures_named(network):
             spikes = network(x)
     outputs = spikes.shape[-1]
-    if len(classes) != x.shape[1] or bool(((classes < 0) | (classes >= outputs)).any()):
+    if classes.dim() == 1 and not (classes.is_floating_point() or classes.is_complex()):
+        classes = classes.long()  # uint8 and truth values would select by being true
+    fits = classes.dtype == torch.int64 and classes.shape == x.shape[1:2]
+    if not fits or bool(((classes < 0) | (classes >= outputs)).any()):
         raise UsageError(
             f"expected a class in 0..{outputs - 1} for each of {x.shape[1]} samples, found {classes.tolist()}"
         )

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from spiking_lfp.checks import is_deferred, require
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
@@ -64,32 +65,58 @@ class SpikingLayer(SynapticLayer):
         self, synapse: nn.Module, rule: Rule | None = None, reset: Reset = "subtract", **constants: float | Tensor
     ) -> None:
         super().__init__(synapse, rule)
-        if reset not in RESETS:
-            raise UsageError(f"reset must be one of {', '.join(RESETS)}, found {reset!r}")
         self.reset: Reset = reset
         limits = self.kind.limits()
         for name in constants:
             if name not in limits:
                 raise UsageError(f"{self.kind.__name__} has no constant {name!r}: it has {', '.join(limits)}")
-        for name, (holds, words) in limits.items():
+        for name in limits:
             if name not in constants:
                 raise UsageError(f"{type(self).__name__} has to give {name}, a constant of {self.kind.__name__}")
             # float64, so that a network turned to any dtype meets the number that was meant
             try:
-                value = torch.as_tensor(constants[name], dtype=torch.float64).clone()
+                value = torch.as_tensor(constants[name], dtype=torch.float64)
             except (TypeError, ValueError, RuntimeError):
                 raise UsageError(f"{name} must be a number or a tensor, found {constants[name]!r}") from None
-            if not bool(holds(value).all()):
-                raise UsageError(f"{name} must be {words}, found {constants[name]}")
-            self.register_buffer(name, value)
+            self.register_buffer(name, value if value.requires_grad else value.clone())
+        # the constants that were checked, and how often they had been written to
+        self._checked: dict[str, tuple[Tensor, int]] = {}
+        self._check_constants("")
+        self.register_load_state_dict_post_hook(_check_loaded)
 
     @property
     def counterparts(self) -> Counterparts:
         """What its neurons are elsewhere; nothing for subclasses, which may run them in another way."""
         return self.kind.counterparts if type(self) is LAYERS[self.kind] else Counterparts()
 
+    def _check_constants(self, layer: str) -> None:
+        """Raise a UsageError for constants out of range; those that did not change since are not looked at again."""
+        if self.reset not in RESETS:
+            raise refused(layer, f"reset must be one of {', '.join(RESETS)}, found {self.reset!r}")
+        for name, (holds, words) in self.kind.limits().items():
+            value = self._buffers.get(name)
+            before, version = self._checked.get(name, (None, 0))
+            if before is not None and before is value and version == _version(value) and not value.requires_grad:
+                continue
+            found: object = getattr(self, name) if value is None else value
+            if not isinstance(found, Tensor):
+                raise refused(layer, f"{name} must be a number or a tensor, found {found!r}")
+            if found.requires_grad:
+                raise refused(
+                    layer, f"{name} requires a gradient, but constants of neurons do not learn: give {name}.detach()"
+                )
+            if not found.is_meta:
+                shown = "others" if is_deferred(found.device) else _shown(found)
+                require(holds(found).all(), UsageError, str(refused(layer, f"{name} must be {words}, found {shown}")))
+            self._checked[name] = found, _version(found)
+
     def neuron(self, dtype: torch.dtype) -> Neuron:
-        """Return the neuron with the layer's constants in `dtype`."""
+        """Return the neuron with the layer's constants in `dtype`.
+
+        Raises:
+            UsageError: if they are out of range.
+        """
+        self._check_constants(self.name)
         values = {name: getattr(self, name).to(dtype) for name in self.kind.limits()}
         return self.kind(**values, reset=self.reset)  # type: ignore[call-arg]
 
@@ -231,7 +258,8 @@ class RecurrentLIF(LIF):
         self._own_weight("")
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
-        """Return the neuron with the layer's constants in `dtype`, and its weights."""
+        """Return the neuron with the layer's constants in `dtype`, and its weights; see `SpikingLayer.neuron`."""
+        self._check_constants(self.name)
         beta, threshold = self.beta.to(dtype), self.threshold.to(dtype)
         return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self._recurrent_weight())
 
@@ -326,6 +354,21 @@ class AdaptiveLIF(SpikingLayer):
         rule: Rule | None = None,
     ) -> None:
         super().__init__(synapse, rule, reset, beta=beta, threshold=threshold, rho=rho, adaptation=adaptation)
+
+
+def _version(constant: Tensor) -> int:
+    """Return how often a tensor was written to."""
+    return -1 if constant.is_inference() else constant._version
+
+
+def _shown(constant: Tensor) -> str:
+    low, high = constant.min().item(), constant.max().item()
+    return str(low) if constant.dim() == 0 else f"{low}..{high}"
+
+
+def _check_loaded(layer: nn.Module, _: object) -> None:
+    assert isinstance(layer, SpikingLayer)
+    layer._check_constants(layer.name)
 
 
 def spiking_layers(network: nn.Module) -> dict[str, SpikingLayer]:
