@@ -8,15 +8,17 @@ is a warning.
 """
 
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.events._formats import SUFFIXES, Hints, RawRecording, TimeUnit
-from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError
-from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
+from spiking_lfp.events._formats import SUFFIXES, Columns, Hints, Reading, TimeUnit
+from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError, no_events
+from spiking_lfp.events.records import EventArray, Recording, Sensor
 
 __all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "read_events"]
 
@@ -64,46 +66,94 @@ def read_events(
         ...     read_events(path, (2, 34, 34)).events["t"].tolist()
         [100, 250]
     """
-    hints = Hints(chip, time_unit, column_order)
+    reading = Reading(path, Hints(chip, time_unit, column_order))
+    blocks = list(event_blocks(reading, sensor))
+    events = blocks[0] if len(blocks) == 1 else np.concatenate([no_events(0), *blocks])
+    known = sensor or reading.sensor
+    with naming(str(path)):
+        recording = Recording(events, known or _smallest_sensor(events), reading.partial, guessed=known is None)
+    if reading.remarks:
+        warnings.warn(f"{path}: {'; '.join(reading.remarks)}", stacklevel=2)
+    return recording
+
+
+def event_blocks(reading: Reading, sensor: Sensor | None) -> Iterator[EventArray]:
+    """Yield the events of a file, block by block; `reading` tells the rest.
+
+    Neither the order of events is checked, nor whether they are on the sensor.
+
+    Args:
+        reading: the file and how to read it.
+        sensor: that which the file has to name, if it names one.
+
+    Raises:
+        DataError: naming the file, as `read_events`.
+        UsageError: likewise.
+    """
+    with naming(str(reading.path)):
+        for events in packed(_columns(reading)):
+            _check_sensor(reading.sensor, sensor)
+            yield events
+        _check_sensor(reading.sensor, sensor)
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Put the name of what is read in front of errors inside the context."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror or error}") from None
+    except DataError as error:
+        raise DataError(f"{source} cannot be read: {error}") from None
+
+
+def _columns(reading: Reading) -> Iterator[Columns]:
+    """Yield what the reader for the suffix of a file does."""
+    path = reading.path
     read = SUFFIXES.get(path.suffix.lower())
     if read is None:
         raise UsageError(f"{path} has the suffix {path.suffix!r}: recordings end in {', '.join(SUFFIXES)}")
     try:
         if path.stat().st_size == 0:
             raise DataError("it is empty")
-        raw = read(path, hints)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except AdviceError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        yield from read(reading)
+    except AdviceError:
+        raise
     except DataError as error:
-        raise DataError(f"{path} cannot be read: {error}; replace or remove it") from None
-    try:
-        recording = _recording(raw, sensor)
-    except DataError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    if raw.remarks:
-        warnings.warn(f"{path}: {'; '.join(raw.remarks)}", stacklevel=2)
-    return recording
+        raise DataError(f"{error}; replace or remove it") from None
 
 
-def _recording(raw: RawRecording, sensor: Sensor | None) -> Recording:
-    columns = raw.columns
-    if raw.sensor is not None and sensor is not None and raw.sensor != sensor:
-        raise DataError(
-            f"it is of a sensor {raw.sensor}, expected {sensor} (polarities, height, width): give its own, or none"
-        )
-    if isinstance(columns, np.ndarray):
-        events = columns
-    else:
-        from spiking_lfp.kernels.cpu import decoders
+def packed(blocks: Iterable[Columns]) -> Iterator[EventArray]:
+    """Yield blocks of columns as events.
 
-        events = np.empty(len(columns["t"]), EVENT)
+    Raises:
+        DataError: for values that are none of a recording.
+    """
+    from spiking_lfp.kernels.cpu import decoders
+
+    any_zero, any_negative = False, False
+    for columns in blocks:
+        if isinstance(columns, np.ndarray):
+            yield columns
+            continue
+        events = no_events(len(columns["t"]))
         x, y, t, p = (columns[name].astype(np.int64, copy=False) for name in "xytp")
-        if decoders.pack(x, y, t, p, LARGEST_SIDE, LARGEST_TIME, events):
+        wrong, zero, negative = decoders.pack(x, y, t, p, LARGEST_SIDE, LARGEST_TIME, events)
+        if wrong:
             raise DataError(_out_of_range(x, y, t, p))
-    known = sensor or raw.sensor
-    return Recording(events, known or _smallest_sensor(events), raw.partial, guessed=known is None)
+        any_zero |= zero
+        any_negative |= negative
+        if any_zero and any_negative:
+            raise DataError("it has polarities 0 and 1, and further on -1 and 1: repair the recording")
+        yield events
+
+
+def _check_sensor(found: Sensor | None, expected: Sensor | None) -> None:
+    if found is not None and expected is not None and found != expected:
+        raise DataError(
+            f"it is of a sensor {found}, expected {expected} (polarities, height, width): give its own, or none"
+        )
 
 
 def _out_of_range(x: Column, y: Column, t: Column, p: Column) -> str:

@@ -1,9 +1,13 @@
-"""What readers of all formats share: what they return, headers of text, records of a fixed size."""
+"""What readers of all formats share: what they are told and tell, the bytes of a file, headers of text."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +24,8 @@ LARGEST_TIME = 2**62
 
 # bytes; jAER writes the preferences of a camera into it
 LONGEST_HEADER = 2**20
+# of a file that is read block by block: a header, and as much behind it
+HEAD = 2 * LONGEST_HEADER
 TEXT = rb"[^\x00-\x08\x0e-\x1f\n]*"
 
 
@@ -96,30 +102,93 @@ class Hints:
             raise UsageError(f"column_order is {self.column_order!r}, expected x, y, t and p in some order, as txyp")
 
 
-class RawRecording(NamedTuple):
-    """The content of a file, not yet checked.
+@dataclass
+class Reading:
+    """A file while it is read: what its reader is told, and what it finds out beside the events.
 
     Attributes:
-        columns: dtype `EVENT`, or x, y, t in microseconds and p, each `[N]` of any integer type; p is 0 or 1, or -1
-            or 1.
-        sensor: polarities, height and width, or None if the file does not name them.
-        partial: description of what could not be read, or None.
-        remarks: what was assumed, and what was left out.
+        path: the file.
+        hints: what it does not say.
+        block: how many bytes to read at a time, about; None to read all at once.
+        sensor: polarities, height and width, known with the first block of events; None if the file names none.
+        partial: description of what could not be read, known at the end, or None.
+        assumed: what was assumed of the file, known with the first block.
+        left_out: how many things of each kind were left out so far.
     """
 
-    columns: Columns
+    path: Path
+    hints: Hints
+    block: int | None = None
     sensor: Sensor | None = None
     partial: str | None = None
-    remarks: tuple[str, ...] = ()
+    assumed: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was assumed, and what was left out."""
+        return [*self.assumed, *(f"left out {count:,} {thing}" for thing, count in self.left_out.items() if count)]
 
 
 class AdviceError(DataError):
     """The file may be whole; the sentence says how it is read."""
 
 
-def counted(count: int, thing: str) -> tuple[str, ...]:
-    """Return the remark that so many things were left out, none if there are none."""
-    return (f"left out {count:,} {thing}",) if count else ()
+class Content:
+    """The bytes of a file, read once and whole, or block by block.
+
+    Attributes:
+        is_whole: whether all of it is read at once.
+        size: in bytes, when it was opened.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._file = reading.path.open("rb")
+        self._block, self.is_whole = reading.block, reading.block is None
+        self.size = self._file.seek(0, 2)
+
+    def __enter__(self) -> "Content":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    @cached_property
+    def head(self) -> bytes:
+        """The beginning, with room for a header; all of it if the file is read whole."""
+        self._file.seek(0)
+        return self._file.read(-1 if self._block is None else HEAD)
+
+    def at(self, start: int, size: int) -> bytes:
+        """Return up to `size` bytes from `start` on."""
+        if "head" in self.__dict__ and start + size <= len(self.head):
+            return self.head[start : start + size]
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def blocks(self, start: int, unit: int = 1, end: int | None = None) -> Iterator[memoryview]:
+        """Yield all bytes from `start` to `end`, the last one if None, in multiples of `unit` but for the last block.
+
+        Raises:
+            DataError: if the file became shorter.
+        """
+        end = self.size if end is None else end
+        size = end - start if self._block is None else max(self._block // unit, 1) * unit
+        for at in range(start, end, max(size, 1)):
+            due = min(size, end - at)
+            block = memoryview(self.head)[at:end] if self._block is None else memoryview(self.at(at, due))
+            if len(block) < due:
+                raise DataError(f"it became shorter while it was read, {at + len(block):,} of {self.size:,} bytes")
+            yield block
+
+    def records(self, start: int, dtype: np.dtype[Any], reading: Reading) -> Iterator[NDArray[Any]]:
+        """Yield all complete records from `start` on, block by block; `reading.partial` tells of the rest, if any."""
+        size = dtype.itemsize
+        count, rest = divmod(self.size - start, size)
+        if rest:
+            reading.partial = f"the last {rest} of {self.size:,} bytes are not a complete event of {size} bytes"
+        for block in self.blocks(start, size, start + count * size):
+            yield np.frombuffer(block, dtype)
 
 
 def text_header(content: bytes, mark: bytes, ends: tuple[bytes, ...]) -> tuple[list[bytes], int]:
@@ -139,13 +208,6 @@ def text_header(content: bytes, mark: bytes, ends: tuple[bytes, ...]) -> tuple[l
     if content.find(b"\n" + ends[0], start, start + LONGEST_HEADER) >= 0:
         raise DataError(f"its header is damaged: a line at byte {start:,} does not begin with {mark.decode()}")
     return lines, start
-
-
-def whole_records(content: bytes, start: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], str | None]:
-    """Return all complete records from `start` on, and a description of the rest, if any."""
-    count, rest = divmod(len(content) - start, dtype.itemsize)
-    partial = f"the last {rest} of {len(content):,} bytes are not a complete event of {dtype.itemsize} bytes"
-    return np.frombuffer(content, dtype, count, start), partial if rest else None
 
 
 def no_events(count: int) -> EventArray:

@@ -1,48 +1,61 @@
 """Records of five bytes (N-MNIST, SLAYER), Event Stream, and ST-MNIST's matrices."""
 
 import struct
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from spiking_lfp.errors import DataError
-from spiking_lfp.events._formats.common import Hints, RawRecording, import_extra, no_events, one_line, whole_records
+from spiking_lfp.events._formats.common import (
+    AdviceError,
+    Columns,
+    Content,
+    Reading,
+    import_extra,
+    no_events,
+    one_line,
+)
+from spiking_lfp.events.records import EventArray
 
 # an N-MNIST record with this row adds 2^13 us to all later times
 OVERFLOW_ROW, OVERFLOW_US = 240, 2**13
+# bytes of a matrix of ST-MNIST that are read where memory is short: its own are a thousand times smaller
+LARGEST_MATRIX = 2**26
 
 
-def nmnist(path: Path, hints: Hints) -> RawRecording:
+def nmnist(reading: Reading) -> Iterator[Columns]:
     """N-MNIST: records as in `bs2`, but row 240 marks a timer overflow, which adds 8,192 us to all later times.
 
     Files with this suffix therefore have at most 240 rows, those of the ATIS, for which the format was made.
     """
-    raw, highest = _five_bytes(path, OVERFLOW_ROW, OVERFLOW_US)
-    if highest > OVERFLOW_ROW:
-        raise DataError(
-            f"it has events in row {highest}, but .bin files have rows up to {OVERFLOW_ROW - 1} (.bs2 to 255)"
-        )
-    return raw
+    for events, highest in _five_bytes(reading, OVERFLOW_ROW, OVERFLOW_US):
+        if highest > OVERFLOW_ROW:
+            raise DataError(
+                f"it has events in row {highest}, but .bin files have rows up to {OVERFLOW_ROW - 1} (.bs2 to 255)"
+            )
+        yield events
 
 
-def bs2(path: Path, hints: Hints) -> RawRecording:
+def bs2(reading: Reading) -> Iterator[Columns]:
     """SLAYER's format, five bytes per event: x, y, one bit of polarity and 23 bits of microseconds, big-endian."""
-    return _five_bytes(path, -1, 0)[0]
+    for events, _ in _five_bytes(reading, -1, 0):
+        yield events
 
 
-def _five_bytes(path: Path, overflow_row: int, overflow_us: int) -> tuple[RawRecording, int]:
+def _five_bytes(reading: Reading, overflow_row: int, overflow_us: int) -> Iterator[tuple[EventArray, int]]:
     from spiking_lfp.kernels.cpu import decoders
 
-    content = path.read_bytes()
-    records, partial = whole_records(content, 0, np.dtype((np.uint8, 5)))
-    if not len(records):
-        raise DataError(f"it has {len(content)} bytes, expected at least 5, the size of an event")
-    events = no_events(len(records))
-    count, highest = decoders.five_bytes(records, overflow_row, overflow_us, events)
-    return RawRecording(events[:count], partial=partial), int(highest)
+    record, later = np.dtype((np.uint8, 5)), 0
+    with Content(reading) as content:
+        if content.size < record.itemsize:
+            raise DataError(f"it has {content.size} bytes, expected at least 5, the size of an event")
+        for records in content.records(0, record, reading):
+            events = no_events(len(records))
+            count, later, highest = decoders.five_bytes(records, overflow_row, overflow_us, later, events)
+            yield events[:count], int(highest)
 
 
-def es(path: Path, hints: Hints) -> RawRecording:
+def es(reading: Reading) -> Iterator[Columns]:
     """Event Stream 2 of a DVS or ATIS: per event a byte of elapsed time and flags, then 16-bit x and y, little-endian.
 
     The header is a signature, three bytes of version, one of type, width and height. For a DVS, type 1, the first byte
@@ -52,33 +65,40 @@ def es(path: Path, hints: Hints) -> RawRecording:
     """
     from spiking_lfp.kernels.cpu import decoders
 
-    content = path.read_bytes()
-    if content[:12] != b"Event Stream":
-        raise DataError(f"it begins with {content[:12]!r}, expected Event Stream")
-    if len(content) < 20:
-        raise DataError(f"its header has {len(content)} bytes, expected 20")
-    major, kind = content[12], content[15]
-    if major != 2 or kind not in (1, 2):
-        raise DataError(f"it is version {major}, type {kind}: version 2, types 1 (DVS) and 2 (ATIS), are read")
-    width, height = struct.unpack_from("<HH", content, 16)
-    overflow, unit = (0xFE, 127) if kind == 1 else (0xFC, 63)
-    bytes_read = np.frombuffer(content, np.uint8)
-    count, end = decoders.event_stream(bytes_read, 20, overflow, unit, kind, no_events(0))
-    events = no_events(count)
-    decoders.event_stream(bytes_read, 20, overflow, unit, kind, events)
-    rest = len(content) - end
-    partial = f"the last {rest} of {len(content):,} bytes are not a complete event of 5 bytes" if rest else None
-    return RawRecording(events, (2, height, width), partial)
+    with Content(reading) as content:
+        header = content.at(0, 20)
+        if header[:12] != b"Event Stream":
+            raise DataError(f"it begins with {header[:12]!r}, expected Event Stream")
+        if len(header) < 20:
+            raise DataError(f"its header has {len(header)} bytes, expected 20")
+        major, kind = header[12], header[15]
+        if major != 2 or kind not in (1, 2):
+            raise DataError(f"it is version {major}, type {kind}: version 2, types 1 (DVS) and 2 (ATIS), are read")
+        width, height = struct.unpack_from("<HH", header, 16)
+        reading.sensor = (2, height, width)
+        overflow, unit = (0xFE, 127) if kind == 1 else (0xFC, 63)
+        time, rest = 0, b""
+        for block in content.blocks(20):
+            bytes_read = np.frombuffer(rest + block if rest else block, np.uint8)
+            count, _, _ = decoders.event_stream(bytes_read, time, overflow, unit, kind, no_events(0))
+            events = no_events(count)
+            _, time, end = decoders.event_stream(bytes_read, time, overflow, unit, kind, events)
+            rest = bytes_read[end:].tobytes()
+            yield events
+        if rest:
+            reading.partial = f"the last {len(rest)} of {content.size:,} bytes are not a complete event of 5 bytes"
 
 
-def mat(path: Path, hints: Hints) -> RawRecording:
+def mat(reading: Reading) -> Iterator[Columns]:
     """ST-MNIST: `spiketrain` `[101, N]`; a column holds 1, -1 or 0 for each of 100 taxels, and its time in seconds.
 
     The taxels form rows of ten. Times are rounded down to microseconds, as in tonic.
     """
+    if reading.block is not None and reading.path.stat().st_size > LARGEST_MATRIX:
+        raise AdviceError("a matrix is read as a whole: convert it, np.save(NAME, read_events(PATH).events)")
     io = import_extra("scipy.io")
     try:
-        train = io.loadmat(path, variable_names=["spiketrain"])["spiketrain"]
+        train = io.loadmat(reading.path, variable_names=["spiketrain"])["spiketrain"]
     except KeyError:
         raise DataError("it has no variable spiketrain") from None
     except Exception as error:  # scipy raises all kinds of errors for damaged files
@@ -91,4 +111,5 @@ def mat(path: Path, hints: Hints) -> RawRecording:
     column, taxel = train[:100].T.nonzero()
     t = (train[100][column] * 1e6).astype(np.int64)
     signs = train[taxel, column].astype(np.int64)
-    return RawRecording({"x": taxel % 10, "y": taxel // 10, "t": t, "p": signs}, (2, 10, 10))
+    reading.sensor = (2, 10, 10)
+    yield {"x": taxel % 10, "y": taxel // 10, "t": t, "p": signs}

@@ -1,7 +1,8 @@
 """Decoders of recordings: from the words of a file to events, for CPU.
 
-Decoders of streams take an array `out` of dtype `EVENT`, fill as much of it as fits, and return how many events there
-are: called with an empty array first, they count.
+Decoders take a state, integers that tell where they are in a file, and return the one with which the next block goes on:
+what is decoded in blocks is what is decoded at once. They fill as much of an array `out` of dtype `EVENT` as fits, and
+return how many events there are: called with an empty array first, they count.
 """
 
 from typing import Any, no_type_check
@@ -15,6 +16,9 @@ Array = NDArray[Any]
 
 # types of words in EVT 2.0, 2.1 and 3.0; those from D on are inertial and vendor's data, and what continues a word
 TIME_HIGH, TRIGGER, SKIPPED = 0x8, 0xA, 0xD
+# of EVT: high part of the time, -1 before the first one, and what has wrapped around; low part, row, first column and
+# polarity of a vector, of EVT 3.0; how many events came before the first time, triggers, and unknown words
+EVT_START = (-1, 0, 0, -1, -1, 0, 0, 0, 0)
 # digits that are exact in 64 bits
 DIGITS = 18
 
@@ -38,9 +42,12 @@ def first_fault(events: Array, height: int, width: int) -> Any:
 @kernel
 @no_type_check
 def pack(x: Array, y: Array, t: Array, p: Array, sides: int, latest: int, out: Array) -> Any:
-    """Fill events from columns `[N]` of 64 bits; return whether a value is none of a recording.
+    """Fill events from columns `[N]` of 64 bits.
 
     Rows and columns lie below `sides`, times within `latest`, polarities are 0 and 1, or -1 and 1.
+
+    Returns:
+        whether a value is none of a recording, and whether there are polarities of 0, and of -1.
     """
     wrong, zero, negative = False, False, False
     for i in range(len(t)):
@@ -53,7 +60,7 @@ def pack(x: Array, y: Array, t: Array, p: Array, sides: int, latest: int, out: A
         event.y = y[i]
         event.t = t[i]
         event.p = p[i] > 0
-    return wrong or (zero and negative)
+    return wrong or (zero and negative), zero, negative
 
 
 @kernel
@@ -68,15 +75,15 @@ def largest(events: Array) -> Any:
 
 @kernel
 @no_type_check
-def five_bytes(records: Array, overflow_row: int, overflow_us: int, out: Array) -> Any:
+def five_bytes(records: Array, overflow_row: int, overflow_us: int, later: int, out: Array) -> Any:
     """Decode bytes `[N, 5]`: x, y, one bit of polarity and 23 of time.
 
     Records of the row `overflow_row` are no events, but let `overflow_us` pass for all that follow; -1 for none.
 
     Returns:
-        how many events there are, and the largest row of all records.
+        how many events there are, what has passed, which is the state, and the largest row of all records.
     """
-    count, later, highest = 0, 0, 0
+    count, highest = 0, 0
     for i in range(len(records)):
         y, word = np.int64(records[i, 1]), np.int64(records[i, 2])
         highest = max(highest, y)
@@ -89,7 +96,7 @@ def five_bytes(records: Array, overflow_row: int, overflow_us: int, out: Array) 
         event.t = ((word & 127) << 16 | np.int64(records[i, 3]) << 8 | np.int64(records[i, 4])) + later
         event.p = word >> 7
         count += 1
-    return count, highest
+    return count, later, highest
 
 
 @kernel
@@ -101,18 +108,21 @@ def _swapped(word: Any) -> Any:
 
 @kernel
 @no_type_check
-def addresses(words: Array, layout: Any, out: Array) -> Any:
+def addresses(words: Array, layout: Any, state: Any, out: Array) -> Any:
     """Decode big-endian pairs `[N, 2]` of address and microseconds, which wrap around at 32 bits.
 
     Args:
         layout: the lowest bit of p, x and y; masks of x and y; what x and y are subtracted from, or -1; masks of bits
             that mark signals, of bits that mark other records, and of bits that are never set.
+        state: the last time, and what has wrapped around; 0 and 0.
 
     Returns:
-        how many events there are, how many signals, and the first record with a bit that is never set, or -1.
+        how many events there are, the state, how many signals, and the first record with a bit that is never set, or
+        -1.
     """
     at_p, at_x, at_y, x_mask, y_mask, last_x, last_y, signal, other, never = layout
-    count, signals, before, later, invalid = 0, 0, np.int64(0), 0, -1
+    before, later = state
+    count, signals, invalid = 0, 0, -1
     for i in range(len(words)):
         address, t = _swapped(words[i, 0]), _swapped(words[i, 1])
         if before - t > 1 << 31:
@@ -132,14 +142,19 @@ def addresses(words: Array, layout: Any, out: Array) -> Any:
         event.t = t + later
         event.p = address >> at_p & 1
         count += 1
-    return count, signals, invalid
+    return count, (before, later), signals, invalid
 
 
 @kernel
 @no_type_check
-def dat(words: Array, out: Array) -> Any:
-    """Decode pairs `[N, 2]` of microseconds, which wrap around, and address; return the largest polarity."""
-    before, later, highest = np.int64(0), 0, 0
+def dat(words: Array, state: Any, out: Array) -> Any:
+    """Decode pairs `[N, 2]` of microseconds, which wrap around, and address.
+
+    Returns:
+        the state, as of `addresses`, and the largest polarity.
+    """
+    before, later = state
+    highest = 0
     for i in range(len(words)):
         t, address = np.int64(words[i, 0]), np.int64(words[i, 1])
         if before - t > 1 << 31:
@@ -151,22 +166,23 @@ def dat(words: Array, out: Array) -> Any:
         event.y = address >> 14 & 0x3FFF
         event.t = t + later
         event.p = address >> 28 & 1
-    return highest
+    return (before, later), highest
 
 
 @kernel
 @no_type_check
-def event_stream(content: Array, start: int, overflow: int, unit: int, flags: int, out: Array) -> Any:
-    """Decode the events of Event Stream 2 from byte `start` on.
+def event_stream(content: Array, time: int, overflow: int, unit: int, flags: int, out: Array) -> Any:
+    """Decode the events of Event Stream 2.
 
     Args:
+        time: the state, 0.
         overflow: first bytes from here on let some `unit` of microseconds pass.
         flags: the number of flags in the low bits of a first byte; of two, the lowest marks what is no event.
 
     Returns:
-        how many events there are, and where the last complete record ends.
+        how many events there are, the state, and where the last complete record ends.
     """
-    count, at, time = 0, start, 0
+    count, at = 0, 0
     while at < len(content):
         first = np.int64(content[at])
         if first >= overflow:
@@ -184,15 +200,15 @@ def event_stream(content: Array, start: int, overflow: int, unit: int, flags: in
                 event.p = first >> (flags - 1) & 1
             count += 1
         at += 5
-    return count, at
+    return count, time, at
 
 
 @kernel
 @no_type_check
-def evt2(words: Array, out: Array) -> Any:
+def evt2(words: Array, state: Any, out: Array) -> Any:
     """Decode words of 32 bits of EVT 2.0, as in `evt21`, with one event a word."""
-    count, early, triggers, unknown = 0, 0, 0, 0
-    high, later = np.int64(-1), np.int64(0)
+    high, later, _, _, _, _, early, triggers, unknown = state
+    count = 0
     for i in range(len(words)):
         word = np.int64(words[i])
         kind = word >> 28
@@ -215,21 +231,24 @@ def evt2(words: Array, out: Array) -> Any:
             triggers += 1
         elif kind < SKIPPED:
             unknown += 1
-    return count, early, triggers, unknown
+    return count, (high, later, 0, 0, 0, 0, early, triggers, unknown)
 
 
 @kernel
 @no_type_check
-def evt21(words: Array, out: Array) -> Any:
+def evt21(words: Array, state: Any, out: Array) -> Any:
     """Decode words `[N, 2]` of EVT 2.1: 32 bits that say which of 32 pixels in a row, and 32 as in EVT 2.0.
 
     The high part of times, 28 bits, comes in words of its own and wraps around; the low part has 6 bits.
 
+    Args:
+        state: see `EVT_START`.
+
     Returns:
-        how many events there are, how many before the first time, how many triggers, and how many unknown words.
+        how many events there are, and the state.
     """
-    count, early, triggers, unknown = 0, 0, 0, 0
-    high, later = np.int64(-1), np.int64(0)
+    high, later, _, _, _, _, early, triggers, unknown = state
+    count = 0
     for i in range(len(words)):
         word, pixels = np.int64(words[i, 1]), np.int64(words[i, 0])
         kind = word >> 28
@@ -254,20 +273,18 @@ def evt21(words: Array, out: Array) -> Any:
             triggers += 1
         elif kind < SKIPPED:
             unknown += 1
-    return count, early, triggers, unknown
+    return count, (high, later, 0, 0, 0, 0, early, triggers, unknown)
 
 
 @kernel
 @no_type_check
-def evt3(words: Array, out: Array) -> Any:
+def evt3(words: Array, state: Any, out: Array) -> Any:
     """Decode words of 16 bits of EVT 3.0: row, column, vectors of columns, and 12 bits each of low and high time.
 
-    What `evt21` returns. A row of which no event has come yet, and one of another kind of events, has none.
+    State and result are as of `evt21`. A row of which no event has come yet, and one of another kind of events, has none.
     """
-    count, early, triggers, unknown = 0, 0, 0, 0
-    high, low, later = np.int64(-1), np.int64(0), np.int64(0)
-    y, base, polarity = np.int64(-1), np.int64(-1), np.int64(0)
-    t = np.int64(0)
+    high, later, low, y, base, polarity, early, triggers, unknown = state
+    count, t = 0, (later + high) << 12 | low
     for i in range(len(words)):
         word = np.int64(words[i])
         kind, value = word >> 12, word & 0xFFF
@@ -323,7 +340,7 @@ def evt3(words: Array, out: Array) -> Any:
             triggers += 1
         elif kind < SKIPPED and kind != 7:
             unknown += 1
-    return count, early, triggers, unknown
+    return count, (high, later, low, y, base, polarity, early, triggers, unknown)
 
 
 @kernel
