@@ -23,8 +23,6 @@ from spiking_lfp.events._formats.common import (
 )
 
 HEADER_ENDS = (b"#End Of ASCII Header", b"#!END-HEADER")
-POLARITY_PACKET = 1
-SPECIAL_PACKET = 0
 
 
 def aedat(reading: Reading) -> Iterator[Columns]:
@@ -108,51 +106,33 @@ def _aedat3(reading: Reading, content: Content) -> Iterator[Columns]:
     A polarity event takes 8 bytes: a valid bit, polarity, 15 bits each of y and x, and 31 bits of microseconds, whose
     overflows the packet counts. Invalid events are left out.
     """
+    from spiking_lfp.kernels.cpu import decoders
+
     lines, start = text_header(content.head, b"#", HEADER_ENDS)
     if not lines[-1].startswith(HEADER_ENDS[1]):
         raise DataError("its header has no end")
     sources = re.findall(r"^#Source \d+: *(\w+)", b"\n".join(lines).decode("ascii", "replace"), re.MULTILINE)
     reading.sensor = next((CHIPS[name.lower()][1] for name in sources if name.lower() in CHIPS), None)
-    event = np.dtype([("data", "<u4"), ("t", "<i4")])
-    waiting: list[tuple[Any, int]] = []
-    at, end, any_event, size_waiting = start, content.size, False, 0
-    while at < end:
-        if at + 28 > end:
-            reading.partial = f"the last {end - at} of {end:,} bytes are not a complete packet"
-            break
-        kind, _, size, _, overflows, capacity, count, valid = struct.unpack("<hhiiiiii", content.at(at, 28))
-        if not (size > 0 and overflows >= 0 and 0 <= valid <= count == capacity):
-            raise DataError(f"the header of its packet at byte {at:,} is damaged")
-        if kind == POLARITY_PACKET and size != event.itemsize:
-            raise DataError(f"events of its packet at byte {at:,} take {size} bytes, expected {event.itemsize}")
-        at += 28
-        present = min(count, (end - at) // size)
-        if present < count:
-            reading.partial = f"of the {count:,} events of its last packet only {present:,} are there"
-        if kind == POLARITY_PACKET:
-            for block in content.blocks(at, size, at + present * size):
-                waiting.append((np.frombuffer(block, event), overflows))
-                size_waiting += len(block)
-                if reading.block is not None and size_waiting >= reading.block:
-                    yield _polarity_events(waiting)
-                    waiting, size_waiting = [], 0
-            any_event |= present > 0
-        elif kind == SPECIAL_PACKET:
-            reading.left_out["special events"] += present
-        at += count * size
-    if reading.partial and not any_event:
+    state, rest, at = (0,) * 7, b"", start
+    for block in content.blocks(start):
+        found = np.frombuffer(rest + block if rest else block, np.uint8)
+        events = no_events(len(found) // 8)
+        count, state, end, wrong = decoders.packets(found, state, events)
+        if wrong == 1:
+            raise DataError(f"the header of its packet at byte {at + end:,} is damaged")
+        if wrong:
+            raise DataError(f"events of its packet at byte {at + end:,} take {state[2]} bytes, expected 8")
+        at, rest = at + end, found[end:].tobytes()
+        yield events[:count]
+    left, kind, size, _, number, seen, special = state
+    missing = -(-left // size) if left else 0
+    if left:
+        reading.partial = f"of the {number:,} events of its last packet only {number - missing:,} are there"
+    elif rest:
+        reading.partial = f"the last {len(rest)} of {content.size:,} bytes are not a complete packet"
+    if reading.partial and not seen:
         raise DataError(f"it has no complete event after its header of {start:,} bytes")
-    yield _polarity_events(waiting)
-
-
-def _polarity_events(packets: list[tuple[Any, int]]) -> Columns:
-    """Return the valid events of packets of AEDAT 3.1, each with how often its time has overflown."""
-    empty = [np.zeros(0, np.int64)]
-    words = np.concatenate([events["data"].astype(np.int64) for events, _ in packets] or empty)
-    t = np.concatenate([events["t"].astype(np.int64) + overflows * 2**31 for events, overflows in packets] or empty)
-    valid = words & 1 == 1
-    columns = {"x": words >> 17, "y": words >> 2 & 0x7FFF, "t": t, "p": words >> 1 & 1}
-    return {name: column[valid] for name, column in columns.items()}
+    reading.left_out["special events"] += special - (missing if kind == 0 else 0)
 
 
 def _aedat4(reading: Reading, content: Content) -> Iterator[Columns]:

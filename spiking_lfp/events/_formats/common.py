@@ -143,7 +143,7 @@ class Content:
     """
 
     def __init__(self, reading: Reading) -> None:
-        self._file = reading.path.open("rb")
+        self._file = reading.path.open("rb", buffering=0)
         self._block, self.is_whole = reading.block, reading.block is None
         self.size = self._file.seek(0, 2)
 

@@ -171,6 +171,64 @@ def dat(words: Array, state: Any, out: Array) -> Any:
 
 @kernel
 @no_type_check
+def _int32(content: Array, at: int) -> Any:
+    """Return a signed, little-endian number of 32 bits."""
+    low = np.int64(content[at]) | np.int64(content[at + 1]) << 8 | np.int64(content[at + 2]) << 16
+    return low | (np.int64(content[at + 3]) ^ 128) - 128 << 24
+
+
+@kernel
+@no_type_check
+def packets(content: Array, state: Any, out: Array) -> Any:
+    """Decode packets of AEDAT 3.1: a header of 28 bytes and its events, of which those of kind 1 are read.
+
+    Args:
+        content: bytes.
+        state: how many bytes the packet still has; its kind, bytes of an event, overflows of the time and number of
+            events; how many records of events there were, and how many special events; 0 each.
+        out: with room for an event in 8 bytes.
+
+    Returns:
+        how many events there are, the state, where the last record ends, and whether what comes there is no header of a
+        packet: 1, or 2 if only its events have the wrong size.
+    """
+    left, kind, size, overflows, number, seen, special = state
+    count, at = 0, 0
+    while True:
+        if left == 0:
+            if at + 28 > len(content):
+                break
+            size, overflows = _int32(content, at + 4), _int32(content, at + 12)
+            number, valid = _int32(content, at + 20), _int32(content, at + 24)
+            if size <= 0 or overflows < 0 or valid < 0 or valid > number or number != _int32(content, at + 16):
+                return count, (left, kind, size, overflows, number, seen, special), at, 1
+            kind = np.int64(content[at]) | np.int64(content[at + 1]) << 8
+            if kind == 1 and size != 8:
+                return count, (left, kind, size, overflows, number, seen, special), at, 2
+            special += number if kind == 0 else 0
+            left, at = number * size, at + 28
+            continue
+        if kind != 1:
+            there = min(left, len(content) - at)
+            at, left = at + there, left - there
+        while kind == 1 and left and at + 8 <= len(content):
+            word, t = _int32(content, at), _int32(content, at + 4)
+            if word & 1:
+                event = out[count]
+                event.x = word >> 17 & 0x7FFF
+                event.y = word >> 2 & 0x7FFF
+                event.t = t + (overflows << 31)
+                event.p = word >> 1 & 1
+                count += 1
+            seen += 1
+            at, left = at + 8, left - 8
+        if left:
+            break
+    return count, (left, kind, size, overflows, number, seen, special), at, 0
+
+
+@kernel
+@no_type_check
 def event_stream(content: Array, time: int, overflow: int, unit: int, flags: int, out: Array) -> Any:
     """Decode the events of Event Stream 2.
 
