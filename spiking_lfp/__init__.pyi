@@ -4,6 +4,7 @@ from spiking_lfp.data import load_dataset as load_dataset
 from spiking_lfp.data import load_samples as load_samples
 from spiking_lfp.deploy.export import export as export
 from spiking_lfp.deploy.load import load as load
+from spiking_lfp.data import window_frames as window_frames
 from spiking_lfp.errors import DataError as DataError
 from spiking_lfp.errors import ExportError as ExportError
 from spiking_lfp.errors import FeedbackWarning as FeedbackWarning
@@ -11,9 +12,12 @@ from spiking_lfp.errors import NonFiniteError as NonFiniteError
 from spiking_lfp.errors import RunError as RunError
 from spiking_lfp.errors import SpikingLFPError as SpikingLFPError
 from spiking_lfp.errors import UsageError as UsageError
+from spiking_lfp.events.cameras import aestream_camera as aestream_camera
+from spiking_lfp.events.cameras import dv_camera as dv_camera
 from spiking_lfp.events.files import read_events as read_events
 from spiking_lfp.events.frames import event_frames as event_frames
 from spiking_lfp.events.saccades import saccade_events as saccade_events
+from spiking_lfp.events.streams import read_stream as read_stream
 from spiking_lfp.kernels.memory import reuse_freed_memory as reuse_freed_memory
 from spiking_lfp.lfp.rewards import correctness_reward as correctness_reward
 from spiking_lfp.lfp.rewards import cross_entropy_reward as cross_entropy_reward

@@ -4,7 +4,7 @@ from spiking_lfp.data.catalog import DATASET_NAMES, DatasetStatus, data_root, da
 from spiking_lfp.data.datasets import ImageDataset, load_dataset, subset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, event_set_status
 from spiking_lfp.data.recipes import EventRecipe
-from spiking_lfp.data.samples import load_samples
+from spiking_lfp.data.samples import load_samples, window_frames
 from spiking_lfp.data.splits import ArraySplit, ImageSplit, Samples, SequenceSplit, Split
 from spiking_lfp.data.values import Progress
 
@@ -26,4 +26,5 @@ __all__ = [
     "load_dataset",
     "load_samples",
     "subset",
+    "window_frames",
 ]

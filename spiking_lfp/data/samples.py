@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +35,7 @@ from spiking_lfp.data.values import Progress, encoder_of, image_folder, image_sa
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
+from spiking_lfp.events.streams import Window
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
 
 _AS_IT_IS = InputRecipe.model_validate({})
@@ -172,10 +174,32 @@ class MakeFrames:
         recording = _preprocess(recording, recipe)
         if copy:
             recording = augment(recording, recipe.augment, (number, copy))
-        recording = downsample(recording, recipe.downsample)
-        sensor = _frame_sensor(recording.sensor, recipe)
-        limits = {"start": 0, "duration": window} if window else {}
-        return event_frames(recording.events, sensor, recipe.steps, by=recipe.bin_by, values=recipe.values, **limits)
+        return _binned(recording, recipe, {"start": 0, "duration": window} if window else {})
+
+
+def window_frames(window: Window, recipe: EventRecipe) -> UInt8[np.ndarray, "steps polarities height width"]:
+    """Return the frames of a window of a stream, as training has them of a window of a recording, without augmentation.
+
+    Args:
+        window: from `read_stream`.
+        recipe: says how, but for what it says of files and windows: the window itself is `steps` bins.
+
+    Returns:
+        uint8 `[T, P, H, W]`.
+
+    Example:
+        >>> window = next(read_stream([np.array([(3, 2, 0, True)], EVENT)], 10, (2, 8, 8)))
+        >>> window_frames(window, EventRecipe(steps=5, downsample=2)).shape
+        (5, 2, 4, 4)
+    """
+    return _binned(_preprocess(window, recipe), recipe, {"start": window.start, "duration": window.duration})
+
+
+def _binned(recording: Recording, recipe: EventRecipe, limits: Mapping[str, int]) -> NDArray[np.uint8]:
+    """Return the frames of a recording, or of a part of it."""
+    recording = downsample(recording, recipe.downsample)
+    sensor = _frame_sensor(recording.sensor, recipe)
+    return event_frames(recording.events, sensor, recipe.steps, by=recipe.bin_by, values=recipe.values, **limits)
 
 
 def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progress | None = None) -> SequenceCache:

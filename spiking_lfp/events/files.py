@@ -92,9 +92,9 @@ def event_blocks(reading: Reading, sensor: Sensor | None) -> Iterator[EventArray
     """
     with naming(str(reading.path)):
         for events in packed(_columns(reading)):
-            _check_sensor(reading.sensor, sensor)
+            check_sensor(reading.sensor, sensor)
             yield events
-        _check_sensor(reading.sensor, sensor)
+        check_sensor(reading.sensor, sensor)
 
 
 @contextmanager
@@ -149,7 +149,8 @@ def packed(blocks: Iterable[Columns]) -> Iterator[EventArray]:
         yield events
 
 
-def _check_sensor(found: Sensor | None, expected: Sensor | None) -> None:
+def check_sensor(found: Sensor | None, expected: Sensor | None) -> None:
+    """Check that what is read is of the sensor that is expected, where both are known."""
     if found is not None and expected is not None and found != expected:
         raise DataError(
             f"it is of a sensor {found}, expected {expected} (polarities, height, width): give its own, or none"

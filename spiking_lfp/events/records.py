@@ -36,15 +36,24 @@ class Recording:
     def __post_init__(self) -> None:
         at = check_events(self.events, self.sensor)
         if at is not None:
-            before, after = (int(t) for t in self.events["t"][at - 1 : at + 1])
-            raise DataError(
-                f"event {at} is at {after} us, before the {before} us of the one before it: sort the events by "
-                "time, or repair the recording"
-            )
+            raise back_in_time(at, *self.events["t"][at - 1 : at + 1])
 
 
-def check_events(events: EventArray, sensor: Sensor) -> int | None:
+def back_in_time(number: int, before: int, after: int) -> DataError:
+    """Return the error for an event, by its number, that is earlier than the one before it."""
+    return DataError(
+        f"event {number} is at {after} us, before the {before} us of the one before it: sort the events by time, or "
+        "repair the recording"
+    )
+
+
+def check_events(events: EventArray, sensor: Sensor, number: int = 0) -> int | None:
     """Check dtype and addresses of `events`, in any order of time, and return the first one that goes back in time.
+
+    Args:
+        events: dtype `EVENT`.
+        sensor: polarities, height and width.
+        number: that the first of them has in errors.
 
     Raises:
         DataError: naming the first event that does not fit `sensor`.
@@ -62,7 +71,7 @@ def check_events(events: EventArray, sensor: Sensor) -> int | None:
     if at >= 0:
         x, y = int(events["x"][at]), int(events["y"][at])
         raise DataError(
-            f"event {at} is at x = {x}, y = {y}, outside of a sensor {width} pixels wide and {height} high: name the "
-            "right sensor size, or repair the recording"
+            f"event {number + at} is at x = {x}, y = {y}, outside of a sensor {width} pixels wide and {height} high: "
+            "name the right sensor size, or repair the recording"
         )
     return None if back < 0 else back

@@ -191,6 +191,14 @@ class Table:
             raise AdviceError(f"its times are decimals and span {duration:,.0f}, too many to be seconds: {advice}")
 
 
+def of_batches(batches: Iterable[NDArray[Any]], hints: Hints) -> Iterator[Columns]:
+    """Yield the recording in arrays that come one after the other: with fields, or numbers `[N, 4]`."""
+    table = None
+    for batch in batches:
+        table = table or Table(hints, _fields_of(batch))
+        yield table.of_names(batch) if table.named else table.of_columns(list(batch.T))
+
+
 def npy(reading: Reading) -> Iterator[Columns]:
     """NumPy's array: with fields that are named as columns are, or numbers `[N, 4]`."""
     with ExitStack() as files:
@@ -328,14 +336,18 @@ def _of_arrays(reading: Reading, arrays: Mapping[str, Any], named: Named) -> Ite
 
 
 def _of_table(reading: Reading, array: Any) -> Iterator[Columns]:
-    """Yield the recording in a table: with fields, or numbers `[N, 4]`."""
+    """Yield the recording in a table."""
+    _fields_of(array)  # before anything is read
+    yield from of_batches((array[rows] for rows in _rows(reading, [array])), reading.hints)
+
+
+def _fields_of(array: Any) -> Named | None:
+    """Return the fields of a table, or None of numbers `[N, 4]`; what is neither is none."""
     names, shape = array.dtype.names, array.shape
     named = find_names(names) if names and len(shape) == 1 else None
     if not named and not (names is None and shape[1:] == (4,) and array.dtype.kind in "iufb"):
         raise DataError(f"it holds {array.dtype} {list(shape)}, expected fields x, y, t, p or numbers [N, 4]")
-    table = Table(reading.hints, named)
-    for rows in _rows(reading, [array]):
-        yield table.of_names(array[rows]) if named else table.of_columns(list(array[rows].T))
+    return named
 
 
 def _rows(reading: Reading, arrays: Sequence[Any]) -> Iterator[slice]:

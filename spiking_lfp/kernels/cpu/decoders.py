@@ -1,8 +1,8 @@
 """Decoders of recordings: from the words of a file to events, for CPU.
 
-Decoders take a state, integers that tell where they are in a file, and return the one with which the next block goes on:
-what is decoded in blocks is what is decoded at once. They fill as much of an array `out` of dtype `EVENT` as fits, and
-return how many events there are: called with an empty array first, they count.
+Decoders take a state, integers that tell where they are in a file, and return the one with which the next block goes
+on: what is decoded in blocks is what is decoded at once. They fill as much of an array `out` of dtype `EVENT` as fits,
+and return how many events there are: called with an empty array first, they count.
 """
 
 from typing import Any, no_type_check
@@ -339,7 +339,8 @@ def evt21(words: Array, state: Any, out: Array) -> Any:
 def evt3(words: Array, state: Any, out: Array) -> Any:
     """Decode words of 16 bits of EVT 3.0: row, column, vectors of columns, and 12 bits each of low and high time.
 
-    State and result are as of `evt21`. A row of which no event has come yet, and one of another kind of events, has none.
+    State and result are as of `evt21`. A row of which no event has come yet, and one of another kind of events, has
+    none.
     """
     high, later, low, y, base, polarity, early, triggers, unknown = state
     count, t = 0, (later + high) << 12 | low
