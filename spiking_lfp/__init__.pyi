@@ -57,6 +57,7 @@ from spiking_lfp.nn.spiking import LIF as LIF
 from spiking_lfp.nn.spiking import AdaptiveLIF as AdaptiveLIF
 from spiking_lfp.nn.spiking import CubaLIF as CubaLIF
 from spiking_lfp.nn.spiking import RecurrentLIF as RecurrentLIF
+from spiking_lfp.nn.stateful import Stateful as Stateful
 from spiking_lfp.rules import AlphaBeta as AlphaBeta
 from spiking_lfp.rules import Contributions as Contributions
 from spiking_lfp.rules import Epsilon as Epsilon

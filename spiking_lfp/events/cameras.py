@@ -127,6 +127,7 @@ def aestream_camera(source: Any, interval_ms: float) -> Camera:
 
 
 def _aestream_batches(source: Any, interval: int) -> Iterator[tuple[Any, int]]:
+    source.read()  # what has gathered meanwhile
     started, done = time.monotonic(), 0
     while True:
         end = max(done + interval, int((time.monotonic() - started) * 1e6) // interval * interval)

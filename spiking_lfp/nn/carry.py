@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from spiking_lfp.errors import UsageError
+from spiking_lfp.mono import MonoReadout
+
+# their outputs of a step depend on other steps, in ways that no carry knows
+WHOLE_SEQUENCES = (MonoReadout, nn.RNNBase, nn.MultiheadAttention)
 _carry: ContextVar["Carry | None"] = ContextVar("spiking_lfp_carry", default=None)
 
 
@@ -29,11 +35,35 @@ class Carry:
 
     def take(self, count: int) -> tuple[Tensor, ...] | None:
         """Return the `count` states of the next layer after the previous chunk, or None in the first chunk."""
-        return None if self.is_first else tuple(next(self.initial_states) for _ in range(count))
+        if self.is_first:
+            return None
+        states = tuple(islice(self.initial_states, count))
+        if len(states) < count:
+            raise UsageError("the network runs more layers with states than in the chunk before: run the same ones")
+        return states
 
     def give(self, *states: Tensor) -> None:
         """Hand states over to the next chunk."""
         self.final_states += states
+
+    def check_used_up(self) -> None:
+        """Check that all states of the previous chunk were taken."""
+        if next(self.initial_states, None) is not None:
+            raise UsageError("the network runs fewer layers with states than in the chunk before: run the same ones")
+
+
+def check_steps_are_independent(network: nn.Module) -> None:
+    """Check that a network has nothing but layers that carry their states, as far as modules tell by their class.
+
+    Raises:
+        UsageError: naming a module that needs all steps at once.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, WHOLE_SEQUENCES):
+            raise UsageError(
+                f"{type(module).__name__}{f' ({name})' if name else ''} needs all steps at once: remove it, or do not "
+                "run in chunks"
+            )
 
 
 def current_carry() -> Carry | None:

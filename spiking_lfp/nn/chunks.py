@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.mono import MonoReadout
-from spiking_lfp.nn.carry import Carry, carried
+from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
 from spiking_lfp.nn.layers import NormalizeFeedback, failures_named
 from spiking_lfp.nn.noise import drawing_from, draws
 
@@ -30,8 +29,8 @@ def run_in_chunks(
         what `network(x)` returns, one tensor `[T, B, ...]`.
 
     Raises:
-        UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains a `NormalizeFeedback` or a
-            `MonoReadout`, which need all steps at once.
+        UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains what needs all steps at once,
+            as `NormalizeFeedback`, `MonoReadout`, or torch's recurrent modules.
     """
     if chunk < 1:
         raise UsageError(f"chunk must be at least 1, found {chunk}")
@@ -39,8 +38,7 @@ def run_in_chunks(
         raise UsageError(
             "NormalizeFeedback needs the feedback of all steps at once: remove it, or do not run in chunks"
         )
-    if any(isinstance(module, MonoReadout) for module in network.modules()):
-        raise UsageError("MonoReadout needs the spikes of all steps at once: remove it, or do not run in chunks")
+    check_steps_are_independent(network)
     if len(x) == 0:
         raise UsageError(f"expected one step or more, found x {list(x.shape)}")
     # the chunks that have run, with the place of their noise
