@@ -189,7 +189,7 @@ def window_frames(window: Window, recipe: EventRecipe) -> UInt8[np.ndarray, "ste
 
     Example:
         >>> from spiking_lfp import read_stream
-        >>> window = next(read_stream([np.array([(3, 2, 0, True)], EVENT)], 10, (2, 8, 8)))
+        >>> window = next(read_stream([np.array([(3, 2, 0, True)], EVENT)], 10.0, (2, 8, 8)))
         >>> window_frames(window, EventRecipe(steps=5, downsample=2)).shape
         (5, 2, 4, 4)
     """

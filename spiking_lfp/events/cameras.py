@@ -5,6 +5,7 @@ SynSense, and events from the network; it hands over how many events each pixel 
 their polarities and times. What another library yields as arrays, `read_stream` takes as it is.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.errors import DataError, SpikingLFPError, UsageError
 from spiking_lfp.events._formats.common import import_extra, one_line
 from spiking_lfp.events.records import EVENT, Sensor
 
@@ -50,17 +51,17 @@ def dv_camera(source: Any = "") -> Camera:
         UsageError: if dv-processing is not installed.
 
     Example:
-        for window in read_stream(dv_camera(), window_ms=10):
+        for window in read_stream(dv_camera(), window_ms=10.0):
             ...
     """
     name = f"the camera {source}" if isinstance(source, str) and source else "the camera"
     try:
         capture = _opened(source) if isinstance(source, str) else source
         resolution = capture.getEventResolution()
-    except UsageError:
+    except SpikingLFPError:
         raise
     except Exception as error:  # of its C++ code
-        raise DataError(f"{name} cannot be read: dv-processing says: {one_line(error)}") from None
+        raise DataError(f"{name} cannot be read: {_said(error)}") from None
     if resolution is None:
         raise DataError(f"{name} cannot be read: it has no events")
     width, height = resolution
@@ -77,7 +78,7 @@ def _opened(source: str) -> Any:
     if source:
         return io.camera.open(source)
     if not io.camera.discover():
-        raise ValueError("no camera is connected")
+        raise DataError("the camera cannot be read: none is connected that dv-processing knows")
     return io.camera.open()
 
 
@@ -87,13 +88,20 @@ def _dv_batches(capture: Any) -> Iterator[tuple[Any, None]]:
         try:
             store = capture.getNextEventBatch()
         except Exception as error:  # of its C++ code, as where a cable is pulled
-            raise DataError(f"dv-processing says: {one_line(error)}") from None
+            raise DataError(_said(error)) from None
         if store is not None:
             yield store.numpy(), None
         elif not running:
             return
         else:
             time.sleep(POLL_S)
+
+
+def _said(error: Exception) -> str:
+    """Return what dv-processing says, without the places in its code."""
+    line = re.search(r"^\w+: (.+)$", str(error), re.MULTILINE)
+    said = (line[1] if line else str(error)).partition(" [")[0]
+    return f"dv-processing says: {one_line(ValueError(said))}"
 
 
 def aestream_camera(source: Any, interval_ms: float) -> Camera:
@@ -115,7 +123,7 @@ def aestream_camera(source: Any, interval_ms: float) -> Camera:
 
     Example:
         with aestream.UDPInput((640, 480), port=3333) as source:
-            for window in read_stream(aestream_camera(source, 10), window_ms=10):
+            for window in read_stream(aestream_camera(source, 10.0), window_ms=10.0):
                 ...
     """
     interval = round(interval_ms * 1000) if 0 < interval_ms < float("inf") else 0

@@ -67,10 +67,10 @@ def read_events(
         [100, 250]
     """
     reading = Reading(path, Hints(chip, time_unit, column_order))
-    blocks = list(event_blocks(reading, sensor))
-    events = blocks[0] if len(blocks) == 1 else np.concatenate([no_events(0), *blocks])
-    known = sensor or reading.sensor
     with naming(str(path)):
+        blocks = list(event_blocks(reading, sensor))
+        events = blocks[0] if len(blocks) == 1 else np.concatenate([no_events(0), *blocks])
+        known = sensor or reading.sensor
         recording = Recording(events, known or _smallest_sensor(events), reading.partial, guessed=known is None)
     if reading.remarks:
         warnings.warn(f"{path}: {'; '.join(reading.remarks)}", stacklevel=2)
@@ -87,14 +87,13 @@ def event_blocks(reading: Reading, sensor: Sensor | None) -> Iterator[EventArray
         sensor: that which the file has to name, if it names one.
 
     Raises:
-        DataError: naming the file, as `read_events`.
-        UsageError: likewise.
+        DataError: as `read_events`, but without the name of the file, see `naming`.
+        UsageError: as `read_events`.
     """
-    with naming(str(reading.path)):
-        for events in packed(_columns(reading)):
-            check_sensor(reading.sensor, sensor)
-            yield events
+    for events in packed(_columns(reading)):
         check_sensor(reading.sensor, sensor)
+        yield events
+    check_sensor(reading.sensor, sensor)
 
 
 @contextmanager

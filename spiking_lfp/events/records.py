@@ -36,7 +36,7 @@ class Recording:
     def __post_init__(self) -> None:
         at = check_events(self.events, self.sensor)
         if at is not None:
-            raise back_in_time(at, *self.events["t"][at - 1 : at + 1])
+            raise back_in_time(at, *self.events["t"][at - 1 : at + 1].tolist())
 
 
 def back_in_time(number: int, before: int, after: int) -> DataError:

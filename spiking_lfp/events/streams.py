@@ -107,7 +107,7 @@ def read_stream(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "events.txt"
         ...     _ = path.write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n0.002150 3 30 1\\n")
-        ...     with read_stream(path, 1, (2, 34, 34), column_order="txyp") as stream:
+        ...     with read_stream(path, 1.0, (2, 34, 34), column_order="txyp") as stream:
         ...         [(window.start, len(window.events)) for window in stream]
         [(100, 2), (1100, 0), (2100, 1)]
     """
@@ -137,8 +137,8 @@ def read_stream(
 def _of_file(reading: Reading, duration: int, sensor: Sensor | None) -> EventStream:
     path = reading.path
     blocks = event_blocks(reading, sensor)
-    # the header is read with the first block
-    first = next(blocks, None)
+    with naming(str(path)):  # the header is read with the first block
+        first = next(blocks, None)
     known = sensor or reading.sensor
     if known is None:
         raise _no_sensor(str(path))

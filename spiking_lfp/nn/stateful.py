@@ -30,6 +30,7 @@ class Stateful:
             and for another batch or shape than that of the part before.
 
     Example:
+        >>> from spiking_lfp import LIF
         >>> network = Stateful(nn.Sequential(LIF(nn.Linear(4, 3))).eval())
         >>> parts = [network(torch.ones(steps, 1, 4)) for steps in (1, 5, 2)]
         >>> torch.equal(torch.cat(parts), network.network(torch.ones(8, 1, 4)))
@@ -60,7 +61,7 @@ class Stateful:
             raise UsageError(
                 f"expected steps {expected} as before, found {found}: call reset() where another sequence begins"
             )
-        carry = Carry(self._states, 1, False)
+        carry = Carry(self._states, 1.0, recomputing=False)
         with torch.no_grad(), carried(carry):
             outputs: Tensor = self.network(x)
         carry.check_used_up()

@@ -358,9 +358,7 @@ def _rows(reading: Reading, arrays: Sequence[Any]) -> Iterator[slice]:
         row = sum(array.dtype.itemsize * (4 if len(array.shape) > 1 else 1) for array in arrays)
         chunk = max(array.chunks[0] if array.chunks else 1 for array in arrays)
         if chunk > 1 and chunk * row > LARGEST_CHUNK:
-            raise AdviceError(
-                f"its chunks of {chunk:,} events do not fit into memory: repack it, h5repack -l CHUNK=65536"
-            )
+            raise AdviceError(f"its chunks of {chunk:,} events are read as a whole: repack it, h5repack -l CHUNK=65536")
         step = -(-max(reading.block // max(row, 1), 1) // chunk) * chunk
     for start in range(0, total, max(step, 1)):
         yield slice(start, min(start + step, total))
