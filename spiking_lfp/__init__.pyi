@@ -2,9 +2,9 @@ from spiking_lfp.checks import raise_deferred as raise_deferred
 from spiking_lfp.data import EventRecipe as EventRecipe
 from spiking_lfp.data import load_dataset as load_dataset
 from spiking_lfp.data import load_samples as load_samples
+from spiking_lfp.data import window_frames as window_frames
 from spiking_lfp.deploy.export import export as export
 from spiking_lfp.deploy.load import load as load
-from spiking_lfp.data import window_frames as window_frames
 from spiking_lfp.errors import DataError as DataError
 from spiking_lfp.errors import ExportError as ExportError
 from spiking_lfp.errors import FeedbackWarning as FeedbackWarning
