@@ -1,6 +1,6 @@
 """Layers of spiking neurons: a synapse and its neurons, exact spikes forward and LFP feedback backward."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -82,12 +82,16 @@ class SpikingLayer(SynapticLayer):
         # the constants that were checked, and how often they had been written to
         self._checked: dict[str, tuple[Tensor, int]] = {}
         self._check_constants("")
-        self.register_load_state_dict_post_hook(_check_loaded)
 
     @property
     def counterparts(self) -> Counterparts:
         """What its neurons are elsewhere; nothing for subclasses, which may run them in another way."""
         return self.kind.counterparts if type(self) is LAYERS[self.kind] else Counterparts()
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        """Check the constants that are loaded; a hook in their place would be stored with the network."""
+        super()._load_from_state_dict(*arguments, **named)
+        self._check_constants(self.name)
 
     def _check_constants(self, layer: str) -> None:
         """Raise a UsageError for constants out of range; those that did not change since are not looked at again."""
@@ -364,11 +368,6 @@ def _version(constant: Tensor) -> int:
 def _shown(constant: Tensor) -> str:
     low, high = constant.min().item(), constant.max().item()
     return str(low) if constant.dim() == 0 else f"{low}..{high}"
-
-
-def _check_loaded(layer: nn.Module, _: object) -> None:
-    assert isinstance(layer, SpikingLayer)
-    layer._check_constants(layer.name)
 
 
 def spiking_layers(network: nn.Module) -> dict[str, SpikingLayer]:
