@@ -123,6 +123,9 @@ import multiprocessing, os, torch
 import spiking_lfp as lfp
 from torch import nn
 
+torch.set_num_threads(1)
+lfp.LIF(nn.Linear(2, 2))(torch.ones(1, 1, 2))
+assert torch.get_num_threads() == 1  # loading kernels starts threads of numba, and leaves torch's as they are
 torch.set_num_threads(2)
 layers = nn.Linear(70, 80), nn.Linear(80, 5)
 network = nn.Sequential(lfp.LIF(layers[0]), lfp.RecurrentLIF(nn.Linear(80, 80)), lfp.CubaLIF(layers[1]))

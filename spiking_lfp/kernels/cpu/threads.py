@@ -62,6 +62,9 @@ def _call(typing: Any, address: Any, arguments: Any, begin: Any, end: Any) -> An
     return types.void(address, arguments, begin, end), generate
 
 
+_chosen = torch.get_num_threads()
+
+
 @kernel(signature=types.void(types.intp, types.intp, types.intp, types.intp), parallel=True, no_cfunc_wrapper=False)
 @no_type_check
 def _share_out(address: int, arguments: int, parts: int, count: int) -> None:
@@ -74,6 +77,8 @@ def _share_out(address: int, arguments: int, parts: int, count: int) -> None:
         _call(address, arguments, np.intp(part) * count // parts, (np.intp(part) + 1) * count // parts)
 
 
+# numba has started its threads, and told OpenMP their number, by which torch would go from now on
+torch.set_num_threads(_chosen)
 # compiled kernels, those on disk too, call it by its name
 _compiled = _share_out.overloads[_share_out.signatures[0]]
 _address = _compiled.library.get_pointer_to_function(_compiled.fndesc.llvm_cfunc_wrapper_name)
