@@ -18,6 +18,7 @@ hypothesis.settings.register_profile("local", deadline=None, database=None)
 hypothesis.settings.register_profile("ci", deadline=None, database=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # so have processes that tests start: two workers keep two cores busy
 
 
 def one_process_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
