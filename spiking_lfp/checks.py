@@ -3,12 +3,18 @@
 On such a device a failed check stores its number, and `raise_deferred` reads it at a point where the host waits anyway.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.errors import SpikingLFPError
+from spiking_lfp.errors import SpikingLFPError, UsageError
+
+# tensors, and what becomes one
+Values = Tensor | NDArray[Any] | Sequence[Any]
 
 # the checks made so far, numbered from 1, and for each device the number of the first one that failed, or 0
 _check_numbers: dict[tuple[type[SpikingLFPError], str], int] = {}
@@ -33,6 +39,32 @@ def require(condition: Tensor, error: type[SpikingLFPError], message: str) -> No
         _first_failures[condition.device] = first_failure
     # in place, so that a captured graph writes to the same tensor in every replay
     first_failure.masked_fill_(~condition & (first_failure == 0), number)
+
+
+def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError) -> Tensor:
+    """Return a tensor as it is, and an array or a list of numbers as one on the host.
+
+    Numbers of an array keep their type, those of lists are of torch's default types. `what` is a plural, for errors.
+
+    Raises:
+        SpikingLFPError: of the class `error`, if they are no numbers.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufc" or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
+            raise TypeError
+        wanted = array.dtype.newbyteorder("=")
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+            wanted = np.dtype(np.int64)  # torch has no arithmetic for these
+        whole = np.ascontiguousarray(array, wanted).reshape(array.shape)
+        tensor = torch.from_numpy(whole if whole.flags.writeable else whole.copy())
+    except (TypeError, ValueError, RuntimeError):
+        found = type(values).__name__
+        raise error(f"{what} are {found}, expected numbers in an array, a list or a tensor") from None
+    listed = not isinstance(values, np.ndarray | np.generic) and tensor.dtype == torch.float64
+    return tensor.to(torch.get_default_dtype()) if listed else tensor
 
 
 def all_finite(tensor: Tensor) -> Tensor:

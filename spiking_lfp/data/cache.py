@@ -100,10 +100,10 @@ class Jobs:
             raise UsageError(f"there must be a label for each job, found {len(self.labels)} for {len(self.jobs)}")
 
 
-def cache_folder(explicit: Path | None = None) -> Path:
+def cache_folder(explicit: str | Path | None = None) -> Path:
     """Return `explicit`, or the folder that `SPIKING_LFP_CACHE` in the environment names, or one in the user cache."""
     if explicit is not None:
-        return explicit
+        return Path(explicit)
     from_environment = os.environ.get(FOLDER_VARIABLE)
     if from_environment:
         return Path(from_environment).expanduser()
@@ -238,7 +238,7 @@ class CacheEntry:
     recipe: dict[str, Any] | None
 
 
-def cache_status(folder: Path | None = None) -> list[CacheEntry]:
+def cache_status(folder: str | Path | None = None) -> list[CacheEntry]:
     """List the files in the cache."""
     entries = []
     for path in sorted(cache_folder(folder).glob("*.h5")):

@@ -95,19 +95,19 @@ SOURCES = {
 DATASET_NAMES = (SUBSET_NAME, *SOURCES, *PHOTOGRAPHS)
 
 
-def data_root(explicit: Path | None = None) -> Path:
+def data_root(explicit: str | Path | None = None) -> Path:
     """Return the folder that holds the data sets, whether it exists or not.
 
     That is `explicit` if given, else the folder named by the environment variable `SPIKING_LFP_DATA`, else a folder
     in the user's cache.
     """
     if explicit is not None:
-        return explicit.expanduser()
+        return Path(explicit).expanduser()
     from_environment = os.environ.get(ROOT_VARIABLE)
     return Path(from_environment).expanduser() if from_environment else Path(platformdirs.user_cache_dir("spiking_lfp"))
 
 
-def dataset_status(root: Path | None = None) -> list[DatasetStatus]:
+def dataset_status(root: str | Path | None = None) -> list[DatasetStatus]:
     """Return the status of every image data set; all but the packaged one are looked for in `data_root(root)`."""
     folder = data_root(root)
     packaged = DatasetStatus(

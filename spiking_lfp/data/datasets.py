@@ -75,7 +75,7 @@ class ImageDataset:
             raise DataError(f"{where}: labels are {low}..{high}, expected {expected}")
 
 
-def load_dataset(name: str, root: Path | None = None, download: bool = True) -> ImageDataset:
+def load_dataset(name: str, root: str | Path | None = None, download: bool = True) -> ImageDataset:
     """Load the data set `name`, one of `DATASET_NAMES`, into memory.
 
     `mnist-subset` comes with the package. The others are read from `data_root(root)`. Files missing there are

@@ -197,7 +197,7 @@ EVENT_SOURCES = {
 }  # fmt: skip
 
 
-def event_set_status(root: Path | None = None) -> list[DatasetStatus]:
+def event_set_status(root: str | Path | None = None) -> list[DatasetStatus]:
     """Return the status of every event data set below `data_root(root)`."""
     return [_status(name, source, data_root(root) / source.folder) for name, source in EVENT_SOURCES.items()]
 
@@ -225,12 +225,13 @@ def is_event_set(name: str) -> bool:
     return name in EVENT_SOURCES or is_folder(name) or name.endswith(SUFFIX)
 
 
-def list_event_set(name: str, root: Path, download: bool) -> Listing:
+def list_event_set(name: str, root: str | Path, download: bool) -> Listing:
     """List the samples of the data set `name`, one of `EVENT_SOURCES`, below the data root.
 
     Raises:
         DataError: if they are missing and could not be downloaded.
     """
+    root = Path(root)
     source = EVENT_SOURCES[name]
     folder = root / source.folder
     listing = source.list(folder)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from spiking_lfp import checks
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.splits import ArraySplit
 from spiking_lfp.errors import DataError
@@ -72,14 +73,4 @@ def as_tensor(values: Any, what: str) -> Tensor:
     Raises:
         DataError: if it is none of numbers.
     """
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch has no arithmetic for these
-            array = array.astype(np.int64)
-        return torch.from_numpy(np.ascontiguousarray(array))
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(
-            f"{what} are {type(values).__name__}, expected numbers in an array, a list or a tensor"
-        ) from None
+    return checks.as_tensor(values, what, DataError).detach().cpu()

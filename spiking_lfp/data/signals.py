@@ -47,7 +47,7 @@ class Signal:
         return [self.values[start * length : (start + 1) * length] for start in range(count if every else 1)]
 
 
-def read_signal(path: Path, rate: float = 0.0) -> Signal:
+def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
     """Read a signal.
 
     WAV files are PCM of 8 to 32 bits; NumPy files hold `[L]` or `[L, C]`; CSV files have a line for each moment, with a
@@ -61,6 +61,7 @@ def read_signal(path: Path, rate: float = 0.0) -> Signal:
     Raises:
         DataError: if it cannot be read, is empty, or holds NaN or infinity.
     """
+    path = Path(path)
     readers = {".wav": _wav, ".npy": _npy}
     try:
         signal = readers.get(path.suffix.lower(), _table)(path)

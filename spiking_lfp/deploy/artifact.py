@@ -131,7 +131,7 @@ _COMMON = {each.name for each in fields(Spiking)}
 Value = str | int | tuple[str, ...] | tuple[int, ...] | Array
 
 
-def save_network(network: IntegerNetwork, path: Path) -> None:
+def save_network(network: IntegerNetwork, path: str | Path) -> None:
     """Write a network, and its golden run if it has one, to one file: whole, or not at all.
 
     The same network gives the same bytes.
@@ -143,13 +143,14 @@ def save_network(network: IntegerNetwork, path: Path) -> None:
     Raises:
         ExportError: if the network is not valid, or the file cannot be written.
     """
+    path = Path(path)
     _check(network)
     if path.is_dir():
         raise ExportError(f"cannot write {path}: it is a folder, name a file")
     EXPORTS.write(path, _image(network))
 
 
-def load_network(path: Path) -> IntegerNetwork:
+def load_network(path: str | Path) -> IntegerNetwork:
     """Read and check a file that `save_network` wrote.
 
     Args:
@@ -158,6 +159,7 @@ def load_network(path: Path) -> IntegerNetwork:
     Raises:
         ExportError: if there is no such file, or it is of another format, damaged, of another schema, or not valid.
     """
+    path = Path(path)
     content = _content(path)
     try:
         with h5py.File.in_memory(content) as file:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.deploy.interop import chain as modules_in_order
 from spiking_lfp.deploy.interop import synapse_copy
 from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
@@ -88,8 +89,8 @@ class QuantisationReport:
 
 def quantize(
     network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Values,
+    labels: Values,
     steps: int | None,
     class_names: Sequence[str],
     bits: int | None = None,
@@ -120,7 +121,7 @@ def quantize(
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
     """
-    images, labels = images.cpu(), labels.cpu()
+    images, labels = (as_tensor(each, what).cpu() for each, what in ((images, "the images"), (labels, "the labels")))
     synapses = {name: synapse_copy(name, layer) for name, layer in spiking_layers(network).items()}
     real = copy.deepcopy(network).cpu().eval()
     for name, synapse in synapses.items():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
+from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
 from spiking_lfp.deploy.model import Array, IntegerNetwork, Layer, Spiking
@@ -38,10 +39,10 @@ LAYER_KEYS: dict[str, type[int] | type[float]] = {
 
 
 def write_report(
-    path: Path,
+    path: str | Path,
     network: IntegerNetwork,
-    inputs: Array,
-    labels: Array,
+    inputs: ArrayLike,
+    labels: ArrayLike,
     agreements: Sequence[Agreement] = (),
     samples: Sequence[int] = (0, 1, 2, 3),
 ) -> None:
@@ -59,9 +60,10 @@ def write_report(
     Raises:
         ExportError: if inputs, labels or notes do not fit, or the file cannot be written.
     """
+    path = Path(path)
     if network.readout is not None:
         raise ExportError("the report shows output neurons by class, and a network with a mono readout has none")
-    inputs = check_inputs(network, inputs)
+    inputs, labels = check_inputs(network, inputs), np.asarray(labels)
     axis = 0 if network.encoder == "constant" else 1
     count, classes = inputs.shape[axis], len(network.class_names)
     if labels.shape != (count,) or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= classes:

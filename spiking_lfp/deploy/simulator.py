@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.model import (
     Array,
@@ -110,9 +111,9 @@ class Stream:
         self.network = network
         self.neurons = {layer.name: _Neurons(layer, batch) for layer in network.spiking}
 
-    def step(self, x: Array) -> dict[str, Array]:
+    def step(self, x: ArrayLike) -> dict[str, Array]:
         """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`."""
-        return self._step(x, {})
+        return self._step(np.asarray(x), {})
 
     def _step(self, x: Any, currents: dict[str, Array]) -> dict[str, Array]:
         spikes = {}
@@ -126,8 +127,9 @@ class Stream:
                 x = _without_neurons(layer, x)
         return spikes
 
-    def run(self, x: Array) -> Iterator[dict[str, Array]]:
+    def run(self, x: ArrayLike) -> Iterator[dict[str, Array]]:
         """Yield the spikes of all steps, for constant inputs `[N, ...]` or sequences `[T, N, ...]`."""
+        x = np.asarray(x)
         if self.network.encoder == "spikes":
             yield from map(self.step, x)
             return
@@ -158,7 +160,7 @@ def _(layer: MaxPool, x: Array) -> Array:
     return pooled
 
 
-def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Outcome:
+def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -> Outcome:
     """Simulate samples, with all states at 0 before each, in blocks that fit into memory.
 
     Args:
@@ -195,12 +197,16 @@ def simulate(network: IntegerNetwork, inputs: Array, record: bool = False) -> Ou
     return Outcome(counts, totals, kept, None if readout is None else readout.scores(rates.swapaxes(0, 1)))
 
 
-def check_inputs(network: IntegerNetwork, inputs: Array) -> Array:
-    """Return `inputs` if the network takes them.
+def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:
+    """Return `inputs`, an array, a list or a tensor on the host, as an array if the network takes them.
 
     Raises:
         ExportError: that says what was found and what was expected.
     """
+    try:
+        inputs = np.asarray(inputs)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"inputs are {type(inputs).__name__}, expected an array of integers ({error})") from None
     lead = 1 if network.encoder == "constant" else 2
     if inputs.ndim < lead or inputs.shape[lead:] != network.in_shape or 0 in inputs.shape:
         layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
@@ -210,8 +216,9 @@ def check_inputs(network: IntegerNetwork, inputs: Array) -> Array:
     return inputs
 
 
-def with_golden_run(network: IntegerNetwork, inputs: Array) -> IntegerNetwork:
+def with_golden_run(network: IntegerNetwork, inputs: ArrayLike) -> IntegerNetwork:
     """Return the network with a golden run of these inputs."""
+    inputs = check_inputs(network, inputs)
     outcome = simulate(network, inputs, record=True)
     return replace(network, golden=GoldenRun(inputs.astype(np.uint8), outcome.spikes))
 

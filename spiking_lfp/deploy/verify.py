@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.chips import backend
-from spiking_lfp.deploy.model import Array, IntegerNetwork
-from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.deploy.simulator import check_inputs, simulate
 from spiking_lfp.errors import ExportError
 
 
@@ -42,7 +43,7 @@ class Agreement:
         return self.layer is not None and self.different == 0 and self.spikes > 0
 
 
-def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list[Agreement]:
+def verify(network: IntegerNetwork, inputs: ArrayLike, names: Sequence[str]) -> list[Agreement]:
     """Run `inputs` in the simulator and in backends, and compare every layer.
 
     A readout on the host is left out. A backend that is not installed, does not support the network, or fails, has one
@@ -58,6 +59,7 @@ def verify(network: IntegerNetwork, inputs: Array, names: Sequence[str]) -> list
         ExportError: if a backend returns no spikes, or spikes of another shape.
     """
     network = network.without_readout()
+    inputs = check_inputs(network, inputs)
     expected = simulate(network, inputs, record=True).spikes
     lines = []
     for name in names:

@@ -28,7 +28,7 @@ Column = NDArray[np.int64]
 
 
 def read_events(
-    path: Path,
+    path: str | Path,
     sensor: Sensor | None = None,
     *,
     chip: str = "",
@@ -66,6 +66,7 @@ def read_events(
         ...     read_events(path, (2, 34, 34)).events["t"].tolist()
         [100, 250]
     """
+    path = Path(path)
     reading = Reading(path, Hints(chip, time_unit, column_order))
     with naming(str(path)):
         blocks = list(event_blocks(reading, sensor))

@@ -10,8 +10,8 @@ from math import log
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float64, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float64
+from numpy.typing import ArrayLike, NDArray
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.events.records import EVENT, Recording
@@ -40,7 +40,7 @@ def saccade_path(amplitude: float, steps: int) -> Float64[np.ndarray, "time xy"]
 
 
 def saccade_events(
-    image: UInt8[np.ndarray, "*channels height width"],
+    image: ArrayLike,
     *,
     duration_us: int = 300_000,
     amplitude: float = 7.0,
@@ -57,7 +57,7 @@ def saccade_events(
     change makes several events, each at the microsecond, rounded down, at which its level is crossed.
 
     Args:
-        image: uint8 `[H, W]`, or `[C, H, W]`, whose mean over channels is recorded.
+        image: integers 0..255 `[H, W]`, or `[C, H, W]`, whose mean over channels is recorded.
         duration_us: duration of all three saccades together, in microseconds.
         amplitude: base and height of the triangle along which the image moves, in pixels; N-MNIST's is 7.
         threshold: change of the natural logarithm of the intensity that triggers an event.
@@ -69,10 +69,15 @@ def saccade_events(
         Events in order of time, 0 to `duration_us`, of a sensor `(2, H + 2 * border, W + 2 * border)`.
 
     Raises:
-        UsageError: for an image without pixels or with the wrong number of axes, and arguments out of range.
+        UsageError: for an image of other values, without pixels or with the wrong number of axes, and arguments out of
+            range.
     """
-    if image.ndim not in (2, 3) or not image.size:
-        raise UsageError(f"an image is [H, W] or [C, H, W], found {list(image.shape)}")
+    given = np.asarray(image)
+    if given.ndim not in (2, 3) or not given.size:
+        raise UsageError(f"an image is [H, W] or [C, H, W], found {list(given.shape)}")
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() > 255:
+        raise UsageError(f"an image holds integers 0..255, found {given.dtype}: scale and convert it")
+    image = given.astype(np.uint8)
     if not 0 < black < 1:
         raise UsageError(f"black must be between 0 and 1, found {black}")
     for name, value in (("duration_us", duration_us), ("threshold", threshold)):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spiking_lfp.checks import all_finite, is_deferred, require
+from spiking_lfp.checks import Values, all_finite, as_tensor, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.lfp.tape import check_outputs, misuse, rewarded
 
@@ -114,7 +114,7 @@ def correctness_reward(
 REWARDS: dict[str, Reward] = {"spike-count": spike_count_reward, "spike-rate": spike_rate_reward}
 
 
-def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"] | None = None) -> None:
+def propagate(outputs: Float[Tensor, "*shape"], reward: Values | None = None) -> None:
     """Hand `reward` back from `outputs` through the network, by the rule of each layer.
 
         propagate(spikes, spike_count_reward(spikes, labels))
@@ -140,6 +140,7 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Float[Tensor, "*shape"] 
             )
         require(all_finite(outputs), NonFiniteError, "the number that is to grow is NaN or infinite")
         reward = torch.ones_like(outputs)
+    reward = reward if isinstance(reward, Tensor) else as_tensor(reward, "rewards").to(outputs)
     if outputs.shape != reward.shape:
         raise UsageError(f"outputs are {list(outputs.shape)} but the reward is {list(reward.shape)}: give one for each")
     if not outputs.requires_grad:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.checks import require
+from spiking_lfp.checks import Values, as_tensor, require
 from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
@@ -81,7 +81,7 @@ class FeedbackAlignment(nn.Module):
         self,
         net: FeedforwardNet,
         method: str,
-        samples: Tensor,
+        samples: Values,
         seed: int = 0,
         feedback: Feedback = "normal",
         to_inputs: bool = False,
@@ -95,6 +95,7 @@ class FeedbackAlignment(nn.Module):
             raise UsageError(f"{method} needs a network with monotone='later' or 'all', found 'no'")
         if not 0 < density <= 1:
             raise UsageError(f"density must be above 0 and at most 1, found {density:g}")
+        samples = as_tensor(samples, "the samples")
         # in a tuple, so that the network does not become a submodule: its weights are not part of this module
         self._net = (net,)
         generator = torch.Generator().manual_seed(seed)

@@ -5,15 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
 from spiking_lfp.nn.layers import NormalizeFeedback, failures_named
 from spiking_lfp.nn.noise import drawing_from, draws
 
 
-def run_in_chunks(
-    network: nn.Module, x: Float[Tensor, "steps batch *i"], chunk: int
-) -> Float[Tensor, "steps batch *o"]:
+def run_in_chunks(network: nn.Module, x: Values, chunk: int) -> Float[Tensor, "steps batch *o"]:
     """Run `network` on `chunk` steps at a time, storing only the states of its neurons between chunks.
 
     In the backward pass each chunk is computed a second time, starting with the last one, and passes the feedback of
@@ -32,6 +31,7 @@ def run_in_chunks(
         UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains what needs all steps at once,
             as `NormalizeFeedback`, `MonoReadout`, or torch's recurrent modules.
     """
+    x = as_tensor(x, "the inputs")
     if chunk < 1:
         raise UsageError(f"chunk must be at least 1, found {chunk}")
     if any(isinstance(module, NormalizeFeedback) for module in network.modules()):

@@ -3,17 +3,17 @@
 `constant` repeats the values themselves; `rate`, `latency` and `delta` generate spikes; `population` encodes a value in
 the activities of several neurons, in [0, 1], which `constant`, `rate` or `latency` then turn into a sequence.
 
-All take float16, bfloat16, float32 and float64, and return the same type. Integers and truth values become numbers of
-torch's default type, float32, without being scaled.
+All take tensors, arrays and lists, of float16, bfloat16, float32 and float64, and return tensors of the same type.
+Integers and truth values become numbers of torch's default type, float32, without being scaled.
 """
 
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.checks import all_finite, require
+from spiking_lfp.checks import Values, all_finite, as_tensor, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.nn.noise import uniform
 
@@ -21,7 +21,7 @@ REAL_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGER_TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def constant(images: Shaped[Tensor, "batch *i"], steps: int) -> Float[Tensor, "steps batch *i"]:
+def constant(images: Values, steps: int) -> Float[Tensor, "steps batch *i"]:
     """Feed the same values in every step (LFP app. A.6.3), without copying them.
 
     Args:
@@ -41,9 +41,7 @@ def constant(images: Shaped[Tensor, "batch *i"], steps: int) -> Float[Tensor, "s
     return images.unsqueeze(0).expand(steps, *images.shape)
 
 
-def rate(
-    images: Shaped[Tensor, "batch *i"], steps: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "steps batch *i"]:
+def rate(images: Values, steps: int, generator: torch.Generator | None = None) -> Float[Tensor, "steps batch *i"]:
     """Spike in each step with the value as the probability, independently of all other steps: Bernoulli spikes.
 
     A value v spikes where a uniform random number in [0, 1) is less than v: 0 never spikes, 1 always. These numbers are
@@ -73,7 +71,7 @@ def rate(
     return random.lt_(images.detach()).to(images.dtype)
 
 
-def latency(images: Shaped[Tensor, "batch *i"], steps: int, threshold: float = 0.0) -> Float[Tensor, "steps batch *i"]:
+def latency(images: Values, steps: int, threshold: float = 0.0) -> Float[Tensor, "steps batch *i"]:
     """Spike once, earlier for greater values: v in step `round((1 - v) * (T - 1))`, rounding halves to the even step.
 
     1 spikes in the first step; values of at most `threshold` never spike. Times are computed in float64 for float64,
@@ -105,7 +103,7 @@ def latency(images: Shaped[Tensor, "batch *i"], steps: int, threshold: float = 0
 
 
 def delta(
-    signal: Shaped[Tensor, "steps batch *i"], threshold: float, values: Literal["binary", "count"] = "binary"
+    signal: Values, threshold: float, values: Literal["binary", "count"] = "binary"
 ) -> Float[Tensor, "steps batch 2 *i"]:
     """Spike when a signal has changed by a threshold (send on delta): on for an increase, off for a decrease.
 
@@ -125,10 +123,10 @@ def delta(
         UsageError: if `threshold` is not greater than 0, or there are no steps.
         NonFiniteError: if `signal` holds NaN or infinity.
     """
+    signal = _as_real(signal, "signals")
     _check_steps(len(signal))
     if not 0 < threshold < float("inf"):
         raise UsageError(f"the threshold must be greater than 0, found {threshold}")
-    signal = _as_real(signal, "signals")
     _check_finite(signal, "signals")
     # relative to the first sample and in units of the threshold, levels are integers and do not drift
     precise = signal.detach().to(_at_least_single(signal.dtype))
@@ -144,7 +142,7 @@ def delta(
 
 
 def population(
-    values: Shaped[Tensor, "*v"], neurons: int, low: float = 0.0, high: float = 1.0, width: float = 2 / 3
+    values: Values, neurons: int, low: float = 0.0, high: float = 1.0, width: float = 2 / 3
 ) -> Float[Tensor, "*v neurons"]:
     """Encode each value in neurons with Gaussian receptive fields (Bohte, Kok and La Poutre, Neurocomputing 2002).
 
@@ -184,8 +182,9 @@ def _check_steps(steps: int) -> None:
         raise UsageError(f"steps must be at least 1, found {steps}")
 
 
-def _as_real(values: Tensor, name: str) -> Tensor:
+def _as_real(values: Values, name: str) -> Tensor:
     """Return integers and truth values as numbers of torch's default type; refuse those that it does not hold."""
+    values = as_tensor(values, f"the {name}")
     if values.dtype in REAL_TYPES:
         return values
     if values.dtype not in INTEGER_TYPES:

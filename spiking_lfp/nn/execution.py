@@ -7,12 +7,12 @@ straight-through estimator.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from jaxtyping import Float
+import numpy as np
 from torch import Tensor, nn
 
+from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.execution import Integer, Real, Recorded
-from spiking_lfp.neurons import State
 from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.spiking import spiking_layers
 
@@ -46,7 +46,7 @@ def run_in_integers(
 
 
 @contextmanager
-def recorded(network: nn.Module, states: Mapping[str, Float[Tensor, "steps batch *n"] | State]) -> Iterator[None]:
+def recorded(network: nn.Module, states: Mapping[str, Values]) -> Iterator[None]:
     """Let layers return the recordings of a simulator or chip in place of running, inside the context.
 
         with recorded(network, {"1": membrane_1, "2": membrane_2}):
@@ -73,7 +73,8 @@ def recorded(network: nn.Module, states: Mapping[str, Float[Tensor, "steps batch
             if isinstance(execution, Recorded):
                 raise UsageError(f"layer {name} already returns a recording: leave that context first")
             assert isinstance(execution, Real | Integer)
-            layers[name].execution = Recorded((values,) if isinstance(values, Tensor) else tuple(values), execution)
+            several = (values,) if isinstance(values, Tensor | np.ndarray) else values
+            layers[name].execution = Recorded(tuple(as_tensor(each, "the states") for each in several), execution)
         yield
     finally:
         for name, execution in before.items():

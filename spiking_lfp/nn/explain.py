@@ -1,17 +1,15 @@
 """Explanations: the feedback that inputs receive when the output of a class is rewarded."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_lfp.checks import raise_deferred
+from spiking_lfp.checks import Values, as_tensor, raise_deferred
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn.layers import failures_named
 
 
-def input_feedback(
-    network: nn.Module, x: Float[Tensor, "steps batch *i"], classes: Int[Tensor, " batch"]
-) -> Float[Tensor, "steps batch *i"]:
+def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tensor, "steps batch *i"]:
     """Return the LFP feedback of every input in every step, for a reward of 1 / T for one class in all T steps.
 
     By LFP eq. 2 and 3 an input gets `x * (W^T q)` of the first layer: positive where it drove the class's neuron
@@ -31,13 +29,14 @@ def input_feedback(
     Args:
         network: computes spikes `[T, B, classes]` from `x`; its parameters and their `.grad` are not changed. Set it to
             evaluation mode, so that no input is dropped.
-        x: the inputs.
-        classes: for each sample the class that is rewarded, of any integer type.
+        x: the inputs, `[T, B, *i]`.
+        classes: for each sample the class that is rewarded, `[B]`, of any integer type.
 
     Raises:
         UsageError: if the network does not have a class.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
     """
+    x, classes = as_tensor(x, "the inputs"), as_tensor(classes, "the classes")
     with torch.enable_grad():
         # not a clone: layers recognise inputs that are the same in every step, and then compute the very same spikes
         x = x.detach().requires_grad_()

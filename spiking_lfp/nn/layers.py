@@ -82,6 +82,7 @@ class SynapticLayer(nn.Module):
 
     def _synapse_for(self, x: Tensor) -> tuple[Synapse, Tensor, Tensor | None]:
         """Check `x` against the synapse and return its map, weight and bias."""
+        expect_tensor(x, f"layer {self.name}")
         if x.dim() < 3 or len(x) == 0 or x.shape[1] == 0:
             raise UsageError(
                 f"layer {self.name}: expected a sequence [T, B, ...] with at least one step and one sample, "
@@ -247,6 +248,12 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     return layers
 
 
+def expect_tensor(x: object, what: str) -> None:
+    """Refuse inputs that are no tensor."""
+    if not isinstance(x, Tensor):
+        raise UsageError(f"{what}: expected a tensor [T, B, ...], found {type(x).__name__}: use torch.as_tensor(x)")
+
+
 @contextmanager
 def failures_named(network: nn.Module) -> Iterator[None]:
     """Let layers of torch that fail inside the context say which they are, and that they are given sequences.
@@ -278,6 +285,7 @@ def failures_named(network: nn.Module) -> Iterator[None]:
 
 def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:
     """Merge time and batch of `x` for a pooling layer, after checking that a window fits."""
+    expect_tensor(x, str(pool))
     if x.dim() != 5 or min(x.shape[3:]) < pool.kernel_size:
         raise UsageError(
             f"{pool}: expected [T, B, C, height, width] with sides of at least {pool.kernel_size}, "

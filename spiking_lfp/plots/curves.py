@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from spiking_lfp.plots.drawing import save
 
 
-def learning_curve(metrics: list[dict[str, Any]], path: Path) -> None:
+def learning_curve(metrics: list[dict[str, Any]], path: str | Path) -> None:
     """Draw the accuracy over the epochs of a run.
 
     Args:

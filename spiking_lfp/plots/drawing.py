@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.files import RESULTS
 
 Sequence4 = Float[Tensor, "steps channels height width"]
@@ -22,6 +23,12 @@ FEW_ROWS = 60
 # from Okabe and Ito's palette, which the colour-blind can tell apart: events of brighter and of darker pixels
 ON, OFF, BLACK = (0, 114, 178), (213, 94, 0), (0, 0, 0)
 Colour = tuple[int, int, int]
+
+
+def on_host(values: Values) -> Tensor:
+    """Return numbers to draw as a tensor of real numbers on the host."""
+    tensor = as_tensor(values, "values").detach().cpu()
+    return tensor if tensor.is_floating_point() else tensor.float()
 
 
 def rgb_image(frame: Float[Tensor, "channels height width"], largest: float) -> UInt8[np.ndarray, "height width 3"]:
@@ -119,8 +126,9 @@ def draw_legend(figure: Figure, channels: int) -> None:
         figure.legend(handles=patches, loc="outside lower left", ncols=2, fontsize=8, frameon=False, handlelength=1)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG file; no incomplete file is left behind."""
+    path = Path(path)
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from spiking_lfp.checks import Values
 from spiking_lfp.files import RESULTS
 from spiking_lfp.plots.drawing import (
     Sequence4,
@@ -22,6 +23,7 @@ from spiking_lfp.plots.drawing import (
     draw_raster,
     is_flat,
     magnitude_quantile,
+    on_host,
     rgb_image,
     single_frame,
 )
@@ -37,23 +39,25 @@ Show = Callable[[int], None]
 
 
 def animation(
-    sequence: Sequence4,
-    spikes: Float[Tensor, "steps classes"],
+    sequence: Values,
+    spikes: Values,
     class_names: Sequence[str],
     label: int,
-    path: Path,
+    path: str | Path,
     fps: float = 8.0,
 ) -> None:
     """Animate a sample and, below it, the output spikes and their counts: the class with the most is the prediction.
 
     Args:
-        sequence: the input frames of the network.
-        spikes: output spikes; of more than 12 classes the true one and those with the most spikes are shown.
+        sequence: the input frames of the network, `[T, C, H, W]`.
+        spikes: output spikes, `[T, classes]`; of more than 12 classes the true one and those with the most spikes are
+            shown.
         class_names: the names of the outputs.
         label: the true class, which is highlighted.
         path: GIF file to write, with a frame for each step.
         fps: steps per second.
     """
+    sequence, spikes = on_host(sequence), on_host(spikes)
     classes = _classes_to_show(spikes, label)
     figure = Figure(figsize=(4.4, 4.7), dpi=90, layout="constrained")
     top, raster, bars = figure.subplot_mosaic(
@@ -82,7 +86,7 @@ def animation(
         top.set_title(f"{class_names[label]}, step {step}", fontsize=10)
         frames.append(_render(figure))
         figure.set_layout_engine("none")  # the layout must not change after the first frame
-    RESULTS.write(path, _gif(frames, fps))
+    RESULTS.write(Path(path), _gif(frames, fps))
 
 
 def _sample(axes: Axes, sequence: Sequence4) -> Show:

@@ -1,6 +1,6 @@
 """Still figures: samples, the spikes they cause in a network, and the inputs that explain its prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from spiking_lfp.checks import Values
 from spiking_lfp.plots.drawing import (
     FEW_ROWS,
     Sequence4,
@@ -21,6 +22,7 @@ from spiking_lfp.plots.drawing import (
     is_flat,
     magnitude_quantile,
     mark_size,
+    on_host,
     rows_of,
     save,
     single_frame,
@@ -30,22 +32,22 @@ from spiking_lfp.plots.drawing import (
 FEEDBACK_COLOURS = "RdBu_r"
 
 
-def spike_raster(
-    sequence: Sequence4, spikes: dict[str, Float[Tensor, "steps neurons"]], label: str, path: Path
-) -> None:
+def spike_raster(sequence: Values, spikes: Mapping[str, Values], label: str, path: str | Path) -> None:
     """Draw one sample and the spikes it causes, layer by layer.
 
     Args:
-        sequence: input of the network: an image in every step, or the frames of a recording.
-        spikes: the spikes of each layer; at most the first 60 neurons that spike are shown.
+        sequence: input of the network, `[T, C, H, W]`: an image in every step, or the frames of a recording.
+        spikes: the spikes of each layer, `[T, neurons]`; at most the first 60 neurons that spike are shown.
         label: class of the sample, for the title.
         path: PNG file to write.
     """
+    sequence = on_host(sequence)
     figure = Figure(figsize=(2 + 2.4 * len(spikes), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(spikes), width_ratios=[1.0] + [1.2] * len(spikes))
     draw_sample(axes[0], sequence)
     axes[0].set_title(label)
-    for raster, (name, train) in zip(axes[1:], spikes.items(), strict=True):
+    for raster, (name, values) in zip(axes[1:], spikes.items(), strict=True):
+        train = on_host(values)
         shown = _neurons_to_show(train)
         draw_raster(raster, train[:, shown])
         few = len(shown) <= 10
@@ -58,15 +60,16 @@ def spike_raster(
     save(figure, path)
 
 
-def frame_strip(sequence: Sequence4, label: str, path: Path, frames: int = 8) -> None:
+def frame_strip(sequence: Values, label: str, path: str | Path, frames: int = 8) -> None:
     """Draw a recording as frames of equally many steps, side by side, each on a scale of its own.
 
     Args:
-        sequence: steps of the recording; the steps of a frame are summed.
+        sequence: steps of the recording, `[T, C, H, W]`; the steps of a frame are summed.
         label: class of the sample, for the title.
         path: PNG file to write.
         frames: largest number of frames; the last one may have fewer steps.
     """
+    sequence = on_host(sequence)
     chunks = sequence.split(-(-len(sequence) // frames))
     figure = Figure(figsize=(max(2.8, 1.4 * len(chunks)), 2.2), layout="constrained")
     first = 0
@@ -82,10 +85,10 @@ def frame_strip(sequence: Sequence4, label: str, path: Path, frames: int = 8) ->
 
 
 def explanation(
-    sequences: Float[Tensor, "steps samples channels height width"],
-    feedback: Float[Tensor, "steps samples channels height width"],
+    sequences: Values,
+    feedback: Values,
     labels: Sequence[str],
-    path: Path,
+    path: str | Path,
     about: str = "the prediction",
 ) -> None:
     """Draw samples and, with each, the inputs that contributed to a class and those that opposed it.
@@ -93,12 +96,13 @@ def explanation(
     Feedback on camera frames is summed over all steps and channels. Each sample has a scale of its own.
 
     Args:
-        sequences: inputs of the network.
+        sequences: inputs of the network, `[T, samples, C, H, W]`.
         feedback: feedback of the inputs, as `spiking_lfp.nn.explain.input_feedback` returns it.
         labels: a title for each sample.
         path: PNG file to write.
         about: name of the explained class, for the colour bar.
     """
+    sequences, feedback = on_host(sequences), on_host(feedback)
     count = len(labels)
     # pairs of rows, about twice as wide as high; a single sample has its pair side by side
     blocks = max(1, round(count**0.5 / 2))

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxtyping import Int
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from spiking_lfp.plots.drawing import save
+from spiking_lfp.checks import Values
+from spiking_lfp.plots.drawing import on_host, save
 
 # classes up to which cells are labelled with their numbers
 LABELLED = 20
 
 
-def confusion(counts: Int[Tensor, "classes classes"], class_names: Sequence[str], title: str, path: Path) -> None:
+def confusion(counts: Values, class_names: Sequence[str], title: str, path: str | Path) -> None:
     """Draw how many samples of each class (row) were taken for each class (column), coloured by the share of the row.
 
     Args:
@@ -22,6 +21,7 @@ def confusion(counts: Int[Tensor, "classes classes"], class_names: Sequence[str]
         title: what was evaluated on what.
         path: PNG file to write.
     """
+    counts = on_host(counts)
     classes = len(counts)
     side = min(12.0, 2.2 + 0.42 * classes)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")

@@ -38,7 +38,7 @@ class WithFiles:
 def run_cases(
     cases: Sequence[Case],
     run: Callable[[Case], Outcome | WithFiles],
-    folder: Path,
+    folder: str | Path,
     on_case: OnCase,
     processes: int = 1,
     executor: Executor | None = None,
@@ -67,6 +67,7 @@ def run_cases(
         RunError: if a case is lost too often, a worker has other versions, or the folder cannot be used.
         SpikingLFPError: whatever `run` raises.
     """
+    folder = Path(folder)
     if processes < 1:
         raise UsageError(f"processes must be at least 1, found {processes}")
     if threads is None:
@@ -135,12 +136,13 @@ def run_cases(
     return [finished[_key(case)] for case in cases]
 
 
-def read_cases(folder: Path) -> list[tuple[Case, Outcome]]:
+def read_cases(folder: str | Path) -> list[tuple[Case, Outcome]]:
     """Return the cases saved in `folder` with their outcomes; the folder is created if it does not exist.
 
     Raises:
         RunError: if the file of the cases cannot be read.
     """
+    folder = Path(folder)
     path = folder / CASES_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)

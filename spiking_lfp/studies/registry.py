@@ -28,11 +28,11 @@ EXPERIMENTS: dict[str, Experiment] = {
 def run_experiment(
     name: str,
     scale: Scale,
-    folder: Path,
+    folder: str | Path,
     on_case: OnCase,
     seeds: int | None = None,
     processes: int = 1,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     executor: Executor | None = None,
     threads: int | None = None,
 ) -> tuple[Report, list[Path]]:
@@ -54,6 +54,8 @@ def run_experiment(
         DataError: if a data set is missing.
         RunError: if a training dies too often or the folder cannot be used.
     """
+    folder = Path(folder)
+    data_root = None if data_root is None else Path(data_root)
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)
     if scale not in SCALES:

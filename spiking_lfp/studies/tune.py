@@ -104,11 +104,11 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
 
 def tune(
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     trials: int,
     search: Sequence[str] = (),
     on_trial: Callable[[Trial], None] = lambda trial: None,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     device: str = "auto",
     storage: str | None = None,
 ) -> list[Trial]:
@@ -140,6 +140,8 @@ def tune(
         RunError: if the folder or the storage cannot be used, or the trials there are of another version.
         RunStopped: if the process is told to end (SIGTERM); the next one begins with this trial.
     """
+    folder = Path(folder)
+    data_root = None if data_root is None else Path(data_root)
     try:
         import optuna
     except ImportError:

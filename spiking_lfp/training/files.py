@@ -121,12 +121,13 @@ class Metrics:
         self.content += content
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a run's `metrics.jsonl`; an incomplete end, left by a killed process, is skipped.
 
     Raises:
         RunError: if the file cannot be read, or has a line that no run writes.
     """
+    folder = Path(folder)
     path = folder / METRICS
     try:
         return parse_metrics(read_regular(path))

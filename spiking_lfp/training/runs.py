@@ -262,12 +262,13 @@ def checkpoint_of(folder: Path, config: TrainConfig) -> Checkpoint:
     return checkpoint
 
 
-def read_config(folder: Path) -> TrainConfig:
+def read_config(folder: str | Path) -> TrainConfig:
     """Read the settings of the run in `folder`.
 
     Raises:
         RunError: if they are missing or cannot be read.
     """
+    folder = Path(folder)
     path = folder / CONFIG
     try:
         return from_toml(read_regular(path).decode())

@@ -131,7 +131,7 @@ class VerilogCore:
         return CoreRun(verilog.read_spikes(network, lines, steps, samples, self.lanes), cycles)
 
 
-def synthesise(network: IntegerNetwork, folder: Path, lanes: int = 1) -> dict[str, int]:
+def synthesise(network: IntegerNetwork, folder: str | Path, lanes: int = 1) -> dict[str, int]:
     """Write the core with the memories of a small network, and let yosys count the resources of an iCE40 FPGA.
 
     Args:
@@ -145,6 +145,7 @@ def synthesise(network: IntegerNetwork, folder: Path, lanes: int = 1) -> dict[st
     Raises:
         ExportError: if the network does not fit, yosys is missing, or it fails.
     """
+    folder = Path(folder)
     for program, package in (("yosys", "yosys"), ("make", "make")):
         if shutil.which(program) is None:
             raise ExportError(f"{program} is not installed: apt-get install {package}")

@@ -29,7 +29,7 @@ SOURCES = ("slfp.h", "slfp.c", "run.c", "classify.c", "selftest.c", "Makefile")
 LINE = 24
 
 
-def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
+def write_c(network: IntegerNetwork, folder: str | Path) -> list[Path]:
     """Write the runtime, `network.h`, and `golden.h` if the network has a golden run.
 
     Args:
@@ -42,6 +42,7 @@ def write_c(network: IntegerNetwork, folder: Path) -> list[Path]:
     Raises:
         ExportError: if the network is not valid, or files cannot be read or written.
     """
+    folder = Path(folder)
     network.check()
     sources = hardware_folder("runtime_c")
     golden = folder / "golden.h"

@@ -50,7 +50,7 @@ FORMAT = "spiking_lfp netx"
 FRAC_BITS = DEFAULT.frac_bits
 
 
-def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) -> None:
+def write_netx(network: IntegerNetwork, path: str | Path, early_bias: bool = False) -> None:
     """Write an integer network as a netx file.
 
     Args:
@@ -61,6 +61,7 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
     Raises:
         ExportError: with the layer's name and what netx cannot represent, or if the file cannot be written.
     """
+    path = Path(path)
     network.check()
     for layer, levels in network.with_levels():
         if isinstance(layer, Spiking):
@@ -71,7 +72,7 @@ def write_netx(network: IntegerNetwork, path: Path, early_bias: bool = False) ->
         _fill(file, network)
 
 
-def read_netx(path: Path) -> IntegerNetwork:
+def read_netx(path: str | Path) -> IntegerNetwork:
     """Read a file that `write_netx` wrote.
 
     Args:
@@ -80,6 +81,7 @@ def read_netx(path: Path) -> IntegerNetwork:
     Raises:
         ExportError: if there is no such file, or `write_netx` did not write it, or it is damaged.
     """
+    path = Path(path)
     if not path.is_file():
         raise ExportError(f"there is no file {path}: name a netx file that write_netx wrote")
     try:

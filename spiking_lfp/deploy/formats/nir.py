@@ -82,7 +82,7 @@ WRITER, SCHEMA = "spiking_lfp", 1
 
 def write_nir(
     network: nn.Module | IntegerNetwork,
-    path: Path,
+    path: str | Path,
     in_shape: Sequence[int] | None = None,
     dt: float = 1e-4,
     gain: Gain = "resistance",
@@ -102,6 +102,7 @@ def write_nir(
     Raises:
         ExportError: with the layer's name and what NIR cannot express, if nir is missing or the file cannot be written.
     """
+    path = Path(path)
     nir = import_package("nir")
     if gain not in ("resistance", "weights") or not 0 < dt < float("inf"):
         raise ExportError(
@@ -117,7 +118,7 @@ def write_nir(
     graph.save(path)
 
 
-def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetwork:
+def read_nir(path: str | Path, dt: float | None = None) -> nn.Sequential | IntegerNetwork:
     """Read a NIR graph that `write_nir` wrote, or a chain from elsewhere whose neurons have counterparts here.
 
     Args:
@@ -130,6 +131,7 @@ def read_nir(path: Path, dt: float | None = None) -> nn.Sequential | IntegerNetw
     Raises:
         ExportError: if the file cannot be read, or holds what our layers cannot run; with the node's name.
     """
+    path = Path(path)
     nir = import_package("nir")
     if not path.is_file():
         raise ExportError(f"there is no file {path}: name a NIR graph")

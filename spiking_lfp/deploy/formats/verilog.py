@@ -280,7 +280,7 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     return spikes
 
 
-def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list[Path]:
+def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -> list[Path]:
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
@@ -294,6 +294,7 @@ def write_verilog(network: IntegerNetwork, folder: Path, lanes: int = 8) -> list
     Raises:
         ExportError: if the network exceeds the limits of the core, or a file cannot be written.
     """
+    folder = Path(folder)
     memories = layout(network.check(), lanes)
     files = {**memories.files(), "parameters.vh": memories.core.text().encode()}
     golden, steps, samples = network.golden, network.steps, 0
