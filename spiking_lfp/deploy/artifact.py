@@ -91,18 +91,17 @@ TYPE is NumPy's name for it or `utf8`; SHAPE is empty for single numbers, and th
 names are one record each, `/class_names/0` and so on. Compression and layout of the file do not matter.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.model import LAYERS, Array, GoldenRun, IntegerNetwork, Layer, Shape, Spiking
+from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, LARGEST_TEXT, Reader, Value, digest, json_object, write_attribute
+from spiking_lfp.deploy.model import LAYERS, GoldenRun, IntegerNetwork, Layer, Shape, Spiking
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -113,22 +112,11 @@ from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, Integ
 FORMAT = "spiking_lfp integer network"
 SCHEMA = 1
 
-# beyond these a file is damaged or made to exhaust memory
-_LARGEST_FILE = 2**32
-_LARGEST_ARRAY = 2**31
-_LARGEST_TEXT = 2**24
-_LARGEST_NUMBER = 2**31 - 1
 _MOST_LAYERS = 1000
 _MOST_DECISIONS = 1000
-# gzip cannot shrink more than this
-_LARGEST_RATIO = 1040
-# gzip, shuffle, Fletcher's checksum: others would be loaded from plug-ins
-_FILTERS = {1, 2, 3}
 
 # the fields that all layers with neurons have
 _COMMON = {each.name for each in fields(Spiking)}
-
-Value = str | int | tuple[str, ...] | tuple[int, ...] | Array
 
 
 def save_network(network: IntegerNetwork, path: str | Path) -> None:
@@ -159,44 +147,12 @@ def load_network(path: str | Path) -> IntegerNetwork:
     Raises:
         ExportError: if there is no such file, or it is of another format, damaged, of another schema, or not valid.
     """
-    path = Path(path)
-    content = _content(path)
-    try:
-        with h5py.File.in_memory(content) as file:
-            network = _Reader(path, file).network()
-    except ExportError:
-        raise
-    # what HDF5, NumPy and JSON raise for damaged files
-    except (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
-        raise ExportError(f"{path} is damaged ({_words(error)}): {_ADVICE}") from error
-    except MemoryError as error:
-        raise ExportError(f"{path} holds more than fits into memory: {_ADVICE}") from error
-    try:
-        _check(network)
-    except ExportError as error:
-        raise ExportError(f"{path} holds a network that is not valid: {error}") from None
-    return network
+    return _Reader.read(Path(path))
 
 
 def checksum(network: IntegerNetwork) -> str:
     """Return the SHA-256 of all content, in the order of the docstring of this module, as 64 digits."""
-    digest = hashlib.sha256()
-    for where, value in _records(network):
-        if isinstance(value, tuple) and value and isinstance(value[0], str):
-            records: list[tuple[str, Value]] = [(f"{where}/{k}", name) for k, name in enumerate(value)]
-        else:
-            records = [(where, value)]
-        for name, each in records:
-            if isinstance(each, str):
-                content = each.encode()
-                kind, shape = "utf8", str(len(content))
-            else:
-                array = np.asarray(each, None if isinstance(each, np.ndarray) else np.int64)
-                array = array.astype(array.dtype.newbyteorder("<"))
-                kind, shape, content = array.dtype.str, "x".join(map(str, array.shape)), array.tobytes()
-            digest.update(f"{name} {kind} {shape}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
+    return digest(_records(network))
 
 
 def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
@@ -207,7 +163,7 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
     yield "/levels", int(network.levels)
     yield "/steps", int(network.steps)
     yield "/class_names", network.class_names
-    yield "/notes", json.dumps(network.notes, sort_keys=True, ensure_ascii=False)
+    yield "/notes", json_object(network.notes)
     for k, layer in enumerate(network.layers):
         yield from _layer_records(f"/layers/{k:03d}/", layer)
     if network.readout is not None:
@@ -288,17 +244,17 @@ def _check(network: IntegerNetwork) -> None:
     for text in texts:
         if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
             raise ExportError(f"names and notes must be texts without zero characters, found {text!r}")
-        if len(text) > _LARGEST_TEXT // 8:
-            raise ExportError(f"a name or note has {len(text)} characters, a file holds {_LARGEST_TEXT // 8} at most")
+        if len(text) > LARGEST_TEXT // 8:
+            raise ExportError(f"a name or note has {len(text)} characters, a file holds {LARGEST_TEXT // 8} at most")
     for layer in network.layers:
         if not layer.name:
             raise ExportError("a layer has no name: give each one its path in the network")
-        if max(prod(layer.in_shape), prod(layer.out_shape)) > _LARGEST_NUMBER:
+        if max(prod(layer.in_shape), prod(layer.out_shape)) > LARGEST_NUMBER:
             raise ExportError(
                 f"layer {layer.name}: {list(layer.in_shape)} to {list(layer.out_shape)} is more than a file holds"
             )
-    if network.steps > _LARGEST_NUMBER:
-        raise ExportError(f"the network runs {network.steps} steps, a file holds {_LARGEST_NUMBER} at most")
+    if network.steps > LARGEST_NUMBER:
+        raise ExportError(f"the network runs {network.steps} steps, a file holds {LARGEST_NUMBER} at most")
     if network.golden is not None:
         _check_golden(network, network.golden)
 
@@ -349,70 +305,21 @@ def _image(network: IntegerNetwork) -> bytes:
                 little = value.dtype.newbyteorder("<")
                 file.create_dataset(where, data=value.astype(little), dtype=little, track_times=False, **packed)
                 continue
-            attributes = _group(file, folder).attrs
-            if isinstance(value, str):
-                text = value.encode()
-                attributes.create(name, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
-            elif isinstance(value, tuple) and value and isinstance(value[0], str):
-                texts = [str(each).encode() for each in value]
-                longest = max(1, *map(len, texts))
-                attributes.create(name, np.array(texts, f"S{longest}"), dtype=h5py.string_dtype("utf-8", longest))
-            else:
-                attributes.create(name, np.array(value, "<i8"), dtype="<i8")
+            write_attribute(file.require_group(folder) if folder else file, name, value)
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
 
 
-def _group(file: h5py.File, where: str) -> h5py.Group:
-    return file.require_group(where) if where else file
-
-
 # reading
 
-_ADVICE = "take an undamaged copy of the file, or export the network again"
 
+class _Reader(Reader[IntegerNetwork]):
+    noun = "an exported network"
+    remedy = "take an undamaged copy of the file, or export the network again"
 
-def _content(path: Path) -> bytes:
-    """Return the file's bytes, if it may be an HDF5 file."""
-    try:
-        if path.is_dir():
-            raise ExportError(f"cannot read {path}: it is a folder, name the file of an exported network")
-        if path.exists() and not path.is_file():
-            raise ExportError(f"cannot read {path}: it is no ordinary file, name the file of an exported network")
-        size = path.stat().st_size
-        if size > _LARGEST_FILE:
-            raise ExportError(f"{path} has {size} bytes, expected {_LARGEST_FILE} at most: it is no exported network")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ExportError(f"there is no file {path}: name the file of an exported network") from None
-    except (OSError, ValueError) as error:
-        raise ExportError(f"cannot read {path}: {_words(error)}; name the file of an exported network") from error
-    if not content:
-        raise ExportError(f"{path} is empty, expected the HDF5 file of an exported network: {_ADVICE}")
-    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise ExportError(f"{path} is no HDF5 file, expected that of an exported network: name another file")
-    return content
-
-
-def _words(error: BaseException) -> str:
-    """Return the message of an exception, in one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())[:200]
-
-
-class _Reader:
-    """Reads fields one by one, each with the type and size that it must have."""
-
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self.path, self.file = path, file
-
-    def refuse(self, where: str, found: str, expected: str) -> NoReturn:
-        """Raise an ExportError that says what is wrong with a field."""
-        raise ExportError(f"{self.path}: {where} is {found}, expected {expected}: {_ADVICE}")
-
-    def network(self) -> IntegerNetwork:
-        """Read everything and compare the checksum."""
+    def content(self) -> IntegerNetwork:
+        """Read everything, and compare the checksum."""
         root = self.file
         if "format" not in root.attrs:
             raise ExportError(
@@ -427,31 +334,29 @@ class _Reader:
                 f"{self.path} has schema {schema}, this version reads schema {SCHEMA}: export the network again, or "
                 "install the version of spiking_lfp that wrote it"
             )
-        encoder = self.text(root, "encoder")
-        if encoder not in ("constant", "spikes"):
-            self.refuse("/encoder", repr(encoder), "constant or spikes")
+        encoder = self.choice(root, "encoder", ("constant", "spikes"))
         network = IntegerNetwork(
             self.layers(),
             cast(Literal["constant", "spikes"], encoder),
             self.number(root, "levels"),
             self.number(root, "steps"),
             self.texts(root, "class_names"),
-            notes=self.notes(),
+            notes=self.texts_by_name("/notes", self.text(root, "notes")),
             readout=self.readout() if "readout" in root else None,
         )
         # the sizes of a golden run follow from the layers, so these must be in order before it is read
+        self.valid(network)
+        if "golden" in root:
+            network = IntegerNetwork(**{**vars(network), "golden": self.golden(network)})
+        self.compare(checksum(network), self.text(root, "checksum"))
+        return self.valid(network)
+
+    def valid(self, network: IntegerNetwork) -> IntegerNetwork:
+        """Return a network if it is valid."""
         try:
             _check(network)
         except ExportError as error:
             raise ExportError(f"{self.path} holds a network that is not valid: {error}") from None
-        if "golden" in root:
-            network = IntegerNetwork(**{**vars(network), "golden": self.golden(network)})
-        expected, computed = self.text(root, "checksum"), checksum(network)
-        if computed != expected:
-            raise ExportError(
-                f"{self.path} is damaged: its content has checksum {computed[:16]}..., expected {expected[:16]}...: "
-                f"{_ADVICE}"
-            )
         return network
 
     def layers(self) -> tuple[Layer, ...]:
@@ -463,9 +368,7 @@ class _Reader:
 
     def layer(self, at: h5py.Group) -> Layer:
         """Read one layer."""
-        kind, name, in_shape = self.text(at, "kind"), self.text(at, "name"), self.numbers(at, "in_shape")
-        if not 1 <= len(in_shape) <= 8 or prod(in_shape) > _LARGEST_NUMBER:
-            self.refuse(f"{at.name}/in_shape", str(list(in_shape)), f"1..8 axes, {_LARGEST_NUMBER} values at most")
+        kind, name, in_shape = self.text(at, "kind"), self.text(at, "name"), self.shape(at, "in_shape")
         if kind not in LAYERS:
             self.refuse(f"{at.name}/kind", repr(kind), ", ".join(LAYERS))
         sizes: Sizes = {}
@@ -555,103 +458,3 @@ class _Reader:
             if isinstance(layer, Spiking)
         }
         return GoldenRun(inputs, spikes)
-
-    def notes(self) -> dict[str, str]:
-        """Read the notes."""
-        try:
-            notes = json.loads(self.text(self.file, "notes"))
-        except (ValueError, RecursionError) as error:
-            self.refuse("/notes", f"no JSON ({_words(error)})", "a JSON object of texts")
-        if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
-            self.refuse("/notes", f"a JSON {type(notes).__name__}", "a JSON object of texts")
-        return notes
-
-    def member(self, folder: h5py.Group, name: str, kind: type[Any], word: str) -> Any:
-        """Return a group or data set of this file; links to others are refused."""
-        where = f"{folder.name.rstrip('/')}/{name}"
-        link = folder.get(name, getlink=True) if name in folder or name in list(folder) else None
-        if link is None:
-            self.refuse(where, "missing", word)
-        if not isinstance(link, h5py.HardLink):
-            self.refuse(where, f"a link to somewhere else ({type(link).__name__})", word)
-        found = folder[name]
-        if not isinstance(found, kind):
-            self.refuse(where, f"a {type(found).__name__.lower()}", word)
-        return found
-
-    def group(self, folder: h5py.Group, name: str) -> h5py.Group:
-        """Return a group in a group."""
-        return self.member(folder, name, h5py.Group, "a group")
-
-    def array(self, folder: h5py.Group, name: str, dtype: str, shape: tuple[int | None, ...]) -> Array:
-        """Read a data set of this type and shape; None is any number."""
-        wanted = np.dtype(dtype)
-        expected = f"{wanted.name} [{', '.join('any' if side is None else str(side) for side in shape)}]"
-        data = self.member(folder, name, h5py.Dataset, f"a data set {expected}")
-        where = data.name
-        fits = (
-            data.dtype == wanted
-            and data.shape is not None
-            and len(data.shape) == len(shape)
-            and all(want is None or want == side for side, want in zip(data.shape, shape, strict=True))
-        )
-        if not fits:
-            found = "without values" if data.shape is None else f"{data.dtype} {list(data.shape)}"
-            self.refuse(where, found, expected)
-        if data.is_virtual or data.external:
-            self.refuse(where, "stored in another file", "stored in this one")
-        plist = data.id.get_create_plist()
-        if not {plist.get_filter(k)[0] for k in range(plist.get_nfilters())} <= _FILTERS:
-            self.refuse(where, "compressed by an unknown filter", "gzip or nothing")
-        size = prod(data.shape) * wanted.itemsize
-        if not 0 < size <= min(_LARGEST_ARRAY, data.id.get_storage_size() * _LARGEST_RATIO):
-            self.refuse(
-                where,
-                f"{size} bytes, {data.id.get_storage_size()} of them stored",
-                f"some, up to {_LARGEST_ARRAY}, all of them stored",
-            )
-        values: Array = data[()]
-        return values
-
-    def attribute(self, at: h5py.Group, name: str, kind: str, axes: int, expected: str) -> Any:
-        """Read an attribute of a kind of NumPy dtype and this number of axes."""
-        where = f"{at.name.rstrip('/')}/{name}"
-        if name not in at.attrs:
-            self.refuse(where, "missing", expected)
-        found = at.attrs.get_id(name)
-        if (
-            found.shape is None
-            or len(found.shape) != axes
-            or found.dtype.kind != kind
-            or (kind == "i" and found.dtype != np.dtype("<i8"))
-            or prod(found.shape) * found.dtype.itemsize > _LARGEST_TEXT * 8
-        ):
-            what = "without values" if found.shape is None else f"{found.dtype} {list(found.shape)}"
-            self.refuse(where, what, expected)
-        return at.attrs[name]
-
-    def text(self, at: h5py.Group, name: str) -> str:
-        """Read a text."""
-        return bytes(self.attribute(at, name, "S", 0, "a text of fixed length")).decode()
-
-    def texts(self, at: h5py.Group, name: str) -> tuple[str, ...]:
-        """Read a list of texts."""
-        return tuple(bytes(each).decode() for each in self.attribute(at, name, "S", 1, "a list of texts"))
-
-    def number(self, at: h5py.Group, name: str) -> int:
-        """Read an integer."""
-        return self.in_range(at, name, [int(self.attribute(at, name, "i", 0, "an integer, int64"))])[0]
-
-    def numbers(self, at: h5py.Group, name: str, count: int | None = None) -> tuple[int, ...]:
-        """Read integers, `count` of them if it is given."""
-        expected = f"{'' if count is None else f'{count} '}integers, int64"
-        values = self.in_range(at, name, [int(each) for each in self.attribute(at, name, "i", 1, expected)])
-        if count is not None and len(values) != count:
-            self.refuse(f"{at.name}/{name}", f"{len(values)} integers", expected)
-        return values
-
-    def in_range(self, at: h5py.Group, name: str, values: list[int]) -> tuple[int, ...]:
-        """Return numbers if they are in the range of files."""
-        if not all(0 <= value <= _LARGEST_NUMBER for value in values):
-            self.refuse(f"{at.name.rstrip('/')}/{name}", str(values), f"0..{_LARGEST_NUMBER}")
-        return tuple(values)

@@ -1,5 +1,6 @@
 """netx files: what is in them, there and back with equal spikes, and what netx cannot represent."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,17 @@ import pytest
 
 from helpers import integer_networks as integer
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
+from spiking_lfp.deploy.hdf5 import Reader, digest, write_attribute
 from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Spiking
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+
+
+class Plain(Reader[None]):
+    noun = remedy = ""
+
+    def content(self) -> None:
+        """Nothing."""
 
 
 def changed(net: IntegerNetwork, **fields: Any) -> IntegerNetwork:
@@ -116,7 +125,7 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"there is no file .*n\.net"):
         read_netx(path)
     path.write_bytes(b"no HDF5")
-    with pytest.raises(ExportError, match=r"n\.net is damaged"):
+    with pytest.raises(ExportError, match=r"n\.net is no HDF5 file, expected that of a netx network"):
         read_netx(path)
     h5py.File(path, "w").close()
     with pytest.raises(ExportError, match=r"n\.net was not written by write_netx"):
@@ -125,21 +134,105 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
         write_netx(mlp(), tmp_path / "missing" / "n.net")
 
 
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
-        ("layer/1/type", np.array([b"average"], "S10"), "layer 0 is of type 'average'"),
-        ("layer/1/neuron/iDecay", 2048, "layer 0 has iDecay 2048, expected 4096"),
-        ("layer/1/neuron/vDecay", 5000, "layer 0: decay is 5000"),
-        ("layer/1/weight", None, "is damaged"),
-    ],
-)
-def test_files_that_were_changed_are_refused(where: str, value: Any, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "n.net"
+def edited(path: Path, edit: Callable[[h5py.File], Any], checksum: bool = True) -> Path:
+    """Write a file and edit it, with the checksum that the edited content has."""
     write_netx(mlp(), path)
     with h5py.File(path, "r+") as file:
+        edit(file)
+        if checksum:
+            records = ((where, value) for where, value in Plain(path, file).everything(file) if where != "/checksum")
+            write_attribute(file, "checksum", digest(records))
+    return path
+
+
+def replaced(where: str, value: Any) -> Callable[[h5py.File], None]:
+    def edit(file: h5py.File) -> None:
         del file[where]
-        if value is not None:
-            file[where] = value
+        file[where] = value
+
+    return edit
+
+
+def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"n\.net is damaged: its content has checksum"):
+        read_netx(edited(tmp_path / "n.net", replaced("layer/1/neuron/vDecay", 409), checksum=False))
+    found = read_netx(edited(tmp_path / "n.net", replaced("layer/1/neuron/vDecay", 409)))
+    assert found.spiking[0].neuron.decay == 409
+
+
+def half(file: h5py.File) -> None:
+    file["layer/1/weight"][0, 0] += 0.5
+
+
+def big(file: h5py.File) -> None:
+    file["layer/1/weight"][0, 0] = 300
+
+
+def linked(file: h5py.File) -> None:
+    del file["layer/1/weight"]
+    file["layer/1/weight"] = h5py.ExternalLink("elsewhere.h5", "/weight")
+
+
+def virtual(file: h5py.File) -> None:
+    shape = file["layer/1/weight"].shape
+    layout = h5py.VirtualLayout(shape, "<f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "weight", shape)
+    del file["layer/1/weight"]
+    file.create_virtual_dataset("layer/1/weight", layout)
+
+
+def inside_itself(file: h5py.File) -> None:
+    file["layer/1/neuron/again"] = file["layer"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (replaced("layer/1/type", np.array([b"average"], "S10")), "/layer/1/type is b'average', expected dense, conv"),
+        (replaced("layer/1/neuron/iDecay", 2048), "iDecay is 2048, expected 4096"),
+        (replaced("layer/1/neuron/vDecay", 5000), "layer 0: decay is 5000"),
+        (replaced("layer/1/neuron/vDecay", 410.5), r"vDecay is float64 \[\], expected int64 \[\]"),
+        (replaced("layer/1/neuron/vDecay", -1), r"vDecay is \[-1\], expected 0"),
+        (
+            replaced("layer/1/neuron/type", np.array([b"LIF"], "S10")),
+            "/layer/1/neuron/type is .b'LIF'., expected .b'CUBA'.",
+        ),
+        (
+            replaced("layer/1/weight", np.ones((20, 30), complex)),
+            "/layer/1/weight is complex128, expected numbers or t",
+        ),
+        (replaced("layer/1/weight", np.full((20, 30), b"1")), r"/layer/1/weight is \|S1 \[20, 30\], expected float32"),
+        (replaced("layer/1/weight", np.ones((20, 30))), r"/layer/1/weight is float64 \[20, 30\], expected float32"),
+        (half, "/layer/1/weight is .*5 somewhere, expected integers, -127..127"),
+        (big, r"/layer/1/weight is 300\.0 somewhere, expected integers, -127..127"),
+        (lambda file: file.__delitem__("layer/1/weight"), "/layer/1/weight is missing, expected a data set float32"),
+        (lambda file: file["layer/1"].__setitem__("more", 1), "/layer/1/more is 1, expected missing"),
+        (lambda file: file["layer"].__delitem__("2"), "/layer/2 is missing|there are 5 class names"),
+        (lambda file: file["layer"].create_group("3"), "/layer/3/type is missing"),
+        (lambda file: write_attribute(file, "encoder", "rate"), "/encoder is 'rate', expected constant or spikes"),
+        (lambda file: write_attribute(file, "notes", "[]"), "/notes is a JSON list"),
+        (lambda file: file["layer/1"].attrs.__setitem__("scale", np.full(20, np.nan)), "scale must be finite"),
+        (lambda file: write_attribute(file["layer/1"], "in_shape", (2**31 - 1, 2**31 - 1)), "in_shape is .* 1..8 axes"),
+    ],
+)
+def test_what_write_netx_does_not_write_is_refused_even_if_the_checksum_fits(
+    edit: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=message):  # some already from the helper, which reads the file too
+        read_netx(edited(tmp_path / "n.net", edit))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (linked, r"/layer/1/weight is a link to somewhere else \(ExternalLink\)"),
+        (virtual, "/layer/1/weight is stored in another file"),
+        (inside_itself, "is at two places, or inside itself, expected at one place"),
+        (lambda file: file.attrs.__delitem__("checksum"), "/checksum is missing"),
+    ],
+)
+def test_nothing_leads_out_of_a_file_or_around_in_it(edit: Any, message: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
+        file["weight"] = np.ones((20, 30), np.float32)
     with pytest.raises(ExportError, match=message):
-        read_netx(path)
+        read_netx(edited(tmp_path / "n.net", edit, checksum=False))

@@ -16,20 +16,24 @@ steps late. Its bias is added from the first step on, so l steps before its firs
 unless `early_bias` accepts spikes that differ at the beginning. In Lava samples have axes (width, height, channels);
 after a leading "flatten" they are flat, in the order of this package.
 
-What lava-dl has no fields for is in attributes, which it does not read: of the root `format`, `encoder`, `levels`,
-`steps`, `class_names` and `notes` (JSON), of each layer `name` and `in_shape`, and of those with neurons `scale` and
-`bits`.
+What lava-dl has no fields for is in attributes, which it does not read; texts and integers are as in the artifact:
+
+    of the root             format, encoder, levels, steps, class_names, notes (a JSON object of texts), checksum
+    of each layer           name, in_shape
+    of those with neurons   scale, float64 [out]; bits
+
+The checksum is that of `hdf5.digest` of everything else in the file, sorted by path, the attributes of a group first.
+`read_netx` takes only what `write_netx` writes, field by field.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from spiking_lfp.deploy.hdf5 import Array, Reader, digest, json_object, write_attribute
 from spiking_lfp.deploy.model import (
-    Array,
     ByLayer,
     Conv,
     Dense,
@@ -62,14 +66,10 @@ def write_netx(network: IntegerNetwork, path: str | Path, early_bias: bool = Fal
         ExportError: with the layer's name and what netx cannot represent, or if the file cannot be written.
     """
     path = Path(path)
-    network.check()
-    for layer, levels in network.with_levels():
-        if isinstance(layer, Spiking):
-            refusal = _refusal(layer, levels, early_bias)
-            if refusal is not None:
-                raise ExportError(refusal)
-    with EXPORTS.writing(path) as temporary, h5py.File(temporary, "w") as file:
-        _fill(file, network)
+    _check(network, early_bias)
+    with _file(network) as file:
+        image = file.id.get_file_image()
+    EXPORTS.write(path, image)
 
 
 def read_netx(path: str | Path) -> IntegerNetwork:
@@ -81,19 +81,17 @@ def read_netx(path: str | Path) -> IntegerNetwork:
     Raises:
         ExportError: if there is no such file, or `write_netx` did not write it, or it is damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ExportError(f"there is no file {path}: name a netx file that write_netx wrote")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise ExportError(
-                    f"{path} was not written by write_netx: other files do not have the encoder and steps of a "
-                    "network; only those of write_netx are read"
-                )
-            return _network(file).check()
-    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path} is damaged: {error}; write it again") from error
+    return _Reader.read(Path(path))
+
+
+def _check(network: IntegerNetwork, early_bias: bool) -> None:
+    """Raise an ExportError if a network is not valid, or netx cannot represent it."""
+    network.check()
+    for layer, levels in network.with_levels():
+        if isinstance(layer, Spiking):
+            refusal = _refusal(layer, levels, early_bias)
+            if refusal is not None:
+                raise ExportError(refusal)
 
 
 def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
@@ -116,10 +114,15 @@ def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
     return None if refusal is None else f"layer {layer.name}: {refusal}"
 
 
-def _fill(file: h5py.File, network: IntegerNetwork) -> None:
-    about = {"class_names": json.dumps(network.class_names), "notes": json.dumps(network.notes)}
-    about |= {"format": FORMAT, "encoder": network.encoder}
-    file.attrs.update({**about, "levels": network.levels, "steps": network.steps})
+def _file(network: IntegerNetwork) -> h5py.File:
+    """Return the file of a network, in memory."""
+    # from version 1.10 of the format on, HDF5's own structures have checksums too
+    file = h5py.File.in_memory(libver=("v110", "v110"))
+    for name, text in (("format", FORMAT), ("encoder", network.encoder), ("notes", json_object(network.notes))):
+        write_attribute(file, name, text)
+    write_attribute(file, "class_names", network.class_names)
+    write_attribute(file, "levels", int(network.levels))
+    write_attribute(file, "steps", int(network.steps))
     layers = file.create_group("layer")
     first = layers.create_group("0")
     first["type"] = _word("input")
@@ -128,9 +131,13 @@ def _fill(file: h5py.File, network: IntegerNetwork) -> None:
     kept = [layer for layer in network.layers if not isinstance(layer, Flatten) or len(layer.in_shape) == 3]
     for i, layer in enumerate(kept, 1):
         group = layers.create_group(f"{i}")
-        group.attrs.update({"name": layer.name, "in_shape": np.array(layer.in_shape, np.int64)})
+        write_attribute(group, "name", layer.name)
+        write_attribute(group, "in_shape", tuple(layer.in_shape))
         group["type"] = _word(layer.kind)
         _fill_layer(layer, group)
+    write_attribute(file, "checksum", digest(_Reader(Path(), file).everything(file)))
+    file.flush()
+    return file
 
 
 # Write the fields of a kind of layer.
@@ -164,7 +171,8 @@ def _(layer: Conv, group: h5py.Group) -> None:
 
 
 def _fill_synapse(group: h5py.Group, layer: Spiking) -> None:
-    group.attrs.update({"scale": layer.scale, "bits": layer.bits})
+    group.attrs["scale"] = layer.scale
+    write_attribute(group, "bits", int(layer.bits))
     group["shape"] = np.array(layer.out_shape, np.int64)
     group["weight"] = layer.weight.astype(np.float32)
     # currents are less than 2^17: float32 represents them exactly
@@ -184,36 +192,89 @@ def _word(text: str) -> Array:
     return np.array([text.encode("ascii")], "S10")
 
 
-def _network(file: h5py.File) -> IntegerNetwork:
-    about, groups = file.attrs, file["layer"]
-    layers = tuple(_layer(groups[f"{i}"]) for i in range(1, len(groups)))
-    encoder, levels, steps = str(about["encoder"]), int(about["levels"]), int(about["steps"])
-    names, notes = (json.loads(about[name]) for name in ("class_names", "notes"))
-    # check() refuses unknown encoders
-    return IntegerNetwork(layers, encoder, levels, steps, tuple(names), notes=notes)  # type: ignore[arg-type]
+# reading
 
 
-def _layer(group: h5py.Group) -> Layer:
-    kind = bytes(group["type"][0]).decode("ascii")
-    name, in_shape = str(group.attrs["name"]), tuple(int(side) for side in group.attrs["in_shape"])
-    if kind == "flatten":
-        return Flatten(name, in_shape)
-    if kind not in ("dense", "conv"):
-        raise ValueError(f"layer {name} is of type {kind!r}, expected dense, conv or flatten")
-    weight, bias = (group[part][()] for part in ("weight", "bias"))
-    neuron = {part: int(group["neuron"][part][()]) for part in ("iDecay", "vDecay", "vThMant")}
-    if neuron["iDecay"] != 4096:
-        raise ValueError(f"layer {name} has iDecay {neuron['iDecay']}, expected 4096")
-    fields: dict[str, Any] = {
-        "name": name,
-        "in_shape": in_shape,
-        "weight": weight.astype(np.int8),
-        "bias": bias.astype(np.int32),
-        "scale": group.attrs["scale"],
-        "bits": int(group.attrs["bits"]),
-        "neuron": IntegerLIF(np.full(len(weight), neuron["vThMant"], np.int32), neuron["vDecay"], FRAC_BITS, "zero"),
-    }
-    if kind == "dense":
-        return Dense(**fields)
-    stride, padding = (tuple(int(side) for side in group[part][()]) for part in ("stride", "padding"))
-    return Conv(**fields, stride=stride, padding=padding, groups=int(group["groups"][()]))  # type: ignore[arg-type]
+class _Reader(Reader[IntegerNetwork]):
+    noun = "a netx network"
+    remedy = "take an undamaged copy of the file, or write it again"
+
+    def content(self) -> IntegerNetwork:
+        """Read everything, and compare the checksum, and the file with what `write_netx` would write."""
+        root = self.file
+        if "format" not in root.attrs or self.text(root, "format") != FORMAT:
+            raise ExportError(
+                f"{self.path} was not written by write_netx: other files do not have the encoder and steps of a "
+                "network; only those of write_netx are read"
+            )
+        found = dict(self.everything(root))
+        found.pop("/checksum", None)
+        self.compare(digest(found.items()), self.text(root, "checksum"))
+        network = self.valid(self.network())
+        with _file(network) as file:
+            written = dict(_Reader(self.path, file).everything(file))
+        del written["/checksum"]
+        for where in sorted(found.keys() | written.keys()):
+            first, second = (every.get(where, "missing") for every in (found, written))
+            if digest([("", first)]) != digest([("", second)]):
+                self.refuse(where, *(str(np.asarray(each).tolist())[:40] for each in (first, second)))
+        return network
+
+    def valid(self, network: IntegerNetwork) -> IntegerNetwork:
+        """Return a network if it is valid and netx represents it."""
+        try:
+            _check(network, True)
+        except ExportError as error:
+            raise ExportError(f"{self.path} holds a network that is not valid: {error}") from None
+        return network
+
+    def network(self) -> IntegerNetwork:
+        """Read the network."""
+        root, folder = self.file, self.group(self.file, "layer")
+        return IntegerNetwork(
+            tuple(self.layer(self.group(folder, f"{i}")) for i in range(1, len(self.names(folder)))),
+            self.choice(root, "encoder", ("constant", "spikes")),  # type: ignore[arg-type]
+            self.number(root, "levels"),
+            self.number(root, "steps"),
+            self.texts(root, "class_names"),
+            notes=self.texts_by_name("/notes", self.text(root, "notes")),
+        )
+
+    def layer(self, at: h5py.Group) -> Layer:
+        """Read a layer; what follows from other fields is compared later."""
+        kind = bytes(self.array(at, "type", "S10", (1,))[0])
+        name, in_shape = self.text(at, "name"), self.shape(at, "in_shape")
+        if kind == b"flatten":
+            return Flatten(name, in_shape)
+        if kind not in (b"dense", b"conv"):
+            self.refuse(f"{at.name}/type", repr(kind), "dense, conv or flatten")
+        weight = self.integers(at, "weight", (None,) * (2 if kind == b"dense" else 4), 127).astype(np.int8)
+        neuron = self.group(at, "neuron")
+        decay, theta = (self.scalar(neuron, part) for part in ("vDecay", "vThMant"))
+        fields: dict[str, Any] = {
+            "name": name,
+            "in_shape": in_shape,
+            "weight": weight,
+            "bias": self.integers(at, "bias", (len(weight),), 2**24).astype(np.int32),
+            "scale": np.asarray(self.attribute(at, "scale", "f", 1, "numbers, float64"), np.float64),
+            "bits": self.number(at, "bits"),
+            "neuron": IntegerLIF(np.full(len(weight), theta, np.int32), decay, FRAC_BITS, "zero"),
+        }
+        if kind == b"dense":
+            return Dense(**fields)
+        stride, padding = (
+            (int(y), int(x)) for y, x in (self.array(at, part, "<i8", (2,)) for part in ("stride", "padding"))
+        )
+        return Conv(**fields, stride=stride, padding=padding, groups=self.scalar(at, "groups"))
+
+    def integers(self, at: h5py.Group, name: str, shape: tuple[int | None, ...], most: int) -> Array:
+        """Read float32 that are integers of at most this size."""
+        found = self.array(at, name, "<f4", shape)
+        wrong = found[~((found == np.rint(found)) & (np.abs(found) <= most))]
+        if wrong.size:
+            self.refuse(f"{at.name}/{name}", f"{wrong[0]} somewhere", f"integers, -{most}..{most}")
+        return found
+
+    def scalar(self, at: h5py.Group, name: str) -> int:
+        """Read a data set of one integer."""
+        return self.in_range(at, name, [int(self.array(at, name, "<i8", ()))])[0]
