@@ -23,8 +23,10 @@ from spiking_lfp.lfp.rewards import correctness_reward as correctness_reward
 from spiking_lfp.lfp.rewards import cross_entropy_reward as cross_entropy_reward
 from spiking_lfp.lfp.rewards import logit_reward as logit_reward
 from spiking_lfp.lfp.rewards import propagate as propagate
+from spiking_lfp.lfp.rewards import softmax_reward as softmax_reward
 from spiking_lfp.lfp.rewards import spike_count_reward as spike_count_reward
 from spiking_lfp.lfp.rewards import spike_rate_reward as spike_rate_reward
+from spiking_lfp.lfp.rewards import squared_error_reward as squared_error_reward
 from spiking_lfp.mono import FeedbackAlignment as FeedbackAlignment
 from spiking_lfp.mono import FeedforwardNet as FeedforwardNet
 from spiking_lfp.mono import MonoReadout as MonoReadout

@@ -7,14 +7,14 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.reading import read_synapse
-from spiking_lfp.lfp.rewards import Labels, cross_entropy_reward
+from spiking_lfp.lfp.rewards import cross_entropy_reward
 from spiking_lfp.lfp.synapses import Synapse
 
 Monotone = Literal["no", "later", "all"]
@@ -318,7 +318,9 @@ def from_sigmoid(hidden: nn.Linear, output: nn.Linear) -> FeedforwardNet:
     return net
 
 
-def loss_gradient(outputs: Float[Tensor, "batch outputs"], labels: Labels) -> Float[Tensor, "batch outputs"]:
+def loss_gradient(
+    outputs: Float[Tensor, "batch outputs"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch outputs"]:
     """Return `dL/dh_L` of the mean cross entropy, `(p - y) / B`.
 
     Args:

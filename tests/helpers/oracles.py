@@ -295,6 +295,61 @@ def spike_count_reward(spikes: Tensor, labels: Tensor) -> Tensor:
     return reward
 
 
+def _one_reward(name: str, o: list[list[float]], t: int, c: int, y: list[float]) -> float:
+    """The reward of output c at step t of one sample, `o` by step and class, whose outputs shall be `y`."""
+    steps, own = len(o), [step[c] for step in o]
+    if name == "spike-count":
+        true = 1 - sigmoid(sum(own) - steps / 2)
+        wrong = -own[t] * (1 - sigmoid(sum(abs(value - 1) for value in own) - steps / 2))
+        return y[c] * true + (1 - y[c]) * wrong
+    if name == "spike-rate":
+        rate = sum(own) / steps
+        return y[c] - rate if rate < y[c] else -own[t] * (rate - y[c])
+    if name == "logit":
+        return own[t] * (y[c] - sigmoid(own[t]))
+    if name == "squared-error":
+        return own[t] * (y[c] - sum(own) / steps)
+    if name in ("softmax", "cross-entropy"):
+        means = [sum(step[k] for step in o) / steps for k in range(len(y))]
+        shown = means if name == "softmax" else o[t]
+        share = math.exp(shown[c]) / sum(math.exp(value) for value in shown)
+        return (y[c] - share) * (own[t] if name == "softmax" else 1)
+    assert name == "correctness"
+    return y[c] if y[o[t].index(max(o[t]))] == max(y) else -y[c]
+
+
+REWARDS = ("spike-count", "spike-rate", "logit", "squared-error", "softmax", "cross-entropy", "correctness")
+
+
+def reward(name: str, outputs: Tensor, targets: Tensor, weights: Tensor | None, window: int | None) -> Tensor:
+    """A reward of outputs `[T, B, C, *places]`, entry by entry; targets -1 and NaN earn nothing."""
+    found = torch.zeros_like(outputs)
+    steps, batch, classes, *places = outputs.shape
+    length = steps if window is None else window
+    targets = targets.unsqueeze(0) if window is None else targets
+    indices = targets.dim() == outputs.dim() - 1
+    for k, b, *place in product(range(steps // length), range(batch), *map(range, places)):
+        times = range(k * length, (k + 1) * length)
+        o = [[outputs[(t, b, c, *place)].item() for c in range(classes)] for t in times]
+        if indices:
+            label = int(targets[(k, b, *place)])
+            given = [math.nan if label == -1 else float(c == label) for c in range(classes)]
+        else:
+            given = [targets[(k, b, c, *place)].item() for c in range(classes)]
+        if name in ("softmax", "cross-entropy") and any(map(math.isnan, given)):
+            continue
+        y = [0.0 if math.isnan(value) else value for value in given]
+        for t, c in product(range(length), range(classes)):
+            scale = 1.0
+            if weights is not None and indices:
+                scale = weights[label].item()
+            elif weights is not None:
+                scale = 1 + y[c] * (weights[c].item() - 1)
+            if not math.isnan(given[c]):
+                found[(times[t], b, c, *place)] = scale * _one_reward(name, o, t, c, y)
+    return found
+
+
 class Recursions:
     """The two recursions of neurons whose state is the membrane alone, as functions of plain tensors.
 

@@ -219,9 +219,9 @@ def test_what_cannot_be() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_labels_of_another_number_or_kind() -> None:
     out = torch.zeros(7, 1)
-    with pytest.raises(UsageError, match="found 6 labels for 7 samples"):
+    with pytest.raises(UsageError, match=r"targets are \[6\] of .*, expected class indices \[7\]"):
         loss_gradient(out, torch.zeros(6, dtype=torch.long))
-    with pytest.raises(UsageError, match=r"labels must be class indices \[B\], found \[7\] of torch.float32"):
+    with pytest.raises(UsageError, match=r"targets are \[7\] of torch.float32, expected class indices"):
         loss_gradient(out, torch.zeros(7))
-    with pytest.raises(UsageError, match=r"labels must be class indices \[B\], found \[7, 1\]"):
+    with pytest.raises(UsageError, match=r"targets are \[7, 1\] of torch.int64, expected class indices"):
         loss_gradient(out, torch.zeros(7, 1, dtype=torch.long))
