@@ -55,6 +55,7 @@ from spiking_lfp.nn.networks import mlp as mlp
 from spiking_lfp.nn.networks import stack as stack
 from spiking_lfp.nn.optim import AdaptiveClip as AdaptiveClip
 from spiking_lfp.nn.optim import SignSGD as SignSGD
+from spiking_lfp.nn.spiking import LI as LI
 from spiking_lfp.nn.spiking import LIF as LIF
 from spiking_lfp.nn.spiking import AdaptiveLIF as AdaptiveLIF
 from spiking_lfp.nn.spiking import CubaLIF as CubaLIF

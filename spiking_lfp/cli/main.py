@@ -311,14 +311,14 @@ def _plot(folder: Path, data_root: Path | None) -> str:
     import torch
 
     from spiking_lfp import plots, training
-    from spiking_lfp.nn.spiking import spiking_layers
+    from spiking_lfp.nn.spiking import firing_layers
 
     plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
     run = training.load_run(folder, "cpu")
     network, samples = run.network, read_samples(run.config, data_root)
     x, labels = samples.test.batch(torch.tensor([0]))
     spikes: dict[str, torch.Tensor] = {}
-    for name, layer in spiking_layers(network).items():
+    for name, layer in firing_layers(network).items():
         layer.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
     with torch.no_grad():
         prediction = int(network(x).sum(0).argmax())

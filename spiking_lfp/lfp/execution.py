@@ -121,6 +121,6 @@ class Recorded(Execution):
             spikes = neuron.arithmetic.fires(membrane, threshold).to(membrane.dtype)
             trace = trace_of(neuron, steps, None, self.states, spikes)
         else:
-            spikes = neuron.fires(self.states).to(membrane.dtype)
+            spikes = neuron.outputs(self.states)
             trace = Trace(neuron, steps, None, self.states)
         return spikes, tuple(values[-1].clone() for values in self.states), trace

@@ -77,12 +77,14 @@ class Neuron(ABC):
 
     Attributes:
         states: names of the states, the membrane first.
+        spiking: whether they fire; neurons that do not have analogue outputs.
         counterparts: what it is elsewhere; a subclass does not inherit them, since its equations differ.
         recurrent: `V`, `[n, n]`, through which neurons see the spikes of their layer one step later, or None.
         forgets: whether a state may lose infinity again, so that the last one does not tell of all.
     """
 
     states: ClassVar[tuple[str, ...]] = ("membrane",)
+    spiking: ClassVar[bool] = True
     counterparts: ClassVar[Counterparts]
     recurrent: ClassVar[Tensor | None] = None  # a field of the neurons that have it
 
@@ -109,6 +111,10 @@ class Neuron(ABC):
     @abstractmethod
     def fires(self, state: State) -> Tensor:
         """Return which neurons spike in these states, as truth values."""
+
+    def outputs(self, state: State) -> Tensor:
+        """Return what neurons in these states hand on: spikes, exactly 0 or 1."""
+        return self.fires(state).to(state[0].dtype)
 
     @abstractmethod
     def feedback(
@@ -155,10 +161,10 @@ class Neuron(ABC):
             initial: the states before, or None for zero.
 
         Returns:
-            spikes `[T, B, *n]`, exactly 0 or 1; the final states; and the trace.
+            spikes `[T, B, *n]`, or other outputs; the final states; and the trace.
         """
         states = self.run(current, steps, initial)
-        spikes = self.fires(states).to(current.dtype)
+        spikes = self.outputs(states)
         final = tuple(values[-1].clone() for values in states)
         if len(current) < steps and self.recurrent is None:
             return spikes, final, Trace(self, steps, initial, None, current)

@@ -19,6 +19,7 @@ from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, R
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
 from spiking_lfp.neurons.base import Counterparts
 from spiking_lfp.neurons.cuba import CubaLIFNeuron
+from spiking_lfp.neurons.li import LINeuron
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
 from spiking_lfp.rules import Rule
@@ -360,6 +361,43 @@ class AdaptiveLIF(SpikingLayer):
         super().__init__(synapse, rule, reset, beta=beta, threshold=threshold, rho=rho, adaptation=adaptation)
 
 
+class LI(SpikingLayer):
+    """A synapse and leaky integrators, which do not fire: their membranes are the output, a readout of spikes below.
+
+        V[t] = beta * V[t-1] + W x[t] + b
+
+    Feedback is that of a linear layer on all inputs so far, see `LINeuron`; `Affine` is the same without a memory.
+
+    Args:
+        synapse: `nn.Linear` or `nn.Conv2d`.
+        beta: part of the membrane that a step keeps, 0 < beta <= 1, 1 to add up all steps; a number, or a tensor
+            broadcastable to one sample's neurons.
+        rule: LFP rule, `Epsilon()` if None.
+
+    Raises:
+        UsageError: for constants out of range, and inputs that do not fit.
+        NonFiniteError: if the membrane or the feedback holds NaN or infinity.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 50)), LI(nn.Linear(50, 1)))
+        >>> membrane = network(torch.rand(10, 2, 4))  # [T, B, 1]
+        >>> propagate(membrane, squared_error_reward(membrane, [[0.5], [-0.5]]))  # each sample has a value
+    """
+
+    kind = LINeuron
+
+    def __init__(self, synapse: nn.Module, beta: float | Tensor = 0.9, rule: Rule | None = None) -> None:
+        super().__init__(synapse, rule, "none", beta=beta)
+
+    def neuron(self, dtype: torch.dtype) -> Neuron:
+        """Return the neuron with the layer's constant in `dtype`."""
+        return LINeuron(self.get_buffer("beta").to(dtype))
+
+    def extra_repr(self) -> str:
+        """Show the constants."""
+        return super().extra_repr().replace("reset='none', ", "")
+
+
 def _version(constant: Tensor) -> int:
     """Return how often a tensor was written to."""
     return -1 if constant.is_inference() else constant._version
@@ -371,5 +409,10 @@ def _shown(constant: Tensor) -> str:
 
 
 def spiking_layers(network: nn.Module) -> dict[str, SpikingLayer]:
-    """Return the layers with neurons of `network` by their path in it."""
+    """Return the layers with neurons of `network`, those that do not fire too, by their path in it."""
     return {name: module for name, module in network.named_modules() if isinstance(module, SpikingLayer)}
+
+
+def firing_layers(network: nn.Module) -> dict[str, SpikingLayer]:
+    """Return the layers of `network` whose outputs are spikes by their path in it."""
+    return {name: layer for name, layer in spiking_layers(network).items() if layer.kind.spiking}

@@ -24,7 +24,7 @@ from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.layers import name_layers
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
-from spiking_lfp.nn.spiking import spiking_layers
+from spiking_lfp.nn.spiking import firing_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import METRICS, Checkpoint, Progress
 from spiking_lfp.training.config import TrainConfig
@@ -221,7 +221,7 @@ class Trainer:
         self.progress, self.kept_metrics = checkpoint.progress, checkpoint.metrics
         restore_network(self.network, checkpoint, self.folder)
         with convert_misfits(self.folder):
-            if not self.progress.is_possible(self.config.epochs, self.batches, spiking_layers(self.network).keys()):
+            if not self.progress.is_possible(self.config.epochs, self.batches, firing_layers(self.network).keys()):
                 raise ValueError(f"{self.progress} is impossible")
             updates = self.progress.epoch * self.batches + self.progress.batch
             restore_optimizer(self.optimizer, checkpoint.optimizer, updates)
@@ -322,7 +322,7 @@ class Trainer:
         self.stopping = self.stopping or self.stop_requested()
         if distributed.size() == 1:
             return meter
-        names = list(spiking_layers(self.network))
+        names = list(firing_layers(self.network))
         counts = [
             *(self.stopping, meter.samples, meter.correct, meter.reward),
             *(meter.rates.get(name, 0.0) for name in names),

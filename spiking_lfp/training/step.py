@@ -14,7 +14,7 @@ from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
 from spiking_lfp.nn.layers import failures_named
 from spiking_lfp.nn.optim import AdaptiveClip
-from spiking_lfp.nn.spiking import SpikingLayer, spiking_layers
+from spiking_lfp.nn.spiking import SpikingLayer, firing_layers
 from spiking_lfp.training.distributed import sum_updates
 
 
@@ -93,7 +93,7 @@ def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"
 
         return hook
 
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in spiking_layers(network).items()]  # type: ignore[arg-type]
+    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in firing_layers(network).items()]  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """Rewards against their formulas, and what the door into the network turns away."""
 
-import doctest
 import math
 import re
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers import oracles
+from helpers.docstrings import run_examples
 from spiking_lfp import (
     LIF,
     Affine,
@@ -347,8 +347,7 @@ def test_an_empty_batch_has_an_empty_reward(reward: Reward) -> None:
 
 
 def test_the_examples_run() -> None:
-    outcome = doctest.testmod(rewards, extraglobs={"torch": torch})
-    assert (outcome.failed, outcome.attempted > 8) == (0, True)
+    assert run_examples(rewards) > 8
 
 
 # ---------------------------------------------------------------- propagate

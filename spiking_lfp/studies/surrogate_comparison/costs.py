@@ -18,7 +18,7 @@ class Costs:
     """Counts summed over samples.
 
     Attributes:
-        spikes: of all LIF layers.
+        spikes: of all layers that fire.
         synops: synaptic operations: nonzero inputs, each times the number of its synapses.
         updates: updates of a neuron: neurons times steps.
     """
@@ -33,7 +33,7 @@ def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
     """Add the spikes and operations of the spiking layers of `network` to `costs` while it runs inside the context."""
 
     def hook(layer: SpikingLayer, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
-        costs.spikes += float(spikes.sum())
+        costs.spikes += float(spikes.sum()) if layer.kind.spiking else 0.0
         costs.updates += spikes.numel()
         costs.synops += synops(layer, inputs[0], spikes)
 
