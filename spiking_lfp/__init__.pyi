@@ -48,6 +48,7 @@ from spiking_lfp.nn.layers import Dropout as Dropout
 from spiking_lfp.nn.layers import Flatten as Flatten
 from spiking_lfp.nn.layers import MaxPool2d as MaxPool2d
 from spiking_lfp.nn.layers import NormalizeFeedback as NormalizeFeedback
+from spiking_lfp.nn.layers import PopulationReadout as PopulationReadout
 from spiking_lfp.nn.layers import add as add
 from spiking_lfp.nn.layers import name_layers as name_layers
 from spiking_lfp.nn.networks import lenet as lenet

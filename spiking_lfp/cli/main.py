@@ -107,7 +107,10 @@ def train(
         int | None, typer.Option(help="Bits of the weights, 2..8, to train with the integer forward pass of hardware.")
     ] = None,
     readout: Annotated[
-        str | None, typer.Option(help="Output: spikes of output neurons (spikes), or mono-nets on spike rates (mono).")
+        str | None,
+        typer.Option(
+            help="Output: spikes of output neurons (spikes), their membranes (membrane), or mono-nets on rates (mono)."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,

@@ -94,10 +94,8 @@ def animate(
     x, labels = samples.test.batch(torch.tensor([_check_sample(sample, samples)]))
     with torch.no_grad():
         spikes = network(x)[:, 0]
-    if frames is None and len(spikes) != len(x):
-        raise UsageError(
-            "animations show output spikes, but this network has a mono readout without spikes: use --frames"
-        )
+    if frames is None and (len(spikes) != len(x) or not bool(((spikes == 0) | (spikes == 1)).all())):
+        raise UsageError("animations show output spikes, but this network has a readout without spikes: use --frames")
     names, label, counts = samples.class_names, int(labels[0]), spikes.sum(0)
     title = _title(names, label, int(counts.argmax()), bool(counts.any()))
     if frames is None:

@@ -304,6 +304,29 @@ class AddFunction(torch.autograd.Function):
         return on_a, on_b, None, None
 
 
+class PopulationFunction(torch.autograd.Function):
+    """The mean over groups of neurons; every member hears what the group hears, but is punished for its own spikes.
+
+    Where the feedback is positive each member gets it, silent ones too, and where it is negative each gets it times its
+    own output over the mean.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor, size: int) -> Tensor:
+        members = spikes.unflatten(2, (-1, size))
+        mean: Tensor = members.mean(3)
+        ctx.save_for_backward(members, mean)
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, feedback: Tensor) -> tuple[Tensor, None]:
+        members, mean = ctx.saved_tensors
+        # in groups that are silent there is nobody to punish
+        punishment = feedback.clamp(max=0) / mean.masked_fill(mean == 0, 1)
+        return (feedback.clamp(min=0).unsqueeze(3) + punishment.unsqueeze(3) * members).flatten(2, 3), None
+
+
 class NormalizeFeedbackFunction(torch.autograd.Function):
     """The identity, which divides its feedback by the largest magnitude, that of all processes where they train one.
 

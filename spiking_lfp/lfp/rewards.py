@@ -20,7 +20,7 @@ targets of their own: then these have a leading axis of T / window, and each win
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,7 @@ Values = Tensor | NDArray[Any] | Sequence[Any]
 Reward = Callable[[Tensor, Tensor], Tensor]
 
 
+@runtime_checkable
 class FullReward(Protocol):
     """A reward of this module, with the arguments that all have; see there."""
 

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from spiking_lfp.checks import require
 from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.functions import (
     AddFunction,
     AffineFunction,
     NormalizeFeedbackFunction,
+    PopulationFunction,
     ScaleFunction,
     Spec,
     max_pool2d,
@@ -221,6 +223,47 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """Show the probability."""
         return f"p={self.p}"
+
+
+class PopulationReadout(nn.Module):
+    """Several output neurons for each class, `size` of them in a row: returns the mean of their spikes in every step.
+
+    The mean lies between 0 and 1, so that rewards and predictions are those of one neuron a class. What a class is
+    rewarded by every member of its population hears, silent ones too; what it is punished by each hears for its own
+    spikes. So every neuron learns as one of `size` networks would that share what lies below and vote.
+
+    Args:
+        size: neurons of each class.
+
+    Raises:
+        UsageError: if neurons are not a multiple of `size`, or their outputs are no spikes.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 30)), PopulationReadout(10))
+        >>> outputs = network(torch.rand(5, 2, 4))  # [T, B, 3]
+        >>> propagate(outputs, spike_count_reward(outputs, [0, 2]))
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise UsageError(f"a population has at least 1 neuron, found {size}")
+        self.size = size
+
+    @opaque
+    def forward(self, spikes: Spikes) -> Float[Tensor, "steps batch *classes"]:
+        """Return the mean of each population, `[T, B, C, ...]`, for spikes `[T, B, C * size, ...]`."""
+        if spikes.dim() < 3 or spikes.shape[2] % self.size:
+            raise UsageError(
+                f"{self}: expected spikes [T, B, N, ...] with N a multiple of {self.size}, found {list(spikes.shape)}"
+            )
+        require(((spikes == 0) | (spikes == 1)).all(), UsageError, f"{self}: its inputs are no spikes, 0 or 1")
+        out: Tensor = PopulationFunction.apply(spikes, self.size)
+        return out
+
+    def extra_repr(self) -> str:
+        """Show the size."""
+        return f"size={self.size}"
 
 
 class NormalizeFeedback(nn.Module):

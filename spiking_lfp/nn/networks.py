@@ -14,7 +14,7 @@ from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
 from spiking_lfp.neurons import Reset
 from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, name_layers
-from spiking_lfp.nn.spiking import LIF, RecurrentLIF, SpikingLayer
+from spiking_lfp.nn.spiking import LI, LIF, RecurrentLIF, SpikingLayer
 
 
 def mlp(
@@ -203,6 +203,24 @@ def with_mono_readout(
         raise UsageError("a mono readout needs a hidden layer with spikes below it, and the network has none: add one")
     features, classes = last.synapse.in_features, last.synapse.out_features
     return nn.Sequential(*below, MonoReadout(features, classes, hidden, scheme, windows, beta, seed=seed))
+
+
+def with_membrane_readout(network: nn.Sequential, beta: float = 1.0) -> nn.Sequential:
+    """Return `network` with leaky integrators, `LI`, in place of its last layer of neurons, on the same synapse.
+
+    Args:
+        network: a network whose last layer has spiking neurons.
+        beta: part of an output's membrane that a step keeps, 1 to add up all steps.
+
+    Raises:
+        UsageError: for a network with another last layer.
+    """
+    *below, last = list(network) or [network]
+    if not isinstance(last, SpikingLayer) or isinstance(last, RecurrentLIF):
+        raise UsageError(f"a membrane readout replaces a spiking layer at the end of a network, found {last}")
+    readout = nn.Sequential(*below, LI(last.synapse, beta))
+    name_layers(readout)
+    return readout
 
 
 class _Stack:

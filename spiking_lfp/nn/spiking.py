@@ -385,13 +385,14 @@ class LI(SpikingLayer):
     """
 
     kind = LINeuron
+    beta: Tensor
 
     def __init__(self, synapse: nn.Module, beta: float | Tensor = 0.9, rule: Rule | None = None) -> None:
         super().__init__(synapse, rule, "none", beta=beta)
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
         """Return the neuron with the layer's constant in `dtype`."""
-        return LINeuron(self.get_buffer("beta").to(dtype))
+        return LINeuron(self.beta.to(dtype))
 
     def extra_repr(self) -> str:
         """Show the constants."""

@@ -2,17 +2,18 @@
 
 import tomllib
 from importlib.resources import files
+from math import inf
 from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import LARGEST, OWN, EventRecipe, InputRecipe, one_of
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.kernels.precision import Precision
-from spiking_lfp.lfp.rewards import REWARDS
+from spiking_lfp.lfp.rewards import ANALOGUE_REWARDS, REWARDS, SPIKE_REWARDS
 from spiking_lfp.mono.readout import Scheme
 from spiking_lfp.neurons import Reset
 from spiking_lfp.neurons.integer import ScaleMethod
@@ -21,6 +22,10 @@ from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.sources import is_source
 
+Readout = Literal["spikes", "membrane", "mono"]
+AUTO = "auto"
+BALANCED = "balanced"
+ClassWeights = str | tuple[float, ...]
 Neurons = tuple[Annotated[int, Field(ge=1, le=LARGEST)], ...]
 
 
@@ -29,6 +34,19 @@ def _check_network(name: str) -> str:
         names = ", ".join(map(repr, NETWORKS))
         raise ValueError(f"Input should be {names}, or a function as FILE.py:FUNCTION or MODULE:FUNCTION")
     return name
+
+
+def _class_weights(value: Any) -> ClassWeights:
+    """Return `none`, `balanced`, or a weight for each class."""
+    if value in ("none", BALANCED):
+        return str(value)
+    try:
+        weights = tuple(float(weight) for weight in (value.split(",") if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        weights = ()
+    if not weights or not all(0 <= weight < inf for weight in weights) or not any(weights):
+        raise ValueError("Input should be 'none', 'balanced', or a number of at least 0 for each class")
+    return weights
 
 
 class DataSettings(InputRecipe, EventRecipe):
@@ -60,14 +78,18 @@ class NetworkSettings(BaseModel):
         1.0, gt=0, le=1e6, description="factor by which the initial weights are larger than torch's default"
     )
     normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
-    readout: Literal["spikes", "mono"] = Field(
+    readout: Readout = Field(
         "spikes",
-        description="output: a layer of spiking neurons, or mono-nets on spike rates of the last hidden layer (mDFA)",
+        description="output: a layer of spiking neurons; membrane, of neurons that add up and do not fire; or mono, "
+        "mono-nets on spike rates of the last hidden layer (mDFA)",
     )
+    population: int = Field(1, ge=1, le=LARGEST, description="output neurons a class, which vote by their spikes")
     readout_hidden: Neurons = Field((256,), description="units of each hidden layer of a mono-net")
     readout_scheme: Scheme = Field("one-vs-rest", description="a mono-net for each class, or for every pair of classes")
     readout_windows: int = Field(1, ge=1, description="equal windows of the sequence, with separate spike counts")
-    readout_beta: float = Field(1.0, gt=0, le=1, description="part of a spike count kept per step, 1 for plain rates")
+    readout_beta: float = Field(
+        1.0, gt=0, le=1, description="part of a spike count or an output's membrane kept per step, 1 for plain sums"
+    )
 
 
 class NeuronSettings(BaseModel):
@@ -85,9 +107,13 @@ class LearningSettings(BaseModel):
         "epsilon",
         description="composite of LFP rules; mixed composites use epsilon on dense layers; own leaves layers theirs",
     )
-    reward: Annotated[str, one_of(REWARDS)] = Field(
-        "spike-count",
-        description="reward of output spikes: spike-count is the paper's (LFP eq. A.16), spike-rate suits any T",
+    reward: Annotated[str, one_of((AUTO, *REWARDS))] = Field(
+        AUTO,
+        description="reward of the outputs: of spikes spike-count, the paper's (LFP eq. A.16), or spike-rate, which "
+        "suits any T; of membranes softmax, logit or squared-error; auto takes the first of them",
+    )
+    class_weights: Annotated[ClassWeights, BeforeValidator(_class_weights)] = Field(
+        "none", description="factors of the reward by class: none, balanced (rare classes count more), or as 1,1,2.5"
     )
     epochs: int = Field(3, ge=1, description="passes over the training samples")
     batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
@@ -179,6 +205,22 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
             raise ValueError("chunk does not go with normalize_feedback, which needs the feedback of all steps")
         if self.chunk and self.readout == "mono":
             raise ValueError("chunk does not go with readout mono, which needs the spikes of all steps")
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_of_the_outputs(self) -> "TrainConfig":
+        own = self.network not in NETWORKS
+        known = SPIKE_REWARDS if self.readout == "spikes" else ANALOGUE_REWARDS
+        # what the outputs of a network of the user's are, only it knows
+        told = self.readout == "membrane" or (self.readout == "spikes" and not own)
+        if told and self.reward not in (AUTO, *known):
+            names = ", ".join(known)
+            raise ValueError(f"reward {self.reward} does not go with readout {self.readout}: it takes {names}, or auto")
+        if self.population > 1 and (self.readout != "spikes" or own):
+            raise ValueError(
+                "population goes with networks by name and readout spikes, whose neurons vote: leave it out, or end "
+                "your network in a PopulationReadout"
+            )
         return self
 
     @model_validator(mode="after")

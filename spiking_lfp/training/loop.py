@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -19,15 +20,23 @@ from spiking_lfp.data import Split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, UsageError
 from spiking_lfp.kernels.precision import products_in
-from spiking_lfp.lfp.rewards import REWARDS, Reward, cross_entropy_reward, spike_count_reward
+from spiking_lfp.lfp.rewards import (
+    ANALOGUE_REWARDS,
+    REWARDS,
+    SPIKE_REWARDS,
+    FullReward,
+    Reward,
+    cross_entropy_reward,
+    spike_count_reward,
+)
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.nn.layers import name_layers
+from spiking_lfp.nn.layers import Affine, SynapticLayer, name_layers
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
-from spiking_lfp.nn.spiking import firing_layers
+from spiking_lfp.nn.spiking import LI, firing_layers
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import METRICS, Checkpoint, Progress
-from spiking_lfp.training.config import TrainConfig
+from spiking_lfp.training.config import AUTO, BALANCED, ClassWeights, TrainConfig
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Data, Feed, Share, SplitFeed
 from spiking_lfp.training.files import Metrics, parse_metrics
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -136,6 +145,40 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _reward(config: TrainConfig, network: nn.Module) -> FullReward:
+    if config.readout == "mono":
+        return cross_entropy_reward
+    if config.reward != AUTO:
+        return REWARDS[config.reward]
+    layers = [layer for layer in network.modules() if isinstance(layer, SynapticLayer)]
+    analogue = layers and isinstance(layers[-1], LI | Affine)
+    return next(iter((ANALOGUE_REWARDS if analogue else SPIKE_REWARDS).values()))
+
+
+def _class_weights(setting: ClassWeights, training: Feed, classes: int, device: torch.device) -> Tensor | None:
+    """Return by what the reward of each class counts, `[C]`, or None for all alike.
+
+    Args:
+        setting: "none", the weights, or "balanced" for `N / (C * N_c)` with `N_c` labels of class c among N.
+        training: has the labels.
+        classes: C.
+        device: of the rewards.
+    """
+    if setting == BALANCED:
+        labels = training.split.labels if isinstance(training, SplitFeed) else None
+        if labels is None or labels.is_floating_point():
+            raise UsageError(
+                "class_weights balanced counts class indices before it begins: give a number for each class"
+            )
+        counts = labels.flatten().bincount(minlength=classes).double()
+        return labels.numel() / (classes * counts.clamp(min=1))
+    if isinstance(setting, str):
+        return None
+    if len(setting) != classes:
+        raise UsageError(f"class_weights has {len(setting)} numbers, expected one for each of {classes} classes")
+    return torch.tensor(setting, dtype=torch.float64, device=device)
+
+
 class Trainer:
     """A run in memory: everything that a checkpoint stores, and the training loop.
 
@@ -163,7 +206,8 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
-        self.reward = cross_entropy_reward if config.readout == "mono" else REWARDS[config.reward]
+        self.class_weights = _class_weights(config.class_weights, self.training, data.spec.classes, device)
+        self.reward = partial(_reward(config, network), class_weights=self.class_weights)
         for module in network.modules():
             if isinstance(module, MonoReadout):
                 module.keep_monotone(self.optimizer)

@@ -16,7 +16,8 @@ from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import run_in_integers
-from spiking_lfp.nn.networks import NETWORKS, build_network, with_mono_readout
+from spiking_lfp.nn.layers import PopulationReadout
+from spiking_lfp.nn.networks import NETWORKS, build_network, with_membrane_readout, with_mono_readout
 from spiking_lfp.training import distributed
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
@@ -204,7 +205,10 @@ def build(config: TrainConfig, data: DataSpec) -> nn.Module:
     else:
         # the settings that the network's function takes
         parameters = inspect.signature(NETWORKS[config.network]).parameters
+        settings["classes"] = data.classes * config.population
         network = build_network(config.network, **{name: settings[name] for name in parameters if name in settings})
+        if config.population > 1:
+            network = network.append(PopulationReadout(config.population))
     return adapted(network, config, data.levels)
 
 
@@ -219,19 +223,22 @@ def adapted(network: nn.Module, config: TrainConfig, levels: int) -> nn.Module:
     Raises:
         UsageError: if the network cannot have them.
     """
-    if config.readout == "mono":
+    if config.readout != "spikes":
         if not isinstance(network, nn.Sequential):
             raise UsageError(
-                f"readout mono replaces the last layer of an nn.Sequential, found {type(network).__name__}"
+                f"readout {config.readout} replaces the last layer of an nn.Sequential, found {type(network).__name__}"
             )
-        network = with_mono_readout(
-            network,
-            config.readout_hidden,
-            config.readout_scheme,
-            config.readout_windows,
-            config.readout_beta,
-            config.seed,
-        )
+        if config.readout == "membrane":
+            network = with_membrane_readout(network, config.readout_beta)
+        else:
+            network = with_mono_readout(
+                network,
+                config.readout_hidden,
+                config.readout_scheme,
+                config.readout_windows,
+                config.readout_beta,
+                config.seed,
+            )
     if config.rule != OWN:
         composite(config.rule).assign(network)
     if config.quantize:

@@ -11,7 +11,7 @@ from helpers.small_runs import small_samples
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.data.encoding import ENCODERS
 from spiking_lfp.errors import UsageError
-from spiking_lfp.lfp.rewards import REWARDS
+from spiking_lfp.lfp.rewards import ANALOGUE_REWARDS, REWARDS, SPIKE_REWARDS
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
@@ -68,7 +68,7 @@ def test_presets_are_the_papers_networks(name: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "registry"),
     [
-        ("network", NETWORKS), ("encoding", ENCODERS), ("rule", COMPOSITES), ("reward", REWARDS),
+        ("network", NETWORKS), ("encoding", ENCODERS), ("rule", COMPOSITES),
         ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
     ],
 )  # fmt: skip
@@ -77,6 +77,45 @@ def test_choices_are_what_the_registries_hold(setting: str, registry: dict[str, 
         assert getattr(checked_config({setting: name}), setting) == name
     with pytest.raises(UsageError, match=rf"^setting {setting} = 'none of them': Input should be .*'{name}'"):
         checked_config({setting: "none of them"})
+
+
+@pytest.mark.parametrize(("readout", "rewards"), [("spikes", SPIKE_REWARDS), ("membrane", ANALOGUE_REWARDS)])
+def test_rewards_are_those_of_the_outputs(readout: str, rewards: dict[str, object]) -> None:
+    for name in ("auto", *REWARDS):
+        if name == "auto" or name in rewards:
+            assert checked_config({"readout": readout, "reward": name}).reward == name
+            continue
+        with pytest.raises(
+            UsageError, match=f"^reward {name} does not go with readout {readout}: it takes .*, or auto"
+        ):
+            checked_config({"readout": readout, "reward": name})
+    with pytest.raises(UsageError, match=r"^setting reward = 'praise': Input should be 'auto', .*'squared-error'"):
+        checked_config({"reward": "praise"})
+
+
+@pytest.mark.parametrize("readout", ["membrane", "mono"])
+def test_populations_are_of_spikes(readout: str) -> None:
+    with pytest.raises(UsageError, match=r"^population goes with networks by name and readout spikes"):
+        checked_config({"readout": readout, "population": 2})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("none", "none"), ("balanced", "balanced"), ("1, 0,2.5", (1, 0, 2.5)), ([1, 2], (1, 2)), ((0.5,), (0.5,))],
+)
+def test_class_weights_are_words_or_numbers(given: Any, kept: Any) -> None:
+    config = checked_config({"class_weights": given})
+    assert config.class_weights == kept
+    assert from_toml(to_toml(config)) == config
+
+
+@pytest.mark.parametrize("given", ["even", "", "1,x", "1,-1", "0,0", "1,inf", "nan", [], [None], 3, True])
+def test_other_class_weights_are_refused(given: Any) -> None:
+    with pytest.raises(
+        UsageError,
+        match=r"^setting class_weights = .*: Input should be 'none', 'balanced', or a number of at least 0 for each",
+    ):
+        checked_config({"class_weights": given})
 
 
 def test_every_setting_is_in_one_group() -> None:

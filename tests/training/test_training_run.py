@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,17 @@ from torch import Tensor
 from helpers.small_runs import outcome, small_config, small_dataset, small_samples
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
-from spiking_lfp.lfp.rewards import cross_entropy_reward, spike_rate_reward
+from spiking_lfp.lfp.rewards import (
+    cross_entropy_reward,
+    softmax_reward,
+    spike_count_reward,
+    spike_rate_reward,
+    squared_error_reward,
+)
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.composites import composite
-from spiking_lfp.nn.layers import SynapticLayer
+from spiking_lfp.nn.layers import PopulationReadout, SynapticLayer
+from spiking_lfp.nn.spiking import LI
 from spiking_lfp.training import (
     Callback,
     Meter,
@@ -34,6 +42,7 @@ from spiking_lfp.training import (
     train,
 )
 from spiking_lfp.training.checkpoint import CHECKPOINT, VERSION, Checkpoint
+from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.loop import Trainer
 from spiking_lfp.training.runs import network_for
 
@@ -387,6 +396,47 @@ def test_a_mono_readout_trains_goes_on_and_is_loaded(scheme: str, run: Run) -> N
         assert torch.equal(buffer, fresh.get_buffer(name))
     meter = evaluate(network, samples_for(config).test, reward=cross_entropy_reward)
     assert lines(whole, "epoch")[-1]["test"] == meter.summary()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reward", "kind"),
+    [
+        ({"readout": "membrane", "readout_beta": 0.75}, softmax_reward, LI),
+        ({"readout": "membrane", "reward": "squared-error"}, squared_error_reward, LI),
+        ({"population": 4}, spike_count_reward, PopulationReadout),
+        ({"population": 2, "reward": "spike-rate", "class_weights": (1, 2, 0.5)}, None, PopulationReadout),
+    ],
+)
+def test_other_readouts_train_go_on_and_are_loaded(run: Run, changes: dict[str, Any], reward: Any, kind: type) -> None:
+    whole = run("whole", **changes)
+    with pytest.raises(Stop):
+        run("stopped", (Watch((2, 1)),), **changes)
+    resume(whole.with_name("stopped"))
+    assert outcome(whole.with_name("stopped")) == outcome(whole)
+    loaded = load_run(whole)
+    network, config = loaded.network, loaded.config
+    assert isinstance(network[-1], kind)
+    assert network(torch.zeros(3, 1, 1, 8, 8)).shape == (3, 1, 3)
+    # what does not fire has no rate
+    assert lines(whole, "epoch")[-1]["test"]["spike_rates"].keys() == {"1", "2"} - ({"2"} if kind is LI else set())
+    reward = reward or partial(spike_rate_reward, class_weights=[1, 2, 0.5])
+    assert lines(whole, "epoch")[-1]["test"] == evaluate(network, samples_for(config).test, reward=reward).summary()
+
+
+def test_class_weights_scale_the_reward_of_their_classes(run: Run) -> None:
+    """The 10 training images are four, three and three of their class."""
+    config = small_config(class_weights="balanced")
+    balanced = Trainer(config, MemoryData(small_samples()), network_for(config, small_samples()), torch.device("cpu"))
+    expected = [10 / 3 / count for count in (4, 3, 3)]
+    assert balanced.class_weights is not None
+    assert balanced.class_weights.tolist() == pytest.approx(expected)
+    outputs, labels = torch.zeros(3, 3, 3), torch.arange(3)
+    found, plain = balanced.reward(outputs, labels), spike_count_reward(outputs, labels)
+    assert found[0].diagonal().tolist() == pytest.approx(
+        [weight * each for weight, each in zip(expected, plain[0].diagonal().tolist(), strict=True)]
+    )
+    with pytest.raises(UsageError, match="class_weights has 2 numbers, expected one for each of 3 classes"):
+        run(class_weights=(1, 2))
 
 
 def test_chunks_do_not_go_with_a_mono_readout() -> None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d
-from spiking_lfp.nn.spiking import LIF, RecurrentLIF
+from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, PopulationReadout
+from spiking_lfp.nn.spiking import LI, LIF, RecurrentLIF
 from spiking_lfp.training.feeds import Share
 from spiking_lfp.training.loop import Trainer
 from spiking_lfp.training.step import Meter
@@ -41,7 +41,7 @@ class SurrogateNetwork(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output spikes `[T, B, classes]` of sequences `[T, B, ...]`."""
+        """Return the outputs `[T, B, classes]`, spikes but for an `LI`, of sequences `[T, B, ...]`."""
         neurons = iter(self.neurons)
         for layer in self.layers:
             if isinstance(layer, LIF):
@@ -57,6 +57,10 @@ class SurrogateNetwork(nn.Module):
                 x = x * mask
             elif isinstance(layer, Flatten):
                 x = x.flatten(2)
+            elif isinstance(layer, LI):
+                x = _membranes(layer, layer.synapse(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            elif isinstance(layer, PopulationReadout):
+                x = x.unflatten(2, (-1, layer.size)).mean(3)
             else:
                 raise UsageError(f"the surrogate baseline has no counterpart of {layer}")
         return x
@@ -87,8 +91,20 @@ def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
     return torch.stack(out)
 
 
+def _membranes(layer: LI, current: Tensor) -> Tensor:
+    """Run leaky integrators over all steps and return their membranes."""
+    membrane, out = torch.zeros_like(current[0]), []
+    for step in current:
+        membrane = layer.beta * membrane + step
+        out.append(membrane)
+    return torch.stack(out)
+
+
 class SurrogateTrainer(Trainer):
-    """A run trained by surrogate gradients of the cross entropy on spike counts (LFP app. A.6.3), unclipped."""
+    """A run trained by surrogate gradients of the cross entropy, unclipped.
+
+    The scores are spike counts (LFP app. A.6.3), or the mean of membranes.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -100,7 +116,9 @@ class SurrogateTrainer(Trainer):
         x, labels, _ = share.load()
         self.surrogate.train(self.network.training)
         self.optimizer.zero_grad()
-        counts = self.surrogate(x).sum(0)
-        F.cross_entropy(counts, labels).backward()
+        outputs = self.surrogate(x)
+        counts = outputs.mean(0) if self.config.readout == "membrane" else outputs.sum(0)
+        weights = None if self.class_weights is None else self.class_weights.to(counts.dtype)
+        F.cross_entropy(counts, labels, weights).backward()
         self.optimizer.step()
         return Meter(len(labels), int((counts.detach().argmax(-1) == labels).sum()))
