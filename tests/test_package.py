@@ -52,7 +52,11 @@ def test_a_users_script_that_mypy_checks_runs() -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
     return folder
 
 
@@ -102,7 +106,10 @@ def link_dependencies(wheel: Path, packages: Path) -> None:
                             if not (packages / top).exists():
                                 (packages / top).symlink_to(installed.locate_file(top))
 
-    link(PathDistribution(next(path for path in zipfile.Path(wheel).iterdir() if path.name.endswith(".dist-info"))), set())
+    link(
+        PathDistribution(next(path for path in zipfile.Path(wheel).iterdir() if path.name.endswith(".dist-info"))),
+        set(),
+    )
 
 
 def test_the_wheel_trains_in_a_clean_environment(built: Path, tmp_path: Path) -> None:

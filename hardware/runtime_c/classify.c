@@ -3,8 +3,9 @@
  *
  * Reads samples to the end, as `spiking-lfp convert` writes them: constant inputs as [inputs] bytes 0..levels, spikes as
  * [steps][inputs] bytes 0 or 1. Prints a line for each sample: the class whose neuron spikes most, of equal ones the
- * first, and its number of spikes.
+ * first, and its number of spikes; where the last layer does not fire, the class whose membrane adds up to most.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +13,7 @@
 
 static network_memory memory;
 static uint8_t inputs[NETWORK_INPUTS];
-static unsigned long counts[NETWORK_CLASSES];
+static int64_t counts[NETWORK_CLASSES];
 static slfp_state state;
 
 static int fail(const char *what)
@@ -24,6 +25,7 @@ static int fail(const char *what)
 int main(int count, char **arguments)
 {
     const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
+    const int adds_up = network.layer[network.layers - 1].neuron == SLFP_LI;
     unsigned long t;
     size_t k, best;
 
@@ -35,6 +37,7 @@ int main(int count, char **arguments)
             counts[k] = 0;
         for (t = 0; t < steps; t++) {
             const uint8_t *spikes;
+            const int32_t *membranes;
             if (t == 0 || !network.constant) {
                 const size_t found = fread(inputs, 1, sizeof inputs, stdin);
                 if (t == 0 && found == 0 && !ferror(stdin))
@@ -47,13 +50,14 @@ int main(int count, char **arguments)
             }
             slfp_step(&state, inputs);
             spikes = slfp_spikes(&state, network.layers - 1);
+            membranes = slfp_membranes(&state, network.layers - 1);
             for (k = 0; k < NETWORK_CLASSES; k++)
-                counts[k] += spikes[k];
+                counts[k] += adds_up ? membranes[k] : spikes[k];
         }
         for (k = best = 0; k < NETWORK_CLASSES; k++)
             if (counts[k] > counts[best])
                 best = k;
-        if (printf("%s\t%lu\n", network_class_names[best], counts[best]) < 0)
+        if (printf("%s\t%" PRId64 "\n", network_class_names[best], counts[best]) < 0)
             return fail("classes cannot be written");
     }
 }

@@ -2,7 +2,8 @@
  * run [STEPS] < samples > spikes
  *
  * Reads samples to the end: constant inputs as [inputs] bytes 0..levels, spikes as [steps][inputs] bytes 0 or 1.
- * Writes [steps][neurons] bytes 0 or 1 for each sample: the neurons of all layers, layer by layer.
+ * Writes [steps][neurons] bytes 0 or 1 for each sample: the neurons of all layers, layer by layer; those of a layer that
+ * does not fire as their membranes, four bytes each, the lowest first.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,22 @@ static slfp_state state;
 static int fail(const char *what)
 {
     fprintf(stderr, "run: %s\n", what);
+    return 1;
+}
+
+/* Write the membranes of a layer in the order (channel, row, column); return 0 if that fails. */
+static int write_membranes(const slfp_layer *layer, const int32_t *membranes)
+{
+    const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
+    size_t o, position, byte;
+
+    for (o = 0; o < outputs; o++)
+        for (position = 0; position < positions; position++) {
+            const uint32_t value = (uint32_t)membranes[position * outputs + o];
+            for (byte = 0; byte < 4; byte++)
+                if (putchar((int)(value >> 8 * byte & 255)) == EOF)
+                    return 0;
+        }
     return 1;
 }
 
@@ -45,7 +62,10 @@ int main(int count, char **arguments)
                 const size_t size = slfp_size(network.layer[k].out);
                 if (network.layer[k].kind == SLFP_MAX_POOL)
                     continue;
-                if (fwrite(slfp_spikes(&state, k), 1, size, stdout) != size)
+                if (network.layer[k].neuron == SLFP_LI) {
+                    if (!write_membranes(network.layer + k, slfp_membranes(&state, k)))
+                        return fail("membranes cannot be written");
+                } else if (fwrite(slfp_spikes(&state, k), 1, size, stdout) != size)
                     return fail("spikes cannot be written");
             }
         }

@@ -1,4 +1,5 @@
-/* Replays the golden run of golden.h and prints how many spikes of each layer differ; exits with 1 if any does. */
+/* Replays the golden run of golden.h and prints how many spikes, or membranes of a layer that does not fire, differ in
+ * each layer; exits with 1 if any does. */
 #include <stdio.h>
 
 #include "golden.h"
@@ -6,6 +7,17 @@
 
 static network_memory memory;
 static slfp_state state;
+
+/* How many membranes of a layer differ from the golden ones, which are in the order (channel, row, column). */
+static size_t differing(const slfp_layer *layer, const int32_t *membranes, const int32_t *golden)
+{
+    const size_t outputs = layer->out.channels, size = slfp_size(layer->out), positions = size / outputs;
+    size_t n, count = 0;
+
+    for (n = 0; n < size; n++)
+        count += golden[n] != membranes[n % positions * outputs + n / positions];
+    return count;
+}
 
 int main(void)
 {
@@ -24,6 +36,10 @@ int main(void)
                 const uint8_t *found = slfp_spikes(&state, k), *expected = golden_spikes[k];
                 const size_t size = slfp_size(network.layer[k].out);
                 size_t bit = (sample * GOLDEN_STEPS + t) * size;
+                if (golden_membranes[k]) {
+                    spikes[k] += size;
+                    different[k] += differing(network.layer + k, slfp_membranes(&state, k), golden_membranes[k] + bit);
+                }
                 if (!expected)
                     continue;
                 for (n = 0; n < size; n++, bit++) {
@@ -35,9 +51,9 @@ int main(void)
         }
     }
     for (k = 0; k < network.layers; k++)
-        if (golden_spikes[k]) {
-            printf("layer %s: %lu spikes, %lu differ\n", network.layer[k].name, (unsigned long)spikes[k],
-                   (unsigned long)different[k]);
+        if (golden_spikes[k] || golden_membranes[k]) {
+            printf("layer %s: %lu %s, %lu differ\n", network.layer[k].name, (unsigned long)spikes[k],
+                   golden_spikes[k] ? "spikes" : "membranes", (unsigned long)different[k]);
             wrong += different[k];
             all += spikes[k];
         }

@@ -163,9 +163,9 @@ static inline int32_t limited(int32_t value, int32_t smallest, int32_t largest, 
     return value < smallest ? smallest : value;
 }
 
-/* One step of the currents of a layer. */
-static inline void update_currents(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                                   const int32_t *restrict sums, int32_t *restrict currents)
+/* One step of states that leak and add up their inputs: currents, and membranes that do not fire. */
+static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak, uint32_t decay,
+                             const int32_t *restrict sums, int32_t *restrict states)
 {
     const size_t size = slfp_size(layer->out);
     const int32_t unit = (int32_t)1 << layer->frac_bits;
@@ -174,8 +174,8 @@ static inline void update_currents(const slfp_layer *layer, const slfp_arithmeti
     size_t k;
 
     for (k = 0; k < size; k++) {
-        const int32_t sum = leaked(currents[k], layer->current_decay, leak) + sums[k] * unit;
-        currents[k] = limited(sum, smallest, largest, wraps);
+        const int32_t sum = leaked(states[k], decay, leak) + sums[k] * unit;
+        states[k] = limited(sum, smallest, largest, wraps);
     }
 }
 
@@ -212,9 +212,13 @@ static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithm
     const int32_t *inputs = sums;
     int32_t gain = (int32_t)1 << layer->frac_bits;
 
+    if (layer->neuron == SLFP_LI) {
+        integrate(layer, arithmetic, leak, layer->decay, sums, state);
+        return;
+    }
     if (layer->neuron == SLFP_CUBA) {
         int32_t *currents = state + slfp_size(layer->out);
-        update_currents(layer, arithmetic, leak, sums, currents);
+        integrate(layer, arithmetic, leak, layer->current_decay, sums, currents);
         inputs = currents;
         gain = 1;
     }
@@ -289,4 +293,14 @@ const uint8_t *slfp_spikes(const slfp_state *state, size_t layer)
     for (k = 0; k < layer; k++)
         spikes += slfp_size(state->network->layer[k].out);
     return spikes;
+}
+
+const int32_t *slfp_membranes(const slfp_state *state, size_t layer)
+{
+    const int32_t *membranes = state->membranes;
+    size_t k;
+
+    for (k = 0; k < layer; k++)
+        membranes += state_size(state->network->layer + k);
+    return membranes;
 }

@@ -13,6 +13,9 @@
  *         ...                                                        the class that spikes most is predicted
  *     }
  *
+ * The last layer may be one that does not fire (SLFP_LI): then the class is predicted whose slfp_membranes, over all
+ * steps, add up to most.
+ *
  * network.h holds the weights: include it in one file of a program. Several networks may share slfp.c.
  */
 #ifndef SLFP_H
@@ -26,7 +29,7 @@
 typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL } slfp_layer_kind;
 
 /* The neurons of spiking_lfp/integers, which has a file for each. */
-typedef enum { SLFP_LIF, SLFP_CUBA } slfp_neuron_kind;
+typedef enum { SLFP_LIF, SLFP_CUBA, SLFP_LI } slfp_neuron_kind;
 
 typedef enum { SLFP_ZERO, SLFP_SUBTRACT, SLFP_SUBTRACT_DECAYED } slfp_reset;
 
@@ -69,7 +72,7 @@ typedef struct {
     uint32_t groups;
     const int8_t *weight;
     const int32_t *bias;  /* by output channel */
-    const int32_t *theta; /* by output channel */
+    const int32_t *theta; /* by output channel; not of SLFP_LI, nor is reset */
     slfp_reset reset;
     uint32_t decay; /* a step loses decay / 4096, decay 0..4095, or of SLFP_SHIFT 1 / 2^decay */
     uint32_t frac_bits;
@@ -112,6 +115,9 @@ void slfp_step(slfp_state *state, const uint8_t *inputs);
 
 /* The spikes of a layer in the last step, 0 or 1, slfp_size(layer->out) bytes. */
 const uint8_t *slfp_spikes(const slfp_state *state, size_t layer);
+
+/* The membranes of a layer after the last step, slfp_size(layer->out) words in the order (row, column, channel). */
+const int32_t *slfp_membranes(const slfp_state *state, size_t layer);
 
 /* The number of values of a shape. */
 size_t slfp_size(slfp_shape shape);

@@ -24,10 +24,11 @@ Attributes of the group /layers/k:
 and of those with neurons, "dense" and "conv":
 
     neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire. Each kind has a class
-                                       in `spiking_lfp.integers` with its equations
+                                       in `spiking_lfp.integers` with its equations. "li" does not fire: its membranes
+                                       are the outputs, and it is the last layer
     decay        int64 ()              of the membrane, see `leak`
     frac_bits    int64 ()              fraction bits of the membrane, below one weight unit
-    reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"
+    reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"; not of "li"
     leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign, decay 0..4095;
                                        "mul12_floor": (V * (4096 - decay)) >> 12, which rounds down;
                                        "shift": V - (V >> decay), or V - 1 where V > 0 and V >> decay is 0, decay 0..15
@@ -57,7 +58,7 @@ Data sets of the group /layers/k of layers with neurons, for O outputs (neurons 
     weight       int8 [O, I]           dense; a convolution's is [O, channels / groups, kernel rows, kernel columns]
     bias         int32 [O]             in weight units, added in every step
     scale        float64 [O]           the floating-point weight is scale * weight
-    theta        int32 [O]             the threshold, in weight units
+    theta        int32 [O]             the threshold, in weight units; not of "li"
 
 If there is a readout on the host, it is in the group /readout, see `readout.HostReadout`. For n neurons of the last
 layer, C classes and K decisions by nets of L layers it has the attributes
@@ -78,7 +79,7 @@ and data sets
 Data sets of a golden run of N samples, if there is a group /golden:
 
     /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
-    /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons
+    /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons; int32, membranes, of "li"
 
 The checksum is the SHA-256 of records in the order above: root attributes without the checksum, then layer by
 layer its attributes, with those of its arithmetic before `bits` and NAME before `leak`, data sets, attributes of its
@@ -277,13 +278,18 @@ def _check_golden(network: IntegerNetwork, golden: GoldenRun) -> None:
     leading = _golden_shape(network, inputs.shape)
     for layer in network.spiking:
         spikes, expected = golden.spikes[layer.name], (*leading, *layer.out_shape)
-        if spikes.dtype != np.uint8 or spikes.shape != expected:
+        if spikes.dtype != _golden_type(layer) or spikes.shape != expected:
             raise ExportError(
-                f"golden run, layer {layer.name}: spikes are {spikes.dtype} {list(spikes.shape)}, expected uint8 "
-                f"{list(expected)}"
+                f"golden run, layer {layer.name}: spikes are {spikes.dtype} {list(spikes.shape)}, expected "
+                f"{_golden_type(layer)} {list(expected)}"
             )
-        if spikes.max() > 1:
+        if layer.neuron.spiking and spikes.max() > 1:
             raise ExportError(f"golden run, layer {layer.name}: a spike is {spikes.max()}, expected 0 or 1")
+
+
+def _golden_type(layer: Spiking) -> str:
+    """Return the dtype of a layer's outputs in a golden run."""
+    return "uint8" if layer.neuron.spiking else "int32"
 
 
 def _golden_shape(network: IntegerNetwork, inputs: Shape) -> tuple[int, int]:
@@ -394,7 +400,9 @@ class _Reader(Reader[IntegerNetwork]):
             arithmetic = Arithmetic(leak=leak, **about)
         elif self.text(at, "leak") != arithmetic.leak:
             self.refuse(f"{at.name}/leak", repr(self.text(at, "leak")), repr(arithmetic.leak))
-        return NEURONS[kind](arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sizes))
+        make: Any = NEURONS[kind]
+        found: IntegerNeuron = make(arithmetic=arithmetic, **self.fields(at, NEURONS[kind], sizes))
+        return found
 
     def fields(self, at: h5py.Group, kind: type, sizes: Sizes, but: Sequence[str] = ()) -> dict[str, Any]:
         """Read the fields of a dataclass that have a constraint, but for some."""
@@ -453,7 +461,9 @@ class _Reader(Reader[IntegerNetwork]):
         leading = _golden_shape(network, inputs.shape)
         folder = self.group(at, "spikes")
         spikes = {
-            layer.name: self.array(folder, f"{k:03d}", "|u1", (*leading, *layer.out_shape))
+            layer.name: self.array(folder, f"{k:03d}", _golden_type(layer), (*leading, *layer.out_shape)).astype(
+                _golden_type(layer)
+            )
             for k, layer in enumerate(network.layers)
             if isinstance(layer, Spiking)
         }

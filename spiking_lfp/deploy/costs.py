@@ -162,7 +162,7 @@ def footprint(layer: Spiking) -> Footprint:
     return Footprint(
         -(-layer.weight.size * layer.bits // 8),
         4 * layer.outputs,
-        4 * layer.outputs,
+        4 * layer.outputs if layer.neuron.spiking else 0,
         -(-layer.neurons * _state_bits(layer) // 8),
     )
 

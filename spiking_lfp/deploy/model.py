@@ -69,7 +69,7 @@ class Spiking(Layer):
         bias: int32 `[O]`, in weight units times input.
         scale: float64 `[O]`: the floating-point weight is `scale * weight`.
         bits: width of the weights, which are in `-(2^(bits-1) - 1) .. 2^(bits-1) - 1`.
-        neuron: constants of the neurons; theta is in the same units as `bias`.
+        neuron: constants of the neurons; theta, if they fire, is in the same units as `bias`.
     """
 
     weight: Array
@@ -105,7 +105,7 @@ class Spiking(Layer):
         neuron, arithmetic, sizes = self.neuron, self.neuron.arithmetic, Sizes()
         for value in (arithmetic, self, neuron):
             self._check_fields(value, sizes)
-        if neuron.reset not in arithmetic.resets:
+        if neuron.spiking and neuron.reset not in arithmetic.resets:
             known = ", ".join(arithmetic.resets)
             raise ExportError(
                 f"layer {self.name}: reset is {neuron.reset!r}, the arithmetic {arithmetic.name} has {known}"
@@ -118,16 +118,16 @@ class Spiking(Layer):
         if largest == 0:
             raise ExportError(f"layer {self.name}: all weights are zero")
         room = arithmetic.largest >> neuron.frac_bits
-        current, theta = int(self.largest_current(levels).max()), neuron.theta
+        current = int(self.largest_current(levels).max())
         if current > room:
             raise ExportError(
                 f"layer {self.name}: the currents of one step may add up to {current}, the membrane holds {room}: "
                 "use fewer bits or fewer inputs"
             )
-        if theta.min() < 1 or theta.max() > room:
+        if neuron.spiking and (neuron.theta.min() < 1 or neuron.theta.max() > room):
             raise ExportError(
-                f"layer {self.name}: theta is {theta.min()}..{theta.max()} in weight units, expected 1..{room}: "
-                "its weights are too small or too large compared with its threshold; use fewer or more bits"
+                f"layer {self.name}: theta is {neuron.theta.min()}..{neuron.theta.max()} in weight units, expected "
+                f"1..{room}: its weights are too small or too large compared with its threshold; use fewer or more bits"
             )
 
 
@@ -295,11 +295,11 @@ def unsupported_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEF
 
 @dataclass(frozen=True, eq=False)
 class GoldenRun:
-    """Inputs and the spikes they cause in every layer, so that any implementation can check itself.
+    """Inputs and the outputs they cause in every layer, so that any implementation can check itself.
 
     Attributes:
         inputs: uint8, `[N, *in_shape]`, the same in every step, or spikes `[T, N, *in_shape]`.
-        spikes: uint8 `[T, N, *out_shape]` of every spiking layer, by name.
+        spikes: uint8 `[T, N, *out_shape]` of every layer with neurons, by name; int32, membranes, if they do not fire.
     """
 
     inputs: Array
@@ -318,7 +318,8 @@ class IntegerNetwork:
         class_names: one for each output, of the readout if there is one.
         golden: None before it is recorded.
         notes: texts by name: how it was trained and quantised.
-        readout: computes the prediction on the host; without one it is the output that spikes most.
+        readout: computes the prediction on the host; without one it is the output that spikes most, or whose membrane
+            adds up to most if the last layer does not fire.
     """
 
     layers: tuple[Layer, ...]
@@ -349,8 +350,12 @@ class IntegerNetwork:
 
     @property
     def spiking(self) -> tuple[Spiking, ...]:
-        """The layers with neurons."""
+        """The layers with neurons; all but the last one fire."""
         return tuple(layer for layer in self.layers if isinstance(layer, Spiking))
+
+    def _reads(self, layer: Layer) -> bool:
+        """Tell whether predictions are read from the layer itself."""
+        return layer is self.layers[-1] and self.readout is None
 
     def with_levels(self) -> Iterator[tuple[Layer, int]]:
         """Yield each layer with the largest value of its inputs."""
@@ -381,6 +386,11 @@ class IntegerNetwork:
             if layer.in_shape != shape or min(shape, default=0) < 1:
                 raise ExportError(f"layer {layer.name}: expects {list(layer.in_shape)}, gets {list(shape)}")
             layer.check(levels)
+            if isinstance(layer, Spiking) and not layer.neuron.spiking and not self._reads(layer):
+                raise ExportError(
+                    f"layer {layer.name}: {type(layer.neuron).__name__} does not fire, so it has to be the last layer, "
+                    "without a readout on the host"
+                )
             shape = layer.out_shape
         outputs = list(shape)
         if self.readout is not None and len(shape) == 1:

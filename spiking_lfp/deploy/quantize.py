@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
@@ -25,7 +26,7 @@ from spiking_lfp.mono import FeedforwardNet, MonoReadout
 from spiking_lfp.neurons.integer import FixedPoint, ScaleMethod
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback, PopulationReadout
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
@@ -48,9 +49,10 @@ class LayerReport:
         scale_max: largest scale of its outputs.
         weight_error: L2 norm of the quantisation error of its weights over that of the weights.
         clipped: fraction of weights clipped to the largest integer.
-        rate_float: spikes per neuron and step in the floating-point network.
+        rate_float: spikes per neuron and step in the floating-point network; 0 for neurons that do not fire.
         rate_integer: spikes per neuron and step in the integer network.
-        disagreement: fraction of values, spike or none, that differ between the two.
+        disagreement: fraction of values, spike or none, that differ between the two; for neurons that do not fire the
+            L2 norm of the error of membranes over that of the membranes.
         saturated: states that overflowed, and were saturated or wrapped.
     """
 
@@ -102,7 +104,8 @@ def quantize(
     """Quantise a trained network.
 
     Args:
-        network: a chain of `LIF`, or others with an integer form, `MaxPool2d` and `Flatten`; `Dropout` and
+        network: a chain of `LIF`, or others with an integer form, `MaxPool2d` and `Flatten`; at its end may be an `LI`,
+            a `PopulationReadout` or a `MonoReadout`, and the last two run on the host. `Dropout` and
             `NormalizeFeedback` are left out.
         images: for calibration, uint8 `[N, C, H, W]`; or spikes, 0 or 1, uint8 `[T, N, C, H, W]`, if the network was
             trained on recordings.
@@ -144,7 +147,7 @@ def quantize(
             raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
     names = {module: name for name, module in listed}
     chain = [module for _, module in listed if not isinstance(module, Dropout | NormalizeFeedback)]
-    readout = _host_readout(chain[-1]) if isinstance(chain[-1], MonoReadout) else None
+    readout = _host_readout(chain[-1], len(class_names))
     below = chain if readout is None else chain[:-1]
     if steps is None:
         seen, steps, levels = images.float(), len(images), 1
@@ -163,11 +166,14 @@ def quantize(
             name = names[module]
             seen = module(seen)
             if isinstance(module, SpikingLayer) and module.counterparts.integer is not None:
-                convert = _converter(module, name, shape, 1 if reports else levels, settings)
-                layer, chosen = _chosen(convert, module, inputs, seen, steps, settings)
+                if not module.kind.spiking and module is not chain[-1]:
+                    raise ExportError(f"layer {name}: does not fire, so it has to be the last layer")
+                given = 1 if reports else levels
+                convert = _converter(module, name, shape, given, settings)
+                layer, chosen = _chosen(convert, module, inputs, seen, steps, settings, given)
                 layers.append(layer)
                 inputs, saturated = _simulated(layer, inputs, steps)
-                reports.append(_report(chosen, module, layer, seen, inputs, saturated))
+                reports.append(_report(chosen, module, layer, seen, inputs, saturated, given))
                 rest = torch.from_numpy(inputs).float()
                 accuracy.append(
                     AccuracyPoint(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels))
@@ -197,8 +203,15 @@ def quantize(
     return replace(whole, notes={"quantisation": report.to_json()}), report
 
 
-def _host_readout(module: MonoReadout) -> HostReadout:
-    """Return the readout, as the host runs it in floating point."""
+def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
+    """Return the readout, as the host runs it in floating point, or None if the module is none."""
+    if isinstance(module, PopulationReadout):
+        one = np.ones((1, module.size), np.float32), np.zeros(1, np.float32)
+        return HostReadout(
+            1, 1.0, "relu", np.ones(classes * module.size, np.int8), np.eye(classes), ((one,),) * classes
+        )
+    if not isinstance(module, MonoReadout):
+        return None
 
     def numbers(tensor: Tensor | None, dtype: type) -> Array:
         assert tensor is not None  # mono-nets of a readout have biases
@@ -257,7 +270,7 @@ def _converter(
         whole = np.zeros(len(weight)) if layer.bias is None else layer.bias.numpy()
         common = (
             name, shape, layer.weight.numpy().astype(np.int8), whole.astype(np.int32), scale.double().numpy(),
-            settings.bits, replace(layer.neuron, theta=layer.neuron.theta.numpy()),
+            settings.bits, _without_torch(layer.neuron),
         )  # fmt: skip
         if isinstance(synapse, Convolution):
             if synapse.dilation != (1, 1):
@@ -266,6 +279,12 @@ def _converter(
         return Dense(*common)
 
     return convert
+
+
+def _without_torch(neuron: Any) -> IntegerNeuron:
+    """Return an integer neuron with its threshold, if it has one, as an array."""
+    found: IntegerNeuron = replace(neuron, theta=neuron.theta.numpy()) if neuron.spiking else neuron
+    return found
 
 
 def _parameters(module: SpikingLayer) -> tuple[Tensor, Tensor | None]:
@@ -281,20 +300,24 @@ def _chosen(
     real: Tensor,
     steps: int,
     settings: _Settings,
+    levels: int,
 ) -> tuple[Spiking, Tensor]:
     """Return the integer layer and its scales, chosen as the settings say."""
     weight, _ = _parameters(module)
-    scale = settings.fixed_point(1, "mean" if settings.scale == "mean" else "max").scales(weight)
+    # membranes are compared with each other, so they have one unit
+    apart = settings.per_channel and module.kind.spiking
+    fixed = settings.fixed_point(1, "mean" if settings.scale == "mean" else "max")
+    scale = replace(fixed, per_channel=apart).scales(weight)
     if settings.scale == "percentile":
-        rows = weight.abs().flatten(1) if settings.per_channel else weight.abs().flatten().unsqueeze(0)
+        rows = weight.abs().flatten(1) if apart else weight.abs().flatten().unsqueeze(0)
         kept = rows.kthvalue(max(1, math.ceil(PERCENTILE * rows.shape[1])), 1).values
         scale = (kept / (2 ** (settings.bits - 1) - 1)).expand(len(weight))
     if settings.scale != "search":
         return convert(scale), scale
     images = inputs.ndim < real.dim()
     few = inputs[:SEARCH_SAMPLES] if images else inputs[:, :SEARCH_SAMPLES]
-    expected = real[:, :SEARCH_SAMPLES].byte().numpy()
-    best: tuple[int, Spiking, Tensor] | None = None
+    expected = real[:, :SEARCH_SAMPLES].numpy()
+    best: tuple[float, Spiking, Tensor] | None = None
     refused: ExportError | None = None
     for fraction in SEARCHED:
         try:
@@ -303,13 +326,27 @@ def _chosen(
             refused = error
             continue
         spikes, _ = _simulated(layer, few, steps)
-        different = int(np.count_nonzero(spikes != expected))
+        different = _difference(layer, spikes, expected, levels)
         if best is None or different < best[0]:
             best = different, layer, scale * fraction
     if best is None:
         assert refused is not None
         raise refused
     return best[1], best[2]
+
+
+def _difference(layer: Spiking, found: Array, expected: Array, levels: int) -> float:
+    """Return the share of spikes that differ, or the size of the error of membranes over theirs.
+
+    Args:
+        layer: in integers, with inputs 0..`levels`.
+        found: its outputs.
+        expected: those of the floating-point layer.
+    """
+    if layer.neuron.spiking:
+        return float(np.mean(found != expected))
+    unit = levels * 2**layer.neuron.frac_bits / layer.scale.reshape(-1, *[1] * (found.ndim - 3))
+    return float(np.linalg.norm(found / unit - expected) / max(float(np.linalg.norm(expected)), 1e-30))
 
 
 def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
@@ -322,7 +359,7 @@ def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
 
 
 def _report(
-    scale: Tensor, module: SpikingLayer, layer: Spiking, real: Tensor, spikes: Array, saturated: int
+    scale: Tensor, module: SpikingLayer, layer: Spiking, real: Tensor, spikes: Array, saturated: int, levels: int
 ) -> LayerReport:
     weight, _ = _parameters(module)
     columns = scale.view(-1, *[1] * (weight.dim() - 1))
@@ -335,8 +372,8 @@ def _report(
         scale_max=float(scale.max()),
         weight_error=float(difference.norm() / weight.norm()),
         clipped=float(((weight / columns).abs() > most + 0.5).float().mean()),
-        rate_float=float(real.mean()),
-        rate_integer=float(spikes.mean()),
-        disagreement=float(np.mean(real.byte().numpy() != spikes)),
+        rate_float=float(real.mean()) if layer.neuron.spiking else 0.0,
+        rate_integer=float(spikes.mean()) if layer.neuron.spiking else 0.0,
+        disagreement=_difference(layer, spikes, real.numpy(), levels),
         saturated=saturated,
     )

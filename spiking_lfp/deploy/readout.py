@@ -22,6 +22,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class HostReadout:
     """Scores from spike counts: the mono-nets of `mono.MonoReadout`, in float64 from float32 weights.
 
+    Populations that vote, `nn.PopulationReadout`, are mono-nets of one layer whose weights are 1.
+
     Attributes:
         windows: number of windows of equal length in which the spikes of a sequence are counted, as
             `numpy.array_split` makes them.

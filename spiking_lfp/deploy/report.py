@@ -61,8 +61,9 @@ def write_report(
         ExportError: if inputs, labels or notes do not fit, or the file cannot be written.
     """
     path = Path(path)
-    if network.readout is not None:
-        raise ExportError("the report shows output neurons by class, and a network with a mono readout has none")
+    if network.readout is not None or not network.spiking[-1].neuron.spiking:
+        readout = "membrane" if network.readout is None else "mono"
+        raise ExportError(f"the report shows output neurons by class, and a network with a {readout} readout has none")
     inputs, labels = check_inputs(network, inputs), np.asarray(labels)
     axis = 0 if network.encoder == "constant" else 1
     count, classes = inputs.shape[axis], len(network.class_names)

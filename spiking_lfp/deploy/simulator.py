@@ -49,9 +49,10 @@ class Outcome:
     """Result of simulating a network on N samples.
 
     Attributes:
-        counts: spike counts of the outputs, int64 `[N, outputs]`.
+        counts: spike counts of the outputs, or the sums of their membranes if they do not fire, int64 `[N, outputs]`.
         counters: by spiking layer.
-        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were recorded.
+        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were recorded; int32, membranes, of neurons that do
+            not fire.
         scores: of the readout, float64 `[N, classes]`, if the network has one.
     """
 
@@ -62,7 +63,7 @@ class Outcome:
 
     @property
     def predictions(self) -> Array:
-        """The class with the highest score or spike count for each sample; of equal ones the first."""
+        """The class with the highest score or count for each sample; of equal ones the first."""
         predictions: Array = (self.counts if self.scores is None else self.scores).argmax(1)
         return predictions
 
@@ -84,13 +85,13 @@ class _Neurons:
         return (self.synapse(x) + self.bias) << self.layer.neuron.frac_bits
 
     def step(self, current: Array, x: Array) -> Array:
-        """Take one step with the `current` of the inputs `x`, and return the spikes."""
+        """Take one step with the `current` of the inputs `x`, and return the spikes, or membranes that do not fire."""
         self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
         counters.spikes += int(np.count_nonzero(self.fired))
         counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
         counters.updates += self.fired.size
-        return self.fired
+        return self.fired if self.layer.neuron.spiking else self.state[0]
 
     def _limit(self, values: Array) -> Array:
         """Saturate or wrap values as the chip does, and count those that this changes."""
@@ -112,7 +113,10 @@ class Stream:
         self.neurons = {layer.name: _Neurons(layer, batch) for layer in network.spiking}
 
     def step(self, x: ArrayLike) -> dict[str, Array]:
-        """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`."""
+        """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`.
+
+        Of a layer that does not fire they are its membranes, int32.
+        """
         return self._step(np.asarray(x), {})
 
     def _step(self, x: Any, currents: dict[str, Array]) -> dict[str, Array]:
@@ -179,7 +183,11 @@ def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -
     last = network.layers[-1].name
     counts = np.zeros((samples, *network.out_shape), np.int64)
     totals = {layer.name: Counters() for layer in network.spiking}
-    kept = {layer.name: np.empty((steps, samples, *layer.out_shape), np.uint8) for layer in network.spiking if record}
+    kept = {
+        layer.name: np.empty((steps, samples, *layer.out_shape), np.uint8 if layer.neuron.spiking else np.int32)
+        for layer in network.spiking
+        if record
+    }
     readout = network.readout
     kernel = np.zeros((0, steps)) if readout is None else readout.kernel(steps)
     rates = np.zeros((len(kernel), *counts.shape))

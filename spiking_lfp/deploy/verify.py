@@ -20,7 +20,7 @@ class Agreement:
     Attributes:
         backend: by name.
         layer: by name; None where the backend did not run.
-        spikes: number of spikes in the simulator.
+        spikes: number of spikes in the simulator, or of membranes that are not 0 where neurons do not fire.
         different: how many of them differ.
         compared: values compared, neurons times steps times samples.
         seconds: run time of the backend for the whole network.
@@ -82,5 +82,5 @@ def verify(network: IntegerNetwork, inputs: ArrayLike, names: Sequence[str]) -> 
             if spikes.shape != mine.shape:
                 raise ExportError(f"{name}: layer {layer} has {list(spikes.shape)} spikes, expected {list(mine.shape)}")
             different = int(np.count_nonzero(spikes != mine))
-            lines.append(Agreement(name, layer, int(mine.sum()), different, mine.size, seconds))
+            lines.append(Agreement(name, layer, int(np.count_nonzero(mine)), different, mine.size, seconds))
     return lines

@@ -10,15 +10,22 @@ S = V > theta                or >=
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from spiking_lfp.integers.arithmetic import Booleans, Integers
+from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, Booleans, IntegerReset, Integers
+from spiking_lfp.integers.fields import ArrayOf, IntegerRange, Text
 from spiking_lfp.integers.neuron import IntegerNeuron, State
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerLIF(IntegerNeuron):
     """See the head of this module; `theta` and the current `I` are in membrane units there."""
+
+    theta: Annotated[Integers, ArrayOf("int32", ("O",))]
+    decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)]
+    frac_bits: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.frac_bits)]
+    reset: Annotated[IntegerReset, Text(INTEGER_RESETS)]
+    arithmetic: Arithmetic = DEFAULT
 
     kind: ClassVar[str] = "lif"
     states: ClassVar[tuple[str, ...]] = ("membrane",)

@@ -2,36 +2,35 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, Booleans, IntegerReset, Integers
-from spiking_lfp.integers.fields import ArrayOf, IntegerRange, Text
+from spiking_lfp.integers.arithmetic import Arithmetic, Booleans, IntegerReset, Integers
 
 State = tuple[Integers, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class IntegerNeuron(ABC):
-    """Constants and equations of the neurons of a layer.
+    """Constants and equations of the neurons of a layer; subclasses are frozen dataclasses with these fields and more.
 
     Attributes:
-        theta: int32 `[O]`, threshold of each output, in weight units times input.
         decay: of the membrane; see `Arithmetic.leak`.
         frac_bits: fraction bits of the membrane, below one weight unit.
-        reset: of the membrane by a spike; see `Arithmetic.resets`.
         arithmetic: leak, comparison and overflow.
+        theta: of neurons that fire, int32 `[O]`: threshold of each output, in weight units times input.
+        reset: of neurons that fire: of the membrane by a spike; see `Arithmetic.resets`.
     """
 
-    theta: Annotated[Integers, ArrayOf("int32", ("O",))]
-    decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)]
-    frac_bits: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.frac_bits)]
-    reset: Annotated[IntegerReset, Text(INTEGER_RESETS)]
-    arithmetic: Arithmetic = DEFAULT
+    decay: int
+    frac_bits: int
+    arithmetic: Arithmetic
+    theta: Integers
+    reset: IntegerReset
 
-    # its name in files, and the names of its states, the membrane first
+    # its name in files, the names of its states, the membrane first, and whether it fires; if not its output is the
+    # membrane
     kind: ClassVar[str]
     states: ClassVar[tuple[str, ...]]
+    spiking: ClassVar[bool] = True
 
     @abstractmethod
     def step(

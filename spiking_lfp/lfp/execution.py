@@ -79,6 +79,20 @@ class Integer(FixedPoint, Execution):
         unit = self.levels / layer.scale * 2**layer.neuron.frac_bits
         return Prepared(layer.weight, layer.bias, layer.neuron, layer.weight * columns, unit)
 
+    def run(
+        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+    ) -> tuple[Tensor, State, Trace]:
+        """Run the neurons; membranes that are outputs become real numbers again."""
+        outputs, final, trace = super().run(prepared, current, steps, initial, name)
+        assert isinstance(prepared.neuron, IntegerNeuron)
+        return outputs if prepared.neuron.spiking else _real(outputs, prepared), final, trace
+
+
+def _real(membranes: Tensor, prepared: Prepared) -> Tensor:
+    """Return integer membranes `[T, B, O, ...]` as real numbers."""
+    assert prepared.unit is not None
+    return membranes / prepared.unit.view(-1, *[1] * (membranes.dim() - 3))
+
 
 @dataclass(frozen=True, eq=False)
 class Recorded(Execution):
@@ -117,8 +131,11 @@ class Recorded(Execution):
                 raise UsageError(f"layer {name}: expected a recorded {what} {expected}, found {list(values.shape)}")
         neuron, membrane = prepared.neuron, self.states[0]
         if isinstance(neuron, IntegerNeuron):
-            threshold = neuron.threshold(membrane[0])
-            spikes = neuron.arithmetic.fires(membrane, threshold).to(membrane.dtype)
+            if neuron.spiking:
+                threshold = neuron.threshold(membrane[0])
+                spikes = neuron.arithmetic.fires(membrane, threshold).to(membrane.dtype)
+            else:
+                spikes = _real(membrane, prepared)
             trace = trace_of(neuron, steps, None, self.states, spikes)
         else:
             spikes = neuron.outputs(self.states)

@@ -19,20 +19,17 @@ targets of their own: then these have a leading axis of T / window, and each win
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spiking_lfp.checks import Values, all_finite, as_tensor, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.lfp.tape import check_outputs, misuse, rewarded
 
-# tensors, or what becomes one
-Values = Tensor | NDArray[Any] | Sequence[Any]
 # from outputs and targets to a value for each output
 Reward = Callable[[Tensor, Tensor], Tensor]
 

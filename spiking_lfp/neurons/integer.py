@@ -8,7 +8,7 @@ Shapes: O outputs of a layer (neurons of a dense one, channels of a convolution)
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,9 +18,11 @@ from spiking_lfp.errors import UsageError
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.neurons.base import REAL_FORMS, Neuron, State, Trace
-from spiking_lfp.neurons.lif import LIFNeuron
+from spiking_lfp.neurons.lif import LIFNeuron, Reset
 
 ScaleMethod = Literal["max", "mean"]
+# so many times the largest current of a step a membrane that does not fire has room for, if there is as much
+ROOM_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class FixedPoint:
         Args:
             weight: real weights, `[O, ...]`.
             bias: real bias `[O]`, or None.
-            neuron: real constants; one of each decay for the layer, one threshold for it or for each output.
+            neuron: real constants; one of each decay for the layer, one threshold, if it fires, for it or each output.
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
             reset: of the integer neurons; that of the real ones if None.
@@ -106,49 +108,62 @@ class FixedPoint:
         form, decays = neuron.counterparts.integer, neuron.counterparts.decays
         if form is None:
             raise UsageError(f"layer {name}: {type(neuron).__name__} has no integer form")
-        assert isinstance(neuron, LIFNeuron)  # as all that have one
         if scale is None:
             scale = self.scales(weight)
         if not bool((scale > 0).all() & scale.isfinite().all()):
             raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
-        arithmetic, wanted = self.arithmetic, reset or neuron.reset
-        if wanted == "none":
-            raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
-        if wanted not in arithmetic.resets:
-            known = ", ".join(arithmetic.resets)
-            raise UsageError(f"layer {name}: the arithmetic {arithmetic.name} has the reset {known}, found {wanted!r}")
+        arithmetic, own, thresholds = self.arithmetic, dict[str, Any](), []
+        if isinstance(neuron, LIFNeuron):
+            own["reset"], thresholds = self._reset(reset or neuron.reset, name), [neuron.threshold.flatten()]
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
         integers = (weight / columns).round_().clamp_(-most, most)
         if not bool(integers.any()):
             raise UsageError(f"layer {name}: all weights are zero after rounding to {self.bits} bits")
         whole = None if bias is None else (bias * self.levels / scale).round_()
-        threshold = neuron.threshold.flatten()
         kept: dict[str, Tensor] = {constant: getattr(neuron, constant) for constant in decays}
         counts = [value.numel() for value in kept.values()]
-        if max(counts) != 1 or threshold.numel() not in (1, len(weight)):
+        if max(counts) != 1 or any(each.numel() not in (1, len(weight)) for each in thresholds):
+            shared = f"{' and one '.join(kept)} a layer{' and one threshold an output' if thresholds else ''}"
+            found = ", ".join(map(str, counts)) + "".join(f" and {each.numel()}" for each in thresholds)
             raise UsageError(
-                f"layer {name}: integer neurons share one {' and one '.join(kept)} a layer and one threshold an "
-                f"output, found {', '.join(map(str, counts))} and {threshold.numel()} for {len(weight)} outputs"
+                f"layer {name}: integer neurons share one {shared}, found {found} for {len(weight)} outputs"
             )
-        theta = (threshold * self.levels / scale).round_()
         rows = integers.flatten(1)
         largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * self.levels
         if whole is not None:
             largest += whole.abs()
-        reach = int(torch.maximum(largest, theta).max())
-        if reach > arithmetic.largest or int(theta.min()) < 1:
+        reach, least = int(largest.max()), 1
+        for threshold in thresholds:
+            theta = (threshold * self.levels / scale).round_()
+            reach, least = int(torch.maximum(largest, theta).max()), int(theta.min())
+            own["theta"] = theta.int()
+        if reach > arithmetic.largest or least < 1:
             raise UsageError(
-                f"layer {name}: currents or threshold reach {reach} in weight units (threshold {int(theta.min())} at "
-                f"least), the membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
+                f"layer {name}: currents or threshold reach {reach} in weight units (threshold {least} at least), the "
+                f"membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
             )
+        if not thresholds:
+            # nothing bounds a membrane that does not fire: leave room for the largest current in several steps
+            reach = min(arithmetic.largest, ROOM_STEPS * reach)
         # as many bits of fraction as leave room for the largest current and threshold
         frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
         while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
-        lost = {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
-        found = form(theta=theta.int(), frac_bits=frac_bits, reset=wanted, arithmetic=arithmetic, **lost)
-        return IntegerLayer(integers, whole, scale, found)
+        own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
+        make: Any = form
+        return IntegerLayer(integers, whole, scale, make(frac_bits=frac_bits, arithmetic=arithmetic, **own))
+
+    def _reset(self, wanted: Reset | IntegerReset, name: str) -> IntegerReset:
+        """Return a reset if the arithmetic has it."""
+        if wanted == "none":
+            raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
+        if wanted not in self.arithmetic.resets:
+            known = ", ".join(self.arithmetic.resets)
+            raise UsageError(
+                f"layer {name}: the arithmetic {self.arithmetic.name} has the reset {known}, found {wanted!r}"
+            )
+        return wanted
 
 
 def forward(
@@ -163,13 +178,15 @@ def forward(
         initial: the states before, or None for zero.
 
     Returns:
-        spikes, exactly 0 or 1; the final states; and the trace, states in integers before any reset of the same step,
-        with constants in the same unit.
+        spikes, exactly 0 or 1, or membranes of neurons that do not fire; the final states; and the trace, states in
+        integers before any reset of the same step, with constants in the same unit.
     """
     arrived = current.int() << neuron.frac_bits
     zeros = tuple(torch.zeros_like(arrived[0]) for _ in neuron.states)
     state = zeros if initial is None else tuple(values.int() for values in initial)
-    fired = neuron.arithmetic.fires(state[0], neuron.threshold(arrived[0]))
+    fired = torch.zeros_like(state[0], dtype=torch.bool)
+    if neuron.spiking:
+        fired = neuron.arithmetic.fires(state[0], neuron.threshold(arrived[0]))
     states = tuple(current.new_empty((steps, *current.shape[1:])) for _ in state)
     spikes = torch.empty_like(states[0])
     for t in range(steps):
@@ -178,16 +195,20 @@ def forward(
         for values, now in zip(states, state, strict=True):
             values[t] = now
     final = tuple(values[-1].clone() for values in states)
-    return spikes, final, trace_of(neuron, steps, initial, states, spikes)
+    outputs = spikes if neuron.spiking else states[0]
+    return outputs, final, trace_of(neuron, steps, initial, states, spikes)
 
 
 def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, states: State, spikes: Tensor) -> Trace:
     """Return the trace of integer states and spikes, each `[T, B, *n]`, with constants in their unit."""
-    arithmetic, threshold = neuron.arithmetic, neuron.threshold(states[0][0]).to(states[0].dtype)
-    assert neuron.reset != "subtract_decayed"  # no real neuron has it
+    arithmetic, own = neuron.arithmetic, dict[str, Any]()
+    if neuron.spiking:
+        assert neuron.reset != "subtract_decayed"  # no real neuron has it
+        own = {"threshold": neuron.threshold(states[0][0]).to(states[0].dtype), "reset": neuron.reset}
     kind = next(REAL_FORMS[form] for form in type(neuron).__mro__ if form in REAL_FORMS)
     decays = kind.counterparts.decays.items()
     kept = {constant: states[0].new_tensor(arithmetic.beta(getattr(neuron, field))) for constant, field in decays}
-    real = kind(threshold=threshold, reset=neuron.reset, **kept)  # type: ignore[call-arg]
+    real = kind(**own, **kept)
     # the spikes of real neurons follow from their states
-    return Trace(real, steps, initial, states, spikes=None if arithmetic.comparison == ">" else spikes)
+    follow = arithmetic.comparison == ">" or not neuron.spiking
+    return Trace(real, steps, initial, states, spikes=None if follow else spikes)

@@ -7,7 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.neurons.base import KEPT_PART, Neuron, Q, Shares, State, SumsBySign, Trace, as_pair, by_sign
+from spiking_lfp.integers.li import IntegerLI
+from spiking_lfp.neurons.base import (
+    KEPT_PART,
+    Counterparts,
+    Neuron,
+    Q,
+    Shares,
+    State,
+    SumsBySign,
+    Trace,
+    as_pair,
+    by_sign,
+)
 from spiking_lfp.rules import Contributions, Rule
 
 
@@ -32,6 +44,7 @@ class LINeuron(Neuron):
     beta: Tensor = field(metadata=KEPT_PART)
 
     spiking: ClassVar[bool] = False
+    counterparts: ClassVar[Counterparts] = Counterparts(integer=IntegerLI, decays={"beta": "decay"})
 
     @property
     def forgets(self) -> bool:

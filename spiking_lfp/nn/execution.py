@@ -31,7 +31,7 @@ def run_in_integers(
         network: its first spiking layer receives the inputs, the others receive spikes.
         bits: bits of a weight, 2..8; 0 returns to real numbers.
         levels: the integer that represents an input of 1; 1 if the inputs are spikes.
-        per_channel: give each output channel a scale of its own.
+        per_channel: give each output channel a scale of its own, but for layers that do not fire.
         scale: see `FixedPoint`; "mean" up to 4 bits and "max" above if None.
 
     Raises:
@@ -42,7 +42,9 @@ def run_in_integers(
         raise UsageError("the network has no spiking layer to run in integers: add an LIF layer")
     rule: ScaleMethod = scale or ("mean" if bits <= 4 else "max")
     for index, layer in enumerate(layers):
-        layer.execution = Integer(bits, levels if index == 0 else 1, per_channel, rule) if bits else Real()
+        # membranes are compared with each other, so they have one unit
+        apart = per_channel and layer.kind.spiking
+        layer.execution = Integer(bits, levels if index == 0 else 1, apart, rule) if bits else Real()
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class CRuntime:
             inputs: as `simulator.simulate` takes them.
 
         Returns:
-            uint8 `[T, N, *out_shape]` by layer name.
+            uint8 `[T, N, *out_shape]` by layer name; int32, membranes, of a layer that does not fire.
 
         Raises:
             ExportError: if network or inputs are not valid, there is no compiler, or a tool fails.
@@ -83,16 +83,19 @@ def _call(command: Sequence[str], folder: Path, stdin: int = subprocess.DEVNULL,
 
 
 def _spikes(network: IntegerNetwork, file: Path, samples: int, steps: int) -> dict[str, Array]:
-    """Return the spikes that `run` wrote, by layer, from bytes `[N, T, neurons]`."""
-    neurons = sum(layer.neurons for layer in network.spiking)
-    if file.stat().st_size != samples * steps * neurons:
-        raise ExportError(f"the C runtime wrote {file.stat().st_size} spikes, expected {samples * steps * neurons}")
+    """Return the spikes that `run` wrote, by layer, from bytes `[N, T, neurons]`; of membranes four bytes each."""
+    kinds = {layer.name: np.dtype("u1" if layer.neuron.spiking else "<i4") for layer in network.spiking}
+    width = sum(layer.neurons * kinds[layer.name].itemsize for layer in network.spiking)
+    if file.stat().st_size != samples * steps * width:
+        raise ExportError(f"the C runtime wrote {file.stat().st_size} bytes, expected {samples * steps * width}")
     # mapped, not read: it is as large as the result
-    every = np.memmap(file, np.uint8, "r", shape=(samples, steps, neurons))
+    every = np.memmap(file, np.uint8, "r", shape=(samples, steps, width))
     spikes: dict[str, Array] = {}
     low = 0
     for layer in network.spiking:
-        part = every[:, :, low : low + layer.neurons].swapaxes(0, 1)
-        spikes[layer.name] = np.array(part).reshape(steps, samples, *layer.out_shape)
-        low += layer.neurons
+        kind = kinds[layer.name]
+        high = low + layer.neurons * kind.itemsize
+        part = np.array(every[:, :, low:high].swapaxes(0, 1)).view(kind)
+        spikes[layer.name] = part.astype(kind.newbyteorder("=")).reshape(steps, samples, *layer.out_shape)
+        low = high
     return spikes

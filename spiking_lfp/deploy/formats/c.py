@@ -140,7 +140,8 @@ def _arrays(k: int, layer: Spiking) -> Iterator[str]:
     """Yield the arrays of layer `k`, and its arithmetic if it is not the default of slfp.c."""
     yield from _array("int8_t", f"weight_{k}", _by_input(layer))
     yield from _array("int32_t", f"bias_{k}", layer.bias)
-    yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
+    if layer.neuron.spiking:
+        yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
     arithmetic = layer.neuron.arithmetic
     if arithmetic != DEFAULT:
         fields = {
@@ -185,14 +186,10 @@ def _entry(k: int, layer: Layer) -> Iterator[str]:
 def _neuron(k: int, layer: Spiking) -> dict[str, str]:
     """Return the fields of the neurons of layer `k`."""
     neuron = layer.neuron
-    fields = {
-        "theta": f"theta_{k}",
-        "reset": f"SLFP_{neuron.reset.upper()}",
-        "decay": str(neuron.decay),
-        "frac_bits": str(neuron.frac_bits),
-    }
+    fields = {"theta": f"theta_{k}", "reset": f"SLFP_{neuron.reset.upper()}"} if neuron.spiking else {}
+    fields |= {"decay": str(neuron.decay), "frac_bits": str(neuron.frac_bits)}
     if type(neuron) is not IntegerLIF:
-        own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerNeuron)]
+        own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerLIF)]
         fields |= {"neuron": _neuron_name(type(neuron)), **{name: str(getattr(neuron, name)) for name in own}}
     return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
 
@@ -228,16 +225,20 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
     steps = network.steps if network.encoder == "constant" else len(golden.inputs)
     layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
     arrays: list[str] = []
-    table = []
+    table, membranes = ["NULL"] * len(layers), ["NULL"] * len(layers)
     for k, layer in enumerate(layers):
         if not isinstance(layer, Spiking):
-            table.append("NULL")
             continue
         spikes = golden.spikes.get(layer.name)
         if spikes is None or spikes.shape != (steps, samples, *layer.out_shape):
             raise ExportError(f"layer {layer.name}: the golden run has no spikes of it, or they have another shape")
-        table.append(f"golden_spikes_{k}")
-        arrays += _array("uint8_t", table[-1], np.packbits(spikes.swapaxes(0, 1).reshape(-1), bitorder="little"))
+        flat = spikes.swapaxes(0, 1).reshape(-1)
+        if layer.neuron.spiking:
+            table[k] = f"golden_spikes_{k}"
+            arrays += _array("uint8_t", table[k], np.packbits(flat, bitorder="little"))
+        else:
+            membranes[k] = f"golden_membranes_{k}"
+            arrays += _array("int32_t", membranes[k], flat)
     return _lines(
         "/* Written by spiking_lfp: a golden run, inputs and the spikes that every layer must have for them. */",
         "#ifndef GOLDEN_H",
@@ -251,10 +252,14 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         "",
         "/* images [samples][inputs], or spikes [samples][steps][inputs] */",
         *_array("uint8_t", "golden_inputs", inputs),
-        "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column) */",
+        "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column). Of a",
+        "   layer that does not fire membranes in that order */",
         *arrays,
         f"static const uint8_t *const golden_spikes[{len(layers)}] = {{",
         *(f"    {entry}," for entry in table),
+        "};",
+        f"static const int32_t *const golden_membranes[{len(layers)}] = {{",
+        *(f"    {entry}," for entry in membranes),
         "};",
         "",
         "#endif",
