@@ -145,14 +145,24 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _reward(config: TrainConfig, network: nn.Module) -> FullReward:
+CROSS_ENTROPY = "cross-entropy"
+
+
+def reward_name(config: TrainConfig, network: nn.Module) -> str:
+    """Return the name of the reward that teaches a network."""
     if config.readout == "mono":
-        return cross_entropy_reward
+        return CROSS_ENTROPY
     if config.reward != AUTO:
-        return REWARDS[config.reward]
+        return config.reward
     layers = [layer for layer in network.modules() if isinstance(layer, SynapticLayer)]
     analogue = layers and isinstance(layers[-1], LI | Affine)
-    return next(iter((ANALOGUE_REWARDS if analogue else SPIKE_REWARDS).values()))
+    return next(iter(ANALOGUE_REWARDS if analogue else SPIKE_REWARDS))
+
+
+def reward_of(config: TrainConfig, network: nn.Module) -> FullReward:
+    """Return the reward that teaches a network."""
+    name = reward_name(config, network)
+    return cross_entropy_reward if name == CROSS_ENTROPY else REWARDS[name]
 
 
 def _class_weights(setting: ClassWeights, training: Feed, classes: int, device: torch.device) -> Tensor | None:
@@ -207,7 +217,7 @@ class Trainer:
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
         self.class_weights = _class_weights(config.class_weights, self.training, data.spec.classes, device)
-        self.reward = partial(_reward(config, network), class_weights=self.class_weights)
+        self.reward = partial(reward_of(config, network), class_weights=self.class_weights)
         for module in network.modules():
             if isinstance(module, MonoReadout):
                 module.keep_monotone(self.optimizer)

@@ -16,13 +16,12 @@ from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.data.values import encoder_of
 from spiking_lfp.errors import UsageError
-from spiking_lfp.lfp.rewards import REWARDS, cross_entropy_reward
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
 from spiking_lfp.training.files import read_metrics
-from spiking_lfp.training.loop import Evaluation, convert_misfits, evaluate, evaluation_mode, restore_network
+from spiking_lfp.training.loop import Evaluation, convert_misfits, evaluate, evaluation_mode, restore_network, reward_of
 from spiking_lfp.training.own import dtype_of, feed_of
 from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for
 from spiking_lfp.training.sources import stored_network
@@ -177,7 +176,7 @@ class Run:
         else:
             encode = self.encoder or self._encoder_of_settings()
             feed = feed_of(samples, encode, self.device, self.data.classes, "samples")
-        reward = cross_entropy_reward if self.config.readout == "mono" else REWARDS[self.config.reward]
+        reward = reward_of(self.config, self.network)
         return evaluate(self.network, feed, self.config.chunk, reward, self.class_names)
 
     def _encoder_of_settings(self) -> Encoder:

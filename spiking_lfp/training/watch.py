@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.training.loop import Callback, Trainer
+from spiking_lfp.training.loop import Callback, Trainer, reward_name
 from spiking_lfp.training.step import Meter
 
 # seconds between two updates of the metrics shown
@@ -66,7 +66,7 @@ class ProgressBar(Callback):
         parameters = sum(parameter.numel() for parameter in run.network.parameters())
         for line in (
             f"data     {run.data.describe()}",
-            f"network  {run.config.network}, {parameters:,} parameters, {run.config.reward} reward",
+            f"network  {run.config.network}, {parameters:,} parameters, {reward_name(run.config, run.network)} reward",
             f"run      {run.folder}, on {run.device}",
         ):
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
