@@ -71,13 +71,13 @@ def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
     neuron = layer.neuron
     if limits.resets is not None and neuron.spiking and neuron.reset not in limits.resets:
         yield f"layer {layer.name}: reset is {neuron.reset}, {target} has {', '.join(limits.resets)}"
-    values = {
-        "decay": ((neuron.decay, neuron.decay), limits.decay),
+    values = {"decay": ((neuron.decay, neuron.decay), limits.decay)}
+    if neuron.spiking:
+        values["theta"] = (int(neuron.theta.min()), int(neuron.theta.max())), limits.theta
+    values |= {
         "bias": ((int(layer.bias.min()), int(layer.bias.max())), limits.bias),
         "frac_bits": ((neuron.frac_bits, neuron.frac_bits), limits.frac_bits),
     }
-    if neuron.spiking:
-        values["theta"] = (int(neuron.theta.min()), int(neuron.theta.max())), limits.theta
     for name, (found, held) in values.items():
         if held is not None and not (held[0] <= found[0] and found[1] <= held[1]):
             yield f"layer {layer.name}: {name} is {_range(found)}, {target} holds {_range(held)}"
