@@ -69,7 +69,7 @@ class EventStream(Iterator[Window]):
 
 
 def read_stream(
-    source: Path | Camera | Iterable[NDArray[Any]],
+    source: str | Path | Camera | Iterable[NDArray[Any]],
     window_ms: float,
     sensor: Sensor | None = None,
     *,
@@ -117,10 +117,8 @@ def read_stream(
             f"window_ms must be at least 0.001 and at most {LONGEST_WINDOW // MILLISECOND:,}, found {window_ms}"
         )
     hints = Hints(chip, time_unit, column_order)
-    if isinstance(source, str):
-        raise UsageError(f"the source is the text {source!r}, expected a Path, a camera, or arrays of events")
-    if isinstance(source, Path):
-        return _of_file(Reading(source, hints, BLOCK), duration, sensor)
+    if isinstance(source, str | Path):
+        return _of_file(Reading(Path(source), hints, BLOCK), duration, sensor)
     if not isinstance(source, Camera):
         if sensor is None:
             raise _no_sensor("the stream")

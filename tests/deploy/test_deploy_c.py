@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
@@ -73,7 +73,10 @@ def test_convolutions(
         0 if levels > 1 else 6, levels,
     )  # fmt: skip
     flat = Flatten("1", first.out_shape)
-    net = make.network([first, flat, make.dense("2", flat.out_shape[0], 3, seed, 300, reset)], 4, levels)
+    try:
+        net = make.network([first, flat, make.dense("2", flat.out_shape[0], 3, seed, 300, reset)], 4, levels)
+    except ExportError:  # weights that overflow the membrane
+        reject()
     inputs = make.inputs_for(net, 2, seed)
     assume(simulate(net, inputs).counters["0"].spikes)
     assert_equal_everywhere(net, inputs)

@@ -364,10 +364,10 @@ def test_arguments_are_checked(arguments: tuple[Any, ...], message: str, tmp_pat
         read_stream(path, *arguments)
 
 
-@pytest.mark.usefixtures("unchecked")
-def test_a_path_is_no_text() -> None:
-    with pytest.raises(UsageError, match=r"the source is the text 'a.csv', expected a Path, a camera, or arrays"):
-        read_stream("a.csv", 10.0)  # type: ignore[arg-type]
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,x,y,p\n100,1,2,1\n")
+    [window] = read_stream(str(tmp_path / "a.csv"), 10.0, (2, 8, 8))
+    assert window.events["x"].tolist() == [1]
 
 
 def test_a_sensor_that_is_another_is_refused(tmp_path: Path) -> None:
