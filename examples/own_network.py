@@ -37,8 +37,8 @@ if __name__ == "__main__":
     train = DataLoader(TensorDataset(digits.train_images, digits.train_labels), 100, shuffle=True)
     test = digits.test_images, digits.test_labels
     with tempfile.TemporaryDirectory() as folder:
-        run = lfp.fit(Residual(), train, test, out=f"{folder}/run", resume=True, steps=10, epochs=1, lr=3e-3, clip=0.05)
-        print(f"test accuracy after one pass: {run.history[-1]['test']['accuracy']:.1%}")
+        run = lfp.fit(Residual(), train, test, out=f"{folder}/run", resume=True, steps=10, epochs=2, lr=5e-3, clip=0.05)
+        print(f"test accuracy after two passes: {run.history[-1]['test']['accuracy']:.1%}")
         print(f"the first three are {run.predict(digits.test_images[:3]).names}")
         again = lfp.load_run(f"{folder}/run")
         print(
