@@ -6,6 +6,9 @@ export SPIKING_LFP_$(shell echo $(1) | tr a-z- A-Z_)_PYTHON ?= $(CURDIR)/.outsid
 endef
 $(foreach made,$(wildcard .outside/*/complete),$(eval $(call outside,$(notdir $(patsubst %/complete,%,$(made))))))
 
+# the tests start processes by the dozen, and each would compile this package's modules anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test hardware-test clean
 
 # train a spiking network on real digits, with pictures, from nothing but Python >= 3.11
@@ -35,12 +38,6 @@ hardware-test: .venv/test-installed
 .PHONY: hardware-test-only
 hardware-test-only:
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/deploy
-
-# grids on a real scheduler of Dask with two workers; installs Dask
-.PHONY: cluster-test
-cluster-test: .venv/test-installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
-	$(BIN)/python -m pytest tests/studies/test_cluster.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'

@@ -1,6 +1,7 @@
 """Settings for every test: reproducible, one thread, no deadlines, a fixed order of examples in CI; several workers."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 from filelock import FileLock
 from numba.core.caching import IndexDataCacheFile
+
+from helpers.forks import TRAINING, Forks
+from helpers.processes import ENVIRONMENT
 
 # modules that take longest, which begin first so that all workers end together
 LONGEST = ("test_training_distributed", "test_package", "test_examples")
@@ -42,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs code in processes of their own that need not load torch; warnings are errors there."""
+    process = Forks([sys.executable, "-W", "error"], TRAINING, ENVIRONMENT)
+    yield process
+    process.end()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.forks import Forks
 from helpers.processes import ENVIRONMENT
 from spiking_lfp.training import load_run, preset_config, read_metrics, train
 from spiking_lfp.training.checkpoint import Checkpoint
@@ -43,7 +44,11 @@ def test_there_are_two_ways_to_start(command: list[object]) -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> None:
+# in a fork, which has loaded torch
+COMMAND = "from spiking_lfp.cli.main import main; main()"
+
+
+def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path, forks: Forks) -> None:
     changes = {
         "data": "mnist", "hidden": 8, "steps": 3, "batch_size": 2, "epochs": 4, "threshold": 0.2,
         "lr": 1e-4, "log_every": 1, "checkpoint_every": 7,
@@ -62,7 +67,7 @@ def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> No
     assert process.wait() == -9
     assert len(read_metrics(folder)) < 4 * 31
 
-    done = run(*command, "--resume", folder)
+    done = forks.run(COMMAND, "train", "--data-root", data_root, "--resume", folder)
     assert (done.returncode, done.stderr) == (0, "")
 
     whole = train(preset_config("mnist-mlp", {**changes, "hidden": "8"}), tmp_path / "whole", data_root)
@@ -76,24 +81,18 @@ def test_a_killed_command_resumes_exactly(data_root: Path, tmp_path: Path) -> No
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("words", [["presets"], ["datasets"], ["--help"], ["train", "--help"]])
-def test_a_full_standard_output_is_one_sentence(words: list[str]) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "spiking_lfp", *words], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE,
-            text=True, check=False,
-        )  # fmt: skip
+def test_a_full_standard_output_is_one_sentence(words: list[str], forks: Forks) -> None:
+    done = forks.run(f"import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); {COMMAND}", *words)
     full_disk = "error: cannot write to standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, full_disk)
 
 
-def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, forks: Forks) -> None:
     (tmp_path / "données").mkdir()
-    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    command = [sys.executable, "-m", "spiking_lfp"]
-    asked = [*command, "info", str(tmp_path / "données")]
-    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+    # as where PYTHONIOENCODING says so
+    ascii_only = f"import sys; [each.reconfigure(encoding='ascii') for each in (sys.stdout, sys.stderr)]; {COMMAND}"
+    done = forks.run(ascii_only, "info", tmp_path / "données")
     assert (done.returncode, done.stderr.partition(" is not a run")[0]) == (1, f"error: {tmp_path}/donn\\xe9es")
-    listed = [*command, "datasets", "--data-root", str(tmp_path / "données")]
-    done = subprocess.run(listed, env=environment, capture_output=True, text=True, check=False)
+    done = forks.run(ascii_only, "datasets", "--data-root", tmp_path / "données")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"data root {tmp_path}/donn\\xe9es;" in done.stdout

@@ -1,6 +1,5 @@
 """Small data sets for every test, and a network that is never there."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.processes import quick_start
 from helpers.small_sets import Arrays, SmallCifar, idx_bytes
 from spiking_lfp.data import cache
 from spiking_lfp.data._files import IDX_FILES
@@ -29,10 +29,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of the cache that are forked from a process that has loaded torch, not spawned: it takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers.small_caches", "helpers.failing_caches"])
-    monkeypatch.setattr(cache, "WORKERS", context)
+    """Workers of the cache that start at once."""
+    monkeypatch.setattr(cache, "WORKERS", quick_start())
 
 
 @pytest.fixture(scope="session")

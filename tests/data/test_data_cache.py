@@ -2,8 +2,8 @@
 
 import json
 import signal
-import subprocess
-import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from helpers.processes import ENVIRONMENT
-from helpers.small_caches import LAYOUT, RECIPE, build, check, damaged, made, misshapen
+from helpers.processes import quick_start
+from helpers.small_caches import LAYOUT, RECIPE, build, build_slowly, check, damaged, made, misshapen
 from spiking_lfp.data import cache
 from spiking_lfp.data.cache import Jobs, Layout, cache_folder, cache_status, cached
 from spiking_lfp.errors import DataError, RunError
@@ -100,6 +100,7 @@ def test_a_recipe_that_was_changed_in_the_file_is_not_served(tmp_path: Path) -> 
     check(found)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_several_workers_make_the_same(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     jobs = {"train": Jobs(made, range(40), [0] * 40)}
@@ -164,7 +165,7 @@ def test_cut_files_are_made_again(tmp_path: Path) -> None:
 def test_loaders_read_in_several_processes(tmp_path: Path) -> None:
     dataset = build(tmp_path).dataset("train")
     assert dataset[0][0].shape == (3, 2, 3, 5)  # opened here before it goes to the workers
-    for context in ("fork", "spawn"):
+    for context in ("fork", quick_start()):
         loader = DataLoader(dataset, batch_size=3, num_workers=2, multiprocessing_context=context)
         batches = list(loader)
         samples, labels = (torch.cat([batch[part] for batch in batches]) for part in (0, 1))
@@ -172,39 +173,41 @@ def test_loaders_read_in_several_processes(tmp_path: Path) -> None:
         assert labels.tolist() == [job % 4 for job in range(7)]
 
 
-BUILDER = """
-import sys, time
-from pathlib import Path
-from helpers import small_caches as mine
-slow = lambda job: (print("making", job, flush=True), time.sleep({sleep}), mine.made(job))[-1]
-found = mine.build(Path({folder!r}), make=slow)
-mine.check(found)
-print("hit" if found.hit else "built", flush=True)
-"""
+def start(folder: Path, seconds: float) -> tuple[Any, Connection]:
+    """Start a process that builds, and return it and what it tells."""
+    context = quick_start()
+    told, tells = context.Pipe(duplex=False)
+    process = context.Process(target=build_slowly, args=(folder, seconds, tells))
+    process.start()
+    tells.close()
+    return process, told
 
 
-def start(folder: Path, sleep: float) -> subprocess.Popen[str]:
-    code = BUILDER.format(folder=str(folder), sleep=sleep)
-    return subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def all_told(told: Connection) -> list[str]:
+    heard = []
+    with suppress(EOFError):
+        while True:
+            heard.append(told.recv())
+    return heard
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
     both = [start(tmp_path, 0.1) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted(each.split()[-1] for each in said) == ["built", "hit"]
-    assert sum("making" in each for each in said) == 1
+    said = [all_told(told) for _, told in both]
+    for process, _ in both:
+        process.join(120)
+        assert process.exitcode == 0
+    assert sorted(each[-1] for each in said) == ["built", "hit"]
+    assert sum(len(each) > 1 for each in said) == 1
 
 
 def test_a_killed_builder_leaves_nothing_that_is_served(tmp_path: Path) -> None:
-    process = start(tmp_path, 0.3)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("making 2"):
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
-    process.stdout.close()
+    process, told = start(tmp_path, 0.3)
+    while told.recv() != "making 2":
+        pass
+    process.kill()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
     [left] = files(tmp_path)
     assert left.endswith(".tmp")
     assert cache_status(tmp_path) == []
@@ -215,14 +218,13 @@ def test_a_killed_builder_leaves_nothing_that_is_served(tmp_path: Path) -> None:
 
 
 def test_what_another_process_is_writing_is_not_removed(tmp_path: Path) -> None:
-    process = start(tmp_path, 0.5)
-    assert process.stdout is not None
-    next(iter(process.stdout))
+    process, told = start(tmp_path, 0.5)
+    told.recv()
     # another recipe does not wait for the lock of this one
     build(tmp_path, recipe={"data": "other"})
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 0
-    assert said.split()[-1] == "built"
+    assert all_told(told)[-1] == "built"
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_the_listing_names_what_is_there(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from helpers.failing_caches import (
     not_there,
     splits,
 )  # fmt: skip
+from helpers.forks import Forks
 from helpers.processes import ENVIRONMENT
 from spiking_lfp.data import cache
 from spiking_lfp.data.cache import Jobs, Layout, cache_status
@@ -221,13 +222,20 @@ def test_an_edited_file_is_made_again(name: str, tmp_path: Path) -> None:
     assert is_right(again)
 
 
+# what `python SCRIPT` and `python -m own_script` do, in a fork
+RUN_SCRIPT = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+RUN_MODULE = "import runpy; runpy.run_module('own_script', run_name='__main__', alter_sys=True)"
+
+
 @pytest.mark.parametrize("start", ["script", "module"])
-def test_a_script_without_a_guard_runs_once(start: str, tmp_path: Path) -> None:
+def test_a_script_without_a_guard_runs_once(start: str, tmp_path: Path, forks: Forks) -> None:
     make_recordings.write_nmnist(tmp_path)
     script = tmp_path / "own_script.py"
     script.write_text(
+        "import os\n"
         "from pathlib import Path\n"
         "print('run', flush=True)\n"
+        f"os.environ['SPIKING_LFP_CACHE'] = {str(tmp_path / 'cache')!r}\n"
         "from spiking_lfp.data import EventRecipe, cache, load_samples\n"
         "cache.ALONE_S = cache.MEASURED_S = -1  # processes at once\n"
         "process_of = cache.WORKERS.Process\n"
@@ -235,18 +243,15 @@ def test_a_script_without_a_guard_runs_once(start: str, tmp_path: Path) -> None:
         f"samples = load_samples('n-mnist', EventRecipe(steps=3), root=Path({str(tmp_path)!r}))\n"
         "print(len(samples.train))\n"
     )
-    how = {"script": [str(script)], "module": ["-m", "own_script"]}[start]
-    environment = {**ENVIRONMENT, "SPIKING_LFP_CACHE": str(tmp_path / "cache")}
-    ran = subprocess.run(
-        [sys.executable, *how], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    how = {"script": RUN_SCRIPT, "module": RUN_MODULE}[start]
+    ran = forks.run(how, script, folder=tmp_path, path=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     said = ran.stdout.split()
     assert (said.count("run"), said[-1]) == (1, "20")
     assert "worker" in said
 
 
-def test_a_script_that_starts_itself_again_is_told_so(tmp_path: Path) -> None:
+def test_a_script_that_starts_itself_again_is_told_so(tmp_path: Path, forks: Forks) -> None:
     script = tmp_path / "own_script.py"
     script.write_text(
         "import multiprocessing, sys\n"
@@ -263,9 +268,8 @@ def test_a_script_that_starts_itself_again_is_told_so(tmp_path: Path) -> None:
         "    except RunError as error:\n"
         "        print(error)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True
-    )
+    ran = forks.run(RUN_SCRIPT, script)
+    assert ran.returncode == 0, ran.stderr
     assert "this script runs once more in a process that it has started itself: put its code below if" in ran.stdout
     assert not (tmp_path / "cache").exists()
 
@@ -332,7 +336,8 @@ def test_a_loader_reads_in_workers_what_the_kernels_read_here(method: str, tmp_p
     # starts the threads that do not survive a fork
     expected = unpack_batch(made.load("train")[0], LAYOUT.shape).transpose(0, 1)
     assert torch.equal(dataset[-1][0], expected[-1])
-    loader = DataLoader(dataset, batch_size=9, num_workers=2, multiprocessing_context=method, timeout=60)
+    workers = {"fork": 2, "spawn": 1}[method]  # each that is spawned loads torch
+    loader = DataLoader(dataset, batch_size=9, num_workers=workers, multiprocessing_context=method, timeout=60)
     batches = list(loader)
     assert torch.equal(torch.cat([samples for samples, _ in batches]), expected)
     assert torch.cat([labels for _, labels in batches]).tolist() == [job % 7 for job in range(JOBS)]

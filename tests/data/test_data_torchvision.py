@@ -1,15 +1,10 @@
 """Importing torchvision: late, and beside a torch it was not built for."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
 
-from helpers.processes import ENVIRONMENT
+from helpers.forks import Forks
 
 IMPORTS_BADLY = """
 import torch
@@ -20,24 +15,10 @@ if not hasattr(torch.ops.torchvision, "nms"):
 """
 
 
-Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Run code in a process of its own, in which torch and this package are loaded, and return what it prints."""
-    command = [sys.executable, "-W", "error", "-m", "helpers.forks"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=ENVIRONMENT, text=True) as forks:
-        assert forks.stdin is not None
-        assert forks.stdout is not None
-
-        def run(code: str, *paths: Path) -> str:
-            print(json.dumps([code, list(map(str, paths))]), file=forks.stdin, flush=True)
-            printed: str = json.loads(forks.stdout.readline())
-            return printed.strip()
-
-        yield run
-        forks.stdin.close()
+def said(forks: Forks, code: str, path: Path | None = None) -> str:
+    done = forks.run(code, path=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
 
 
 def write_torchvision(folder: Path, code: str) -> Path:
@@ -60,47 +41,49 @@ module = door()
 }
 
 
-def test_the_package_imports_without_torchvision(run: Run) -> None:
+def test_the_package_imports_without_torchvision(forks: Forks) -> None:
     code = "import sys, spiking_lfp.data as data; data.load_dataset('mnist-subset')"
-    assert run(f"{code}; print('torchvision' in sys.modules)") == "False"
+    assert said(forks, f"{code}; print('torchvision' in sys.modules)") == "False"
 
 
 @pytest.mark.parametrize(("module", "name"), [("datasets", "MNIST"), ("models", "VGG")])
-def test_the_installed_torchvision_can_be_used(run: Run, module: str, name: str) -> None:
+def test_the_installed_torchvision_can_be_used(forks: Forks, module: str, name: str) -> None:
     code = f"{LOAD[module]}import gc; gc.collect(); print(module.{name}.__name__, module is door())"
-    assert run(code) == f"{name} True"
+    assert said(forks, code) == f"{name} True"
 
 
-def test_models_of_the_installed_torchvision_compute(run: Run) -> None:
+def test_models_of_the_installed_torchvision_compute(forks: Forks) -> None:
     code = f"{LOAD['models']}print(*module.resnet18(num_classes=3).eval()(torch.zeros(2, 3, 32, 32)).shape)"
-    assert run(code) == "2 3"
+    assert said(forks, code) == "2 3"
 
 
 @pytest.mark.parametrize("doors", ["datasets models", "models datasets"])
-def test_both_doors_open_one_torchvision(run: Run, doors: str) -> None:
+def test_both_doors_open_one_torchvision(forks: Forks, doors: str) -> None:
     first, second = doors.split()
     found = f"import torchvision; print(torchvision.{first} is first, torchvision.{second} is module)"
-    assert run(f"{LOAD[first]}first = module{LOAD[second]}{found}") == "True True"
+    assert said(forks, f"{LOAD[first]}first = module{LOAD[second]}{found}") == "True True"
 
 
 @pytest.mark.parametrize("module", LOAD)
-def test_operators_are_declared_where_the_import_fails_for_want_of_them(run: Run, module: str, tmp_path: Path) -> None:
+def test_operators_are_declared_where_the_import_fails_for_want_of_them(
+    forks: Forks, module: str, tmp_path: Path
+) -> None:
     write_torchvision(tmp_path, IMPORTS_BADLY)
     code = f"{LOAD[module]}import torchvision.extension as e; print(hasattr(torch.ops.torchvision, 'qnms'), e.broken)"
-    assert run(code, tmp_path) == "True False"
+    assert said(forks, code, tmp_path) == "True False"
 
 
 @pytest.mark.parametrize("module", LOAD)
-def test_operators_are_not_declared_where_the_import_works(run: Run, module: str, tmp_path: Path) -> None:
+def test_operators_are_not_declared_where_the_import_works(forks: Forks, module: str, tmp_path: Path) -> None:
     write_torchvision(tmp_path, "")
-    assert run(f"{LOAD[module]}print(hasattr(torch.ops.torchvision, 'nms'))", tmp_path) == "False"
+    assert said(forks, f"{LOAD[module]}print(hasattr(torch.ops.torchvision, 'nms'))", tmp_path) == "False"
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('of another kind')", "ImportError('libcudart.so')"])
 @pytest.mark.parametrize("module", LOAD)
-def test_other_failures_are_not_hidden(run: Run, tmp_path: Path, module: str, error: str) -> None:
+def test_other_failures_are_not_hidden(forks: Forks, tmp_path: Path, module: str, error: str) -> None:
     write_torchvision(tmp_path, f"raise {error}")
     code = "import atexit, torch\natexit.register(lambda: print(hasattr(torch.ops.torchvision, 'nms')))"
-    *_, raised, declared = run(f"{code}{LOAD[module]}", tmp_path).splitlines()
-    assert raised == error.replace("('", ": ").replace("')", "")
-    assert declared == "False"
+    done = forks.run(f"{code}{LOAD[module]}", path=tmp_path)
+    assert done.stderr.splitlines()[-1] == error.replace("('", ": ").replace("')", "")
+    assert (done.returncode, done.stdout) == (1, "False\n")

@@ -1,7 +1,13 @@
 """The integer simulator against other people's: every spike of every layer. Without them, what they are handed."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +15,8 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import integer_networks as make
+from helpers.forks import Forks
+from spiking_lfp.deploy.backends import external
 from spiking_lfp.deploy.backends.external import ExternalBackend, neuron_layers, synapses
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
@@ -24,6 +32,42 @@ PAIRS = [("sanafe", reset) for reset in INTEGER_RESETS] + [("brian2-loihi", "zer
 few = settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 every_backend = pytest.mark.parametrize("name", NAMES)
 every_reset = pytest.mark.parametrize(("name", "reset"), PAIRS)
+
+
+# what workers import when they start
+LOADS = {
+    "sanafe_worker.py": "import sanafe",
+    "brian2_loihi_worker.py": "import brian2_loihi",
+    "lava_worker.py": """
+worker["accept_mutable_defaults"]()
+import lava.magma.core.run_conditions, lava.magma.core.run_configs, lava.utils.weightutils
+import lava.proc.conv.process, lava.proc.dense.process, lava.proc.lif.process
+import lava.proc.io.sink, lava.proc.io.source
+""",
+}
+RUN = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Let each simulator be loaded once, and each run be a fork of the process that has loaded it."""
+    started: dict[str, Forks] = {}
+
+    def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        python, worker, *words = command
+        name = Path(worker).name
+        if name not in LOADS:
+            return subprocess.run(command, **options)
+        if name not in started:
+            load = f"import runpy; worker = runpy.run_path({worker!r})\n{LOADS[name]}"
+            started[name] = Forks([python], load, dict(os.environ))
+        return started[name].run(RUN, worker, *words, folder=Path(options["cwd"]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(external, "subprocess", SimpleNamespace(run=run))
+        yield
+    for process in started.values():
+        process.end()
 
 
 def installed(name: str) -> ExternalBackend:

@@ -1,15 +1,21 @@
-"""What tests let several processes do: `torchrun --nproc-per-node=2 -m helpers.several_processes WHAT FOLDER`."""
+"""What tests let several processes do: `torchrun --nproc-per-node=2 -m helpers.several_processes WHAT FOLDER`.
 
+Where `torchrun` itself is not what is tested, `launch` does as it does, and need not load torch in every process.
+"""
+
+import dataclasses
 import errno
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.run as torchrun
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,7 +40,11 @@ CONFIGS = {
 KILLED = small_config(
     network="stack", layers="8-DP0.3-7", batch_size=2, checkpoint_every=2, encoding="rate", threshold=0.1
 )
-ATTEMPT = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def attempt() -> int:
+    """Return how often torchrun has started these processes before."""
+    return int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
 
 def updates(parallel: bool) -> list[Tensor]:
@@ -85,18 +95,18 @@ def train_all(root: Path) -> None:
 def die(root: Path) -> None:
     """Train; in the first attempt the second process is killed, in the second the one that writes a checkpoint."""
     folder = root / "killed"
-    if ATTEMPT == 1 and os.environ["RANK"] == "0":
+    if attempt() == 1 and os.environ["RANK"] == "0":
         shutil.copytree(folder, root / "for one process")
     step, done = loop.training_step, []
 
     def dies_after_it(*arguments: Any) -> None:
         step(*arguments)
         done.append(1)
-        if (ATTEMPT, rank(), len(done)) == (0, 1, 5):
+        if (attempt(), rank(), len(done)) == (0, 1, 5):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def dies_of_it(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "os.rename" and len(done) >= 2 and ATTEMPT == 1:
+        if event == "os.rename" and len(done) >= 2 and attempt() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     loop.training_step = dies_after_it
@@ -110,11 +120,11 @@ def fail(root: Path) -> None:
 
     def meets_nan(network: Any, images: Tensor, *rest: Any) -> None:
         done.append(1)
-        bad = (ATTEMPT, len(done)) == (0, 2)
+        bad = (attempt(), len(done)) == (0, 2)
         step(network, images * float("nan") if bad else images, *rest)
 
     def meets_a_full_disk(file: int) -> None:
-        if len(done) >= 2 and ATTEMPT == 1:
+        if len(done) >= 2 and attempt() == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(file)
 
@@ -138,12 +148,32 @@ def settings(config: TrainConfig) -> list[tuple[str, str]]:
     return [(key, cli._show(value)) for key, value in config.model_dump().items() if key != "preset"]
 
 
-if __name__ == "__main__":
+def work(what: str, root: str) -> None:
+    """Do one of these in a process of torchrun."""
     # each process would have to load the compiled ones, which takes longer than the whole run
     registry.device_of = lambda _: None
     samples.load_dataset = lambda *_: small_dataset()
     samples.DATASET_NAMES = (*samples.DATASET_NAMES, "small")
-    {"train": train_all, "die": die, "fail": fail, "long": long}[sys.argv[1]](Path(sys.argv[2]))
+    {"train": train_all, "die": die, "fail": fail, "long": long}[what](Path(root))
     assert not dist.is_initialized()
     # threads that outlive the process group abort some processes at their end
     assert not [path for path in Path("/proc/self/task").glob("*/comm") if "gloo" in path.read_text()]
+
+
+def command(*words: str) -> None:
+    """Be the command line."""
+    sys.argv = ["spiking-lfp", *words]
+    cli.main()
+
+
+def launch(options: list[str], function: Callable[..., None], *words: str) -> None:
+    """Be torchrun with these options, but call the function in forks in place of starting Python anew."""
+    launcher = torchrun.elastic_launch
+    torchrun.elastic_launch = lambda config, entrypoint: (
+        lambda *_: launcher(dataclasses.replace(config, start_method="fork"), function)(*words)
+    )
+    torchrun.main([*options, "no script"])
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])

@@ -1,5 +1,7 @@
 """A cache of a few small sequences; in a module, so that processes can be given what makes them."""
 
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,19 @@ def splits(make: Any = made, train: int = 7, test: int = 3) -> dict[str, Jobs]:
 def build(folder: Path, **changes: Any) -> SequenceCache:
     recipe, workers = changes.pop("recipe", RECIPE), changes.pop("workers", 1)
     return cached("small", recipe, lambda: (LAYOUT, splits(**changes)), folder=folder, workers=workers)
+
+
+def build_slowly(folder: Path, seconds: float, told: Connection) -> None:
+    """Take so long for each sample, and tell which is being made, and whether the cache was there."""
+
+    def slow(job: int) -> np.ndarray:
+        told.send(f"making {job}")
+        time.sleep(seconds)
+        return made(job)
+
+    found = build(folder, make=slow)
+    check(found)
+    told.send("hit" if found.hit else "built")
 
 
 def check(found: SequenceCache) -> None:

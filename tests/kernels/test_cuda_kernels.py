@@ -1,8 +1,6 @@
 """The GPU kernels against the reference: on a GPU where there is one, else run by Triton's interpreter."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -13,6 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from helpers.forks import Forks
 from helpers.oracles import Recursions, one_q
 from spiking_lfp import (
     LIF,
@@ -279,11 +278,9 @@ for reset, *targets in (
 
 
 @pytest.mark.parametrize(("fusion", "code"), [(False, 0), (True, 1)])
-def test_compiled_for_gpus_nothing_is_fused(fusion: bool, code: int) -> None:
+def test_compiled_for_gpus_nothing_is_fused(fusion: bool, code: int, forks: Forks) -> None:
     """Compiled here, for GPUs that are elsewhere; and the check sees it where Triton may fuse."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    script = f"FUSION = {fusion}\n{COMPILE}"
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    done = forks.run(f"import os; os.environ.pop('TRITON_INTERPRET', None)\nFUSION = {fusion}\n{COMPILE}")
     assert done.returncode == code, done.stderr
     assert ("fma.rn.f32" in done.stderr) == fusion, done.stderr
 

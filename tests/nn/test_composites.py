@@ -7,7 +7,6 @@ single layers; whole models are compared in float64.
 import copy
 import importlib
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import spiking_lfp as lfp
+from helpers.forks import Forks
 from helpers.rule_replicas import affine, assert_near, inverse_normalisers, sign
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
@@ -682,12 +682,12 @@ def tracing() -> None:
         importlib.import_module("torch.fx.experimental.optimization")
 
 
-def test_folding_gives_no_warnings() -> None:
+def test_folding_gives_no_warnings(forks: Forks) -> None:
     code = (
         "import torch; from torch import nn; from spiking_lfp.nn.composites import fold_batch_norm;"
         "fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2)))"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    done = forks.run(code)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from spiking_lfp.data.cache import FOLDER_VARIABLE
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.studies import cases as grids
-from spiking_lfp.studies import process
 from spiking_lfp.studies.cases import Case
 from spiking_lfp.studies.experiment import Experiment, Report, Results
 from spiking_lfp.studies.lfp_paper import figure2, figure3, figure5
@@ -33,9 +31,7 @@ OURS = {"cifar": figure2.EXPERIMENT, "vgg": figure3.EXPERIMENT, "fine-tuning": f
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # a process for each case would take longer than all of their trainings
-    monkeypatch.setattr(grids, "run_in_process", lambda job, **_: ("", process.answer(job)))
+def here(in_this_process: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     for name, experiment in OURS.items():
         monkeypatch.setitem(EXPERIMENTS, name, experiment)

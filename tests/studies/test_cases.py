@@ -40,6 +40,7 @@ def test_each_case_has_a_process_and_is_run_once(tmp_path: Path) -> None:
     assert run_cases([], squared, folder, never) == []
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_grid_goes_on_after_a_case_that_fails(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="x=-1: x must be at least 0"):
         run_cases([{"x": 2}, {"x": -1}, {"x": 4}], squared, tmp_path, lambda *_: None)
@@ -153,6 +154,7 @@ def test_builds_for_cpu_and_gpu_are_the_same_version(monkeypatch: pytest.MonkeyP
     assert process.versions()["torch"] == "2.13.0"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_other_errors_keep_their_type_and_their_place(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="seed") as caught:
         run_cases([{"x": 1}], trained, tmp_path, never)

@@ -36,7 +36,7 @@ def client(address: str) -> Iterator[Any]:
 
 
 def test_a_worker_that_is_killed_costs_its_case_only(client: Any, tmp_path: Path) -> None:
-    cases: list[dict[str, Any]] = [{"seed": seed, "marks": str(tmp_path / "marks")} for seed in range(1, 4)]
+    cases: list[dict[str, Any]] = [{"seed": seed, "marks": str(tmp_path / "marks")} for seed in (1, 2)]
     cases[1]["kills"] = "worker"
     before = set(client.nthreads())
     counts: list[Any] = []
@@ -46,8 +46,8 @@ def test_a_worker_that_is_killed_costs_its_case_only(client: Any, tmp_path: Path
     assert (tmp_path / "marks" / "worker").exists()
     client.wait_for_workers(2)
     assert len(before - set(client.nthreads())) == 1
-    assert counts == [(1, 3), (2, 3), (3, 3)]
-    assert sorted(case["seed"] for case, _ in read_cases(tmp_path / "cluster")) == [1, 2, 3]
+    assert counts == [(1, 2), (2, 2)]
+    assert sorted(case["seed"] for case, _ in read_cases(tmp_path / "cluster")) == [1, 2]
     # as on this machine, where nothing is killed any more
     assert found[1:2] == run_cases(cases[1:2], trained, tmp_path / "here", lambda *_: None, threads=1)
     files = [tmp_path / place / "run-2" / "weights" for place in ("cluster", "here")]
@@ -61,15 +61,18 @@ def on_one_worker(client: Any, change: Callable[..., None], *arguments: str | No
     return worker
 
 
+def executor_on(client: Any, worker: str) -> Any:
+    return client.get_executor(workers=[worker])
+
+
 def test_a_worker_without_the_data_is_named(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     client.run(set_variable, "SPIKING_LFP_DATA", str(tmp_path / "data"))
     worker = on_one_worker(client, set_variable, "SPIKING_LFP_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("SPIKING_LFP_DATA", str(tmp_path / "not for workers"))
-    cases = [{"x": 1}, {"x": 2}]
-    sentence = rf"x=\d: worker {worker} on .*: no data in {tmp_path / 'none'}: set SPIKING_LFP_DATA"
+    sentence = rf"x=1: worker {worker} on .*: no data in {tmp_path / 'none'}: set SPIKING_LFP_DATA"
     with pytest.raises(DataError, match=sentence):
-        run_cases(cases, needs_data, tmp_path / "out", lambda *_: None, executor=client.get_executor())
+        run_cases([{"x": 1}], needs_data, tmp_path / "out", lambda *_: None, executor=executor_on(client, worker))
     client.run(set_variable, "SPIKING_LFP_DATA", None)
 
 
@@ -84,7 +87,7 @@ def test_a_worker_with_another_version_is_named(client: Any, tmp_path: Path) -> 
     worker = on_one_worker(client, put_on_path, str(tmp_path / "old"))
     sentence = f"worker {worker} on .*: it has spiking_lfp 0.0.9, but {__version__} is where the command was given"
     with pytest.raises(RunError, match=sentence):
-        run_cases([{"x": 1}, {"x": 2}], squared, tmp_path, lambda *_: None, executor=client.get_executor())
+        run_cases([{"x": 1}], squared, tmp_path, lambda *_: None, executor=executor_on(client, worker))
     client.run(take_off_path, str(tmp_path / "old"), workers=[worker])
 
 

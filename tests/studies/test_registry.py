@@ -35,6 +35,9 @@ def report(results: Results) -> Report:
 FAKE = Experiment("one that takes no time", {"smoke": 1, "small": 2, "paper": 3}, cases, trained, report)
 
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
+
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPERIMENTS, "fake", FAKE)

@@ -34,6 +34,7 @@ EXPERIMENTS = {"simple-reward": SIMPLE_REWARD, "shattering": SHATTERING, "depth"
 SMALL_DEPTH = {"seed": 1, "neurons": 8, "hidden": [2], "batch_size": 4096, "epochs": 1}
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_smoke_writes_numbers_figure_and_findings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "EXPERIMENTS", EXPERIMENTS)

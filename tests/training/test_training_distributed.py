@@ -1,5 +1,6 @@
-"""Several processes, really started by torchrun: they train as one would, and end together."""
+"""Several processes, started by torchrun or its functions: they train as one would, and end together."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from helpers.forks import Forks
 from helpers.processes import ENVIRONMENT
 from helpers.several_processes import CONFIGS, gradients, updates
 from helpers.small_runs import Sigterm, outcome, small_config
@@ -35,8 +37,6 @@ from spiking_lfp.training.files import CONFIG, METRICS
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch is built without torch.distributed")
 
-SCRIPT = "-m", "helpers.several_processes"
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -50,16 +50,30 @@ class Ended:
         return [path.read_text() for path in sorted(self.said.glob(f"*/attempt_{attempt}/*/stderr.log"))]
 
 
-def start(said: Path, *words: object, options: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--redirects=3", f"--log-dir={said}",
-        *(options or ["--standalone"]), *words,
-    ]  # fmt: skip
-    return subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+LAUNCH = """
+import sys, warnings
+from helpers.several_processes import launch, work
+warnings.simplefilter("ignore")  # of forks of a process that has threads
+launch(sys.argv[3:], work, *sys.argv[1:3])
+"""
+LAUNCH_TWICE = """
+import json, os, sys, warnings
+from helpers.several_processes import command, launch
+warnings.simplefilter("ignore")
+agents = []
+for number in range(2):
+    agents.append(os.fork())
+    if agents[-1] == 0:
+        launch([*json.loads(sys.argv[1]), f"--log-dir={sys.argv[2]} {number}"], command, *sys.argv[3:])
+        os._exit(0)
+print([os.waitpid(agent, 0)[1] for agent in agents])
+"""
 
 
-def torchrun(said: Path, *words: object, options: tuple[str, ...] = ()) -> Ended:
-    return Ended(start(said, *words, options=options).wait(timeout=120), said)
+def torchrun(forks: Forks, what: str, root: Path, *options: str) -> Ended:
+    said = root / "said"
+    options = ("--nproc-per-node=2", "--redirects=3", f"--log-dir={said}", "--standalone", *options)
+    return Ended(forks.run(LAUNCH, what, root, *options).returncode, said)
 
 
 def free_port() -> int:
@@ -69,10 +83,10 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """What two processes made of all configs."""
     root = tmp_path_factory.mktemp("trained")
-    done = torchrun(root / "said", *SCRIPT, "train", root)
+    done = torchrun(forks, "train", root)
     assert (done.code, done.errors(0)) == (0, ["", ""])
     return root
 
@@ -120,10 +134,10 @@ def test_ones_own_loop_sums_updates_and_the_wrapper_of_torch_takes_their_mean(tr
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """A run that was killed twice, and the state it was in after the first time."""
     root = tmp_path_factory.mktemp("killed")
-    done = torchrun(root / "said", *SCRIPT, "die", root, options=("--standalone", "--max-restarts=2"))
+    done = torchrun(forks, "die", root, "--max-restarts=2")
     assert (done.code, [len(done.errors(attempt)) for attempt in range(3)]) == (0, [2, 2, 2])
     return root
 
@@ -150,7 +164,11 @@ def running(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tmp_path: Path) -> None:
-    launcher = start(tmp_path / "said", *SCRIPT, "long", tmp_path)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--redirects=3",
+        f"--log-dir={tmp_path / 'said'}", "-m", "helpers.several_processes", "long", str(tmp_path),
+    ]  # fmt: skip
+    launcher = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     metrics, waited = tmp_path / "long" / METRICS, 0.0
     while not (metrics.exists() and metrics.stat().st_size > 0):
         time.sleep(0.1)
@@ -172,8 +190,8 @@ def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tm
         assert before.batch + before.epoch > 0
 
 
-def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "said", *SCRIPT, "fail", tmp_path, options=("--standalone", "--max-restarts=1"))
+def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path: Path, forks: Forks) -> None:
+    done = torchrun(forks, "fail", tmp_path, "--max-restarts=1")
     assert done.code == 1
     of_all, of_one = done.errors(0), done.errors(1)
     assert sorted(of_all) == ["", "error: layer 1: its membrane holds NaN or infinity; check inputs and weights\n"]
@@ -182,14 +200,14 @@ def test_errors_of_all_processes_or_of_one_are_one_sentence_and_end_all(tmp_path
     assert (of_one[0].count("\n"), of_one[1]) == (1, "")
 
 
-def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path) -> None:
+def test_the_command_runs_on_two_machines_that_find_each_other(tmp_path: Path, forks: Forks) -> None:
     """Two agents of torchrun on this machine, a process each."""
-    meeting = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}")
+    endpoint = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
+    meeting = ["--nnodes=2", "--nproc-per-node=1", "--redirects=3", "--rdzv-backend=c10d", endpoint]
     changes = ("hidden=20", "steps=3", "batch_size=250", "lr=1e-2", "threshold=0.2", "epochs=1")
-    words = ("-m", "spiking_lfp", "train", "mnist-mlp", *(f"--set={each}" for each in changes))
-    words = (*words, "--out", str(tmp_path / "run"))
-    machines = [start(tmp_path / f"said {number}", *words, options=meeting) for number in (0, 1)]
-    assert [machine.wait(timeout=120) for machine in machines] == [0, 0]
+    words = ("train", "mnist-mlp", *(f"--set={each}" for each in changes), "--out", tmp_path / "run")
+    machines = forks.run(LAUNCH_TWICE, json.dumps(meeting), tmp_path / "said", *words)
+    assert (machines.returncode, machines.stdout) == (0, "[0, 0]\n"), machines.stderr
     said = sorted(path.read_text() for path in tmp_path.glob("said */*/attempt_0/*/std*.log"))
     assert said[:3] == ["", "", ""]
     files = ["checkpoint.pt", "config.toml", "learning_curve.png", "metrics.jsonl", "spike_raster.png"]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from helpers.processes import ENVIRONMENT
+from helpers.forks import Forks
 from spiking_lfp.errors import RunError
 from spiking_lfp.training import read_config
 from spiking_lfp.training.files import CONFIG, METRICS, Metrics, create_run_folder, locked, read_metrics
@@ -135,12 +133,11 @@ def test_the_folder_of_a_run_that_died_before_its_first_checkpoint_may_be_used(
     assert create_run_folder(tmp_path, "x") == tmp_path
 
 
-def test_one_process_at_a_time_has_a_folder(tmp_path: Path) -> None:
+def test_one_process_at_a_time_has_a_folder(tmp_path: Path, forks: Forks) -> None:
     code = "import sys; from spiking_lfp.training.files import *\nwith locked(Path(sys.argv[1])): print('has it')"
-    command = [sys.executable, "-c", code, str(tmp_path)]
 
     def other() -> tuple[str, str]:
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        done = forks.run(code, tmp_path)
         return done.stdout, done.stderr.strip().rpartition("\n")[2]
 
     with locked(tmp_path):

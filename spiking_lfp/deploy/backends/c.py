@@ -6,12 +6,14 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from spiking_lfp.deploy.formats.c import write_c
+from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
@@ -59,7 +61,9 @@ class CRuntime:
         with TemporaryDirectory(prefix="spiking-lfp-") as temporary:
             folder = Path(temporary)
             write_c(network, folder)
-            _call([*found, "-std=c99", *self.flags, "-o", "run", "run.c", "slfp.c"], folder)
+            command = (*found, "-std=c99", *self.flags)
+            (folder / "slfp.o").write_bytes(_compiled_runtime(command))
+            _call([*command, "-o", "run", "run.c", "slfp.o"], folder)
             (folder / "inputs").write_bytes((inputs if constant else inputs.swapaxes(0, 1)).tobytes())
             with (folder / "inputs").open("rb") as source, (folder / "spikes").open("wb") as sink:
                 _call([str(folder / "run"), str(steps)], folder, source.fileno(), sink.fileno())
@@ -73,6 +77,17 @@ def compiler() -> list[str] | None:
         if shutil.which(words[0]) is not None:
             return words
     return None
+
+
+@lru_cache(maxsize=8)
+def _compiled_runtime(command: tuple[str, ...]) -> bytes:
+    """Return the object file of what is the same for every network."""
+    with TemporaryDirectory(prefix="spiking-lfp-") as temporary:
+        folder = Path(temporary)
+        for name in ("slfp.h", "slfp.c"):
+            (folder / name).write_bytes((hardware_folder("runtime_c") / name).read_bytes())
+        _call([*command, "-c", "slfp.c"], folder)
+        return (folder / "slfp.o").read_bytes()
 
 
 def _call(command: Sequence[str], folder: Path, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE) -> None:
