@@ -70,8 +70,8 @@ class Evaluation(Meter):
     """How a network does on labelled samples.
 
     Attributes:
-        labels: class indices int64 `[N]`, on the host.
-        predictions: `[N]`, the class that spiked most.
+        labels: class indices int64 `[N]`, on the host; or other targets of rewards, `[N, ...]`.
+        predictions: `[N]`, the class that spiked most; or what is compared with other targets, see `predictions_of`.
         class_names: of all classes; empty if they are not known.
     """
 
@@ -81,7 +81,13 @@ class Evaluation(Meter):
 
     @property
     def confusion(self) -> Tensor:
-        """How many samples of each class (row) were taken for each class (column), int64 `[C, C]`."""
+        """How many samples of each class (row) were taken for each class (column), int64 `[C, C]`.
+
+        Raises:
+            UsageError: if targets are not one class a sample.
+        """
+        if self.labels.dim() != 1 or self.labels.is_floating_point():
+            raise UsageError(f"targets are {list(self.labels.shape)}: a confusion matrix takes one class a sample")
         classes = len(self.class_names) or int(torch.cat([self.labels, self.predictions]).max()) + 1
         cells = torch.bincount(self.labels * classes + self.predictions, minlength=classes * classes)
         return cells.view(classes, classes)
@@ -118,7 +124,8 @@ def evaluate(
     """
     feed = SplitFeed(samples, batch_size) if isinstance(samples, Split) else samples
     outcome = Evaluation(class_names=tuple(class_names))
-    labels, predictions = [outcome.labels], [outcome.predictions]
+    labels: list[Tensor] = []
+    predictions: list[Tensor] = []
     with evaluation_mode(network):
         for share in feed.evaluation():
             with noise_of(share.keys):
@@ -129,7 +136,8 @@ def evaluate(
             predictions.append(predicted)
     raise_deferred()
     outcome.settle()
-    outcome.labels, outcome.predictions = (torch.cat([each.cpu() for each in parts]) for parts in (labels, predictions))
+    if labels:
+        outcome.labels, outcome.predictions = (torch.cat(parts).cpu() for parts in (labels, predictions))
     return outcome
 
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from spiking_lfp.checks import to_number
-from spiking_lfp.lfp.rewards import Reward, propagate, spike_count_reward
+from spiking_lfp.lfp.rewards import Reward, logit_reward, propagate, spike_count_reward
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
 from spiking_lfp.nn.layers import failures_named
@@ -26,13 +26,13 @@ class Meter:
 
     Attributes:
         samples: number of samples.
-        correct: number of samples classified correctly.
+        correct: number of samples classified correctly; see `correct` for targets other than class indices.
         reward: sum over samples of the reward, summed over steps and classes and divided by T.
         rates: for each layer, sum over samples of the spikes per neuron and step.
     """
 
     samples: int = 0
-    correct: int = 0
+    correct: float = 0
     reward: float = 0.0
     rates: dict[str, float] = field(default_factory=dict)
 
@@ -44,7 +44,8 @@ class Meter:
 
     def settle(self) -> None:
         """Convert tensors on a GPU to plain numbers, which waits for the GPU."""
-        self.correct, self.reward = int(self.correct), float(self.reward)
+        self.correct, self.reward = float(self.correct), float(self.reward)
+        self.correct = int(self.correct) if self.correct.is_integer() else self.correct
         self.rates = {name: float(rate) for name, rate in self.rates.items()}
 
     def add(self, other: "Meter") -> None:
@@ -104,7 +105,7 @@ def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"
 def training_step(
     network: nn.Module,
     x: Float[Tensor, "steps batch *i"],
-    labels: Int[Tensor, " batch"],
+    labels: Shaped[Tensor, "batch *targets"],
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
     meter: Meter,
@@ -123,7 +124,7 @@ def training_step(
     rewards = mean_reward(reward, outputs, labels, lengths)
     _update(network, outputs, rewards, optimizer, clip)
     meter.samples += len(labels)
-    meter.correct += to_number((_predictions(outputs, lengths) == labels).sum())
+    meter.correct += to_number(correct(predictions_of(outputs, labels, reward, lengths), labels))
     meter.reward += to_number(rewards.sum())
 
 
@@ -144,17 +145,17 @@ def idle_step(
 def evaluation_step(
     network: nn.Module,
     x: Float[Tensor, "steps batch *i"],
-    labels: Int[Tensor, " batch"],
+    labels: Shaped[Tensor, "batch *targets"],
     meter: Meter,
     chunk: int = 0,
     reward: Reward = spike_count_reward,
     lengths: Int[Tensor, " batch"] | None = None,
-) -> Int[Tensor, " batch"]:
+) -> Shaped[Tensor, "batch *targets"]:
     """Run `network` on the sequences `x`, add to `meter` how many are classified correctly, return all predictions."""
     outputs = _run(network, x, chunk)
-    predictions = _predictions(outputs, lengths)
+    predictions = predictions_of(outputs, labels, reward, lengths)
     meter.samples += len(labels)
-    meter.correct += to_number((predictions == labels).sum())
+    meter.correct += to_number(correct(predictions, labels))
     meter.reward += to_number(mean_reward(reward, outputs, labels, lengths).sum())
     return predictions
 
@@ -191,9 +192,28 @@ def _update(
     optimizer.step()
 
 
-def _predictions(outputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the class that spiked most of each sample; a tie goes to the first class."""
+def predictions_of(outputs: Tensor, targets: Tensor, reward: Reward, lengths: Tensor | None = None) -> Tensor:
+    """Return what the outputs `[T, B, C, *places]` say, in the shape of the targets.
+
+    Where these are class indices, `[B, *places]`, it is the class that spiked most, of equal ones the first; where they
+    are values, `[B, C, *places]`, the mean output over time, or its sigmoid for `logit_reward`.
+    """
     outputs = outputs.detach()
     if lengths is not None:
-        outputs = outputs * (steps_of(outputs) < lengths)[..., None]
-    return outputs.sum(0).argmax(-1)
+        outputs = outputs * (steps_of(outputs) < lengths).view(*outputs.shape[:2], *[1] * (outputs.dim() - 2))
+    if targets.dim() < outputs.dim() - 1:
+        return outputs.sum(0).argmax(1)
+    means = outputs.sum(0) / (len(outputs) if lengths is None else lengths.view(-1, *[1] * (targets.dim() - 1)))
+    return means.sigmoid() if getattr(reward, "func", reward) is logit_reward else means
+
+
+def correct(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return how many samples are right.
+
+    Of a sample with several class indices it is the share that is right, and of one with values the share of outputs
+    that come within 0.5 of theirs: the right side, for labels of 0 and 1.
+    """
+    right = predictions == targets
+    if predictions.is_floating_point():
+        right = (predictions - targets.to(predictions.dtype)).abs() < 0.5
+    return right.sum() if targets.dim() == 1 else right.flatten(1).double().mean(1).sum()
