@@ -157,7 +157,8 @@ def mackey_glass(points: int = 36 * POINTS) -> NDArray[np.float64]:
         four = change(x[n] + h * three, x[new])
         x[n + 1] = x[n] + h / 6 * (one + 2 * two + 2 * three + four)
     times = np.arange(points) * LYAPUNOV / POINTS
-    return np.interp(times, np.arange(steps + 1) * h, x[per_delay:])
+    found: NDArray[np.float64] = np.interp(times, np.arange(steps + 1) * h, x[per_delay:])
+    return found
 
 
 def forecast_data(seed: int, held_out: bool) -> Data:
@@ -227,7 +228,8 @@ def label_data(seed: int, held_out: bool) -> Data:
 
     def score(network: nn.Module) -> Score:
         mean = outputs_of(network, constant(test_x, STEPS)).mean(0)
-        found = mean > (0 if isinstance(network[-1], LI) else 0.5)
+        analogue = any(isinstance(module, LI) for module in network.modules())
+        found = mean > (0 if analogue else 0.5)
         right = (found * test_y).sum()
         f1 = 2 * right / (found.sum() + test_y.sum())
         return {"F1": float(f1), "all right": float((found == test_y.bool()).all(1).float().mean())}
@@ -282,7 +284,8 @@ BINS, LATE = 10, 3  # steps of a recording, and how many of them earn nothing
 
 
 def step_data(seed: int, held_out: bool) -> Data:
-    samples = load_samples("nmnist", EventRecipe(**{"steps": BINS}))
+    recipe: Any = {"steps": BINS}
+    samples = load_samples("nmnist", EventRecipe(**recipe))
     count = len(samples.train)
     first = torch.arange(count if not held_out else count * 4 // 5)
     test = samples.test if not held_out else samples.train.subset(torch.arange(len(first), count))
@@ -354,7 +357,7 @@ TASKS: dict[str, Task] = {
             "lfp": Method(forecaster, squared_error_reward),
             "surrogate": Method(forecaster, loss=lambda o, y: F.mse_loss(o.mean(0), y)),
         },
-        forecast_data, 150, 50,
+        forecast_data, 200, 50,
     ),
     "labels": Task(
         {
@@ -433,7 +436,7 @@ def measure(name: str, way: str, rate: float, seed: int, held_out: bool, output:
 
 def best_rate(name: str, way: str, output: Path) -> float:
     """Return the learning rate that did best on held-out training samples."""
-    found = {
+    found: dict[float, float] = {
         line["lr"]: score_of(line) for line in finished(output)
         if (line["task"], line["method"], line["held_out"]) == (name, way, True)
     }  # fmt: skip
@@ -442,7 +445,8 @@ def best_rate(name: str, way: str, output: Path) -> float:
 
 def score_of(line: dict[str, Any]) -> float:
     """Return the first score of a line: the first field after those of the case."""
-    return float(list(line.values())[7])
+    values: list[float] = list(line.values())
+    return values[7]
 
 
 def finished(output: Path) -> list[dict[str, Any]]:
