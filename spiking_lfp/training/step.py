@@ -32,7 +32,7 @@ class Meter:
     """
 
     samples: int = 0
-    correct: float = 0
+    correct: int | float = 0
     reward: float = 0.0
     rates: dict[str, float] = field(default_factory=dict)
 

@@ -100,6 +100,46 @@ def test_it_is_the_loop_of_the_command(tmp_path: Path) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+def reading(kind: str) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+    """A network and targets of a kind, and the setting that names its reward."""
+    torch.manual_seed(0)
+    hidden = lfp.LIF(nn.Linear(6, 20), threshold=0.2)
+    two = torch.stack([VALUES[:, 0] > 0.5, VALUES[:, 1] > 0.5], 1)
+    if kind == "several labels":
+        return nn.Sequential(hidden, lfp.LIF(nn.Linear(20, 2), threshold=0.2)), two.float(), {}
+    if kind == "several labels by membranes":
+        return nn.Sequential(hidden, lfp.LI(nn.Linear(20, 2))), two.long(), {"reward": "logit"}
+    if kind == "values":
+        return nn.Sequential(hidden, lfp.LI(nn.Linear(20, 1))), 4 * VALUES[:, :1], {"reward": "squared-error"}
+    images = nn.Sequential(nn.Unflatten(2, (1, 2, 3)), lfp.LI(nn.Conv2d(1, 2, 1)))
+    return images, (VALUES > 0.5).long().view(-1, 2, 3), {}
+
+
+@pytest.mark.parametrize("kind", ["several labels", "several labels by membranes", "values", "places"])
+def test_other_targets_are_learned_resumed_and_asked(kind: str, tmp_path: Path) -> None:
+    settings = {**SMALL, "epochs": 30, "lr": 0.03, "clip": 0.1, "steps": 8}
+    module, targets, named = reading(kind)
+    pair, folder = (VALUES, targets), tmp_path / "run"
+    whole = fit(module, pair, pair, out=tmp_path / "whole", **settings, **named)
+    with pytest.raises(RunStopped):
+        fit(reading(kind)[0], pair, pair, out=folder, callbacks=[Sigterm(7, 2)], **settings, **named)
+    again = fit(reading(kind)[0], pair, pair, out=folder, resume=True, **settings, **named)
+    assert weights(again.network) == weights(whole.network)
+    accuracies = [line["test"]["accuracy"] for line in whole.history]
+    assert accuracies[-1] > max(0.8, accuracies[0])
+    found = load_run(folder).evaluate(pair)
+    assert found.accuracy == accuracies[-1]
+    assert found.predictions.shape == found.labels.shape == targets.shape
+    with pytest.raises(UsageError, match="a confusion matrix takes one class a sample"):
+        _ = found.confusion
+
+
+def test_rare_classes_of_a_loader_cannot_be_counted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="class_weights balanced counts class indices before it begins"):
+        fit(network(), *loaders(), out=tmp_path / "run", class_weights="balanced", **SMALL)
+    fit(network(), *loaders(), out=tmp_path / "run", class_weights=[1, 2], **SMALL)
+
+
 def loaders(workers: int = 0, generator: bool = False) -> tuple[DataLoader[Any], DataLoader[Any]]:
     own = torch.Generator() if generator else None
     train = DataLoader(Noisy(), 5, shuffle=True, num_workers=workers, generator=own)

@@ -1,6 +1,9 @@
 """One training step against the same written out by hand, and what is counted meanwhile."""
 
+import math
 from copy import deepcopy
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -8,9 +11,10 @@ from torch import Tensor, nn
 
 from helpers.small_runs import small_config, small_dataset, small_samples
 from spiking_lfp import LIF, AdaptiveClip, NonFiniteError, constant, mlp, propagate, spike_count_reward
+from spiking_lfp.lfp.rewards import Reward, logit_reward
 from spiking_lfp.training import Meter, evaluate, training_step, watch_spikes
 from spiking_lfp.training.runs import network_for
-from spiking_lfp.training.step import evaluation_step
+from spiking_lfp.training.step import correct, evaluation_step, predictions_of
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -89,10 +93,10 @@ def test_infinite_weights_stop_with_the_layers_name() -> None:
 def test_the_class_that_spikes_most_counts_and_the_first_of_equals() -> None:
     # spikes of two classes: 2:0, 1:1, 0:1 and 0:0
     spikes = [[[1, 0], [1, 0], [0, 0], [0, 0]], [[1, 0], [0, 1], [0, 1], [0, 0]]]
-    for labels, correct in (([0, 0, 1, 0], 4), ([1, 1, 0, 1], 0), ([0, 1, 1, 1], 2)):
+    for labels, right in (([0, 0, 1, 0], 4), ([1, 1, 0, 1], 0), ([0, 1, 1, 1], 2)):
         meter = Meter()
         evaluation_step(Fixed(spikes), torch.zeros(2, 4, 1), torch.tensor(labels), meter)
-        assert (meter.samples, meter.correct) == (4, correct)
+        assert (meter.samples, meter.correct) == (4, right)
 
 
 def test_the_meter_sums_and_gives_means() -> None:
@@ -155,3 +159,34 @@ def test_evaluation_does_not_depend_on_the_batches() -> None:
     assert (whole.samples, whole.correct) == (parts.samples, parts.correct) == (7, parts.correct)
     assert parts.reward == pytest.approx(whole.reward)
     assert parts.rates == pytest.approx(whole.rates)
+
+
+@pytest.mark.parametrize("reward", [spike_count_reward, partial(logit_reward, class_weights=[1, 2, 3])])
+@pytest.mark.parametrize("lengths", [None, [4, 2]])
+@pytest.mark.parametrize("places", [(), (2,)])
+@pytest.mark.parametrize("kind", ["classes", "labels", "values"])
+def test_what_counts_as_correct(kind: str, places: tuple[int, ...], lengths: list[int] | None, reward: Reward) -> None:
+    outputs, batch = torch.randn(4, 2, 3, *places), 2
+    targets = torch.randint(0, 3, (batch, *places))
+    if kind != "classes":
+        targets = torch.randint(0, 2, (batch, 3, *places))
+    if kind == "values":
+        targets = targets + torch.rand(targets.shape) / 3
+    known = None if lengths is None else torch.tensor(lengths)
+    found = predictions_of(outputs, targets, reward, known)
+    assert found.shape == targets.shape
+    expected = 0.0
+    for b, place in product(range(batch), product(*map(range, places))):
+        steps = 4 if lengths is None else lengths[b]
+        means = [outputs[(slice(steps), b, c, *place)].mean().item() for c in range(3)]
+        if kind == "classes":
+            best = means.index(max(means))
+            assert found[(b, *place)] == best
+            expected += (best == targets[(b, *place)].item()) / len(list(product(*map(range, places))))
+            continue
+        for c in range(3):
+            value = 1 / (1 + math.exp(-means[c])) if isinstance(reward, partial) else means[c]
+            assert found[(b, c, *place)].item() == pytest.approx(value, rel=1e-5)
+            near = abs(value - targets[(b, c, *place)].item()) < 0.5
+            expected += near / targets[0].numel()
+    assert float(correct(found, targets)) == pytest.approx(expected)
