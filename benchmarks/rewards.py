@@ -127,7 +127,7 @@ def outputs_of(network: nn.Module, x: Tensor, size: int = 250) -> Tensor:
 
 TAU, HISTORY, POINTS, LYAPUNOV = 17.0, 0.7206597, 75, 197.0  # of NeuroBench; 75 points in each Lyapunov time
 TRAINED, FORECAST, HELD_OUT = 10 * POINTS, 10 * POINTS, 2 * POINTS
-WINDOW, MG_STEPS = 50, 10
+WINDOW, MG_STEPS, NOISE = 50, 10, 0.01
 
 
 @cache
@@ -162,17 +162,21 @@ def mackey_glass(points: int = 36 * POINTS) -> NDArray[np.float64]:
 
 
 def forecast_data(seed: int, held_out: bool) -> Data:
-    """One step ahead is learned; the forecast goes on from its own answers, as in NeuroBench."""
+    """One step ahead is learned, from windows with noise; the forecast goes on from its own answers, as in NeuroBench.
+
+    What it answers is kept within what was seen in training.
+    """
     # each run begins half a Lyapunov time later, as theirs
     series = torch.from_numpy(mackey_glass()).float()[round((seed - 1) * POINTS / 2) :]
     known = TRAINED - HELD_OUT if held_out else TRAINED
     ahead = HELD_OUT if held_out else FORECAST
-    windows = series[:known].unfold(0, WINDOW, 1)[:-1]
-    changes = series[WINDOW:known] - series[WINDOW - 1 : known - 1]
-    size = changes.std()
+    windows, following = series[:known].unfold(0, WINDOW, 1)[:-1], series[WINDOW:known]
+    changes = following - windows[:, -1]
+    size, least, most = changes.std(), series[:known].min(), series[:known].max()
 
     def batch(indices: Tensor) -> Batch:
-        return constant(windows[indices] / 1.5, MG_STEPS), changes[indices, None] / size
+        seen = windows[indices] + NOISE * torch.randn(len(indices), WINDOW)
+        return constant(seen / 1.5, MG_STEPS), (following[indices] - seen[:, -1])[:, None] / size
 
     def score(network: nn.Module) -> Score:
         every = outputs_of(network, constant(windows / 1.5, MG_STEPS)).mean(0)[:, 0]
@@ -180,7 +184,7 @@ def forecast_data(seed: int, held_out: bool) -> Data:
         found = []
         for _ in range(ahead):
             change = network(constant(seen[None] / 1.5, MG_STEPS)).mean(0)[0, 0] * size
-            found.append(seen[-1] + change)
+            found.append((seen[-1] + change).clamp(least, most))
             seen = torch.cat([seen[1:], found[-1][None]])
         true = series[known : known + ahead]
         smape = 200 * ((torch.stack(found) - true).abs() / (torch.stack(found).abs() + true.abs())).mean()

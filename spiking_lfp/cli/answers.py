@@ -66,7 +66,7 @@ def _show(names: list[str], prediction: "Prediction", form: str) -> None:
         writer.writerow(["file", "class", *prediction.class_names])
         writer.writerows([name, answer, *scores] for name, answer, scores in rows)
     else:
-        table = Table("file", "class", Column("spikes per step", justify="right"), "next best")
+        table = Table("file", "class", Column("mean output", justify="right"), "next best")
         for name, answer, scores in rows:
             first, *others = sorted(range(len(scores)), key=lambda label: -scores[label])
             second = f"{prediction.class_names[others[0]]} {scores[others[0]]:.3f}" if others else ""

@@ -100,6 +100,11 @@ class Spiking(Layer):
         largest: Array = np.maximum(high, -low)
         return largest
 
+    def membrane_unit(self, levels: int) -> Array:
+        """Return the real value of one unit of each output's membrane, float64 `[O]`, for inputs 0..`levels`."""
+        unit: Array = self.scale / (levels * 2**self.neuron.frac_bits)
+        return unit
+
     def check(self, levels: int) -> None:
         """Check the fields, those of the neurons, and that the currents of one step cannot overflow a membrane."""
         neuron, arithmetic, sizes = self.neuron, self.neuron.arithmetic, Sizes()

@@ -13,7 +13,7 @@ from spiking_lfp.data.inputs import Input, InputReader
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.data.values import encoder_of
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.model import Array, IntegerNetwork, Spiking
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.training.results import Prediction
@@ -57,7 +57,8 @@ def predict_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
         paths: of files, or of folders of such files.
 
     Returns:
-        the names of the samples, and what the network says of them: spikes per step, or scores of its readout.
+        the names of the samples, and what the network says of them: spikes per step, or the mean membrane, in real
+        units, of a last layer that does not fire, or scores of its readout.
 
     Raises:
         DataError: naming a file that is missing, cannot be read, or gives samples of another shape.
@@ -66,9 +67,12 @@ def predict_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
     reader = reader_of(network)
     samples = [sample for path in reader.files(paths) for sample in reader.read(path)]
     scores = [np.zeros((0, len(network.class_names)))]
+    *_, (last, levels) = network.with_levels()
+    assert isinstance(last, Spiking)
+    unit = 1.0 if last.neuron.spiking else last.membrane_unit(levels)
     for start in range(0, len(samples), BLOCK):
         outcome = simulate(network, integer_inputs(network, samples[start : start + BLOCK], reader))
-        scores.append(outcome.counts / network.steps if outcome.scores is None else outcome.scores)
+        scores.append(outcome.counts * unit / network.steps if outcome.scores is None else outcome.scores)
     return [sample.name for sample in samples], Prediction(
         torch.from_numpy(np.concatenate(scores)), network.class_names
     )

@@ -207,9 +207,8 @@ def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
     """Return the readout, as the host runs it in floating point, or None if the module is none."""
     if isinstance(module, PopulationReadout):
         one = np.ones((1, module.size), np.float32), np.zeros(1, np.float32)
-        return HostReadout(
-            1, 1.0, "relu", np.ones(classes * module.size, np.int8), np.eye(classes), ((one,),) * classes
-        )
+        signs, mean = np.ones(classes * module.size, np.int8), np.eye(classes) / module.size
+        return HostReadout(1, 1.0, "relu", signs, mean, ((one,),) * classes)
     if not isinstance(module, MonoReadout):
         return None
 
@@ -345,8 +344,8 @@ def _difference(layer: Spiking, found: Array, expected: Array, levels: int) -> f
     """
     if layer.neuron.spiking:
         return float(np.mean(found != expected))
-    unit = levels * 2**layer.neuron.frac_bits / layer.scale.reshape(-1, *[1] * (found.ndim - 3))
-    return float(np.linalg.norm(found / unit - expected) / max(float(np.linalg.norm(expected)), 1e-30))
+    real = found * layer.membrane_unit(levels).reshape(-1, *[1] * (found.ndim - 3))
+    return float(np.linalg.norm(real - expected) / max(float(np.linalg.norm(expected)), 1e-30))
 
 
 def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:

@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 class HostReadout:
     """Scores from spike counts: the mono-nets of `mono.MonoReadout`, in float64 from float32 weights.
 
-    Populations that vote, `nn.PopulationReadout`, are mono-nets of one layer whose weights are 1.
+    Populations that vote, `nn.PopulationReadout`, are mono-nets of one layer whose weights are 1; scores are means.
 
     Attributes:
         windows: number of windows of equal length in which the spikes of a sequence are counted, as

@@ -44,12 +44,14 @@ def fit(
     A run that is killed goes on with the same call and `resume=True`; on a CPU it ends bit for bit where it would have.
 
     Args:
-        network: a module from sequences `[T, B, ...]` to output spikes `[T, B, C]`, with layers of this package, which
-            is trained in place; or a network by name, or a function that makes one, as `"net.py:build(width=64)"`.
+        network: a module from sequences `[T, B, ...]` to outputs `[T, B, C]`, spikes or membranes (`LI`), with layers of
+            this package, which is trained in place; or a network by name, or a function that makes one, as
+            `"net.py:build(width=64)"`.
         train: samples for training: a pair (values, labels) of arrays, tensors or lists; a `torch.utils.data.Dataset`
             or `DataLoader` of such pairs; or a data set by name or path. Values are `[N, ...]`, uint8 for pixels, which
             `encoding` turns into sequences; with `encoding="sequence"` they are sequences `[N, T, ...]`, or a list of
-            sequences of different lengths, whose padding neither counts nor earns a reward. Labels are class indices.
+            sequences of different lengths, whose padding neither counts nor earns a reward. Labels are class indices,
+            or other targets of rewards: a class for each place, or a value for each output (several labels, numbers).
         test: the same for evaluation after each epoch; None for a data set by name, or with `validation=0.1`, which
             holds samples out.
         out: folder of the run; `runs/custom` (or `-2`, `-3`, ...) if None.

@@ -32,7 +32,7 @@ class Prediction:
     """The answers of a network.
 
     Attributes:
-        scores: spikes per step of each output, float `[N, C]`.
+        scores: spikes per step of each output, or its mean membrane, float `[N, C]`.
         class_names: of the outputs.
     """
 

@@ -98,8 +98,8 @@ def test_training_in_integers_computes_what_is_exported(beta: float, bits: int) 
     last = whole.spiking[-1]
     assert isinstance(last.neuron, IntegerLI)
     assert outcome.spikes["2"].dtype == np.int32
-    unit = 2**last.neuron.frac_bits / last.scale
-    np.testing.assert_allclose(membranes.numpy() * unit, outcome.spikes["2"], rtol=1e-4, atol=1e-2)
+    real = outcome.spikes["2"] * last.membrane_unit(1)
+    np.testing.assert_allclose(membranes.numpy(), real, rtol=1e-4, atol=1e-6)
     assert outcome.predictions.tolist() == membranes.sum(0).argmax(1).tolist()
     assert np.array_equal(outcome.counts, outcome.spikes["2"].sum(0, dtype=np.int64))
     assert len(set(outcome.predictions.tolist())) > 1
@@ -238,7 +238,7 @@ def test_populations_vote_on_the_host(tmp_path: Path) -> None:
     with torch.no_grad():
         rates = net(constant(IMAGES.float() / 255, STEPS)).mean(0)
     assert outcome.scores is not None
-    np.testing.assert_allclose(outcome.scores / 10, rates.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outcome.scores, rates.numpy(), rtol=1e-5, atol=1e-6)
     best = rates.topk(2, 1).values
     clear = (best[:, 0] - best[:, 1] > 1e-5).numpy()  # of classes that are equal rounding chooses
     assert clear.sum() > 10
