@@ -44,8 +44,8 @@ def fit(
     A run that is killed goes on with the same call and `resume=True`; on a CPU it ends bit for bit where it would have.
 
     Args:
-        network: a module from sequences `[T, B, ...]` to outputs `[T, B, C]`, spikes or membranes (`LI`), with layers of
-            this package, which is trained in place; or a network by name, or a function that makes one, as
+        network: a module from sequences `[T, B, ...]` to outputs `[T, B, C]`, spikes or membranes, with layers of this
+            package, which is trained in place; or a network by name, or a function that makes one, as
             `"net.py:build(width=64)"`.
         train: samples for training: a pair (values, labels) of arrays, tensors or lists; a `torch.utils.data.Dataset`
             or `DataLoader` of such pairs; or a data set by name or path. Values are `[N, ...]`, uint8 for pixels, which
