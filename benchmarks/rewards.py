@@ -37,6 +37,7 @@ from spiking_lfp import (
     Flatten,
     PopulationReadout,
     constant,
+    cross_entropy_reward,
     logit_reward,
     propagate,
     reuse_freed_memory,
@@ -262,7 +263,7 @@ def scenes(x: Tensor, y: Tensor, count: int, random: torch.Generator) -> Batch:
 def pixel_data(seed: int, held_out: bool) -> Data:
     random = torch.Generator().manual_seed(seed)
     (x, y), (test_x, test_y) = (
-        scenes(*each, count, random) for each, count in zip(parts(held_out), (4000, 500), strict=True)
+        scenes(*each, count, random) for each, count in zip(parts(held_out), (2000, 250), strict=True)
     )
 
     def score(network: nn.Module) -> Score:
@@ -373,7 +374,7 @@ TASKS: dict[str, Task] = {
                 partial(labeller, LI), loss=lambda o, y: F.binary_cross_entropy_with_logits(o.mean(0), y)
             ),
         },
-        label_data, 4, 100,
+        label_data, 2, 100,
     ),
     "pixels": Task(
         {
@@ -383,7 +384,7 @@ TASKS: dict[str, Task] = {
                 partial(segmenter, LI), loss=lambda o, y: F.cross_entropy(o.mean(0), y, ignore_index=PAPER)
             ),
         },
-        pixel_data, 3, 20,
+        pixel_data, 2, 20,
     ),
     "steps": Task(
         {
@@ -396,10 +397,13 @@ TASKS: dict[str, Task] = {
         {
             **{f"lfp, {size} a class": Method(partial(voters, size), spike_count_reward) for size in (1, 3, 10)},
             "lfp, membranes": Method(lambda: classifier(LI(nn.Linear(200, 10))), softmax_reward),
+            "lfp, membranes without the factor": Method(
+                lambda: classifier(LI(nn.Linear(200, 10))), cross_entropy_reward
+            ),
             "surrogate, 1 a class": Method(partial(voters, 1), loss=sum_cross_entropy),
             "surrogate, membranes": Method(lambda: classifier(LI(nn.Linear(200, 10))), loss=mean_cross_entropy),
         },
-        class_data, 2, 128,
+        class_data, 1, 128,
     ),
 }  # fmt: skip
 

@@ -132,11 +132,15 @@ def filtered(x: Tensor) -> Tensor:
     return torch.einsum("ts,s...->t...", kernel, x)
 
 
-def test_feedback_is_that_of_a_linear_layer_on_all_inputs_so_far() -> None:
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_feedback_is_that_of_a_linear_layer_on_all_inputs_so_far(kind: str) -> None:
     """LFP-0 through the recursion hands on what it hands on through the sum that it stands for."""
-    ours = LI(nn.Linear(6, 5, bias=False).double(), BETA, Zero())
+    dense = kind == "dense"
+    synapse = nn.Linear(6, 5, bias=False) if dense else nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    ours = LI(synapse.double(), BETA, Zero())
     plain = Affine(ours.synapse, Zero())
-    x, reward, outcomes = random(8, 2, 6), random(8, 2, 5), []
+    x = random(8, 2, 6) if dense else random(8, 2, 2, 4, 5)
+    reward, outcomes = torch.randn_like(ours(x).detach()), []
     for run in (ours, lambda inputs: plain(filtered(inputs))):
         ours.zero_grad()
         inputs = x.clone().requires_grad_()
