@@ -2,7 +2,8 @@
 
     python benchmarks/rewards.py                      # all tasks, three seeds each
     python benchmarks/rewards.py pixels --seeds 1
-    python benchmarks/rewards.py --show               # the table of what is there
+    python benchmarks/rewards.py --show               # the table of what is there, also written to docs/rewards.md
+    python benchmarks/rewards.py --picture            # docs/rewards.png, from trainings with the first seed
 
 Tasks: `mackey-glass`, NeuroBench's forecast of a chaotic series; `labels`, which two digits overlap in an image;
 `pixels`, to which digit each pixel of ink belongs; `steps`, which of two recordings one after the other is seen now;
@@ -51,7 +52,8 @@ from spiking_lfp.data.recipes import EventRecipe
 from spiking_lfp.data.samples import load_samples
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
 
-RESULTS = Path(__file__).parent.parent / "docs" / "experiments" / "rewards.jsonl"
+DOCS = Path(__file__).parent.parent / "docs"
+RESULTS = DOCS / "experiments" / "rewards.jsonl"
 RATES = (5e-4, 2e-3, 8e-3)
 Score = dict[str, float]
 Batch = tuple[Tensor, Tensor]
@@ -74,11 +76,13 @@ class Data:
         samples: how many there are for training.
         batch: from their indices `[B]` to inputs `[T, B, ...]` and targets.
         score: measures a network; the first number says which rate is best, the larger the better.
+        shown: what a network says, and what is true, for a picture.
     """
 
     samples: int
     batch: Callable[[Tensor], Batch]
     score: Callable[[nn.Module], Score]
+    shown: Callable[[nn.Module], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Task:
     batch: int
 
 
-def train(method: Method, data: Data, task: Task, rate: float, seed: int) -> tuple[Score, float]:
-    """Train once; return the score and the seconds of training."""
+def train(method: Method, data: Data, task: Task, rate: float, seed: int) -> tuple[nn.Sequential, float]:
+    """Train once; return the network and the seconds of training."""
     torch.manual_seed(seed)
     network = method.network()
     module = SurrogateNetwork(network) if method.reward is None else network
@@ -114,9 +118,7 @@ def train(method: Method, data: Data, task: Task, rate: float, seed: int) -> tup
                 method.loss(outputs, targets).backward()
             optimizer.step()
             schedule.step()
-    seconds = time.perf_counter() - started
-    with torch.no_grad():
-        return data.score(network), seconds
+    return network, time.perf_counter() - started
 
 
 def outputs_of(network: nn.Module, x: Tensor, size: int = 250) -> Tensor:
@@ -179,19 +181,21 @@ def forecast_data(seed: int, held_out: bool) -> Data:
         seen = windows[indices] + NOISE * torch.randn(len(indices), WINDOW)
         return constant(seen / 1.5, MG_STEPS), (following[indices] - seen[:, -1])[:, None] / size
 
+    def forecast(network: nn.Module) -> tuple[Tensor, Tensor]:
+        seen, found = series[known - WINDOW : known].clone(), torch.empty(ahead)
+        for t in range(ahead):
+            change = network(constant(seen[None] / 1.5, MG_STEPS)).mean(0)[0, 0] * size
+            found[t] = (seen[-1] + change).clamp(least, most)
+            seen = torch.cat([seen[1:], found[t : t + 1]])
+        return found, series[known : known + ahead]
+
     def score(network: nn.Module) -> Score:
         every = outputs_of(network, constant(windows / 1.5, MG_STEPS)).mean(0)[:, 0]
-        seen = series[known - WINDOW : known].clone()
-        found = []
-        for _ in range(ahead):
-            change = network(constant(seen[None] / 1.5, MG_STEPS)).mean(0)[0, 0] * size
-            found.append((seen[-1] + change).clamp(least, most))
-            seen = torch.cat([seen[1:], found[-1][None]])
-        true = series[known : known + ahead]
-        smape = 200 * ((torch.stack(found) - true).abs() / (torch.stack(found).abs() + true.abs())).mean()
+        found, true = forecast(network)
+        smape = 200 * ((found - true).abs() / (found.abs() + true.abs())).mean()
         return {"-sMAPE": -float(smape), "R2 of changes": 1 - float((every - changes / size).square().mean())}
 
-    return Data(len(changes), batch, score)
+    return Data(len(changes), batch, score, forecast)
 
 
 def forecaster() -> nn.Sequential:
@@ -272,7 +276,11 @@ def pixel_data(seed: int, held_out: bool) -> Data:
         most = test_y[ink].bincount().max() / ink.sum()
         return {"pixels": float((found == test_y)[ink].float().mean()), "most frequent class": float(most)}
 
-    return Data(len(x), lambda rows: (constant(x[rows], STEPS), y[rows]), score)
+    def shown(network: nn.Module) -> tuple[Tensor, Tensor]:
+        found = network(constant(test_x[:4], STEPS)).sum(0).argmax(1)
+        return found.masked_fill(test_y[:4] == PAPER, PAPER), test_y[:4]
+
+    return Data(len(x), lambda rows: (constant(x[rows], STEPS), y[rows]), score, shown)
 
 
 def segmenter(last: Callable[[nn.Conv2d], nn.Module]) -> nn.Sequential:
@@ -412,21 +420,36 @@ def main(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks by name, all by default.")] = None,
     seeds: Annotated[int, typer.Option(help="How many: 1, 2, ...")] = 3,
     threads: Annotated[int, typer.Option(help="Threads; one is best on a busy machine.")] = 1,
-    show: Annotated[bool, typer.Option("--show", help="Train nothing.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Train nothing; write the table to docs/rewards.md.")] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="Draw docs/rewards.png.")] = False,
     output: Path = RESULTS,
 ) -> None:
     """Train all methods and tabulate."""
     torch.set_num_threads(threads)
     reuse_freed_memory()
     output.touch()
-    for name in [] if show else tasks or TASKS:
+    for name in [] if show or picture else tasks or TASKS:
         task = TASKS[name]
         for way in task.methods:
             for rate in RATES:
                 measure(name, way, rate, 1, True, output)
             for seed in range(1, seeds + 1):
                 measure(name, way, best_rate(name, way, output), seed, False, output)
-    Console(width=120).print(table(finished(output)))
+    if picture:
+        draw(DOCS / "rewards.png", output)
+        return
+    rows = table(finished(output))
+    shown = Table("task", "method", "lr", "seeds", "test scores: mean (deviation)", "seconds")
+    for row in rows:
+        shown.add_row(*row)
+    Console(width=120).print(shown)
+    if show:
+        page = DOCS / "rewards.md"
+        before, begin, rest = page.read_text().partition("<!-- benchmarks/rewards.py --show -->\n")
+        _, end, after = rest.partition("<!-- end -->\n")
+        head = ["| task | method | rate | seeds | test: mean (deviation) | seconds |", "|---|---|---|---|---|---|"]
+        lines = [*head, *("| " + " | ".join(row) + " |" for row in rows)]
+        page.write_text(before + begin + "\n".join(lines) + "\n" + end + after)
 
 
 def measure(name: str, way: str, rate: float, seed: int, held_out: bool, output: Path) -> None:
@@ -435,7 +458,10 @@ def measure(name: str, way: str, rate: float, seed: int, held_out: bool, output:
     if any(case.items() <= line.items() for line in finished(output)):
         return
     task = TASKS[name]
-    score, seconds = train(task.methods[way], task.data(seed, held_out), task, rate, seed)
+    data = task.data(seed, held_out)
+    network, seconds = train(task.methods[way], data, task, rate, seed)
+    with torch.no_grad():
+        score = data.score(network)
     line = {**case, "epochs": task.epochs, "batch": task.batch, **score, "seconds": round(seconds, 1)}
     print(line, flush=True)
     with output.open("a") as file:
@@ -462,9 +488,9 @@ def finished(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.read_text().splitlines()]
 
 
-def table(lines: Sequence[dict[str, Any]]) -> Table:
-    """Tabulate the scores on test samples: mean and standard deviation over seeds."""
-    shown = Table("task", "method", "lr", "seeds", "scores: mean (deviation)", "seconds")
+def table(lines: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return rows of the scores on test samples: mean and standard deviation over seeds."""
+    rows: list[tuple[str, ...]] = []
     groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for line in lines:
         if not line["held_out"]:
@@ -474,10 +500,47 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
         for name in list(runs[0])[7:-1]:
             values = [run[name] for run in runs]
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{name} {statistics.mean(values):.4g} ({spread:.2g})")
+            sign = -1 if name.startswith("-") else 1
+            cells.append(f"{name.removeprefix('-')} {sign * statistics.mean(values):.4g} ({spread:.2g})")
         seconds = statistics.mean(run["seconds"] for run in runs)
-        shown.add_row(task, way, f"{rate:g}", str(len(runs)), ", ".join(cells), f"{seconds:.0f}")
-    return shown
+        rows.append((task, way, f"{rate:g}", str(len(runs)), ", ".join(cells), f"{seconds:.0f}"))
+    return rows
+
+
+def draw(path: Path, output: Path) -> None:
+    """Draw a forecast by both methods, and the classes of pixels."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(11, 5.5), layout="constrained")
+    halves: Any = figure.subfigures(2, 1)
+    above, below = halves
+    axes = above.subplots()
+    for way, colour in (("lfp", "tab:blue"), ("surrogate", "tab:orange")):
+        found, true = answer("mackey-glass", way, output)
+        times = torch.arange(1, len(found) + 1) / POINTS
+        axes.plot(times, found, colour, label=way, linewidth=1)
+    axes.plot(times, true, "black", label="true", linewidth=1)
+    axes.set(xlabel="Lyapunov times ahead", ylabel="x", title="Mackey-Glass, forecast from its own answers")
+    axes.legend(loc="upper right", ncols=3)
+    found, true = answer("pixels", "lfp, membranes", output)
+    panels = below.subplots(1, 8)
+    for k in range(4):
+        for panel, classes, title in ((panels[2 * k], true[k], "true"), (panels[2 * k + 1], found[k], "by LFP")):
+            drawn = np.ma.masked_equal(classes.numpy(), PAPER)
+            image = panel.imshow(drawn, cmap="tab10", vmin=-0.5, vmax=9.5, interpolation="nearest")
+            panel.set(title=title, xticks=[], yticks=[])
+    below.colorbar(image, ax=panels, ticks=range(10), label="digit")
+    figure.savefig(path, dpi=110)
+
+
+def answer(name: str, way: str, output: Path) -> tuple[Tensor, Tensor]:
+    """Train with the first seed, and return what the network says and what is true."""
+    task = TASKS[name]
+    data = task.data(1, False)
+    network, _ = train(task.methods[way], data, task, best_rate(name, way, output), 1)
+    assert data.shown is not None
+    with torch.no_grad():
+        return data.shown(network)
 
 
 if __name__ == "__main__":
