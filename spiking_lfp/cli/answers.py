@@ -94,14 +94,6 @@ def evaluate(
     config = trained.config.model_copy(update={"data": data or trained.config.data})
     samples = read_samples(config, data_root, whole=data is not None)
     outcome = trained.evaluate(samples)
-    finished = len(trained.history)
-    if finished < trained.config.epochs:
-        out.print(
-            f"the run has {finished} of {trained.config.epochs} epochs: go on with spiking-lfp train --resume {run}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-        )
     out.print(f"[bold]test accuracy {outcome.accuracy:.2%}[/bold] on {outcome.samples} samples of {samples.name}")
     out.print(_by_class(outcome), _rates(outcome))
     path = picture or run / "confusion.png"

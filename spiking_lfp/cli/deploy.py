@@ -197,7 +197,7 @@ def report(
     network_file: NetworkFile,
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[list[str] | None, typer.Option("--with", help="Backends to compare with: see verify.")] = None,
-    data: Annotated[str, typer.Option(help="Data set.")] = "mnist-subset",
+    data: Annotated[str | None, typer.Option(help="Data set.", show_default="that of the training")] = None,
     samples: Annotated[int | None, typer.Option(help="Number of test samples.")] = 1000,
     page: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page.", show_default="report.html beside the network")
@@ -205,15 +205,20 @@ def report(
     data_root: DataRoot = None,
 ) -> None:
     """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement."""
+    from spiking_lfp.data.recipes import OWN
     from spiking_lfp.deploy.artifact import load_network
     from spiking_lfp.deploy.report import write_report
     from spiking_lfp.deploy.verify import verify as compare
 
     network = load_network(network_file)
+    data = data or network.notes.get("data")
+    if data in (None, OWN):
+        raise UsageError("the file names no data set that could be loaded: name one with --data")
     inputs, labels = _inputs(network, data, samples, data_root)
     assert labels is not None
     backends = _backends([*(names or []), *(more or [])])
-    agreements = compare(network, inputs[:GOLDEN_SAMPLES], backends) if backends else ()
+    few = inputs[:GOLDEN_SAMPLES] if network.encoder == "constant" else inputs[:, :GOLDEN_SAMPLES]
+    agreements = compare(network, few, backends) if backends else ()
     page = network_file.with_name("report.html") if page is None else page
     write_report(page, network, inputs, labels, agreements)
     out.print(str(page), highlight=False, markup=False, soft_wrap=True)

@@ -103,6 +103,7 @@ def export(
         module, inputs, labels, config.steps if shown else None, names, bits, per_channel=per_channel, **chosen
     )
     integers.notes["name"] = f"{config.preset} on {config.data}"
+    integers.notes["data"] = config.data
     integers.notes["recipe"] = config.recipe.model_dump_json()
     integers.notes[NOTE] = note_of(config.recipe, config.inputs, data)
     integers = with_golden_run(integers, integer_inputs(golden, GOLDEN_SAMPLES)[0].numpy())

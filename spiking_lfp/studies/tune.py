@@ -77,7 +77,7 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
     Raises:
         UsageError: for words that cannot be read, and values that the settings do not allow.
     """
-    axes = []
+    axes: list[Axis] = []
     for word in words:
         setting, _, values = word.partition("=")
         numbers = re.fullmatch(r"([-+.\de]+)\.\.([-+.\de]+)", values)
@@ -94,8 +94,14 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             ends = axis.choices
         if not ends:
             raise UsageError(f"--search expects KEY=LOW..HIGH or KEY=A,B,..., found {word!r}")
-        for value in ends:
-            checked_config({**config.model_dump(), setting: value})
+        tried = [getattr(checked_config({**config.model_dump(), setting: value}), setting) for value in ends]
+        if all(value == tried[0] for value in tried):
+            raise UsageError(
+                f"--search {word}: one value is no search: give KEY=LOW..HIGH or KEY=A,B,..., or fix it with --set "
+                f"{setting}={values}"
+            )
+        if any(axis.setting == other.setting for other in axes):
+            raise UsageError(f"--search {word}: {setting} is searched already: give it once")
         if setting == "reward" and config.readout == "mono":
             raise UsageError(f"--search {word}: a mono readout rewards its spikes itself; leave the reward out")
         axes.append(axis)

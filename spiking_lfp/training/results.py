@@ -1,5 +1,6 @@
 """What a run has come to: its network and history, predictions and evaluation."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,6 +240,8 @@ def load_run(folder: str | Path, device: str = "auto", network: nn.Module | None
         device: where the network goes.
         network: one like that of the run, for the weights, if the run does not store its own.
 
+    A run that is not finished is loaded as its last checkpoint left it, with a warning that says where that was.
+
     Raises:
         RunError: if `folder` holds no readable run.
         UsageError: if the network is made by a function that fails.
@@ -254,4 +257,12 @@ def load_run(folder: str | Path, device: str = "auto", network: nn.Module | None
         else:
             network = build(config, checkpoint.data)
     restore_network(network, checkpoint, folder)
+    progress = checkpoint.progress
+    if progress.epoch < config.epochs and not progress.stopped:
+        warnings.warn(
+            f"the run in {folder} is not finished: this is its network in epoch {progress.epoch + 1} of "
+            f"{config.epochs}, after {progress.batch} updates of it; finish it with spiking-lfp train --resume or "
+            "fit(..., resume=True)",
+            stacklevel=2,
+        )
     return Run(folder, config, network.to(pick_device(device)).eval(), checkpoint.data)

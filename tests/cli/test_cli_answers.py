@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.training import load_run
+from spiking_lfp.training.checkpoint import Checkpoint
 
 Call = Callable[..., Any]
 NET = """
@@ -169,8 +171,12 @@ def test_settings_come_from_a_file_and_the_version_is_told(run: Path, call: Call
     assert "--install-completion" in call("--help").out
 
 
+@pytest.mark.filterwarnings("always")
 def test_a_run_that_was_broken_off_says_so(run: Path, call: Call, photos: Path) -> None:
-    text = Path("run/metrics.jsonl").read_text().splitlines(keepends=True)
-    kept = [line for line in text if json.loads(line)["epoch"] < 3]
-    Path("run/metrics.jsonl").write_text("".join(kept))
-    assert "the run has 2 of 8 epochs: go on with spiking-lfp train --resume" in call("evaluate", run).out
+    checkpoint = Checkpoint.load(run)
+    replace(checkpoint, progress=replace(checkpoint.progress, epoch=2)).save(run)
+    for words in (("evaluate", run), ("info", run), ("export", run, "--calibration", "4", "-o", "out")):
+        answer = call(*words)
+        assert answer.code == 0
+        sentence = f"the run in {run} is not finished: this is its network in epoch 3 of 8, after 0 updates of it"
+        assert f"warning: {sentence}" in answer.err

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from helpers.small_recordings import write_nmnist
 from spiking_lfp.cli.deploy import _backends
-from spiking_lfp.deploy.artifact import load_network
+from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.simulator import simulate
@@ -200,9 +201,47 @@ def test_a_network_of_recordings_is_exported_and_simulated_on_recordings(
     assert not (tmp_path / "none").exists()
 
 
+def test_the_page_is_about_the_data_of_the_training(call: Call, exported: Path) -> None:
+    """Those that the file names, spikes of recordings too; before, about digits, whatever the network was for."""
+    answer = call("report", exported, "--samples", "9")
+    assert (answer.code, answer.err) == (0, "")
+    page = Path("out/report.html").read_text()
+    assert "9 samples" in page.replace("\n", " ")
+    network = load_network(exported)
+    assert network.notes["data"] == "mnist"
+    for named in ({}, {"data": "own"}):
+        notes = {key: text for key, text in network.notes.items() if key != "data"} | named
+        save_network(replace(network, notes=notes), "silent.h5")
+        answer = call("report", "silent.h5")
+        assert (answer.code, answer.error) == (
+            2,
+            "the file names no data set that could be loaded: name one with --data",
+        )
+
+
+def test_the_page_of_a_network_for_recordings(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    write_nmnist(tmp_path / "events")
+    root = ("--data-root", tmp_path / "events")
+    changes = ("hidden=20", "augment=", "copies=1", "threshold=0.01")
+    settings = ["nmnist-mlp", "--epochs", 1, "--steps", 6, *(f"--set={change}" for change in changes)]
+    assert call("train", *settings, *root, "--out", tmp_path / "run").code == 0
+    assert call("export", tmp_path / "run", *root, "--out", tmp_path / "out").code == 0
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr("spiking_lfp.deploy.verify.verify", lambda network, inputs, _: asked.append(inputs.shape) or [])
+    answer = call("report", tmp_path / "out" / "net.h5", *root, "--with", "c")
+    assert (answer.code, answer.err) == (0, "")
+    assert asked == [(6, 4, 2, 34, 34)]  # few recordings, with all their steps
+
+
 def test_help_names_the_defaults_that_depend_on_the_network(call: Call) -> None:
     """Rich takes what stands in brackets in a help text for markup and leaves it out."""
-    for command, default in (("export", "those of the training"), ("simulate", "golden run"), ("verify", "(c)")):
+    for command, default in (
+        ("export", "those of the training"),
+        ("simulate", "golden run"),
+        ("verify", "(c)"),
+        ("report", "that of the training"),
+    ):
         answer = call(command, "--help")
         assert answer.code == 0
         assert default in answer.out.replace("\n", " ")

@@ -61,6 +61,19 @@ def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Pat
     assert [float(line["lr"]) for line in lines] == [by_number[number].values["lr"] for number in range(6)]
 
 
+@pytest.mark.parametrize("word", ["lr=0.1", "lr=0.1,0.10", "hidden=8", "batch_size=64,64,64", "reward=spike-rate"])
+def test_one_value_is_no_search(word: str, small: TrainConfig, tmp_path: Path) -> None:
+    setting = word.partition("=")[0]
+    with pytest.raises(UsageError, match=f"^--search {word}: one value is no search: .* --set {setting}="):
+        tune(small, tmp_path / "none", 3, [word])
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_setting_is_searched_once(small: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"^--search lr=0\.1,0\.2: lr is searched already: give it once$"):
+        read_search(["lr=0.001..0.1", "lr=0.1,0.2"], small)
+
+
 @pytest.mark.parametrize("readout", ["spikes", "mono"])
 def test_the_reward_of_spikes_is_searched_where_spikes_answer(readout: str, small: TrainConfig, tmp_path: Path) -> None:
     changes = {"readout": readout, "hidden": "20", "readout_hidden": "4", "epochs": 1}

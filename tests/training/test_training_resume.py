@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,26 @@ def test_a_run_that_is_told_to_end_saves_and_goes_on(at: tuple[int, int], stands
     assert (progress.epoch, progress.batch) == stands_at
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert outcome(resume(folder)) == outcome(whole)
+
+
+@pytest.mark.parametrize(
+    ("at", "where"), [((1, 1), "in epoch 1 of 2, after 2 updates of it"), ((1, 3), "in epoch 2 of 2, after 0 updates")]
+)
+def test_a_run_that_is_not_finished_says_so_where_it_is_loaded(at: tuple[int, int], where: str, run: Run) -> None:
+    with pytest.raises(RunStopped) as caught:
+        run("run", callbacks=(Sigterm(*at),))
+    folder = str(caught.value).rpartition(" ")[2]
+    with pytest.warns(UserWarning, match=f"the run in {folder} is not finished: this is its network {where}"):
+        load_run(folder, "cpu")
+    resume(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_run(folder, "cpu")
+
+
+def test_a_run_that_stopped_early_is_finished(run: Run) -> None:
+    folder = run("run", epochs=9, patience=1)
+    assert len(load_run(folder, "cpu").history) < 9
 
 
 def test_a_run_that_is_through_anyway_ends_as_usual(run: Run) -> None:
