@@ -22,14 +22,16 @@ from spiking_lfp.errors import FeedbackWarning, UsageError
 
 # names in autograd's graph of operations that only move, repeat, select or join values: feedback follows their path
 ROUTING = re.compile(
-    r"(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Transpose|Permute|T|Expand|Repeat|Cat|Stack|Split|SplitWithSizes"
-    r"|Chunk|Slice|Select|Index|IndexSelect|Gather|Narrow|Unbind|Flip|Roll|Clone|Alias|ToCopy|ConstantPadNd"
-    r"|ReflectionPad[123]D|ReplicationPad[123]D|PixelShuffle|PixelUnshuffle|UpsampleNearest[123]D|AsStrided"
-    r"|MaxPool[23]DWithIndices|AdaptiveMaxPool[23]D|Maximum|Amax|Max|Where|MaskedFill)Backward\d+"
-    r"|torch::autograd::AccumulateGrad"
+    r"(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Transpose|Permute|T|Rot90|Expand|Repeat|Cat|Stack|BlockDiag|Split"
+    r"|SplitWithSizes|Chunk|Slice|Select|MaskedSelect|Index|IndexSelect|IndexCopy|IndexPut|Gather|Scatter|Take|Narrow"
+    r"|Diagonal|Unbind|Unfold|Im2Col|Flip|Roll|Clone|Alias|ToCopy|ConstantPadNd|ReflectionPad[123]D|ReplicationPad[123]D"
+    r"|PixelShuffle|PixelUnshuffle|ChannelShuffle|UpsampleNearest(Exact)?[123]D|AsStrided|MaxPool[23]DWithIndices"
+    r"|AdaptiveMaxPool[23]D|MaxUnpool[23]D|Maximum|Minimum|Amax|Amin|Max|Min|Cummax|Cummin|Sort|Topk|Kthvalue|Median"
+    r"|Where|MaskedFill|Tril|Triu)Backward\d+"
+    r"|torch::autograd::(AccumulateGrad|CopyBackwards)"
 )
-# a sum in plain torch hands on all of its feedback to each of its terms
-BETWEEN_LAYERS = re.compile(rf"{ROUTING.pattern}|AddBackward\d+")
+# a sum in plain torch hands on all of its feedback to each of its terms; slices are mostly assigned to
+BETWEEN_LAYERS = re.compile(rf"{ROUTING.pattern}|AddBackward\d+|torch::autograd::CopySlices")
 # a reward for what is linear in the outputs is one for the outputs
 AT_THE_END = re.compile(rf"{BETWEEN_LAYERS.pattern}|(Sum|Mean|Sub|Rsub|Neg|Mul|Div)Backward\d+")
 ANYTHING = re.compile(".*")
@@ -197,7 +199,8 @@ def hands_on(node: Any, allowed: re.Pattern[str] = ROUTING) -> bool:
         return is_ours(node)
     if allowed.fullmatch(node.name()):
         return True
-    return node.name().startswith("MulBackward") and getattr(node._saved_other, "dtype", None) is torch.bool
+    masks = (node._saved_self, node._saved_other) if node.name().startswith("MulBackward") else ()
+    return any(getattr(mask, "dtype", None) is torch.bool for mask in masks)
 
 
 def is_ours(node: Any) -> bool:

@@ -449,6 +449,13 @@ class Hooked(nn.Identity):
         self.register_full_backward_hook(lambda *_: None)
 
 
+def assigned(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    for t, step in enumerate(x):
+        out[t] = step
+    return out
+
+
 HANDED_ON: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "no dropout": lambda: nn.Dropout(0.5).eval(),
@@ -456,6 +463,10 @@ HANDED_ON: dict[str, Callable[[], nn.Module]] = {
     "joined": lambda: Own(lambda x: torch.cat([x[..., :3], x[..., 3:]], -1)),
     "pooled by torch": lambda: Own(lambda x: F.max_pool2d(x.flatten(0, 1)[:, :, None, None], 1).view_as(x)),
     "a mask": lambda: Own(lambda x: x * (torch.arange(6) > 2)),
+    "a mask first": lambda: Own(lambda x: (torch.arange(6) > 2) * x),
+    "assigned to slices": lambda: Own(assigned),
+    "the largest": lambda: Own(lambda x: x.sort(-1).values + x.topk(1, -1).values),
+    "unfolded": lambda: Own(lambda x: x.unfold(2, 6, 1).squeeze(2)),
     "another mask": lambda: Own(lambda x: x.masked_fill(torch.arange(6) > 2, 0)),
     "where": lambda: Own(lambda x: torch.where(torch.arange(6) > 2, x, 0)),
     "a hook": Hooked,

@@ -216,6 +216,7 @@ def test_fields_that_nobody_knows_or_within_fields_are_named(
         Checkpoint.load(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:the run in .* is not finished:UserWarning")
 def test_a_checkpoint_of_version_2_is_read_whole() -> None:
     old = torch.load(VERSION_2 / CHECKPOINT, weights_only=True)
     assert old.pop("format") == 2
@@ -247,6 +248,7 @@ def test_a_run_killed_under_version_2_ends_as_it_would_have_there(tmp_path: Path
     assert Checkpoint.load(folder).progress.best_accuracy == found["test"]["accuracy"]
 
 
+@pytest.mark.filterwarnings("ignore:the run in .* is not finished:UserWarning")
 def test_lost_metrics_of_an_older_version_are_missed_where_the_run_goes_on_only(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(VERSION_2, tmp_path / "run"))
     (folder / METRICS).write_bytes((folder / METRICS).read_bytes()[:20])

@@ -56,7 +56,7 @@ def test_a_run_that_is_not_finished_says_so_where_it_is_loaded(at: tuple[int, in
 
 
 def test_a_run_that_stopped_early_is_finished(run: Run) -> None:
-    folder = run("run", epochs=9, patience=1)
+    folder = run("run", epochs=9, patience=1, validation=0.3)
     assert len(load_run(folder, "cpu").history) < 9
 
 
@@ -174,6 +174,7 @@ CHANGES: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the run in .* is not finished:UserWarning")
 def test_checkpoints_with_other_insides_are_refused_or_are_the_same_run(interrupted: Path, tmp_path: Path) -> None:
     """Every number, text and tensor in a checkpoint is replaced by others, under a valid checksum."""
     content = torch.load(interrupted / CHECKPOINT, weights_only=True)

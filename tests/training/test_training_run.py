@@ -469,6 +469,7 @@ def test_checkpoints_are_written_within_epochs(run: Run, tmp_path: Path) -> None
     assert (progress.epoch, progress.batch, progress.meter.samples) == (1, 2, 8)
 
 
+@pytest.mark.filterwarnings("ignore:the run in .* is not finished:UserWarning")
 def test_a_run_is_kept_by_the_checkpoint_of_its_start(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run("run", (Watch(stop_at=(1, 1)),))
