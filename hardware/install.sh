@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the chips in spiking_lfp/deploy/chips need to run exported networks: programs, and simulators in Python
-# environments of their own in .outside/; and Chromium for the tests of the report.
+# environments of their own in .outside/; packages that read NIR, likewise; and Chromium for the tests of the report.
 # Installs missing programs on Debian as root, elsewhere it prints their packages.
 set -uo pipefail
 cd "$(dirname "$0")/.."

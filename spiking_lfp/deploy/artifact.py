@@ -133,7 +133,7 @@ def save_network(network: IntegerNetwork, path: str | Path) -> None:
         ExportError: if the network is not valid, or the file cannot be written.
     """
     path = Path(path)
-    _check(network)
+    check_content(network)
     if path.is_dir():
         raise ExportError(f"cannot write {path}: it is a folder, name a file")
     EXPORTS.write(path, _image(network))
@@ -233,8 +233,8 @@ def _numbers(values: Sequence[int]) -> tuple[int, ...]:
     return tuple(map(int, values))
 
 
-def _check(network: IntegerNetwork) -> None:
-    """Raise an ExportError for what `IntegerNetwork.check` refuses, what files cannot hold, or a wrong golden run."""
+def check_content(network: IntegerNetwork) -> IntegerNetwork:
+    """Return a network, or raise an ExportError if it is not valid, no file holds it, or its golden run is wrong."""
     network.check()
     if len(network.layers) > _MOST_LAYERS:
         raise ExportError(f"the network has {len(network.layers)} layers, a file holds {_MOST_LAYERS} at most")
@@ -258,6 +258,7 @@ def _check(network: IntegerNetwork) -> None:
         raise ExportError(f"the network runs {network.steps} steps, a file holds {LARGEST_NUMBER} at most")
     if network.golden is not None:
         _check_golden(network, network.golden)
+    return network
 
 
 def _check_golden(network: IntegerNetwork, golden: GoldenRun) -> None:
@@ -360,7 +361,7 @@ class _Reader(Reader[IntegerNetwork]):
     def valid(self, network: IntegerNetwork) -> IntegerNetwork:
         """Return a network if it is valid."""
         try:
-            _check(network)
+            check_content(network)
         except ExportError as error:
             raise ExportError(f"{self.path} holds a network that is not valid: {error}") from None
         return network

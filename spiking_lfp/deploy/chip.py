@@ -4,11 +4,17 @@ This module and the files in `chips` need the standard library only: `hardware/i
 installed, and every `--help` does.
 """
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 
 if TYPE_CHECKING:
@@ -73,6 +79,34 @@ class Environment:
         if self.no_deps:
             steps.append(f"{pip} --ignore-requires-python --no-deps {shlex.join(self.no_deps)}")
         return " && ".join([*steps, f"{pip} {shlex.join(self.requirements)}"])
+
+    def python(self, title: str) -> str:
+        """Return the Python that has the package: this one, or that of the environment.
+
+        Raises:
+            ExportError: that says how to install `title`.
+        """
+        try:
+            version(self.distribution)
+        except PackageNotFoundError:
+            python = os.environ.get(self.variable)
+        else:
+            return sys.executable
+        if not python:
+            raise ExportError(f"{title} is not installed: {self.install}, then set {self.variable}=ENV/bin/python")
+        if not _has(python, self.distribution):
+            raise ExportError(f"{self.variable}={python} cannot run or has no {self.distribution}: {self.install}")
+        return python
+
+
+@cache
+def _has(python: str, distribution: str) -> bool:
+    """Return whether the package is installed for this Python."""
+    code = f"from importlib.metadata import version; version({distribution!r})"
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,19 @@ def _single(records: Iterable[tuple[str, Value]]) -> Iterator[tuple[str, Value]]
             yield where, value
 
 
+def difference(found: Mapping[str, Value], written: Mapping[str, Value]) -> tuple[str, str, str] | None:
+    """Return the first path where values by path are not the same, with what is there and what should be, or None."""
+    for where in sorted(found.keys() | written.keys()):
+        first, second = (every.get(where, "missing") for every in (found, written))
+        if digest([("", first)]) != digest([("", second)]):
+            return where, _shown(first), _shown(second)
+    return None
+
+
+def _shown(value: Value) -> str:
+    return str(np.asarray(value).tolist())[:40]
+
+
 def write_attribute(at: h5py.Group, name: str, value: str | int | tuple[str, ...] | tuple[int, ...]) -> None:
     """Write an attribute that `Reader` reads: texts of fixed length, padded with zeros, or int64."""
     if isinstance(value, str):
@@ -165,27 +178,29 @@ class Reader(ABC, Generic[Content]):
                 f"{self.remedy}"
             )
 
-    def everything(self, folder: h5py.Group) -> Iterator[tuple[str, Value]]:
+    def everything(self, folder: h5py.Group, attributes: bool = True) -> Iterator[tuple[str, Value]]:
         """Yield all attributes of a group and its groups, and their data sets, by path, sorted by name.
 
         Numbers, truth values and texts are read; a data set of texts of any length is a text, or an array of objects.
         """
-        yield from self._everything(folder, set(), 0)
+        yield from self._everything(folder, attributes, set(), 0)
 
-    def _everything(self, folder: h5py.Group, seen: set[int], depth: int) -> Iterator[tuple[str, Value]]:
+    def _everything(
+        self, folder: h5py.Group, attributes: bool, seen: set[int], depth: int
+    ) -> Iterator[tuple[str, Value]]:
         base = folder.name.rstrip("/")
         address = h5py.h5o.get_info(folder.id).addr
         if address in seen or depth > _DEEPEST:
             self.refuse(base or "/", "at two places, or inside itself", "at one place")
         seen.add(address)
-        for name in sorted(folder.attrs):
+        for name in sorted(folder.attrs) if attributes else ():
             yield f"{base}/{name}", self._free_attribute(folder, name)
         for name in self.names(folder):
             if len(seen) > _MOST_OBJECTS:
                 self.refuse(base or "/", "one of too many objects", f"{_MOST_OBJECTS} at most")
             found = self.member(folder, name, "a group or data set", h5py.Group, h5py.Dataset)
             if isinstance(found, h5py.Group):
-                yield from self._everything(found, seen, depth + 1)
+                yield from self._everything(found, attributes, seen, depth + 1)
             else:
                 address = h5py.h5o.get_info(found.id).addr
                 if address in seen:

@@ -282,22 +282,20 @@ def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -
     return found
 
 
-def our_layer(
-    name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, **constants: float | Tensor
-) -> SpikingLayer:
-    """Return the layer of this package with such neurons.
+def our_layer(name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, **given: Any) -> SpikingLayer:
+    """Return the layer of this package with such neurons, given their constants and recurrent weights.
 
     Raises:
         ExportError: with the layer's name, if constants are out of range.
     """
     try:
-        return LAYERS[kind](synapse, reset=reset, **constants)  # type: ignore[arg-type]
+        return LAYERS[kind](synapse, reset=reset, **given)
     except UsageError as error:
         raise ExportError(f"layer {name}: {error}") from None
 
 
-def synapse_copy(name: str, layer: SynapticLayer) -> nn.Module:
-    """Return a copy of a layer's synapse, pruned for good where it is masked.
+def synapse_copy(name: str, layer: SynapticLayer, which: str = "synapse") -> nn.Module:
+    """Return a copy of a layer's synapse, or of its `recurrent` one, pruned for good where it is masked.
 
     Raises:
         ExportError: with the layer's name, for a synapse or constants with which the layer would not run.
@@ -305,7 +303,7 @@ def synapse_copy(name: str, layer: SynapticLayer) -> nn.Module:
     try:
         if isinstance(layer, SpikingLayer):
             layer.neuron(torch.float64)
-        return plain_synapse(layer.synapse, name)
+        return plain_synapse(layer.get_submodule(which), name)
     except UsageError as error:
         raise ExportError(str(error)) from None
 

@@ -1,11 +1,12 @@
 """Leaky integrate-and-fire neurons that see the spikes of their own layer."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from spiking_lfp.neurons.base import Q, State, SumsBySign, Trace
+from spiking_lfp.neurons.base import Counterparts, Q, State, SumsBySign, Trace
 from spiking_lfp.neurons.lif import LIFNeuron
 
 
@@ -21,6 +22,7 @@ class RecurrentLIFNeuron(LIFNeuron):
     """
 
     recurrent: Tensor = field(kw_only=True)  # type: ignore[misc]
+    counterparts: ClassVar[Counterparts] = Counterparts(nir=("LIF", "IF"), time_constants={"beta": ("tau", "r")})
 
     def step(self, state: State, current: Float[Tensor, "batch n"]) -> State:
         """Return `U[t]`."""

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from helpers import integer_networks as make
 from helpers.damaged_files import damaged
 from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
+from spiking_lfp.deploy.formats.nir import write_nir
+from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
+from spiking_lfp.nn.spiking import RecurrentLIF
+
+nir = pytest.importorskip("nir", reason="nir is not installed")
 
 CASES = 3000
 
@@ -31,11 +38,32 @@ def small() -> IntegerNetwork:
     return replace(net, layers=(replace(layer, bias=layer.bias * 0),))
 
 
+def floats() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(RecurrentLIF(nn.Linear(4, 3), reset="zero"))
+
+
+def floats_digest(net: nn.Module) -> str:
+    return repr(net) + str({name: values.tolist() for name, values in net.state_dict().items()})
+
+
+def of_others(path: Path) -> None:
+    write_nir(floats(), path)
+    graph = nir.read(path)
+    for node in (graph, *graph.nodes.values()):
+        node.metadata = {}
+    nir.write(path, graph)
+
+
 FORMATS = {
     "artifact": Format(
         lambda path: save_network(with_golden_run(small(), make.inputs_for(small(), 1)), path), load_network, checksum
     ),
     "netx": Format(lambda path: write_netx(small(), path), read_netx, checksum),
+    "nir": Format(lambda path: write_nir(floats(), path), read_nir, floats_digest),
+    "nir, integers": Format(lambda path: write_nir(small(), path, dynamics_in_metadata=True), read_nir, checksum),
+    # without a checksum of ours no change of a value is noticed
+    "nir of others": Format(of_others, lambda path: read_nir(path, 1e-4), lambda _: ""),
 }
 
 

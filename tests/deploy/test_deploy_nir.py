@@ -1,4 +1,4 @@
-"""NIR graphs: there and back, read by nir, norse and snnTorch with equal spikes, and what NIR cannot express."""
+"""NIR graphs: there and back, read by other packages with equal spikes, and what NIR cannot express."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from helpers import integer_networks as integer
-from spiking_lfp.deploy.conformance import read_by_norse, read_by_snntorch
-from spiking_lfp.deploy.formats.nir import read_nir, write_nir
+from spiking_lfp.deploy.backends.workers.nir_reader import RUN
+from spiking_lfp.deploy.formats.nir import write_nir
+from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, GraphReader
+from spiking_lfp.deploy.formats.nir_reading import read_nir
+from spiking_lfp.deploy.hdf5 import digest
 from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
-from spiking_lfp.nn.spiking import LIF
+from spiking_lfp.nn.spiking import LIF, CubaLIF, RecurrentLIF
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
 
 SHAPE = (2, 8, 8)
-# norse and snnTorch keep a graph's numbers in float32, which holds these exactly
+# float32 holds what follows from it exactly
 DT = 2.0**-13
 
 
@@ -87,9 +90,12 @@ def test_networks_come_back_unchanged(reset: Reset, beta: float | Tensor, dtype:
 
 
 @pytest.mark.parametrize("pool", [None, MaxPool2d(2), AvgPool2d(2)])
-def test_weights_with_the_gain_in_them_come_back_with_equal_spikes(pool: nn.Module | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", ["norse", "spikingjelly"])
+def test_what_is_written_for_others_comes_back_with_equal_spikes(
+    reader: str, pool: nn.Module | None, tmp_path: Path
+) -> None:
     net, x = network(beta=torch.linspace(0.2, 0.9, 4).view(4, 1, 1), pool=pool), images()
-    assert_equal(again(net, tmp_path / "n.nir", in_shape=SHAPE, gain="weights")(x), net(x))
+    assert_equal(again(net, tmp_path / "n.nir", in_shape=SHAPE, reader=reader)(x), net(x))
 
 
 def test_the_nodes_are_those_of_the_convention(tmp_path: Path) -> None:
@@ -103,60 +109,118 @@ def test_the_nodes_are_those_of_the_convention(tmp_path: Path) -> None:
         ("layer4_weights", "layer4_neurons"), ("layer4_neurons", "output"),
     ]  # fmt: skip
     kinds = [type(graph.nodes[key]).__name__ for key, _ in graph.edges]
-    assert kinds == ["Input", "Conv2d", "LIF", "SumPool2d", "Threshold", "Flatten", "Affine", "LIF", "Linear", "LIF"]
+    assert kinds == ["Input", "Conv2d", "LIF", "AvgPool2d", "LIF", "Flatten", "Affine", "LIF", "Linear", "LIF"]
     lif = graph.nodes["layer0_neurons"]
     for found, expected in ((lif.tau, DT / 0.125), (lif.r, 8.0), (lif.v_leak, 0), (lif.v_threshold, 0.25)):
         assert found.shape == (4, 8, 8)
         assert found.dtype == np.float64
         assert (found == expected).all()
     assert (lif.v_reset == 0).all()
-    assert (graph.nodes["layer1_any"].threshold == 0.5).all()
+    # a quarter of what one of four spikes adds to the mean
+    assert (graph.nodes["layer1_any"].v_threshold == 1 / 16).all()
+    assert (graph.nodes["layer2_flatten"].start_dim, graph.nodes["layer2_flatten"].end_dim) == (-3, -1)
     assert graph.nodes["layer0_weights"].metadata["layer"] == "0"
-    write_nir(net, path, SHAPE, DT, "weights")
-    scaled = nir.read(path).nodes["layer3_weights"]
+    write_nir(net, path, SHAPE, DT, "norse")
+    graph = nir.read(path)
+    assert type(graph.nodes["layer1_pool"]).__name__ == "SumPool2d"
+    assert (graph.nodes["layer0_neurons"].r == 1).all()
+    scaled = graph.nodes["layer3_weights"]
     assert np.array_equal(scaled.weight, 4 * net[3].synapse.weight.detach().numpy())
     assert np.array_equal(scaled.bias, 4 * net[3].synapse.bias.detach().numpy())
 
 
-def test_sums_over_spikes_and_a_threshold_are_max_pooling(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", ["snntorch", "norse"])
+def test_pools_of_spikes_and_neurons_are_max_pooling(reader: str, tmp_path: Path) -> None:
     # what the two nodes say, computed from nir's own numbers
     net, x = network(pool=MaxPool2d(2)), images()
-    write_nir(net, tmp_path / "n.nir", SHAPE)
+    write_nir(net, tmp_path / "n.nir", SHAPE, DT, reader)
     nodes = nir.read(tmp_path / "n.nir").nodes
-    pool, bound = nodes["layer1_pool"], nodes["layer1_any"]
+    pool, neurons = nodes["layer1_pool"], nodes["layer1_any"]
     spikes = net[0](x)
-    means = nn.functional.avg_pool2d(spikes.flatten(0, 1), tuple(pool.kernel_size), tuple(pool.stride))
-    sums = means * float(np.prod(pool.kernel_size))
-    assert_equal((sums > torch.from_numpy(bound.threshold)).double(), net[1](spikes).flatten(0, 1))
+    pooled = nn.functional.avg_pool2d(spikes.flatten(0, 1), tuple(pool.kernel_size), tuple(pool.stride))
+    pooled = pooled.unflatten(0, x.shape[:2]) * (4 if reader == "norse" else 1)
+    v, found = torch.zeros_like(pooled[0]), []
+    for current in pooled:
+        r = 1.0 if reader == "norse" else torch.from_numpy(neurons.r)  # norse does not know r
+        v = v + torch.from_numpy(DT / neurons.tau) * (r * current - v)
+        fired = v > torch.from_numpy(neurons.v_threshold)
+        v = v * ~fired
+        found.append(fired.double())
+    assert_equal(torch.stack(found), net[1](spikes))
 
 
-# NIR graphs in other packages
+# what an equation by hand says
+
+
+def stepped(weights: Tensor, nodes: Any, x: Tensor, back: Tensor | None = None) -> Tensor:
+    """NIR's equations for one layer, Euler steps of DT, one sample and step at a time."""
+    v, i, fired, out = torch.zeros(x.shape[1], len(weights)), 0.0, torch.zeros(x.shape[1], len(weights)), []
+    v, fired = v.double(), fired.double()
+    for step in x:
+        current = step @ weights.T + (0 if back is None else fired @ back.T)
+        if type(nodes).__name__ == "CubaLIF":
+            w_in, tau_syn, tau = (torch.from_numpy(each) for each in (nodes.w_in, nodes.tau_syn, nodes.tau_mem))
+            i = i + DT / tau_syn * (w_in * current - i)
+            current = i
+        else:
+            tau = torch.from_numpy(nodes.tau)
+        v = v + DT / tau * (torch.from_numpy(nodes.r) * current - v)
+        fired = (v > torch.from_numpy(nodes.v_threshold)).double()
+        v = v * (1 - fired)
+        out.append(fired)
+    return torch.stack(out)
+
+
+def dyadic(net: nn.Sequential) -> nn.Sequential:
+    with torch.no_grad():
+        for values in net.double().parameters():
+            values.copy_((values * 1024).round() / 1024)
+    return net
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LIF(nn.Linear(8, 6, bias=False), 0.75, 0.25, "zero"),
+        CubaLIF(nn.Linear(8, 6, bias=False), 0.5, 0.75, 0.5, "zero"),
+        RecurrentLIF(nn.Linear(8, 6, bias=False), 0.75, 0.25, "zero"),
+    ],
+)
+@pytest.mark.parametrize("reader", ["snntorch", "spikingjelly"])
+def test_the_equations_of_the_nodes_spike_alike(layer: Any, reader: str, tmp_path: Path) -> None:
+    net, x = dyadic(nn.Sequential(layer)), (torch.rand(40, 5, 8).double() * 128).round() / 64
+    write_nir(net, tmp_path / "n.nir", None, DT, reader)
+    nodes = nir.read(tmp_path / "n.nir").nodes
+    back = nodes.get("layer0_recurrent")
+    weights = torch.from_numpy(nodes["layer0_weights"].weight)
+    recurrent = None if back is None else torch.from_numpy(back.weight)
+    expected = net(x)
+    assert (recurrent is not None) == isinstance(layer, RecurrentLIF)
+    assert_equal(stepped(weights, nodes["layer0_neurons"], x, recurrent), expected)
+    found = read_nir(tmp_path / "n.nir")
+    assert isinstance(found, nn.Sequential)
+    assert_equal(found(x), expected)
+
+
+# NIR graphs in other packages: all are in the table of conformance, each in an environment of its own
 
 
 @pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")
-@pytest.mark.parametrize("beta", [0.875, 1.0])
-def test_norse_reads_equal_spikes(beta: float, tmp_path: Path) -> None:
-    pytest.importorskip("norse.torch", reason="norse is not installed")
-    net, x = network(beta=beta), images()
-    write_nir(net, tmp_path / "n.nir", SHAPE, DT, "weights")
-    assert_equal(read_by_norse(nir.read(tmp_path / "n.nir"), DT, x), net(x))
+@pytest.mark.parametrize("reader", ["norse", "snntorch"])
+def test_batches_are_read_with_equal_spikes(reader: str, tmp_path: Path, capsys: Any) -> None:
+    for package in ("nirtorch", reader):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    net, x = network(beta=0.9, pool=AvgPool2d(2), dtype=torch.float32), images(torch.float32)
+    write_nir(net, tmp_path / "n.nir", SHAPE, reader=reader)
+    assert_equal(torch.from_numpy(RUN[reader](nir.read(tmp_path / "n.nir"), x.numpy())), net(x))
 
 
 @pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")
-def test_norse_would_read_other_spikes_from_resistances(tmp_path: Path) -> None:
+def test_norse_would_read_other_spikes_from_what_is_not_written_for_it(tmp_path: Path) -> None:
     pytest.importorskip("norse.torch", reason="norse is not installed")
-    net, x = network(), images()
-    write_nir(net, tmp_path / "n.nir", SHAPE, DT, "resistance")
-    assert not torch.equal(read_by_norse(nir.read(tmp_path / "n.nir"), DT, x), net(x))
-
-
-@pytest.mark.parametrize("gain", ["resistance", "weights"])
-@pytest.mark.parametrize("pool", [None, AvgPool2d(2)])
-def test_snntorch_reads_equal_spikes(gain: Any, pool: nn.Module | None, tmp_path: Path) -> None:
-    pytest.importorskip("nirtorch", reason="nirtorch is not installed")
-    net, x = network(pool=pool), images()
-    write_nir(net, tmp_path / "n.nir", SHAPE, gain=gain)
-    assert_equal(read_by_snntorch(nir.read(tmp_path / "n.nir"), 1e-4, x), net(x))
+    net, x = network(dtype=torch.float32), images(torch.float32)
+    write_nir(net, tmp_path / "n.nir", SHAPE)
+    assert not np.array_equal(RUN["norse"](nir.read(tmp_path / "n.nir"), x.numpy()), net(x).detach().numpy())
 
 
 def test_a_graph_of_norse_is_read_with_equal_spikes(tmp_path: Path) -> None:
@@ -178,6 +242,87 @@ def test_a_graph_of_norse_is_read_with_equal_spikes(tmp_path: Path) -> None:
     assert_equal(found(x), theirs(x)[0])
 
 
+def lif(size: int = 6, **changed: Any) -> Any:
+    fields = {"tau": np.full(size, 0.01), "r": np.ones(size), "v_leak": np.zeros(size), "v_threshold": np.ones(size)}
+    return nir.LIF(**{**fields, **changed})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_reset_that_the_writer_lost_can_be_given(tmp_path: Path) -> None:
+    # as snntorch.export_to_nir writes Leaky(0.75, reset_mechanism="subtract")
+    weight = np.round(np.random.default_rng(0).normal(size=(6, 8)) * 64) / 64
+    beta, path = 0.75, tmp_path / "n.nir"
+    neurons = lif(tau=np.full(6, DT / (1 - beta)), r=np.full(6, 1 / (1 - beta)))
+    nir.write(path, nir.NIRGraph.from_list(nir.Linear(weight), neurons))
+    ours = nn.Sequential(LIF(nn.Linear(8, 6, bias=False), beta, 1.0, "subtract")).double()
+    with torch.no_grad():
+        ours[0].synapse.weight.copy_(torch.from_numpy(weight))
+    x = torch.rand(40, 5, 8).double() * 3
+    found, plain = read_nir(path, DT, "subtract"), read_nir(path, DT)
+    assert isinstance(found, nn.Module)
+    assert isinstance(plain, nn.Module)
+    assert_equal(found(x), ours(x))
+    assert not torch.equal(plain(x), ours(x))
+    write_nir(simple(), path)
+    with pytest.raises(ExportError, match="it was written with the resets of its neurons: omit reset"):
+        read_nir(path, reset="subtract")
+    with pytest.raises(ExportError, match="reset is 'never', expected subtract, zero, none"):
+        read_nir(path, reset="never")  # type: ignore[arg-type]
+
+
+def test_sums_over_windows_are_means_and_a_factor(tmp_path: Path) -> None:
+    # as sinabs writes them: convolution, neurons, sums, convolution
+    random = np.random.default_rng(0)
+    first, second = (np.round(random.normal(size=shape) * 64) / 64 for shape in ((4, 2, 3, 3), (3, 4, 2, 2)))
+    bias = np.round(random.normal(size=3) * 64) / 64
+
+    def conv(weight: Any, bias: Any) -> Any:
+        return nir.Conv2d(None, weight, 1, 0, 1, 1, bias)
+
+    def neurons(*shape: int) -> Any:
+        full = np.full(shape, 4 * DT), np.full(shape, 4.0), np.zeros(shape), np.ones(shape)
+        return nir.LIF(*full)
+
+    graph = nir.NIRGraph.from_list(
+        nir.Input(np.array([2, 8, 8])), conv(first, np.zeros(4)), neurons(4, 6, 6),
+        nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), conv(second, bias), neurons(3, 2, 2),
+    )  # fmt: skip
+    nir.write(tmp_path / "n.nir", graph)
+    found = read_nir(tmp_path / "n.nir", DT)
+    assert isinstance(found, nn.Sequential)
+    x = (torch.rand(30, 3, 2, 8, 8).double() * 16).round() / 8
+    spikes = LIF(nn.Conv2d(2, 4, 3, bias=False).double(), 0.75, 1.0, "zero")
+    after = LIF(nn.Conv2d(4, 3, 2).double(), 0.75, 1.0, "zero")
+    with torch.no_grad():
+        spikes.synapse.weight.copy_(torch.from_numpy(first))
+        after.synapse.weight.copy_(torch.from_numpy(second))
+        after.synapse.bias.copy_(torch.from_numpy(bias))
+        pooled = nn.functional.avg_pool2d(spikes(x).flatten(0, 1), 2) * 4
+        assert_equal(found(x), after(pooled.unflatten(0, (30, 3))))
+
+
+def test_graphs_in_graphs_and_recurrent_weights_are_read(tmp_path: Path) -> None:
+    random, path = np.random.default_rng(1), tmp_path / "n.nir"
+    weight, back = (np.round(random.normal(size=shape) * 64) / 64 for shape in ((6, 8), (6, 6)))
+    shape = np.array([6])
+    inner = nir.NIRGraph(
+        {"input": nir.Input(shape), "lif": lif(tau=np.full(6, 4 * DT), r=np.full(6, 4.0)),
+         "w": nir.Affine(back, np.zeros(6)), "output": nir.Output(shape)},
+        [("input", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "output")],
+    )  # fmt: skip
+    nodes = {"in": nir.Input(np.array([8])), "a": nir.Linear(weight), "rnn": inner, "out": nir.Output(shape)}
+    nir.write(path, nir.NIRGraph(nodes, [("in", "a"), ("a", "rnn"), ("rnn", "out")], type_check=False))
+    found = read_nir(path, DT)
+    assert isinstance(found, nn.Sequential)
+    assert [type(layer) for layer in found] == [RecurrentLIF]
+    expected = RecurrentLIF(nn.Linear(8, 6, bias=False), 0.75, 1.0, "zero").double()
+    with torch.no_grad():
+        expected.synapse.weight.copy_(torch.from_numpy(weight))
+        expected.recurrent.weight.copy_(torch.from_numpy(back))
+    x = (torch.rand(40, 5, 8).double() * 16).round() / 8
+    assert_equal(found(x), expected(x))
+
+
 # what NIR cannot express
 
 
@@ -191,14 +336,20 @@ def mixed() -> nn.Sequential:
         (network("subtract"), {"in_shape": SHAPE}, "layer 0: its reset is 'subtract', which NIR cannot express"),
         (network("none"), {"in_shape": SHAPE}, "layer 0: its reset is 'none', which NIR cannot express"),
         (nn.Sequential(MaxPool2d(2), *network(pool=MaxPool2d(2))[:1]), {"in_shape": SHAPE}, "layer 0: the maximum of"),
-        (mixed(), {}, "layer 0: beta is 1 for some neurons only"),
+        (mixed(), {"reader": "norse"}, "layer 0: beta is 1 for some neurons, so that its weights cannot be divided"),
         (network(), {}, "layer 0: the shape of its inputs does not follow from it; give in_shape"),
         (network(), {"in_shape": (3, 8, 8)}, r"layer 0: cannot take inputs \[3, 8, 8\]"),
         (simple(), {"in_shape": (2, 8)}, r"layer 0: takes one axis, found inputs \[2, 8\]"),
         (nn.Sequential(LIF(nn.Conv2d(2, 2, (3, 2)), reset="zero")), {"in_shape": SHAPE}, "assumes square kernels"),
         (nn.Sequential(LIF(nn.Conv2d(2, 2, 3, groups=2), reset="zero")), {"in_shape": SHAPE}, "and one group"),
-        (simple(), {"gain": "neither"}, "gain is 'neither' and dt 0.0001, expected"),
-        (simple(), {"dt": float("nan")}, "gain is 'resistance' and dt nan, expected"),
+        (simple(), {"dt": float("nan")}, "dt is nan, expected a time step in seconds"),
+        (simple(), {"reader": "spyx"}, "layer 0: its reset is 'zero', not 'subtract', so spyx would run it"),
+        (network("subtract"), {"in_shape": SHAPE, "reader": "spyx"}, "layer 1: spyx flattens .4, 8, 8. in another"),
+        (simple(), {"reader": "sinabs"}, "sinabs takes no metadata, .* choose another reader"),
+        (nn.Sequential(network()[0], AvgPool2d(2, padding=1)), {"in_shape": SHAPE, "reader": "norse"},
+         "layer 1: norse ignores the padding of a pooling window"),
+        (nn.Sequential(network()[0], AvgPool2d(2)), {"in_shape": SHAPE, "reader": "norse"},
+         "layer 1: norse has sums in place of means, and no weights follow that could divide them"),
         (nn.Sequential(nn.Linear(8, 6)), {}, "layer 0: Linear has no counterpart"),
     ],
 )  # fmt: skip
@@ -206,6 +357,8 @@ def mixed() -> nn.Sequential:
 def test_what_nir_cannot_say_is_refused(net: nn.Module, arguments: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
         write_nir(net, tmp_path / "n.nir", **arguments)
+    with pytest.raises(UsageError, match=r"unknown reader of NIR 'nirvana': .*known are norse, sinabs, snn"):
+        write_nir(net, tmp_path / "n.nir", reader="nirvana")
     assert not list(tmp_path.iterdir())
 
 
@@ -214,54 +367,171 @@ def written(path: Path) -> Path:
     return path
 
 
+def test_neurons_without_leak_are_written_beside_others(tmp_path: Path) -> None:
+    net, x = mixed(), torch.rand(30, 4, 8)
+    assert_equal(again(net, tmp_path / "n.nir")(x), net(x))
+
+
 def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     path = tmp_path / "n.nir"
-    with pytest.raises(ExportError, match=r"there is no file .*n\.nir"):
+    with pytest.raises(ExportError, match=r"there is no file .*n\.nir: name the file of a NIR graph"):
         read_nir(path)
     path.write_bytes(b"no HDF5")
-    with pytest.raises(ExportError, match=r"n\.nir is no NIR graph that nir can read"):
+    with pytest.raises(ExportError, match=r"n\.nir is no HDF5 file, expected that of a NIR graph"):
+        read_nir(path)
+    with h5py.File(path, "w") as file:
+        file["layer"] = 1
+    with pytest.raises(ExportError, match=r"n\.nir: /node is missing"):
         read_nir(path)
     with pytest.raises(ExportError, match=r"cannot write .*missing"):
         write_nir(simple(), tmp_path / "missing" / "n.nir")
 
 
+def resealed(path: Path) -> Path:
+    """Give a file that was edited the checksum that it has now."""
+    with h5py.File(path, "r+") as file:
+        records = GraphReader(path, file).everything(file["node"], attributes=False)
+        file[CHECKSUM][()] = digest((where, value) for where, value in records if where != CHECKSUM)
+    return path
+
+
+def edited(path: Path, where: str, value: Any) -> Path:
+    with h5py.File(path, "r+") as file:
+        del file[where]
+        if value is not None:
+            file[where] = value
+    return path
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        ("node/metadata/schema", 9, "has schema 9, this version reads 1"),
+        ("node/metadata/schema", 9, "has schema 9, this version reads 2"),
+        ("node/metadata/schema", 2.5, "metadata: schema is float64 .*, expected integers"),
+        ("node/metadata/dt", "soon", "metadata: dt is a str, expected a number"),
+        ("node/metadata/reader", "me", "metadata: reader is 'me', expected snntorch or"),
+        ("node/metadata/kind", None, "metadata: kind is missing"),
         ("node/nodes/layer0_neurons/tau", np.full(6, 0.5), "node layer0_neurons: its beta is not the one in"),
         ("node/nodes/layer0_neurons/v_threshold", np.ones(6), "node layer0_neurons: its threshold is not the one in"),
         ("node/nodes/layer0_neurons/v_reset", np.ones(6), "node layer0_neurons: v_leak or v_reset is not 0"),
+        (
+            "node/nodes/layer0_neurons/tau",
+            np.full(6, "a", "S1"),
+            r"node layer0_neurons: tau is \|S1 .6., expected num",
+        ),
+        ("node/nodes/layer0_neurons/tau", np.full(6, np.nan), "node layer0_neurons: tau is not finite"),
+        ("node/nodes/layer0_neurons/tau", np.ones(5), r"node layer0_neurons: its tau is for \[5\], but it gets \[6\]"),
+        ("node/nodes/layer0_neurons/tau", None, "node layer0_neurons: tau is missing"),
+        ("node/nodes/layer0_neurons/type", "Scale", "node layer0_neurons: Scale is not read here; expected Input"),
+        (
+            "node/nodes/layer0_neurons/metadata/reset",
+            "never",
+            "node layer0_neurons: reset is 'never', expected sub",
+        ),
+        (
+            "node/nodes/layer0_neurons/metadata/beta",
+            np.ones(5),
+            r"beta is of shape \[5\], expected one that fits",
+        ),
+        (
+            "node/nodes/layer0_weights/weight",
+            np.ones((6, 8), complex),
+            "weight is complex128, expected numbers or",
+        ),
+        ("node/nodes/layer0_weights/weight", np.ones((6, 7)), r"its weight is for \[7\], but it gets \[8\]"),
+        ("node/nodes/layer0_weights/bias", np.ones(7), r"its bias is for \[7\], but it gets \[6\]"),
+        ("node/edges", np.ones((3, 2)), "the graph: its edges are not pairs of names"),
+        ("node/nodes/input/shape", np.array([2**40]), r"node input: shape is \[1099511627776\], expected integers"),
+        ("node/nodes/output/shape", np.array([7]), r"node output: its shape is for \[7\], but it gets \[6\]"),
+        ("node/nodes/output", None, "the graph: an edge is of 'output', which is no node"),
+        ("node/type", "Graph", "the graph: its type is 'Graph', expected 'NIRGraph'"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Casting complex values")
 def test_files_that_were_changed_are_refused(where: str, value: Any, message: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "n.nir")
+    path = edited(written(tmp_path / "n.nir"), where, value)
+    if where != "node/metadata/schema":
+        with pytest.raises(ExportError, match=r"n\.nir is damaged: its content has checksum|expected numbers or texts"):
+            read_nir(path)
+    with pytest.raises(ExportError, match=message):  # complex numbers already from the helper
+        read_nir(resealed(path))
+
+
+def test_nothing_leads_out_of_a_file_or_around_in_it(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
+        file["weight"] = np.ones((6, 8))
+    path, where = tmp_path / "n.nir", "node/nodes/layer0_weights/weight"
+    layout = h5py.VirtualLayout((6, 8), "<f8")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "weight", (6, 8))
+    edits: list[tuple[Any, str]] = [
+        (h5py.ExternalLink("elsewhere.h5", "/weight"), "weight is a link to somewhere else .ExternalLink"),
+        (h5py.SoftLink("/node/nodes/layer0_weights/bias"), "weight is a link to somewhere else .SoftLink"),
+        (layout, "weight is stored in another file"),
+    ]
+    for new, message in edits:
+        edited(written(path), where, None)
+        with h5py.File(path, "r+") as file:
+            if new is layout:
+                file.create_virtual_dataset(where, layout)
+            else:
+                file[where] = new
+        with pytest.raises(ExportError, match=message):
+            read_nir(path)
+    written(path)
     with h5py.File(path, "r+") as file:
-        del file[where]
-        file[where] = value
-    with pytest.raises(ExportError, match=message):
+        file["node/nodes/layer0_weights/metadata/again"] = file["node/nodes"]
+    with pytest.raises(ExportError, match="is at two places, or inside itself"):
         read_nir(path)
 
 
-def lif(size: int = 6) -> Any:
-    return nir.LIF(np.full(size, 0.01), np.ones(size), np.zeros(size), np.ones(size))
+def test_other_tools_read_a_file_and_write_it_again(tmp_path: Path) -> None:
+    net, x = simple(), torch.rand(20, 3, 8).double()
+    write_nir(net, tmp_path / "n.nir")
+    nir.write(tmp_path / "again.nir", nir.read(tmp_path / "n.nir"))
+    found = read_nir(tmp_path / "again.nir")
+    assert isinstance(found, nn.Module)
+    assert_equal(found(x), net(x))
+
+
+def test_a_file_that_says_it_is_ours_needs_our_checksum(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="/node/metadata/checksum is missing"):
+        read_nir(edited(written(tmp_path / "n.nir"), CHECKSUM, None))
+    with pytest.raises(ExportError, match="metadata: writer is missing, expected spiking_lfp"):
+        read_nir(edited(written(tmp_path / "n.nir"), "node/metadata/writer", None))
 
 
 def test_graphs_of_others_that_differ_are_refused(tmp_path: Path) -> None:
     path, weights = tmp_path / "n.nir", np.ones((6, 6))
-    leaks = nir.LIF(np.full(6, 0.01), np.ones(6), np.ones(6), np.ones(6))
     pair = (nir.Linear(weights), lif())
+    back = {"v_reset": np.zeros(6), "w_in": np.ones(6)}
+    cuba = nir.CubaLIF(np.full(6, 5e-4), np.full(6, 0.01), np.ones(6), np.zeros(6), np.ones(6), **back)
+    images = nir.Input(np.array([2, 4, 4]))
+    sums = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
     for nodes, dt, message in (
         (pair, None, "does not have its time step: give dt in seconds"),
-        (pair, 0.02, "layer linear: beta must be greater than 0"),
-        ((nir.Linear(weights), leaks), 0.001, "node lif: v_leak or v_reset is not 0"),
+        (
+            pair,
+            0.02,
+            r"node lif: tau is 0\.01 s, too short for steps of dt = 0\.02 s: beta = 1 - dt / tau = -1 must",
+        ),
+        (
+            (pair[0], cuba),
+            0.001,
+            r"node cubalif: tau_syn is 0\.0005 s, too short .* alpha = 1 - dt / tau_syn = -1 ",
+        ),
+        ((pair[0], lif(tau=np.zeros(6))), 0.001, "node lif: tau is 0, expected seconds, greater than 0"),
+        ((pair[0], lif(v_leak=np.ones(6))), 0.001, "node lif: v_leak or v_reset is not 0"),
+        ((pair[0], lif(v_threshold=np.zeros(6))), 0.001, "layer linear: threshold must be"),
         ((nir.Linear(weights),), 0.001, "node linear: Linear is followed by the output, expected LIF or IF"),
         ((lif(),), 0.001, "node lif: LIF is not read here"),
         ((*pair, nir.Scale(np.ones(6))), 0.001, "node scale: Scale is not read here"),
+        ((images, sums), 0.001, "node sumpool2d: sums that are the output are not read here"),
+        ((images, sums, nir.Threshold(np.full((2, 2, 2), 0.5))), 0.001, "node sumpool2d: followed by Threshold, read"),
     ):
         nir.write(path, nir.NIRGraph.from_list(*nodes))
-        with pytest.raises(ExportError, match=message):
+        with pytest.raises(ExportError, match=message) as caught:
             read_nir(path, dt)
+        assert str(path) in str(caught.value)
     edges = [("input", "w"), ("w", "n"), ("n", "w"), ("n", "output")]
     nodes = {"input": nir.Input(np.array([6])), "w": pair[0], "n": pair[1], "output": nir.Output(np.array([6]))}
     nir.write(path, nir.NIRGraph(nodes, edges))
@@ -307,15 +577,39 @@ def test_integer_networks_come_back_unchanged(net: IntegerNetwork, golden: bool,
 
 
 @pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")
-def test_norse_reads_equal_spikes_from_an_integer_network_without_leak(tmp_path: Path) -> None:
-    pytest.importorskip("norse.torch", reason="norse is not installed")
+@pytest.mark.parametrize("reader", ["norse", "snntorch"])
+def test_integer_networks_without_leak_are_read_with_equal_spikes(reader: str, tmp_path: Path, capsys: Any) -> None:
+    for package in ("nirtorch", reader):
+        pytest.importorskip(package, reason=f"{package} is not installed")
     net = without_leak(integer.mlp(reset="zero"))
     inputs = integer.inputs_for(net)
-    write_nir(net, tmp_path / "n.nir")
+    write_nir(net, tmp_path / "n.nir", reader=reader)
     graph = nir.read(tmp_path / "n.nir")
     assert graph.nodes["layer0_weights"].weight.dtype == np.int8
-    found = read_by_norse(graph, 1e-4, torch.from_numpy(inputs).double())
-    assert_equal(found, torch.from_numpy(simulate(net, inputs, record=True).spikes["1"]).double())
+    found = torch.from_numpy(RUN[reader](graph, inputs.astype(np.float32)))
+    assert_equal(found, torch.from_numpy(simulate(net, inputs, record=True).spikes["1"]).float())
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("layer0_neurons/metadata/decay", 409, "/node/nodes/layer0_neurons/r is .*, expected"),
+        ("layer0_neurons/metadata/decay", 5000, "layer 0: decay is 5000, expected 0..4095"),
+        ("layer0_neurons/metadata/theta", np.ones(20), "node layer0_neurons: theta is float64"),
+        ("layer0_neurons/metadata/golden_spikes", np.full((12, 1, 20), 2, "u1"), "golden run, layer 0: a spike is 2"),
+        ("layer0_neurons/tau", np.ones(20), "/node/nodes/layer0_neurons/tau is"),
+        ("layer0_weights/weight", np.ones((20, 30)), "layer 0: weight is float64"),
+        ("layer0_weights/more", 1, "node layer0_weights: Affine has no field 'more'"),
+    ],
+)
+def test_integer_networks_that_were_changed_are_refused(where: str, value: Any, message: str, tmp_path: Path) -> None:
+    net, path = integer.mlp(), tmp_path / "n.nir"
+    write_nir(with_golden_run(net, integer.inputs_for(net, 1)), path, dynamics_in_metadata=True)
+    with h5py.File(path, "r+") as file:
+        file["node/nodes"].pop(where, None)
+        file["node/nodes"][where] = value
+    with pytest.raises(ExportError, match=message):
+        read_nir(resealed(path))
 
 
 def grouped() -> IntegerNetwork:
@@ -339,8 +633,11 @@ def grouped() -> IntegerNetwork:
 def test_integer_networks_that_nir_cannot_say_are_refused(net: IntegerNetwork, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
         write_nir(net, tmp_path / "n.nir")
-    with pytest.raises(ExportError, match="the weights of an integer network stay as they are"):
-        write_nir(net, tmp_path / "n.nir", gain="weights")
+
+
+def test_weights_of_integer_networks_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="layer 0: norse needs weights divided by 1 - beta, and those of integer"):
+        write_nir(integer.mlp(reset="zero"), tmp_path / "n.nir", reader="norse", dynamics_in_metadata=True)
 
 
 def test_max_pooling_without_leak_needs_no_leave(tmp_path: Path) -> None:

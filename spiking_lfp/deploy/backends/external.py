@@ -6,13 +6,9 @@ steps without input until the last layer is done, start the bias of a layer when
 spikes of a layer back by its delay.
 """
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -88,7 +84,7 @@ class ExternalBackend:
     def missing(self) -> str | None:
         """Return how to install it, or None."""
         try:
-            self._python()
+            self.environment.python(self.title)
         except ExportError as error:
             return str(error)
         return None
@@ -151,7 +147,7 @@ class ExternalBackend:
         with TemporaryDirectory(prefix="spiking_lfp_") as folder:
             path, result = Path(folder) / "network.npz", Path(folder) / "spikes.npz"
             np.savez(path, allow_pickle=False, **arrays)
-            command = [self._python(), str(WORKERS / self.worker), str(path), str(result)]
+            command = [self.environment.python(self.title), str(WORKERS / self.worker), str(path), str(result)]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode or not result.exists():
                 message = " ".join((done.stderr or done.stdout).strip().splitlines()[-ERROR_LINES:])
@@ -164,35 +160,6 @@ class ExternalBackend:
                 }
                 setup, run = map(float, found["seconds"])
         return ExternalRun(spikes, setup, run)
-
-    def _python(self) -> str:
-        """Return the Python of the environment.
-
-        Raises:
-            ExportError: that says how to install it.
-        """
-        home = self.environment
-        try:
-            version(home.distribution)
-        except PackageNotFoundError:
-            python = os.environ.get(home.variable)
-        else:
-            return sys.executable
-        if not python:
-            raise ExportError(f"{self.title} is not installed: {home.install}, then set {home.variable}=ENV/bin/python")
-        if not _has(python, home.distribution):
-            raise ExportError(f"{home.variable}={python} cannot run or has no {home.distribution}: {home.install}")
-        return python
-
-
-@cache
-def _has(python: str, distribution: str) -> bool:
-    """Return whether the package is installed for this Python."""
-    code = f"from importlib.metadata import version; version({distribution!r})"
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def neuron_layers(network: IntegerNetwork) -> list[Spiking]:

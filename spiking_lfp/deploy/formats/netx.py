@@ -32,7 +32,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spiking_lfp.deploy.hdf5 import Array, Reader, digest, json_object, write_attribute
+from spiking_lfp.deploy.hdf5 import Array, Reader, difference, digest, json_object, write_attribute
 from spiking_lfp.deploy.model import (
     ByLayer,
     Conv,
@@ -214,10 +214,9 @@ class _Reader(Reader[IntegerNetwork]):
         with _file(network) as file:
             written = dict(_Reader(self.path, file).everything(file))
         del written["/checksum"]
-        for where in sorted(found.keys() | written.keys()):
-            first, second = (every.get(where, "missing") for every in (found, written))
-            if digest([("", first)]) != digest([("", second)]):
-                self.refuse(where, *(str(np.asarray(each).tolist())[:40] for each in (first, second)))
+        differs = difference(found, written)
+        if differs is not None:
+            self.refuse(*differs)
         return network
 
     def valid(self, network: IntegerNetwork) -> IntegerNetwork:
