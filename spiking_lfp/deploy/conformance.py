@@ -21,7 +21,7 @@ from spiking_lfp.deploy.nir_readers import run_in
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
-from spiking_lfp.nn.spiking import LIF, CubaLIF, RecurrentLIF
+from spiking_lfp.nn.spiking import LI, LIF, CubaLIF, RecurrentLIF
 
 STEPS, BATCH, SIDE = 40, 4, 8
 # a power of two: norse has its constants in float32, which represents them exactly then
@@ -278,6 +278,7 @@ def _nir_networks(reset: Any) -> Iterator[tuple[str, nn.Sequential]]:
     per_neuron = torch.linspace(0.5, 0.9, 20), torch.linspace(0.2, 0.6, 20)
     yield "constants of each neuron", nn.Sequential(LIF(nn.Linear(SIDE, 20), *per_neuron, reset), output(20))
     yield "recurrent", nn.Sequential(RecurrentLIF(nn.Linear(SIDE, 20), 0.7, 0.2, reset), output(20))
+    yield "LI readout", nn.Sequential(LIF(nn.Linear(SIDE, 20), 0.9, 0.3, reset), LI(nn.Linear(20, 4, bias=False), 0.8))
     yield "CubaLIF", nn.Sequential(CubaLIF(nn.Linear(SIDE, 20), 0.5, 0.7, 0.6, reset), output(20))
 
 
@@ -324,4 +325,4 @@ def _nir_read_by(reader: str, seed: int) -> list[Row]:
 def _known(reader: str, case: str) -> bool:
     """Return whether it is known that a package does not run a network."""
     one_for_all = reader in ("snntorch", "spikingjelly") and case == "constants of each neuron"
-    return one_for_all or READERS[reader].refuses is not None
+    return one_for_all or case == "LI readout" or READERS[reader].refuses is not None

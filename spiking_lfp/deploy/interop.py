@@ -289,7 +289,7 @@ def our_layer(name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, *
         ExportError: with the layer's name, if constants are out of range.
     """
     try:
-        return LAYERS[kind](synapse, reset=reset, **given)
+        return LAYERS[kind](synapse, **(given | {"reset": reset} if kind.spiking else given))
     except UsageError as error:
         raise ExportError(f"layer {name}: {error}") from None
 

@@ -44,7 +44,9 @@ class LINeuron(Neuron):
     beta: Tensor = field(metadata=KEPT_PART)
 
     spiking: ClassVar[bool] = False
-    counterparts: ClassVar[Counterparts] = Counterparts(integer=IntegerLI, decays={"beta": "decay"})
+    counterparts: ClassVar[Counterparts] = Counterparts(
+        integer=IntegerLI, decays={"beta": "decay"}, nir=("LI", "I"), time_constants={"beta": ("tau", "r")}
+    )
 
     @property
     def forgets(self) -> bool:

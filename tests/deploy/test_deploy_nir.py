@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from helpers import integer_networks as integer
 from spiking_lfp.deploy.backends.workers.nir_reader import RUN
-from spiking_lfp.deploy.formats.nir import write_nir
+from spiking_lfp.deploy.formats.nir import READERS, write_nir
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, GraphReader
 from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.hdf5 import digest
@@ -21,7 +21,7 @@ from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.neurons.lif import RESETS, Reset
 from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
-from spiking_lfp.nn.spiking import LIF, CubaLIF, RecurrentLIF
+from spiking_lfp.nn.spiking import LI, LIF, CubaLIF, RecurrentLIF
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
 
@@ -200,6 +200,27 @@ def test_the_equations_of_the_nodes_spike_alike(layer: Any, reader: str, tmp_pat
     found = read_nir(tmp_path / "n.nir")
     assert isinstance(found, nn.Sequential)
     assert_equal(found(x), expected)
+
+
+@pytest.mark.parametrize("beta", [0.75, 1.0, torch.linspace(0.5, 1.0, 6)])
+@pytest.mark.parametrize("reader", ["snntorch", "spyx"])
+def test_leaky_integrators_are_readouts(beta: Any, reader: str, tmp_path: Path) -> None:
+    reset = READERS[reader].resets[0]
+    hidden = LIF(nn.Linear(8, 9, bias=False), 0.75, 0.25, reset)
+    net = dyadic(nn.Sequential(hidden, LI(nn.Linear(9, 6, bias=False), beta)))
+    x = (torch.rand(40, 5, 8).double() * 128).round() / 64
+    write_nir(net, tmp_path / "n.nir", None, DT, reader)
+    found = read_nir(tmp_path / "n.nir")
+    assert isinstance(found, nn.Sequential)
+    assert [type(layer) for layer in found] == [LIF, LI]
+    assert torch.equal(found(x), net(x))
+    node = nir.read(tmp_path / "n.nir").nodes["layer1_neurons"]
+    assert type(node).__name__ == ("I" if reader == "spyx" and np.all(np.asarray(beta) == 1) else "LI")
+    v = torch.zeros(5, 6, dtype=torch.float64)
+    for spikes, expected in zip(net[0](x), net(x), strict=True):
+        current = torch.from_numpy(node.r) * (spikes @ net[1].synapse.weight.T)
+        v = v + (DT * current if type(node).__name__ == "I" else DT / torch.from_numpy(node.tau) * (current - v))
+        torch.testing.assert_close(v, expected, rtol=1e-12, atol=1e-12)
 
 
 # NIR graphs in other packages: all are in the table of conformance, each in an environment of its own

@@ -4,6 +4,7 @@ A network is a chain of nodes from "input" to "output", without time and batch i
 
     LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv2d; then layer<k>_neurons:
                         LIF(tau = dt / (1 - beta), r, v_leak = 0, v_threshold, v_reset = 0), of the neurons' shape
+    LI                  the same with LI(tau, r, v_leak = 0), whose membrane is the output
     RecurrentLIF        the same, and layer<k>_recurrent: Linear, from the neurons to themselves
     others              the same, with the node, time constants and gains of their neurons in `Counterparts`
     AvgPool2d           layer<k>_pool: AvgPool2d, or SumPool2d and the next weights divided by the size of the window
@@ -86,7 +87,7 @@ class Form:
         dt: its time step in seconds where it is not told another.
         resets: those of our neurons that its LIF runs.
         gain: whether it uses r; if not, weights are divided by 1 - beta.
-        leakless: its node for neurons without leak.
+        leakless: whether it runs the nodes that NIR has for neurons without leak.
         pool: its node for means and maxima over windows.
         any_beta: of the neurons that make a maximum of a sum.
         detour: whether recurrent weights have a flatten of one axis, which changes nothing, behind them.
@@ -96,7 +97,7 @@ class Form:
     dt: float = 1e-4
     resets: tuple[str, ...] = ("zero",)
     gain: bool = True
-    leakless: Literal["LIF", "IF"] = "LIF"
+    leakless: bool = False
     pool: Literal["AvgPool2d", "SumPool2d"] = "AvgPool2d"
     any_beta: float = 0.5
     detour: bool = False
@@ -108,9 +109,9 @@ READERS: dict[str, Form] = {
     # snnTorch sends what goes into a loop of two nodes through the recurrent weights too, and leaves others as they are
     "snntorch": Form(detour=True),
     "spikingjelly": Form(),
-    "norse": Form(dt=1e-3, gain=False, leakless="IF", pool="SumPool2d"),
+    "norse": Form(dt=1e-3, gain=False, leakless=True, pool="SumPool2d"),
     # subtracts the threshold one step after a spike, and delays every layer by a step
-    "spyx": Form(dt=1.0, resets=("subtract",), leakless="IF", pool="SumPool2d", any_beta=0.0),
+    "spyx": Form(dt=1.0, resets=("subtract",), leakless=True, pool="SumPool2d", any_beta=0.0),
     "sinabs": Form(
         refuses="sinabs takes no metadata, and lets every LIF subtract its threshold at once, fire at v >= v_threshold "
         "and several times a step, which none of our neurons does: choose another reader"
@@ -199,7 +200,7 @@ class Writer:
     def differs(self, name: str, how: str) -> None:
         """Refuse a layer that other readers run differently, or note it if that is allowed."""
         if not self.allowed:
-            others = "spyx" if self.reader == "spyx" else "other readers"
+            others = "other readers" if self.form.gain and self.reader != "spyx" else self.reader
             raise ExportError(
                 f"layer {name}: {how}, so {others} would run it differently; allow it with dynamics_in_metadata=True"
             )
@@ -239,7 +240,7 @@ class Writer:
         shape: Shape,
         kind: type[Neuron],
         kept: Mapping[str, Array],
-        threshold: Array,
+        threshold: Array | None,
         dtype: Any,
         about: dict[str, Any],
         recurrent: Array | None = None,
@@ -251,23 +252,25 @@ class Writer:
             shape: of the neurons.
             kind: theirs.
             kept: what a step keeps, by constant; broadcasts to `shape`, and so does `threshold`.
-            threshold: theirs.
+            threshold: theirs, None if they do not fire.
             dtype: of the arrays.
             about: metadata.
             recurrent: weights through which they see their own spikes.
         """
         theirs = kind.counterparts
-        threshold, zero = np.broadcast_to(threshold, shape).astype(dtype), np.zeros(shape, dtype)
-        if _leakless(kept) and self.form.leakless == "IF":
-            node = self.nir.IF(np.full(shape, 1 / self.dt, dtype), threshold, zero)
+        zero = np.zeros(shape, dtype)
+        fields = {}
+        if threshold is not None:
+            fields = {"v_threshold": np.broadcast_to(threshold, shape).astype(dtype), "v_reset": zero}
+        if _leakless(kept) and self.form.leakless and len(theirs.nir) == 2:
+            node = getattr(self.nir, theirs.nir[1])(r=np.full(shape, 1 / self.dt, dtype), **fields)
         else:
-            fields = {}
             for constant, (time_constant, gain) in theirs.time_constants.items():
                 lost = 1 - np.broadcast_to(kept[constant], shape).astype(np.float64)
                 steps = np.divide(1, lost, out=np.full(shape, _ENDLESS), where=lost > 0)
                 fields[time_constant] = (self.dt * steps).astype(dtype)
                 fields[gain] = (steps if self.form.gain else np.ones(shape)).astype(dtype)
-            node = getattr(self.nir, theirs.nir[0])(**fields, v_leak=zero, v_threshold=threshold, v_reset=zero.copy())
+            node = getattr(self.nir, theirs.nir[0])(**fields, v_leak=zero.copy())
         self.add(key, node, **about)
         if recurrent is not None:
             back = key.replace("neurons", "recurrent")
@@ -327,7 +330,7 @@ def _write_float(graph: Writer, network: nn.Module, in_shape: Sequence[int] | No
         out_shape = _out_shape(name, layer, shape)
         if isinstance(layer, SpikingLayer):
             _write_spiking(graph, k, name, layer, shape, out_shape)
-            spikes = True
+            spikes = layer.kind.spiking
         elif isinstance(layer, MaxPool2d):
             if not spikes:
                 graph.differs(name, "the maximum of values that are not spikes, which NIR cannot express")
@@ -351,20 +354,23 @@ def _leakless(kept: Mapping[str, Array]) -> bool:
 
 
 def _write_spiking(graph: Writer, k: int, name: str, layer: SpikingLayer, in_shape: Shape, out_shape: Shape) -> None:
-    graph.resets(name, layer.reset)
+    if layer.kind.spiking:
+        graph.resets(name, layer.reset)
     synapse = synapse_copy(name, layer).cpu()
     recurrent = synapse_copy(name, layer, "recurrent").cpu() if isinstance(layer, RecurrentLIF) else None
     theirs, form = layer.counterparts, graph.form
     constants = {what: getattr(layer, what).detach().cpu().double().numpy() for what in layer.kind.limits()}
     kept = {what: constants[what] for what in theirs.time_constants}
     for what, values in kept.items():
-        if not form.gain and (values == 1).any() and not (_leakless(kept) and form.leakless in theirs.nir):
+        if not form.gain and (values == 1).any() and not (_leakless(kept) and len(theirs.nir) == 2):
             raise ExportError(
                 f"layer {name}: {what} is 1{'' if (values == 1).all() else ' for some neurons'}, so that its weights "
                 f"cannot be divided by 1 - {what}, as {graph.reader} needs"
             )
-    if graph.reader == "spyx" and theirs.nir[0] != "LIF":
-        graph.differs(name, f"the threshold of a {theirs.nir[0]} is subtracted before the leak there")
+    if graph.reader == "spyx" and theirs.nir[0] == "CubaLIF":
+        graph.differs(name, "the threshold of a CubaLIF is subtracted before the leak there")
+    if graph.reader == "norse" and not layer.kind.spiking:
+        graph.differs(name, "leaky integrators are left out there")
     if not form.gain and not _leakless(kept):
         gains = np.broadcast_arrays(*(1 / (1 - values) for values in kept.values()))
         for each in (synapse, recurrent):
@@ -386,9 +392,9 @@ def _write_spiking(graph: Writer, k: int, name: str, layer: SpikingLayer, in_sha
     else:
         node = graph.nir.Linear(weight) if bias is None else graph.nir.Affine(weight, bias)
     graph.weights(k, name, node, in_shape, out_shape, bias is not None)
-    about = {"reset": layer.reset, **constants}
+    about = {"reset": layer.reset if layer.kind.spiking else None, **constants}
     back = None if recurrent is None else _numpy(recurrent.weight)
-    threshold = constants["threshold"]
+    threshold = constants.get("threshold")
     graph.neurons(f"layer{k}_neurons", out_shape, layer.kind, kept, threshold, weight.dtype, about, back)
 
 

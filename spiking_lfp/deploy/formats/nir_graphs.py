@@ -54,9 +54,11 @@ NODES: dict[str, dict[str, Field]] = {
     "Threshold": {"threshold": ANY},
     "LIF": {"tau": ANY, **_LIF},
     "IF": {name: each for name, each in _LIF.items() if name != "v_leak"},
+    "LI": {"tau": ANY, "r": ANY, "v_leak": ANY},
+    "I": {"r": ANY},
     "CubaLIF": {"tau_mem": ANY, "tau_syn": ANY, "w_in": ANY_OR_NONE, **_LIF},
 }
-NEURONS = ("Threshold", "LIF", "IF", "CubaLIF")
+NEURONS = ("Threshold", "LIF", "IF", "LI", "I", "CubaLIF")
 WEIGHTS = ("Affine", "Linear", "Conv2d")
 
 

@@ -26,6 +26,7 @@ from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, Reset
+from spiking_lfp.neurons.li import LINeuron
 from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer
@@ -127,7 +128,7 @@ def _read_float(graph: Graph, dt: float, reset: Reset | None, form: Form | None)
         elif first.kind in WEIGHTS:
             assert second is not None
             layers.append(_read_spiking(first, second, dt, reset, form, factor))
-            spikes, factor = True, 1.0
+            spikes, factor = second.kind not in LINeuron.counterparts.nir, 1.0
         else:
             kernel, stride, padding = (_square(first, what) for what in ("kernel_size", "stride", "padding"))
             one = 1.0 if first.kind == "SumPool2d" else 1 / kernel**2
@@ -157,8 +158,7 @@ def _is_any(node: Node, one: float, dt: float) -> bool:
     elif node.kind in LIFNeuron.counterparts.nir:
         bound = node.constant("v_threshold")
         gain = np.asarray(node.constant("r") * (dt / node.constant("tau") if node.kind == "LIF" else dt)).min()
-        resting = ("v_reset", "v_leak")[: 2 if node.kind == "LIF" else 1]
-        if any(node.constant(what).any() for what in resting):
+        if any(node.constant(what).any() for what in ("v_leak", "v_reset") if what in node.fields):
             return False
     else:
         return False
@@ -174,7 +174,7 @@ def _read_spiking(
     recurrent = None if second.recurrent is None else _recurrent(second.recurrent)
     kind = _kinds()[second.kind]
     leaks = second.kind == kind.counterparts.nir[0]
-    if second.constant("v_reset").any() or (leaks and second.constant("v_leak").any()):
+    if any(second.constant(what).any() for what in ("v_leak", "v_reset") if what in second.fields):
         raise ExportError(f"node {second.key}: v_leak or v_reset is not 0, ours are")
     constants: dict[str, Array] = {}
     gain: Any = 1.0
@@ -184,7 +184,8 @@ def _read_spiking(
             gain = gain * input_gain * dt / second.constant(time_constant)
         else:
             constants[what], gain = np.ones(second.in_shape), second.constant("r") * dt
-    constants["threshold"] = second.constant("v_threshold")
+    if kind.spiking:
+        constants["threshold"] = second.constant("v_threshold")
     if recurrent is not None:
         kind = RecurrentLIF.kind if kind is LIFNeuron else _no_recurrence(second)
     both = [synapse, *([] if recurrent is None else [recurrent])]
@@ -208,7 +209,7 @@ def _read_spiking(
             lost = np.broadcast_arrays(*(1 - exact[what] for what in kind.counterparts.time_constants))
             for each in both:
                 scale_synapse(first.name, each, torch.as_tensor(np.prod(lost, axis=0)))
-        reset = about.text("reset", RESETS)  # type: ignore[assignment]
+        reset = about.text("reset", RESETS) if kind.spiking else "none"  # type: ignore[assignment]
     else:
         if not np.allclose(gain, 1, rtol=1e-6, atol=0):
             for each in both:
