@@ -82,7 +82,7 @@ def evaluate(
         typer.Option(help="Other data: a set by name, a folder or an .npz file; classes are found by their names."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file for the confusion matrix. [default: confusion.png in the run]")
+        Path | None, typer.Option(help="PNG file for the confusion matrix.", show_default="confusion.png in the run")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

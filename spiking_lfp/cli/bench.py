@@ -28,7 +28,7 @@ def _group() -> None:
 @bench.command()
 def events(
     presets: Annotated[
-        list[str] | None, typer.Argument(help="Presets of event data sets. [default: all whose data are present]")
+        list[str] | None, typer.Argument(help="Presets of event data sets.", show_default="all whose data are present")
     ] = None,
     methods: Annotated[str, typer.Option(help="lfp, surrogate, or both, separated by a comma.")] = "lfp,surrogate",
     seeds: Annotated[int, typer.Option(help="Number of seeds for each, counted from 1.")] = 3,

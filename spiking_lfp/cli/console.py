@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 out = Console()
 err = Console(stderr=True)
 
-DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data sets. [default: $SPIKING_LFP_DATA]")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data sets.", show_default="$SPIKING_LFP_DATA")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if available.")]
 Scheduler = Annotated[
     str | None,
@@ -30,7 +30,7 @@ Scheduler = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads of each training. [default: its share of the cores; 1 with --scheduler]", min=1),
+    typer.Option(help="Threads of each training.", show_default="its share of the cores; 1 with --scheduler", min=1),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run of the command train.")]
 

@@ -1,5 +1,6 @@
 """The commands for networks on hardware: export, convert, check, simulate, verify, report, conformance."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from spiking_lfp.cli.console import DataRoot, RunFolder, err, fail, out
 from spiking_lfp.deploy.chips import backends, chips, targets
-from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.errors import ExportError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from spiking_lfp.deploy.costs import Costs
@@ -54,39 +55,56 @@ def export(
         str | None, typer.Option(help="zero, subtract or subtract_decayed.", show_default="that of the training")
     ] = None,
     calibration: Annotated[int, typer.Option(help="Number of training samples for calibration.", min=1)] = 500,
+    nir_for: Annotated[
+        str,
+        typer.Option(help="Package that reads the NIR graph: norse, snntorch, spikingjelly, spyx; see docs/nir.md."),
+    ] = "snntorch",
     nir_metadata: Annotated[
         bool, typer.Option("--nir-metadata", help="Allow NIR graphs whose exact dynamics are in metadata.")
+    ] = False,
+    netx_early_bias: Annotated[
+        bool, typer.Option("--netx-early-bias", help="Allow biases in netx, which Lava adds before inputs arrive.")
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
     """Quantise a trained network and write it as artifact, NIR, netx, C or Verilog.
 
-    spiking-lfp export runs/mnist-mlp --bits 8 --to artifact nir netx c verilog -o out/
+    spiking-lfp export runs/mnist-mlp --bits 8 --to artifact c verilog -o out/
     """
     from spiking_lfp.deploy.export import export as export_network
 
-    made = export_network(
-        run,
-        out=folder,
-        to=[*(to or ["artifact"]), *(more or [])],
-        bits=bits,
-        scale=scale,
-        per_channel=per_channel,
-        reset=reset,
-        samples=calibration,
-        nir_metadata=nir_metadata,
-        data_root=data_root,
-    )
+    try:
+        made = export_network(
+            run,
+            out=folder,
+            to=[*(to or ["artifact"]), *(more or [])],
+            bits=bits,
+            scale=scale,
+            per_channel=per_channel,
+            reset=reset,
+            samples=calibration,
+            nir_for=nir_for,
+            nir_metadata=nir_metadata,
+            netx_early_bias=netx_early_bias,
+            data_root=data_root,
+        )
+    except ExportError as error:
+        raise ExportError(_with_options(str(error))) from None
     for table in _quantisation(made.report):
         out.print(table)
     for name, reason in made.refused.items():
-        err.print(f"{name}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"{name}: {_with_options(reason)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for name, written in made.files.items():
         apart = name != "artifact" and made.network.readout is not None
         without = ", without the readout, which runs on the host" if apart else ""
         out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
     if made.refused:
         fail("not every format supports this network; the others were written", 1)
+
+
+def _with_options(reason: str) -> str:
+    """Return a sentence with options in place of arguments, `--nir-metadata` for `nir_metadata=True`."""
+    return re.sub(r"\b([a-z_]+)=True\b", lambda found: f"--{found[1].replace('_', '-')}", reason)
 
 
 def convert(

@@ -24,16 +24,16 @@ def experiment(
     name: Annotated[str | None, typer.Argument(help="Name of the experiment; without it, all are listed.")] = None,
     scale: Annotated[str, typer.Option(help="Size of the experiment: smoke, small or paper.")] = "small",
     seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds, counted from 1. [default: that of the scale]")
+        int | None, typer.Option(help="Number of seeds, counted from 1.", show_default="that of the scale")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="Number of trainings at a time; they share the cores. [default: 1]")
+        int | None, typer.Option(help="Number of trainings at a time; they share the cores.", show_default="1")
     ] = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the results. [default: experiments/NAME-SCALE]"),
+        typer.Option("--out", "-o", help="Folder for the results.", show_default="experiments/NAME-SCALE"),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:

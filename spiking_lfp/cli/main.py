@@ -120,7 +120,7 @@ def train(
         Path | None, typer.Option("--config", help="TOML file of settings, such as the config.toml of a run.")
     ] = None,
     run_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the run, new or empty. [default: runs/PRESET]")
+        Path | None, typer.Option("--out", help="Folder for the run, new or empty.", show_default="runs/PRESET")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Folder of an interrupted run, to continue exactly where it stopped.")

@@ -23,14 +23,12 @@ def add_commands(app: typer.Typer) -> None:
 
 def explain(
     run: RunFolder,
-    sample: Annotated[
-        int | None, typer.Option(help="Number of the test sample, from 0. [default: 0]", show_default=False)
-    ] = None,
+    sample: Annotated[int | None, typer.Option(help="Number of the test sample, from 0.", show_default="0")] = None,
     grid: Annotated[
         int | None, typer.Option(help="Plot this many samples, of each class in turn, instead of one.")
     ] = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="Explain the output of this class. [default: the predicted one]")
+        str | None, typer.Option("--class", help="Explain the output of this class.", show_default="the predicted one")
     ] = None,
     path: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")] = Path("explain.png"),
     data_root: DataRoot = None,
@@ -75,7 +73,7 @@ def animate(
         int | None, typer.Option(help="Plot this many frames side by side in a PNG file, instead of an animation.")
     ] = None,
     path: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write. [default: sample.gif, or frames.png]")
+        Path | None, typer.Option("--out", "-o", help="File to write.", show_default="sample.gif, or frames.png")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:

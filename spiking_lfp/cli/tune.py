@@ -24,7 +24,8 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KEY=LOW..HIGH",
-            help="Range of a setting, or KEY=A,B,...; repeatable. [default: lr, gain, clip, and the reward of spikes]",
+            help="Range of a setting, or KEY=A,B,...; repeatable.",
+            show_default="lr, gain, clip, and the reward of spikes",
         ),
     ] = None,
     changes: Annotated[
@@ -32,7 +33,7 @@ def tune(
         typer.Option("--set", metavar="KEY=VALUE", help="A fixed value of any other setting, as for train."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the trials. [default: tune/PRESET]")
+        Path | None, typer.Option("--out", "-o", help="Folder for the trials.", show_default="tune/PRESET")
     ] = None,
     storage: Annotated[
         str | None,

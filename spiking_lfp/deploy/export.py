@@ -13,6 +13,7 @@ from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
+from spiking_lfp.deploy.formats.nir import READERS
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, note_of
 from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
@@ -25,6 +26,8 @@ from spiking_lfp.training.config import TrainConfig
 
 GOLDEN_SAMPLES = 4
 Writer = Callable[[IntegerNetwork, Path], Path]
+# arguments of writers in their sentences, and those of `export`
+_ARGUMENTS = {"dynamics_in_metadata=True": "nir_metadata=True", "early_bias=True": "netx_early_bias=True"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def export(
     per_channel: bool = False,
     reset: str | None = None,
     samples: int = 500,
+    nir_for: str = "snntorch",
     nir_metadata: bool = False,
+    netx_early_bias: bool = False,
     data_root: str | Path | None = None,
 ) -> Exported:
     """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
@@ -73,7 +78,9 @@ def export(
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: see `quantize`, `per_channel` and `reset`, too.
         samples: how many samples are used for the calibration at most.
+        nir_for: package for which a NIR graph is written; "snntorch" is for all that run NIR's equations.
         nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
+        netx_early_bias: allow biases in netx, which Lava adds before the first inputs arrive.
         data_root: folder of the data sets by name.
 
     Returns:
@@ -85,10 +92,11 @@ def export(
         DataError: if they cannot be read.
     """
     formats = list(dict.fromkeys(to))
-    writers = _writers(nir_metadata)
+    writers = _writers(nir_for, nir_metadata, netx_early_bias)
     for name in formats:
         if name not in writers:
             raise unknown_name("format", name, writers)
+    _one_of("reader of NIR", nir_for, tuple(READERS))
     _one_of("scale", scale, CALIBRATION_METHODS)
     _one_of("reset", reset, INTEGER_RESETS)
     if bits is not None and not 2 <= bits <= 8:
@@ -114,6 +122,8 @@ def export(
             files[name] = writers[name](integers if name == "artifact" else integers.without_readout(), Path(out))
         except ExportError as error:
             refused[name] = str(error)
+            for theirs, ours in _ARGUMENTS.items():
+                refused[name] = refused[name].replace(theirs, ours)
     if not files:
         raise ExportError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
     return Exported(integers, report, files, refused)
@@ -176,7 +186,7 @@ def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
     return x.byte(), labels, False
 
 
-def _writers(nir_metadata: bool) -> dict[str, Writer]:
+def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool) -> dict[str, Writer]:
     def artifact(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.artifact import save_network
 
@@ -186,13 +196,13 @@ def _writers(nir_metadata: bool) -> dict[str, Writer]:
     def nir(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.nir import write_nir
 
-        write_nir(network, _made(folder) / "net.nir", dynamics_in_metadata=nir_metadata)
+        write_nir(network, _made(folder) / "net.nir", reader=nir_for, dynamics_in_metadata=nir_metadata)
         return folder / "net.nir"
 
     def netx(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.netx import write_netx
 
-        write_netx(network, _made(folder) / "net.net")
+        write_netx(network, _made(folder) / "net.net", netx_early_bias)
         return folder / "net.net"
 
     def c(network: IntegerNetwork, folder: Path) -> Path:

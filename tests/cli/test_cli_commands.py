@@ -3,14 +3,16 @@
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
+import typer
 
+from spiking_lfp.cli.main import app
 from spiking_lfp.data import DATASET_NAMES, EVENT_SOURCES
 from spiking_lfp.training import (
     TrainConfig,
@@ -203,6 +205,35 @@ def test_presets_shows_every_setting_of_every_preset(call: Call) -> None:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert key == "preset" or text == rows[key].split("│")[2].strip()
     assert call("presets", "mnist").code == 2
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """All commands with their names, those of groups too."""
+
+    def below(words: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
+        yield " ".join(words), command
+        for name, each in getattr(command, "commands", {}).items():
+            yield from below((*words, name), each)
+
+    yield from below((), typer.main.get_command(app))
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_help_shows_every_word_that_is_written(
+    name: str, command: Any, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("COLUMNS", "TERMINAL_WIDTH"):
+        monkeypatch.setenv(variable, "1000")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 1000)
+    shown = " ".join(call(*name.split(), "--help").out.split())
+    for parameter in command.params:
+        # markup of Rich swallows words in brackets
+        words = " ".join((parameter.help or "").split())
+        assert words in shown
+        if isinstance(parameter.show_default, str):
+            assert f"[default: ({parameter.show_default})]" in shown
+    for paragraph in (command.help or "").split("\n\n"):
+        assert " ".join(paragraph.split()) in shown
 
 
 def test_help_names_the_commands(call: Call) -> None:

@@ -1,5 +1,6 @@
 """From a finished run to integers, files, simulators and the page, by commands."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.small_recordings import write_nmnist
-from spiking_lfp.cli.deploy import _backends
+from spiking_lfp.cli.deploy import _backends, export
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
@@ -51,6 +52,28 @@ def test_what_a_format_cannot_hold_is_said_and_the_others_are_complete(call: Cal
     assert refusal.startswith("netx: layer 1: ")
     assert error == "error: not every format supports this network; the others were written"
     assert [path.name for path in Path("out").iterdir()] == ["net.h5"]
+
+
+def test_the_example_of_the_help_runs(call: Call, finished: Path) -> None:
+    example = (inspect.getdoc(export) or "").splitlines()[-1].split()
+    assert example[:3] == ["spiking-lfp", "export", "runs/mnist-mlp"]
+    answer = call("export", finished, *example[3:], "--calibration", "20")
+    assert (answer.code, answer.err) == (0, "")
+
+
+def test_what_is_refused_can_be_allowed_by_the_option_that_is_named(call: Call, finished: Path) -> None:
+    answer = call("export", finished, "--to", "nir", "netx", "--reset", "zero", "--calibration", "20")
+    assert answer.code == 1
+    assert "dynamics_in_metadata" not in answer.err
+    assert "nir: layer 1: its leak of" in answer.error
+    assert "allow it with --nir-metadata" in answer.error
+    options = ["--nir-metadata", "--netx-early-bias"]
+    answer = call("export", finished, "--to", "nir", "netx", "--reset", "zero", "--calibration", "20", *options)
+    assert "nir: out/net.nir\n" in answer.out
+    answer = call("export", finished, "--to", "nir", "--nir-for", "sinabs", "--calibration", "20")
+    assert (answer.code, answer.error.split(" takes")[0]) == (1, "nir: sinabs")
+    answer = call("export", finished, "--to", "nir", "--nir-for", "sinbas", "--calibration", "20")
+    assert (answer.code, answer.error[:56]) == (2, "unknown reader of NIR 'sinbas': did you mean 'sinabs'? k")
 
 
 def test_bits_of_the_training_are_those_of_the_export(call: Call, settings: list[str]) -> None:

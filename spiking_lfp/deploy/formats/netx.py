@@ -109,7 +109,8 @@ def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
         refusal = f"its theta is {neuron.theta.min()}..{neuron.theta.max()}, netx has one threshold per layer"
     elif layer.bias.any() and not early_bias:
         refusal = (
-            "its bias is not zero, and Lava adds it before the first inputs arrive; train without, or allow early_bias"
+            "its bias is not zero, and Lava adds it before the first inputs arrive; train without, or allow it with "
+            "early_bias=True"
         )
     return None if refusal is None else f"layer {layer.name}: {refusal}"
 
