@@ -1,10 +1,15 @@
 """From a recording to a trained network: digits seen by a moving event camera, read by a recurrent layer.
 
-Recordings from files come by `read_events(path)` instead.
+Recordings from files come by `read_events(path)` instead. At the end the network watches one long recording, window by
+window, without an end that it would have to know.
 
 python examples/events.py
 """
 
+import tempfile
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +18,17 @@ from spiking_lfp import (
     AdaptiveClip,
     Flatten,
     RecurrentLIF,
+    Stateful,
     event_frames,
     load_dataset,
     propagate,
+    read_stream,
     saccade_events,
     spike_count_reward,
 )
 
 STEPS = 10
+LASTS_MS = 900  # a recording
 digits = load_dataset("mnist-subset")
 
 
@@ -49,3 +57,17 @@ for epoch in range(4):
     with torch.no_grad():
         correct = net(test).sum(0).argmax(-1) == digits.test_labels[:300]
     print(f"epoch {epoch + 1}: test accuracy {correct.float().mean():.1%}")
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "digits.npy"
+    recordings = [saccade_events(image.numpy()).events for image in digits.test_images[:300]]
+    for number, events in enumerate(recordings):
+        events["t"] += 1000 * LASTS_MS * number
+    np.save(path, np.concatenate(recordings))
+    network, counts = Stateful(net.eval()), torch.zeros(300, 10)
+    for window in read_stream(path, LASTS_MS / STEPS, sensor=(2, 34, 34)):
+        frame = event_frames(window.events, window.sensor, 1, start=window.start, duration=window.duration)
+        spikes = network(torch.from_numpy(frame).float().unsqueeze(1))  # [1, 1, 10]; its states are kept
+        counts[window.start // (1000 * LASTS_MS)] += spikes[0, 0]
+    correct = counts.argmax(-1) == digits.test_labels[:300]
+    print(f"one long recording: {correct.float().mean():.1%}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from helpers import small_recordings as make
-from spiking_lfp.data import EVENT_SOURCES, EventRecipe, event_set_status, load_samples
+from spiking_lfp.data import EVENT_SOURCES, EventRecipe, event_set_status, load_samples, window_frames
 from spiking_lfp.data import cache as cache_module
 from spiking_lfp.data.event_sets import list_event_set
 from spiking_lfp.data.folders import list_folder
@@ -22,6 +22,7 @@ from spiking_lfp.data.recordings import cut_into_windows, read_window
 from spiking_lfp.data.tactile import level_crossings
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.frames import event_frames
+from spiking_lfp.events.streams import read_stream
 
 REAL = os.environ.get("SPIKING_LFP_DATA")
 real_data = pytest.mark.skipif(REAL is None, reason="needs SPIKING_LFP_DATA, a folder with real recordings")
@@ -180,6 +181,31 @@ def test_long_recordings_are_cut_into_windows(tmp_path: Path) -> None:
     fuller = load_samples(str(folder), recipe.model_copy(update={"min_events": enough}))
     assert len(fuller.train) == sum(count >= enough for count in counts)
     assert 0 < len(fuller.train) < len(cut)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"values": "count", "polarities": 1},
+        {"crop": 20, "denoise_us": 9000, "downsample": 2},
+        {"bin_by": "count", "centre": True},
+    ],
+)
+def test_windows_of_a_stream_have_the_frames_of_training(settings: dict[str, Any], tmp_path: Path) -> None:
+    for session, seed in (("one", 5), ("two", 6)):
+        for name in ("cup", "pen"):
+            make.write_bin(tmp_path / "own" / session / f"{name}.bin", make.events(seed, 600, lasts=150_000))
+    recipe = EventRecipe(steps=5, window_ms=20.0, windows="all", test_session="two", sensor="34x34", **settings)
+    samples = load_samples(str(tmp_path / "own"), recipe)
+    with read_stream(tmp_path / "own" / "one" / "cup.bin", recipe.window_ms, recipe.sensor_shape) as stream:
+        *whole, rest = (window_frames(window, recipe) for window in stream)
+    frames = samples.train.batch(torch.arange(len(whole)))[0]
+    assert np.array_equal(frames.numpy(), np.stack(whole, 1))
+    assert frames.any()
+    # training leaves out the rest of a recording, which is no whole window
+    assert len(samples.train) == 2 * len(whole)
+    assert rest.shape == whole[0].shape
 
 
 def test_folders_of_one_s_own(tmp_path: Path) -> None:

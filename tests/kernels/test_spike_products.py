@@ -101,7 +101,12 @@ def test_dense_products(
     q = torch.randn(steps, batch, outputs, dtype=dtype) * (torch.rand(outputs) < alive)
     found = packed(x)
     near = exactly(dtype)
-    torch.testing.assert_close(spike_products.dense_current(found, weight, bias), F.linear(x, weight, bias), **near)
+    current = spike_products.dense_current(found, weight, bias)
+    torch.testing.assert_close(current, F.linear(x, weight, bias), **near)
+    # each row alone has the very same sum, though few spikes are added up in another way than many
+    rows = [PackedSpikes(found.bits[n : n + 1], found.counts[n : n + 1], x[:1, :1].shape) for n in range(steps * batch)]
+    alone = torch.cat([spike_products.dense_current(row, weight, bias) for row in rows])
+    assert torch.equal(alone.view_as(current), current)
     down, outer = spike_products.dense_adjoints(found, q, weight, True, True)
     torch.testing.assert_close(down, x * (q @ weight), **near)
     torch.testing.assert_close(outer, torch.einsum("tbo,tbi->oi", q, x), **near)

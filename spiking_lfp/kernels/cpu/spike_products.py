@@ -30,6 +30,8 @@ Array = NDArray[Any]
 FEW_OUTPUTS = 32
 # rows of outputs that are computed tile by tile
 ROWS = 512
+# additions that take less time than waking other threads
+ALONE = 2**17
 # vectors of a row in a tile: so many sums fit into the registers of all machines
 TILE_VECTORS = 4
 
@@ -141,9 +143,34 @@ def _dense_current(
                         out[at + o] = spare[o]
 
 
+@kernel
+@no_type_check
+def _picked_current(begin: int, end: int, bits: Array, weight: Array, bias: Array, room: int, out: Array) -> None:
+    """Write `[N, O]`, adding up the very same weights in the same order as `_dense_current`, but where they stand."""
+    if in_threads(begin, end):
+        return
+    listed, counts = np.empty((bits.shape[0], room), np.uint32), np.empty(bits.shape[0], np.int64)
+    for n in range(bits.shape[0]):
+        counts[n] = list_bits(bits, n, listed[n])
+    for o in range(begin, end):
+        row = weight[o]
+        for n in range(bits.shape[0]):
+            total = bias[o]
+            for k in range(counts[n]):
+                total += row[listed[n, k]]
+            out[n, o] = total
+
+
 def dense_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `W x + b`, `[T, B, O]`, for spikes `[T, B, K]` and `weight` `[O, K]`."""
     out = weight.new_empty((*spikes.shape[:2], len(weight)))
+    found = int(spikes.counts.sum())
+    if found < weight.shape[1]:  # fewer than tiles of the weights would have to be written
+        begin = 0 if found * len(weight) < ALONE else all_threads()
+        rows, room = out.flatten(0, 1).numpy(), int(spikes.counts.max()) + 1
+        weights = weight.detach().contiguous().numpy()
+        _picked_current(begin, len(weight), _bits(spikes), weights, bias_of(bias, weight), room, rows)
+        return out
     threads, batch = all_threads(), spikes.shape[1]
     # as many for each thread, small enough for the translation of the addresses of their outputs to stay at hand
     parts = -threads * max(1, -(-len(spikes.counts) // (ROWS * -threads)))
