@@ -1,7 +1,7 @@
 """From a recording to a trained network: digits seen by a moving event camera, read by a recurrent layer.
 
 Recordings from files come by `read_events(path)` instead. At the end the network watches one long recording, window by
-window, without an end that it would have to know.
+window, as it would a camera.
 
 python examples/events.py
 """
@@ -28,7 +28,7 @@ from spiking_lfp import (
 )
 
 STEPS = 10
-LASTS_MS = 900  # a recording
+LASTS_MS = 300  # as long as a recording
 digits = load_dataset("mnist-subset")
 
 
@@ -60,14 +60,16 @@ for epoch in range(4):
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "digits.npy"
-    recordings = [saccade_events(image.numpy()).events for image in digits.test_images[:300]]
+    recordings = [saccade_events(image.numpy()).events for image in digits.test_images[:100]]
     for number, events in enumerate(recordings):
         events["t"] += 1000 * LASTS_MS * number
     np.save(path, np.concatenate(recordings))
-    network, counts = Stateful(net.eval()), torch.zeros(300, 10)
-    for window in read_stream(path, LASTS_MS / STEPS, sensor=(2, 34, 34)):
+    network, counts = Stateful(net.eval()), torch.zeros(100, 10)
+    for number, window in enumerate(read_stream(path, LASTS_MS / STEPS, sensor=(2, 34, 34))):
+        if number % STEPS == 0:  # the next digit
+            network.reset()
         frame = event_frames(window.events, window.sensor, 1, start=window.start, duration=window.duration)
         spikes = network(torch.from_numpy(frame).float().unsqueeze(1))  # [1, 1, 10]; its states are kept
-        counts[window.start // (1000 * LASTS_MS)] += spikes[0, 0]
-    correct = counts.argmax(-1) == digits.test_labels[:300]
+        counts[number // STEPS] += spikes[0, 0]
+    correct = counts.argmax(-1) == digits.test_labels[:100]
     print(f"one long recording: {correct.float().mean():.1%}")
