@@ -14,21 +14,25 @@ from spiking_lfp import (
     AdaptiveLIF,
     Affine,
     AvgPool2d,
+    AvgPool3d,
     CubaLIF,
     DataError,
     Dropout,
     Epsilon,
     Flatten,
+    MaxPool1d,
     MaxPool2d,
     NonFiniteError,
     RecurrentLIF,
     RunError,
     SpikingLFPError,
+    SumPool2d,
     UsageError,
     add,
     logit_reward,
     name_layers,
     propagate,
+    run_in_integers,
 )
 from spiking_lfp.errors import unknown_name
 
@@ -118,7 +122,35 @@ def test_a_membrane_that_does_not_fit(network: nn.Sequential, membrane: Tensor) 
 @pytest.mark.parametrize("pool", [MaxPool2d(3), AvgPool2d(3)])
 @pytest.mark.parametrize("shape", [(4, 2, 3, 5), (4, 2, 1, 2, 5), (4, 2, 1, 5, 2), (1, 4, 2, 1, 5, 5)])
 def test_pooling_of_what_is_no_image(pool: nn.Module, shape: tuple[int, ...]) -> None:
-    raised(UsageError, lambda: pool(torch.zeros(shape)), repr(pool), "[T, B, C, height, width]", str(list(shape)))
+    raised(
+        UsageError, lambda: pool(torch.zeros(shape)), repr(pool), "[T, B, C, height >= 3, width >= 3]", str([*shape])
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape", "expected"),
+    [
+        (MaxPool1d(3, padding=1), (2, 1, 1, 0), "[T, B, C, length >= 1]"),
+        (SumPool2d((1, 4)), (2, 1, 1, 3, 3), "[T, B, C, height >= 1, width >= 4]"),
+        (AvgPool3d(2), (2, 1, 1, 3, 3), "[T, B, C, depth >= 2, height >= 2, width >= 2]"),
+    ],
+)
+def test_pooling_of_what_has_other_sides(pool: nn.Module, shape: tuple[int, ...], expected: str) -> None:
+    raised(UsageError, lambda: pool(torch.zeros(shape)), f"expected {expected}", str([*shape]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (((2, 2, 2),), "kernel_size of MaxPool2d must be an integer of at least 1, or 2 of them, found (2, 2, 2)"),
+        ((2, (1, 0)), "stride of MaxPool2d"),
+        ((2, 1, -1), "padding of MaxPool2d must be an integer of at least 0"),
+        ((2.0,), "kernel_size"),
+        (((2, 3), None, (2, 0)), "padding must be at most half of kernel_size, found (2, 0) and (2, 3)"),
+    ],
+)
+def test_windows_that_cannot_be(arguments: Any, words: str) -> None:
+    raised(UsageError, lambda: MaxPool2d(*arguments), words)
 
 
 @pytest.mark.parametrize("pool", [MaxPool2d, AvgPool2d])
@@ -190,28 +222,54 @@ def test_unknown_reset() -> None:
 # ---------------------------------------------------------------- synapses
 
 
-@pytest.mark.parametrize(
-    "module", [nn.Conv1d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3), nn.Identity(), nn.Bilinear(2, 2, 2)]
-)
+@pytest.mark.parametrize("module", [nn.Identity(), nn.Bilinear(2, 2, 2), nn.Embedding(2, 2)])
 @pytest.mark.parametrize("layer", [LIF, Affine])
 def test_unsupported_synapses(layer: Callable[[nn.Module], nn.Module], module: nn.Module) -> None:
-    raised(UsageError, lambda: layer(module), "nn.Linear or nn.Conv2d", type(module).__name__)
+    raised(UsageError, lambda: layer(module), "nn.Linear or a convolution", "nn.Conv1d", type(module).__name__)
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
-def test_padding_with_other_than_zeros(mode: str) -> None:
-    raised(UsageError, lambda: LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode)), repr(mode), "'zeros'")
-
-
-@pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), ((3, 4), 1), ((4, 3), (1, 2))])
-def test_same_padding_that_is_uneven(kernel: int | tuple[int, int], dilation: int | tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("synapse", "shape", "expected"),
+    [
+        (nn.Conv1d(2, 1, 5, padding=1), (2, 2), "[2, length >= 3]"),
+        (nn.Conv1d(2, 1, 5), (2, 6, 6), "[2, length >= 5]"),
+        (nn.Conv2d(1, 1, 3, padding=2, padding_mode="reflect"), (1, 2, 4), "[1, height >= 3, width >= 3]"),
+        (nn.Conv3d(1, 1, (1, 2, 3)), (1, 4, 4, 2), "[1, depth >= 1, height >= 2, width >= 3]"),
+        (nn.ConvTranspose1d(1, 1, 2, stride=3, padding=3), (1, 2), "[1, length >= 3]"),
+    ],
+)
+def test_samples_that_do_not_fit_a_convolution(synapse: nn.Module, shape: tuple[int, ...], expected: str) -> None:
     raised(
-        UsageError, lambda: LIF(nn.Conv2d(1, 1, kernel, padding="same", dilation=dilation)), "unevenly", "odd kernel"
+        UsageError, lambda: LIF(synapse)(torch.zeros(2, 1, *shape)), f"expected samples of {expected}", str([*shape])
     )
 
 
-def test_same_padding_of_an_even_kernel_with_even_dilation_is_even() -> None:
-    assert LIF(nn.Conv2d(1, 1, 2, padding="same", dilation=2))(torch.zeros(3, 1, 1, 5, 6)).shape == (3, 1, 1, 5, 6)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch tells of a copy
+@pytest.mark.parametrize("length", range(1, 8))
+@pytest.mark.parametrize(
+    "synapse",
+    [
+        nn.Conv1d(1, 1, 3, padding=1, dilation=2),
+        nn.Conv1d(1, 1, 4, padding="same"),
+        *(nn.Conv1d(1, 1, 3, padding=3, padding_mode=mode) for mode in ("reflect", "replicate", "circular")),
+        nn.ConvTranspose1d(1, 1, 2, stride=2, padding=3, output_padding=1),
+        nn.ConvTranspose1d(1, 1, 3, stride=3, padding=4, dilation=2),
+    ],
+)
+def test_samples_fit_where_torch_takes_them(synapse: nn.Module, length: int) -> None:
+    x = torch.zeros(1, 1, length)
+    try:
+        synapse(x)
+    except RuntimeError:
+        raised(UsageError, lambda: LIF(synapse)(x[None]), "expected samples of", f"[1, {length}]")
+    else:
+        LIF(synapse)(x[None])
+
+
+def test_transposed_convolutions_do_not_run_in_integers() -> None:
+    layer = LIF(nn.ConvTranspose2d(2, 3, 2))
+    run_in_integers(layer, 8, 1)
+    raised(UsageError, lambda: layer(torch.ones(2, 1, 2, 3, 3)), "transposed convolutions do not run in integers")
 
 
 # ---------------------------------------------------------------- NaN and infinity

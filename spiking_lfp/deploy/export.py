@@ -23,6 +23,7 @@ from spiking_lfp.integers.arithmetic import INTEGER_RESETS
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.training import Run, load_run, samples_for
 from spiking_lfp.training.config import TrainConfig
+from spiking_lfp.training.loop import evaluation_mode
 
 GOLDEN_SAMPLES = 4
 Writer = Callable[[IntegerNetwork, Path], Path]
@@ -146,7 +147,7 @@ def _samples(
     encoder = Encoder("sequence", 0) if steps is None else Encoder("constant", steps)
     split = array_split(calibration, encoder, "calibration")
     x = split.batch(torch.arange(1))[0]
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(run):
         classes = run(x).shape[2]
     names = list(map(str, class_names)) or [str(index) for index in range(classes)]
     if len(names) != classes:

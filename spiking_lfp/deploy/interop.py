@@ -1,8 +1,11 @@
 """Converts networks from and to other packages where every spike stays the same, and refuses all others.
 
-Converted are chains, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or `nn.Conv2d` with neurons directly
-after each, square pooling and flattening. Parameters are copied, not shared. All states start at 0 on both sides.
-Weights are float32 or float64.
+Converted are chains, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or convolutions of torch with
+neurons directly after each, pooling and flattening. Parameters are copied, not shared. All states start at 0 on both
+sides. Weights are float32 or float64.
+
+A batch normalisation between synapse and neurons becomes the `norm` of our layer, from snnTorch, where it learns on, or
+is folded, from norse and to both. Spikes are then those of the other side in `eval()`, up to rounding.
 
 snnTorch's neurons that are `Counterparts` of ours, `Leaky` of `LIF`, compute the same as ours, to the bit:
 
@@ -28,15 +31,37 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.lfp.execution import Real
-from spiking_lfp.lfp.reading import plain_synapse
+from spiking_lfp.lfp.reading import plain_synapse, read_synapse
+from spiking_lfp.lfp.synapses import CONVOLUTIONS, TRANSPOSED, Convolution, Dense
 from spiking_lfp.neurons import LIFNeuron, Neuron, Reset
-from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d, NormalizeFeedback, SynapticLayer, name_layers
+from spiking_lfp.nn.layers import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    Flatten,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    NormalizeFeedback,
+    Pool,
+    SumPool2d,
+    SumPool3d,
+    SynapticLayer,
+    name_layers,
+)
+from spiking_lfp.nn.norm import folded, normalisation_of
 from spiking_lfp.nn.spiking import LAYERS, LIF, SpikingLayer
 
 NamedModule = tuple[str, nn.Module]
+# pooling layers of torch, which take one step, and ours
+MAX_POOLS: dict[type, type[nn.Module]] = {nn.MaxPool1d: MaxPool1d, nn.MaxPool2d: MaxPool2d, nn.MaxPool3d: MaxPool3d}
+AVG_POOLS: dict[type, type[nn.Module]] = {nn.AvgPool1d: AvgPool1d, nn.AvgPool2d: AvgPool2d, nn.AvgPool3d: AvgPool3d}
+SUM_POOLS: dict[type, type[nn.Module]] = {nn.AvgPool2d: SumPool2d, nn.AvgPool3d: SumPool3d}  # with a divisor of 1
+PLAIN = (*MAX_POOLS.values(), *AVG_POOLS.values(), *SUM_POOLS.values(), Flatten)
 
 
 def from_snntorch(module: nn.Module) -> nn.Sequential:
@@ -57,7 +82,7 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
     kinds = {getattr(snn, kind.counterparts.snntorch): kind for kind in LAYERS if kind.counterparts.snntorch}
     known = " or ".join(f"snn.{each.__name__}" for each in kinds)
 
-    def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
+    def neuron(name: str, found: Any, synapse: nn.Module, norm: _BatchNorm | None) -> SpikingLayer:
         if name != listed[-1][0] and (not found.init_hidden or found.output):
             raise ExportError(
                 f"layer {name}: returns its membrane with its spikes, which the next layer of an nn.Sequential cannot "
@@ -67,7 +92,9 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
         reset = _their_reset(name, found, kind.counterparts.zero_delays)
         _check_firing(name, found, _weight(name, synapse).dtype)
         constants = {what: _constant(name, what, getattr(found, what), synapse) for what in kind.limits()}
-        return our_layer(name, kind, synapse, reset, **constants)
+        layer = our_layer(name, kind, synapse, reset, **constants)
+        layer.norm = norm
+        return layer
 
     def is_neuron(name: str, found: nn.Module) -> bool:
         if isinstance(found, snn.SpikingNeuron) and type(found) not in kinds:
@@ -133,7 +160,9 @@ def from_norse(module: nn.Module) -> nn.Sequential:
     lifted = list(_norse_chain(norse, module, "", False))
     _check_time(lifted)
 
-    def neuron(name: str, found: Any, synapse: nn.Module) -> SpikingLayer:
+    def neuron(name: str, found: Any, synapse: nn.Module, norm: _BatchNorm | None) -> SpikingLayer:
+        if norm is not None:  # the input gain belongs behind it
+            synapse = folded(synapse, norm)
         constants = found.p
         leaky = type(found) is norse.LIFBoxCell
         reset = torch.as_tensor(constants.v_reset).detach().double()
@@ -271,15 +300,41 @@ def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -
         if type(layer) in (NormalizeFeedback, nn.Identity):
             continue  # the identity in the forward pass
         spiking = isinstance(layer, SpikingLayer) and getattr(layer.counterparts, where)
-        if not spiking and type(layer) not in (MaxPool2d, AvgPool2d, Flatten):
+        if isinstance(layer, SpikingLayer) and layer.norm is not None:
+            layer = deepcopy(layer)
+            layer.synapse = synapse_copy(name, layer)
+            layer.fold_norm_()
+        plain = (MaxPool2d, AvgPool2d, Flatten) if where == "nir" else PLAIN
+        if not spiking and type(layer) not in plain:
             raise ExportError(
                 f"layer {name}: {type(layer).__name__} has no counterpart that runs the same in {where}; expected "
-                f"{', '.join(known)}, MaxPool2d, AvgPool2d, Flatten"
+                f"{', '.join([*known, *(each.__name__ for each in plain)])}"
             )
+        if where == "nir":
+            _check_nir_layer(name, layer)
         found.append((name, layer))
     if not any(isinstance(layer, SpikingLayer) for _, layer in found):
         raise ExportError("the network has no spiking layer, so it has no spikes")
     return found
+
+
+def _check_nir_layer(name: str, layer: nn.Module) -> None:
+    """Refuse what NIR has no node for."""
+    if isinstance(layer, SpikingLayer):
+        found = read_synapse(synapse_copy(name, layer))[0]
+        if not isinstance(found, Dense) and not (
+            isinstance(layer.synapse, nn.Conv2d) and isinstance(found, Convolution)
+        ):
+            raise ExportError(
+                f"layer {name}: {layer.synapse} is not written to NIR, expected nn.Linear, or nn.Conv2d padded evenly "
+                "with zeros"
+            )
+    if isinstance(layer, Pool):
+        square = all(isinstance(side, int) for side in (layer.kernel_size, layer.stride, layer.padding))
+        if not square or (isinstance(layer, MaxPool2d) and layer.padding):
+            raise ExportError(
+                f"layer {name}: {layer} is not written to NIR, expected a square window, and no padding of a maximum"
+            )
 
 
 def our_layer(name: str, kind: type[Neuron], synapse: nn.Module, reset: Reset, **given: Any) -> SpikingLayer:
@@ -313,7 +368,7 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
 
     Args:
         name: of the layer, for errors.
-        synapse: `nn.Linear` or `nn.Conv2d`, changed in place.
+        synapse: changed in place.
         gain: float64, one number, or one for each output, broadcastable to one sample's neurons.
 
     Raises:
@@ -321,9 +376,10 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
     """
     weight, bias = _weight(name, synapse), synapse.bias
     column = gain.reshape(-1)
-    # what broadcasts to [O, H, W] with one number per channel; dense layers have [O]
-    per_output = gain.dim() <= 1 if weight.dim() == 2 else gain.dim() == 3 and gain.shape[1:] == (1, 1)
-    if len(column) > 1 and not (per_output and len(column) == len(weight)):
+    # what broadcasts to [O, ...] with one number per channel; dense layers have [O]
+    per_output = gain.dim() <= 1 if weight.dim() == 2 else gain.dim() == weight.dim() - 1 and len(gain) == len(column)
+    rows_are_outputs = len(column) == len(weight) and not isinstance(synapse, TRANSPOSED)
+    if len(column) > 1 and not (per_output and rows_are_outputs):
         raise ExportError(
             f"layer {name}: betas of shape {list(gain.shape)} give neurons of one output channel different input "
             "gains, which shared weights cannot include; use one beta, or one per channel"
@@ -337,28 +393,32 @@ def scale_synapse(name: str, synapse: nn.Module, gain: Tensor) -> None:
 def _join(
     listed: Sequence[NamedModule],
     is_neuron: Callable[[str, nn.Module], bool],
-    neuron: Callable[[str, Any, nn.Module], SpikingLayer],
+    neuron: Callable[[str, Any, nn.Module, _BatchNorm | None], SpikingLayer],
     expected: str,
 ) -> nn.Sequential:
     """Join each synapse of a chain of another package with the neurons after it."""
     layers: list[nn.Module] = []
     pending: tuple[str, nn.Module] | None = None
+    norm: _BatchNorm | None = None
     for name, found in listed:
         if is_neuron(name, found):
             if pending is None:
                 raise ExportError(
-                    f"layer {name}: {type(found).__name__} has no nn.Linear or nn.Conv2d directly before it; our "
-                    "neurons belong to a synapse"
+                    f"layer {name}: {type(found).__name__} has no nn.Linear and no convolution directly before it; "
+                    "our neurons belong to a synapse"
                 )
-            layers.append(neuron(name, found, deepcopy(pending[1])))
-            pending = None
+            layers.append(neuron(name, found, deepcopy(pending[1]), deepcopy(norm)))
+            pending = norm = None
+            continue
+        if pending is not None and norm is None and isinstance(found, _BatchNorm):
+            norm = _checked_norm(name, found, pending[1])
             continue
         if pending is not None:
             raise ExportError(
                 f"layer {pending[0]}: {type(pending[1]).__name__} is followed by {type(found).__name__}, expected "
                 f"{expected} directly after it"
             )
-        if type(found) in (nn.Linear, nn.Conv2d):
+        if type(found) in (nn.Linear, *CONVOLUTIONS):
             pending = name, found
         elif type(found) is not nn.Identity:
             layers.append(_our_plain(name, found))
@@ -373,9 +433,16 @@ def _join(
     return network
 
 
+def _checked_norm(name: str, norm: nn.Module, synapse: nn.Module) -> _BatchNorm:
+    try:
+        return normalisation_of(norm, synapse)
+    except UsageError as error:
+        raise ExportError(f"layer {name}: {error}") from None
+
+
 def _walk(module: nn.Module, name: str) -> Iterator[NamedModule]:
     if type(module).forward is nn.Sequential.forward:
-        for child, found in module.named_children():
+        for child, found in _children(module):
             yield from _walk(found, f"{name}.{child}" if name else child)
     elif not name:
         raise ExportError(
@@ -386,6 +453,11 @@ def _walk(module: nn.Module, name: str) -> Iterator[NamedModule]:
         yield name, module
 
 
+def _children(module: nn.Module) -> Iterator[NamedModule]:
+    """Yield the modules of a container, also those that it holds twice."""
+    yield from ((name, found) for name, found in module._modules.items() if found is not None)
+
+
 def _norse_chain(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[tuple[str, nn.Module, bool]]:
     """Yield name, module, and whether a `Lift` around it repeats it for every step."""
     if type(module) is norse.Lift:
@@ -394,7 +466,7 @@ def _norse_chain(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[t
         yield from _norse_chain(norse, module.lifted_module, name, True)
     elif type(module).forward in (nn.Sequential.forward, norse.SequentialState.forward):
         plain = type(module).forward is nn.Sequential.forward
-        for child, found in module.named_children():
+        for child, found in _children(module):
             path = f"{name}.{child}" if name else child
             if plain and (type(found).__module__.startswith("norse.")):
                 raise ExportError(
@@ -499,7 +571,7 @@ def _constant(name: str, what: str, value: Any, synapse: nn.Module) -> Tensor:
         raise ExportError(
             f"layer {name}: {what} is learned, ours is a constant; fix it with requires_grad_(False) if it is final"
         )
-    if tensor.dim() > (1 if weight.dim() == 2 else 3):
+    if tensor.dim() > weight.dim() - 1:
         raise ExportError(f"layer {name}: {what} has shape {list(tensor.shape)}, which is not that of one sample")
     if tensor.dim() > 0 and tensor.dtype != weight.dtype:
         raise ExportError(
@@ -525,37 +597,36 @@ def _our_plain(name: str, found: nn.Module) -> nn.Module:
                 f"layer {name}: flattens axes {found.start_dim} to {found.end_dim} of a step [B, ...], expected 1 to -1"
             )
         return Flatten()
-    if type(found) is nn.MaxPool2d:
-        kernel, stride, padding = _side(name, found.kernel_size), _side(name, found.stride), found.padding
-        if padding not in (0, (0, 0)) or found.dilation not in (1, (1, 1)) or found.ceil_mode or found.return_indices:
-            raise ExportError(f"layer {name}: {found} has padding, dilation, ceil_mode or indices, ours has none")
-        return MaxPool2d(kernel, stride)
-    if type(found) is nn.AvgPool2d:
-        kernel, stride, pad = (_side(name, side) for side in (found.kernel_size, found.stride, found.padding))
-        if found.ceil_mode or not found.count_include_pad or found.divisor_override:
+    if type(found) in MAX_POOLS:
+        window: Any = found
+        if set(_tuple(window.dilation)) != {1} or window.ceil_mode or window.return_indices:
+            raise ExportError(f"layer {name}: {found} has dilation, ceil_mode or indices, ours has none")
+        return MAX_POOLS[type(found)](window.kernel_size, window.stride, window.padding)
+    if type(found) in AVG_POOLS:
+        window = found
+        divisor, sums = getattr(window, "divisor_override", None), type(found) in SUM_POOLS
+        if window.ceil_mode or not window.count_include_pad or divisor not in ((None, 1) if sums else (None,)):
             raise ExportError(f"layer {name}: {found} divides by something else than the window's size, or rounds up")
-        return AvgPool2d(kernel, stride, pad)
+        kind = AVG_POOLS[type(found)] if divisor is None else SUM_POOLS[type(found)]
+        return kind(window.kernel_size, window.stride, window.padding)
     raise ExportError(
-        f"layer {name}: {type(found).__name__} is not converted, expected nn.Linear, nn.Conv2d, nn.MaxPool2d, "
+        f"layer {name}: {type(found).__name__} is not converted, expected nn.Linear, convolutions, nn.MaxPool2d, "
         "nn.AvgPool2d, nn.Flatten and neurons"
     )
 
 
 def _their_plain(layer: nn.Module) -> nn.Module:
     """Return the layer of torch, for one step, for one of ours without parameters."""
-    if isinstance(layer, MaxPool2d):
-        return nn.MaxPool2d(layer.kernel_size, layer.stride)
-    if isinstance(layer, AvgPool2d):
-        return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
+    for pools, divisor in ((MAX_POOLS, {}), (AVG_POOLS, {}), (SUM_POOLS, {"divisor_override": 1})):
+        for theirs, ours in pools.items():
+            if type(layer) is ours:
+                pool: nn.Module = theirs(layer.kernel_size, layer.stride, layer.padding, **divisor)
+                return pool
     return nn.Flatten()
 
 
-def _side(name: str, sides: Any) -> int:
-    """Return the side of a square."""
-    found = set(sides) if isinstance(sides, tuple) else {sides}
-    if len(found) != 1:
-        raise ExportError(f"layer {name}: its pooling window has sides {tuple(sides)}, expected a square")
-    return int(found.pop())
+def _tuple(sides: Any) -> tuple[int, ...]:
+    return sides if isinstance(sides, tuple) else (sides,)
 
 
 def _show(value: Tensor) -> str:

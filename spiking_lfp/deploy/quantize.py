@@ -26,7 +26,7 @@ from spiking_lfp.mono import FeedforwardNet, MonoReadout
 from spiking_lfp.neurons.integer import FixedPoint, ScaleMethod
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import Dropout, MaxPool2d, NormalizeFeedback, PopulationReadout
+from spiking_lfp.nn.layers import Dropout, MaxPool1d, MaxPool2d, NormalizeFeedback, PopulationReadout
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
@@ -106,9 +106,10 @@ def quantize(
     Args:
         network: a chain of `LIF`, or others with an integer form, `MaxPool2d` and `Flatten`; at its end may be an `LI`,
             a `PopulationReadout` or a `MonoReadout`, and the last two run on the host. `Dropout` and
-            `NormalizeFeedback` are left out.
+            `NormalizeFeedback` are left out, batch normalisation is folded.
         images: for calibration, uint8 `[N, C, H, W]`; or spikes, 0 or 1, uint8 `[T, N, C, H, W]`, if the network was
-            trained on recordings.
+            trained on recordings. Signals `[..., C, length]` for an `nn.Conv1d`; to the integer network they are images
+            one pixel high.
         labels: `[N]`.
         steps: T, time steps for which an image is presented; None for spikes, which have their own.
         class_names: one for each output.
@@ -132,6 +133,7 @@ def quantize(
     spiking = spiking_layers(real).values()
     trained = next((each.execution for each in spiking if isinstance(each.execution, Integer)), None)
     for each in spiking:
+        each.fold_norm_()
         each.execution = Real()
     if bits is None:
         bits = 8 if trained is None else trained.bits
@@ -140,6 +142,9 @@ def quantize(
     if arithmetic is None:
         arithmetic = DEFAULT if trained is None else trained.arithmetic
     settings = _Settings(bits, scale, per_channel, reset, arithmetic)
+    if any(isinstance(each.synapse, nn.Conv1d) for each in spiking):
+        images = images.unsqueeze(-2)
+        _see_signals_as_images(real)
     listed = [("", real)] if isinstance(real, SpikingLayer) else modules_in_order(real)
     for name, module in listed:
         if not type(module).forward.__module__.startswith(("spiking_lfp.", "torch.")):
@@ -181,6 +186,10 @@ def quantize(
             elif isinstance(module, MaxPool2d | FlattenLayer):
                 pool = isinstance(module, MaxPool2d)
                 if isinstance(module, MaxPool2d):
+                    if not (isinstance(module.kernel_size, int) and isinstance(module.stride, int)) or module.padding:
+                        raise ExportError(
+                            f"layer {name}: {module} has no integer form: use square windows without padding"
+                        )
                     layers.append(MaxPool(name, shape, module.kernel_size, module.stride))
                 else:
                     layers.append(Flatten(name, shape))
@@ -228,6 +237,28 @@ def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
     return HostReadout(module.windows, module.beta, activation, polarity, code, tuple(nets))
 
 
+def _see_signals_as_images(network: nn.Module) -> None:
+    """Exchange what runs along one axis for the same on images one pixel high, in place."""
+    for layer in spiking_layers(network).values():
+        signal: Any = layer.synapse
+        if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
+            sides = ((1, signal.kernel_size[0]), (1, signal.stride[0]))
+            padding = signal.padding if isinstance(signal.padding, str) else (0, signal.padding[0])
+            image = nn.Conv2d(
+                signal.in_channels, signal.out_channels, *sides, padding, (1, signal.dilation[0]), signal.groups,
+                signal.bias is not None,
+            )  # fmt: skip
+            image.weight, image.bias = nn.Parameter(signal.weight.detach().unsqueeze(2)), signal.bias
+            for constant_ in layer.kind.limits():
+                value = getattr(layer, constant_)
+                setattr(layer, constant_, value.unsqueeze(-2) if value.dim() == 2 else value)
+            layer.synapse = image
+    for name, pool in list(network.named_modules()):
+        if isinstance(pool, MaxPool1d):
+            window = (pool.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
+            network.set_submodule(name, MaxPool2d(*window))
+
+
 @dataclass(frozen=True)
 class _Settings:
     bits: int
@@ -257,6 +288,12 @@ def _converter(
     """Return the function from the scales of a layer `[O]` to the integer layer."""
     weight, bias = _parameters(module)
     synapse = synapse_of(module.synapse, weight)
+    dense = isinstance(module.synapse, nn.Linear)
+    if not dense and not (isinstance(synapse, Convolution) and _has_integer_form(synapse)):
+        raise ExportError(
+            f"layer {name}: {module.synapse} has no integer form: use nn.Linear, nn.Conv1d or nn.Conv2d, padded evenly "
+            "with zeros and without dilation"
+        )
     # in the precision of training, so that what is rounded is the same
     neuron = module.neuron(weight.dtype)
     fixed = settings.fixed_point(levels)
@@ -271,11 +308,10 @@ def _converter(
             name, shape, layer.weight.numpy().astype(np.int8), whole.astype(np.int32), scale.double().numpy(),
             settings.bits, _without_torch(layer.neuron),
         )  # fmt: skip
-        if isinstance(synapse, Convolution):
-            if synapse.dilation != (1, 1):
-                raise ExportError(f"layer {name}: convolutions with dilation have no integer form")
-            return Conv(*common, synapse.stride, synapse.padding, synapse.groups)
-        return Dense(*common)
+        if not isinstance(synapse, Convolution):
+            return Dense(*common)
+        (high, wide), (above, beside) = synapse.stride, synapse.padding
+        return Conv(*common, (high, wide), (above, beside), synapse.groups)
 
     return convert
 
@@ -284,6 +320,10 @@ def _without_torch(neuron: Any) -> IntegerNeuron:
     """Return an integer neuron with its threshold, if it has one, as an array."""
     found: IntegerNeuron = replace(neuron, theta=neuron.theta.numpy()) if neuron.spiking else neuron
     return found
+
+
+def _has_integer_form(synapse: Convolution) -> bool:
+    return not synapse.transposed and len(synapse.kernel_size) == 2 and set(synapse.dilation) == {1}
 
 
 def _parameters(module: SpikingLayer) -> tuple[Tensor, Tensor | None]:

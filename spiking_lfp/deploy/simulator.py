@@ -216,6 +216,9 @@ def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:
     except (TypeError, ValueError) as error:
         raise ExportError(f"inputs are {type(inputs).__name__}, expected an array of integers ({error})") from None
     lead = 1 if network.encoder == "constant" else 2
+    channels, *sides = network.in_shape
+    if len(sides) == 2 and sides[0] == 1 and inputs.shape[lead:] == (channels, sides[1]):
+        inputs = inputs.reshape(*inputs.shape[:lead], *network.in_shape)  # signals are images one pixel high
     if inputs.ndim < lead or inputs.shape[lead:] != network.in_shape or 0 in inputs.shape:
         layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
         raise ExportError(f"inputs are {list(inputs.shape)}, expected {layout} of samples {list(network.in_shape)}")

@@ -1,5 +1,7 @@
 """What is worth making fast, by the fastest implementation for its tensors: `registry` has the table of kernels."""
 
+from math import prod
+
 import torch
 from torch import Size, Tensor
 
@@ -13,8 +15,8 @@ from spiking_lfp.rules import Rule
 
 # rows up to which a product may skip zeros, and outputs from which that may pay
 SPARSE_ROWS, SPARSE_OUTPUTS = 1024, 64
-# the place of the winner in a window is kept in one byte
-LARGEST_WINDOW = 16
+# values of a window whose winner's place is kept in one byte
+LARGEST_WINDOW = 256
 # the step of SplitMix64, 2^64 over the golden ratio, as a signed number
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 
@@ -78,7 +80,7 @@ def dense_adjoints(
 
 
 def conv_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-    """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]`."""
+    """Return `W * x + b`, `[T, B, O, *out]`, for spikes `[T, B, C, *image]`."""
     current: Tensor = _needed("convolution current", weight)(spikes, weight, bias, window)
     return current
 
@@ -86,7 +88,7 @@ def conv_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None, wind
 def conv_adjoints(
     spikes: PackedSpikes, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, C, H, W]` and `q` `[T, B, O, P, Q]`."""
+    """Return `x * (W^T q)` and `sum q x^T` for spikes `[T, B, C, *image]` and `q` `[T, B, O, *out]`."""
     down, outer = _needed("convolution adjoints", weight)(spikes, q, weight, window, need_input, need_weight)
     return down, outer
 
@@ -105,18 +107,21 @@ def sparse_outer(q: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     return found
 
 
-def pools(x: Tensor, kernel_size: int) -> bool:
+def pools(x: Tensor, kernel_size: tuple[int, ...]) -> bool:
     """Tell whether there is a kernel for pooling `x` with such a window."""
-    return kernel_size <= LARGEST_WINDOW and registry.find("max pool", x) is not None
+    few = len(kernel_size) == 2 and prod(kernel_size) <= LARGEST_WINDOW
+    return few and registry.find("max pool", x) is not None
 
 
-def max_pool(x: Tensor, kernel_size: int, stride: int) -> tuple[Tensor, Tensor]:
+def max_pool(x: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Pool `[N, C, H, W]`; return the largest values, and where in their windows they were."""
     out, winner = _needed("max pool", x)(x, kernel_size, stride)
     return out, winner
 
 
-def max_pool_feedback(feedback: Tensor, winner: Tensor, kernel_size: int, stride: int, shape: Size) -> Tensor:
+def max_pool_feedback(
+    feedback: Tensor, winner: Tensor, kernel_size: tuple[int, ...], stride: tuple[int, ...], shape: Size
+) -> Tensor:
     """Hand `feedback` `[N, C, P, Q]` to the winners; return it in the `shape` `[N, C, H, W]` of the input."""
     handed: Tensor = _needed("max pool feedback", feedback)(feedback, winner, kernel_size, stride, shape)
     return handed

@@ -1,4 +1,7 @@
-"""How kernels see tensors: samples flat, images with their channels last, which is where convolutions are fastest."""
+"""How kernels see tensors: samples flat, with their channels last, which is where convolutions are fastest.
+
+A sample with several axes has its channels first, `[C, ...]`: a signal, an image, a volume.
+"""
 
 from collections.abc import Sequence
 
@@ -6,14 +9,14 @@ from torch import Tensor
 
 
 def channels_last(tensor: Tensor, lead: int) -> Tensor:
-    """Return `tensor` `[*lead, *n]` laid out as kernels have it: contiguous, images with their channels last."""
+    """Return `tensor` `[*lead, *n]` laid out as kernels have it: contiguous, with its channels last."""
     return show_channels_first(show_channels_last(tensor.detach(), lead).contiguous(), lead)
 
 
 def empty_channels_last(shape: Sequence[int], like: Tensor) -> Tensor:
     """Make a packed tensor `[T, B, *n]`."""
     steps, batch, *neurons = shape
-    order = [*neurons[1:], neurons[0]] if len(neurons) == 3 else neurons
+    order = [*neurons[1:], *neurons[:1]]
     return show_channels_first(like.new_empty((steps, batch, *order)), 2)
 
 
@@ -23,10 +26,10 @@ def flat(tensor: Tensor, lead: int) -> Tensor:
 
 
 def show_channels_last(tensor: Tensor, lead: int) -> Tensor:
-    """Show images `[*lead, C, H, W]` as `[*lead, H, W, C]`, other tensors as they are."""
-    return tensor.movedim(lead, -1) if tensor.dim() == lead + 3 else tensor
+    """Show `[*lead, C, ...]` as `[*lead, ..., C]`, tensors with one axis or none after `lead` as they are."""
+    return tensor.movedim(lead, -1) if tensor.dim() > lead + 1 else tensor
 
 
 def show_channels_first(tensor: Tensor, lead: int) -> Tensor:
-    """Undo `last`."""
-    return tensor.movedim(-1, lead) if tensor.dim() == lead + 3 else tensor
+    """Undo `show_channels_last`."""
+    return tensor.movedim(-1, lead) if tensor.dim() > lead + 1 else tensor

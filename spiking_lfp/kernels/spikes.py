@@ -1,6 +1,7 @@
 """Spikes kept as bits, and the geometry of a convolution that sees them."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ class PackedSpikes:
     """Spikes `[T, B, *i]`, one bit each.
 
     Attributes:
-        bits: `[T * B, words]` int64, 64 features each, in memory order (channels last for images).
+        bits: `[T * B, words]` int64, 64 features each, in memory order (channels last).
         counts: `[T * B]` int64, spikes of each step and sample.
         shape: of the spikes.
     """
@@ -44,43 +45,44 @@ def handed_on(x: Tensor) -> PackedSpikes | None:
 
 @dataclass(frozen=True)
 class Window:
-    """What a convolution without dilation and groups sees; heights come before widths.
+    """What a convolution without dilation and groups sees, along any number of axes; row-major, the last one fastest.
 
     Attributes:
-        image: height and width of the input.
+        image: sides of the input.
     """
 
-    image: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
 
     @property
-    def out(self) -> tuple[int, int]:
-        """Height and width of the output."""
+    def out(self) -> tuple[int, ...]:
+        """Sides of the output."""
         sides = zip(self.image, self.kernel, self.stride, self.padding, strict=True)
-        height, width = ((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides)
-        return height, width
+        return tuple((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides)
 
     def pairs(self) -> tuple[Array, Array, Array]:
         """For each pixel of the input: how many pixels of the output see it, which, and through which of the weights.
 
         Returns:
-            counts `[H * W]`, pixels and weights `[H * W, kernel pixels]`; only the first `counts` are meant.
+            counts `[pixels]`, pixels and weights `[pixels, kernel pixels]`; only the first `counts` are meant.
         """
-        places = [np.arange(size) for size in self.image]
-        taps = [np.arange(size) for size in self.kernel]
-        line, kernel_line, column, kernel_column = np.meshgrid(
-            places[0], taps[0], places[1], taps[1], indexing="ij", sparse=True
-        )
-        y, above = np.divmod(line + self.padding[0] - kernel_line, self.stride[0])
-        x, beside = np.divmod(column + self.padding[1] - kernel_column, self.stride[1])
-        seen = (above == 0) & (y >= 0) & (y < self.out[0]) & (beside == 0) & (x >= 0) & (x < self.out[1])
-        pixels = y * self.out[1] + x
-        weights = np.broadcast_to(kernel_line * self.kernel[1] + kernel_column, seen.shape)
+        axes = len(self.image)
+        seen, pixels, weights = np.ones(1, bool), np.zeros(1, np.int64), np.zeros(1, np.int64)
+        for axis in range(axes):
+            sides = [1] * (2 * axes)
+            sides[axis], sides[axes + axis] = self.image[axis], self.kernel[axis]
+            tap = np.arange(self.kernel[axis])
+            start = np.arange(self.image[axis])[:, None] + self.padding[axis] - tap
+            place, beside = np.divmod(start, self.stride[axis])
+            meant = (beside == 0) & (place >= 0) & (place < self.out[axis])
+            seen = seen & meant.reshape(sides)
+            pixels = pixels * self.out[axis] + place.reshape(sides)
+            weights = weights * self.kernel[axis] + np.broadcast_to(tap, place.shape).reshape(sides)
 
         def by_input(values: Array) -> Array:
-            return values.transpose(0, 2, 1, 3).reshape(self.image[0] * self.image[1], -1)
+            return np.broadcast_to(values, seen.shape).reshape(prod(self.image), -1)
 
         first = np.argsort(~by_input(seen), axis=1, kind="stable")  # those that are meant come first
         taken: list[Array] = [np.take_along_axis(by_input(values), first, axis=1) for values in (pixels, weights)]

@@ -33,6 +33,13 @@ class Prepared:
     forward_weight: Tensor | None = None
     unit: Tensor | None = None
 
+    def current_unit(self) -> Tensor | None:
+        """Return how many units of the current make one of the real threshold's, `[O]`; None for one."""
+        if self.unit is None or not isinstance(self.neuron, IntegerNeuron):
+            return self.unit
+        units: Tensor = self.unit / 2**self.neuron.frac_bits
+        return units
+
 
 class Execution(ABC):
     """How a layer is carried out; subclasses are frozen dataclasses."""
@@ -41,6 +48,11 @@ class Execution(ABC):
     def levels(self) -> int:
         """The integer that stands for an input of 1; 1 leaves inputs as they are."""
         return 1
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether weights are rounded, those of an output together."""
+        return False
 
     @abstractmethod
     def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
@@ -65,6 +77,11 @@ class Real(Execution):
 @dataclass(frozen=True)
 class Integer(FixedPoint, Execution):
     """As integer hardware does it, with weights rounded anew in every forward pass; see `FixedPoint`."""
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether weights are rounded: they are."""
+        return True
 
     def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
         """Return integers.
@@ -110,6 +127,11 @@ class Recorded(Execution):
     def levels(self) -> int:
         """Those of the execution that was recorded."""
         return self.of.levels
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether the execution that was recorded rounded weights."""
+        return self.of.in_integers
 
     def prepare(self, weight: Tensor, bias: Tensor | None, neuron: Neuron, name: str) -> Prepared:
         """Return what the layer ran with."""

@@ -5,7 +5,7 @@ optimisers descend and LFP ascends.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.kernels.spikes import PackedSpikes, hand_on, handed_on
 from spiking_lfp.lfp.execution import Execution
 from spiking_lfp.lfp.propagation import distribute, signed, sums_by_sign
-from spiking_lfp.lfp.synapses import Dense, Synapse, is_constant
+from spiking_lfp.lfp.synapses import Convolution, Synapse, is_constant
 from spiking_lfp.neurons import Neuron, State, Trace
 from spiking_lfp.neurons.base import Q, by_sign
 from spiking_lfp.rules import Contributions, Rule
@@ -29,11 +29,21 @@ from spiking_lfp.rules import Contributions, Rule
 
 @dataclass(frozen=True)
 class Spec:
-    """What the Functions of a layer with a synapse need beside tensors; `name` is for errors."""
+    """What the Functions of a layer with a synapse need beside tensors.
+
+    Attributes:
+        synapse: the map.
+        rule: divides the feedback.
+        name: for errors.
+        folded: whether weight and bias come from a `FoldFunction`.
+        watch: is shown the currents, and how many units make one where they are integers, `[O]`.
+    """
 
     synapse: Synapse
     rule: Rule
     name: str
+    folded: bool = field(default=False, kw_only=True)
+    watch: Callable[[Tensor, Tensor | None], None] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -43,15 +53,18 @@ class SpikingSpec(Spec):
     Attributes:
         neuron: its constants.
         execution: how its forward pass is carried out.
+        recurrent: through which neurons see the spikes of their layer, if they do.
     """
 
     neuron: Neuron
     execution: Execution
+    recurrent: Synapse | None = None
 
 
-def _recurrent_descent(spec: Spec, trace: Trace, q: Q, recurrent: Tensor) -> Tensor:
-    """Return minus the update of `V` for `q` `[T, B, n]`: its inputs are the spikes of the step before."""
-    own = Dense(len(recurrent))
+def _recurrent_descent(spec: SpikingSpec, trace: Trace, q: Q, recurrent: Tensor) -> Tensor:
+    """Return minus the update of `V` for `q` `[T, B, *n]`: its inputs are the spikes of the step before."""
+    own = spec.recurrent
+    assert own is not None
     before = own.inputs(trace.spikes_before(), None)
     _, outer, _ = distribute(spec.rule, own, q, before, (recurrent, None), (False, True, False), spec.name)
     assert outer is not None
@@ -97,6 +110,8 @@ class SpikingFunction(torch.autograd.Function):
         constant, start, execution = is_constant(x), initial or None, spec.execution
         neuron = _with_recurrent(spec.neuron, recurrent)
         shown = x[:1] if constant else x
+        if execution.in_integers and isinstance(spec.synapse, Convolution) and spec.synapse.transposed:
+            raise UsageError(f"layer {spec.name}: transposed convolutions do not run in integers")
         prepared = execution.prepare(weight, bias, neuron, spec.name)
         inputs: Tensor | PackedSpikes
         if execution.levels > 1:
@@ -105,6 +120,8 @@ class SpikingFunction(torch.autograd.Function):
             inputs = shown if constant else spec.synapse.inputs(x, handed_on(x))
         current = spec.synapse.current(inputs, prepared.weight, prepared.bias)
         _check_neurons(spec, current, start)
+        if spec.watch is not None:
+            spec.watch(current, prepared.current_unit())
         # NaN never leaves a state again, so the last one tells of every step; some neurons forget infinity
         lost = f"layer {spec.name}: its membrane holds NaN or infinity; check inputs and weights"
         if neuron.forgets:
@@ -152,7 +169,9 @@ class SpikingFunction(torch.autograd.Function):
             q = tuple(each.sum(0, keepdim=True) for each in q) if summed and not at_once else q
             x, needs = shown if summed else x, ctx.needs_input_grad[:3]
             return (
-                *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, forward_weight),
+                *distribute(
+                    spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, forward_weight, spec.folded
+                ),
                 grad_recurrent,
                 None,
                 *(each if need else None for each, need in zip(carried, need_state, strict=False)),
@@ -200,6 +219,8 @@ class AffineFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
         z = spec.synapse.current(x, weight, bias)
+        if spec.watch is not None:
+            spec.watch(z, None)
         ctx.spec = spec
         ctx.save_for_backward(x, weight, bias, z)
         return z.clone()
@@ -213,22 +234,87 @@ class AffineFunction(torch.autograd.Function):
         with full_precision(x):
             found = Contributions(z, None, _sums_by_sign(spec, x, weight, bias, None))
             q = signed(spec.rule, found, feedback)
-            return *distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name), None
+            grads = distribute(spec.rule, spec.synapse, q, x, (weight, bias), needs, spec.name, folded=spec.folded)
+            return *grads, None
 
 
-def max_pool2d(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Return the largest value of windows of `[N, C, H, W]`; feedback goes to the winner, the first of several."""
-    if not kernels.pools(x, kernel):
-        return F.max_pool2d(x, kernel, stride)
-    out: Tensor = MaxPool2dFunction.apply(x, kernel, stride)
+class FoldFunction(torch.autograd.Function):
+    """Weight and bias of a synapse with its batch normalisation, `W' = a W`, `b' = beta + a (b - mean)`; see `nn.norm`.
+
+    The layer that uses them hands back minus the update of `W'`, and minus `sum q` for `b'` (`distribute`, folded).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor | None,
+        gamma: Tensor | None,
+        beta: Tensor | None,
+        mean: Tensor,
+        inverse: Tensor,
+        groups: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Fold; `inverse` is one over the deviation `[O]`, `groups` those of a transposed convolution, else 0."""
+        scale = inverse if gamma is None else gamma * inverse
+        shift = -scale * mean if bias is None else scale * (bias - mean)
+        each = _of_outputs(scale, weight, groups)
+        folded = weight * each
+        ctx.groups = groups
+        ctx.save_for_backward(folded, each, scale, shift, bias, gamma, beta)
+        return folded, shift.clone() if beta is None else shift + beta
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, on_weight: Tensor, on_shift: Tensor) -> tuple[Tensor | None, ...]:
+        folded, each, scale, shift, bias, gamma, beta = ctx.saved_tensors
+        need_weight, need_bias, need_gamma, need_beta, *_ = ctx.needs_input_grad
+        found: list[Tensor | None] = [None] * 7
+        if need_weight:
+            found[0] = torch.where(each != 0, on_weight / each, 0)
+        if need_bias:
+            found[1] = scale.sign() * bias.abs() * on_shift
+        if need_gamma:
+            # of gamma times the normalised input: what the weights gave, and what the mean took
+            given = _sums_of_outputs(folded.sign() * on_weight, ctx.groups)
+            found[2] = gamma.sign() * (given + shift * on_shift)
+        if need_beta:
+            found[3] = beta.abs() * on_shift
+        return tuple(found)
+
+
+def _of_outputs(values: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Shape values of the outputs `[O]` like a weight, whose outputs come first, or second if it is transposed."""
+    if not groups:
+        return values.view(-1, *[1] * (weight.dim() - 1))
+    rows = values.view(groups, 1, -1).expand(groups, len(weight) // groups, -1).flatten(0, 1)
+    return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))
+
+
+def _sums_of_outputs(values: Tensor, groups: int) -> Tensor:
+    """Sum values shaped like a weight over all of an output, `[O]`."""
+    if not groups:
+        return values.flatten(1).sum(1)
+    sums: Tensor = values.unflatten(0, (groups, -1)).flatten(3).sum((1, 3)).flatten()
+    return sums
+
+
+Window = tuple[int, ...]
+
+
+def max_pool(x: Tensor, kernel: Window, stride: Window, padding: Window) -> Tensor:
+    """Return the largest value of windows of `[N, C, *sides]`; feedback goes to the winner, the first of several."""
+    if any(padding) or not kernels.pools(x, kernel):
+        return (F.max_pool2d if len(kernel) == 2 else F.max_pool3d)(x, kernel, stride, padding)
+    out: Tensor = MaxPoolFunction.apply(x, kernel, stride)
     return out
 
 
-class MaxPool2dFunction(torch.autograd.Function):
+class MaxPoolFunction(torch.autograd.Function):
     """Largest value of windows, by a kernel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Window, stride: Window) -> Tensor:
         out, winner = kernels.max_pool(x, kernel, stride)
         ctx.window = kernel, stride, x.shape
         ctx.save_for_backward(winner)

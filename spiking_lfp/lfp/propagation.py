@@ -53,6 +53,7 @@ def distribute(
     needs: tuple[bool, bool, bool],
     name: str,
     forward_weight: Tensor | None = None,
+    folded: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Hand `q` `[time, B, *o]` through a synapse: feedback on `x`, and minus the updates of weight and bias.
 
@@ -63,6 +64,7 @@ def distribute(
         needs: which of the three results are needed.
         name: of the layer, for errors.
         forward_weight: the weight that took part, where it is not the one that learns: a rounded one.
+        folded: return minus `sum q` for a bias, which something else knows the size of.
 
     Raises:
         NonFiniteError: if one of the results holds NaN or infinity.
@@ -84,7 +86,7 @@ def distribute(
         axes = set(range(q[0].dim())) - {synapse.axis % q[0].dim()}
         sums = tuple(each.sum(tuple(axes)) if axes else each for each in q)
         grad_bias = by_sign(sums, seen_bias).clone()
-        finite.append(kernels.descent_(grad_bias, seen_bias))
+        finite.append(kernels.descent_(grad_bias, torch.ones_like(seen_bias) if folded else seen_bias))
     if outer is None and down is not None:
         finite.append(down.sum().isfinite())
     for holds in finite:

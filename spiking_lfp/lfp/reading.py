@@ -17,7 +17,7 @@ def read_synapse(module: nn.Module, layer: str = "") -> tuple[Synapse, Tensor, T
     Layers read a synapse and do not call it, so that what would happen in a call is refused.
 
     Args:
-        module: `nn.Linear` or zero-padded `nn.Conv2d`.
+        module: one of `KINDS`, `nn.Linear` or a convolution.
         layer: the layer it belongs to, for errors.
 
     Raises:
@@ -44,7 +44,7 @@ def read_synapse(module: nn.Module, layer: str = "") -> tuple[Synapse, Tensor, T
 
 
 def materialize(module: nn.Module, inputs: Tensor) -> None:
-    """Let an `nn.LazyLinear` or `nn.LazyConv2d` take its size from the inputs of a step, `[B, *i]`."""
+    """Let an `nn.LazyLinear` or a lazy convolution take its size from the inputs of a step, `[B, *i]`."""
     if isinstance(module, LazyModuleMixin):
         lazy: Any = module
         lazy._infer_parameters(module, (inputs,))
@@ -65,7 +65,7 @@ def plain_synapse(module: nn.Module, layer: str) -> nn.Module:
 
 # what runs when a module is called
 _CALLED = ("forward", "_conv_forward", "__call__", "_call_impl")
-_EXPECTED = " or ".join(f"nn.{kind.__name__}" for kind in KINDS)
+_EXPECTED = f"nn.Linear or a convolution ({', '.join(f'nn.{kind.__name__}' for kind in KINDS[1:])})"
 
 
 def _read_with_care(module: nn.Module, layer: str) -> tuple[Tensor, Tensor | None]:

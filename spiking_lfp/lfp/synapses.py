@@ -13,25 +13,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import kernels
-from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import PackedSpikes, Window
 
 # rows of a transposed product at a time
 CORRELATED_ROWS = 1024
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+# of a sample, by their number
+SIDES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 # the modules that describe synapses
-KINDS = (nn.Linear, nn.Conv2d)
+KINDS = (nn.Linear, *CONVOLUTIONS)
 
 
 @runtime_checkable
 class Synapse(Protocol):
-    """What a layer needs to know of an `nn.Linear` or `nn.Conv2d`, its weights aside.
+    """What a layer needs to know of an `nn.Linear` or a convolution, its weights aside."""
 
-    Attributes:
-        axis: that of the neurons with a bias of their own, among those of the output.
-    """
-
-    axis: ClassVar[int]
+    @property
+    def axis(self) -> int:
+        """That of the neurons with a bias of their own, among those of the output."""
 
     def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor | PackedSpikes:
         """Return `x` `[T, B, *i]` as `current` and `adjoints` take it: as packed spikes, if products with those pay.
@@ -96,56 +97,150 @@ class Dense:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The map of an `nn.Conv2d` with zero padding; there may be any axes before the channels."""
+    """The map of an `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` with zero padding, or of a transposed one.
 
-    axis: ClassVar[int] = -3
+    There may be any axes before the channels. A signal is run as an image one pixel high.
+    """
+
     in_channels: int
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+    @property
+    def axis(self) -> int:
+        """That of the channels."""
+        return -1 - len(self.kernel_size)
 
     def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor | PackedSpikes:
         """Return packed spikes if few inputs spike, unless the kernel has gaps or sees some channels only."""
-        return (kernels.pack_spikes(x, known) if self.dilation == (1, 1) and self.groups == 1 else None) or x
+        plain = self.groups == 1 and set(self.dilation) == {1} and not self.transposed
+        return (kernels.pack_spikes(x, known) if plain else None) or x
 
     def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return `W * x + b`."""
         if isinstance(x, PackedSpikes):
             return kernels.conv_current(x, weight, bias, self._window(x))
-        images, weight = _channels_last(x.flatten(0, -4)), _channels_last(weight)
-        out = F.conv2d(images, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        return self._like(out, x)
+        images = _channels_last(x.flatten(0, self.axis - 1))
+        return self._like(torch.convolution(images, _channels_last(weight), bias, *self._geometry()), x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return `x` times the transposed convolution of `q`, and the correlation of `q` with `x`."""
+        """Return `x` times the convolution of `q` the other way round, and the correlation of `q` with `x`."""
         if isinstance(x, PackedSpikes):
             return kernels.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
-        images = [_channels_last(tensor) for tensor in (q.flatten(0, -4), x.flatten(0, -4), weight)]
-        window = [self.stride, self.padding, self.dilation, False, [0, 0], self.groups]
+        merged = q.flatten(0, self.axis - 1), x.flatten(0, self.axis - 1), weight
         wanted = [need_input, need_weight, False]
-        down, outer, _ = torch.ops.aten.convolution_backward(*images, None, *window, wanted)
-        return self._like(down, x).mul_(x) if need_input else None, outer
+        down, outer, _ = torch.ops.aten.convolution_backward(
+            *map(_channels_last, merged), None, *self._geometry(), wanted
+        )
+        return self._like(down, x).mul_(x) if need_input else None, outer.view_as(weight) if need_weight else None
 
-    @staticmethod
-    def _like(images: Tensor, x: Tensor) -> Tensor:
-        """Give `images` `[N, channels, height, width]` the axes that `x` has before its channels."""
-        return images.view(*x.shape[:-3], *images.shape[1:])
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+        """Return stride, padding, dilation, transposed, output padding and groups as torch's convolution takes them."""
+        one = 1 if len(self.kernel_size) == 1 else 0
+        stride, dilation = ([1] * one + list(sides) for sides in (self.stride, self.dilation))
+        padding, added = ([0] * one + list(sides) for sides in (self.padding, self._added()))
+        return stride, padding, dilation, self.transposed, added, self.groups
+
+    def _like(self, images: Tensor, x: Tensor) -> Tensor:
+        """Give `images` `[N, channels, ...]` the axes that `x` has before its channels."""
+        if len(self.kernel_size) == 1:
+            images = images.squeeze(2)
+        return images.view(*x.shape[: self.axis], *images.shape[1:])
 
     def _window(self, x: PackedSpikes) -> Window:
-        image = x.shape[3], x.shape[4]
-        return Window(image, self.kernel_size, self.stride, self.padding)
+        return Window(tuple(x.shape[3:]), self.kernel_size, self.stride, self.padding)
+
+    def keeps_sides(self) -> bool:
+        """Tell whether the outputs have the sides of the inputs, whatever those are."""
+        sides = zip(self.kernel_size, self.dilation, self.padding, strict=True)
+        return set(self.stride) == {1} and not any(self._added()) and all(d * (k - 1) == 2 * p for k, d, p in sides)
 
     def check(self, sample_shape: torch.Size) -> str | None:
-        """Accept `[in_channels, height, width]` with room for the kernel."""
-        reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)]
-        fits = len(sample_shape) == 3 and sample_shape[0] == self.in_channels
-        if fits and all(size >= need for size, need in zip(sample_shape[1:], reach, strict=True)):
-            return None
-        return f"[{self.in_channels}, height >= {max(reach[0], 1)}, width >= {max(reach[1], 1)}]"
+        """Accept `[in_channels, ...]` with room for the kernel."""
+        geometry = zip(self.kernel_size, self.stride, self.padding, self.dilation, self._added(), strict=True)
+        least = [
+            1 - (d * (k - 1) - 2 * p + added) // s if self.transposed else d * (k - 1) + 1 - 2 * p
+            for k, s, p, d, added in geometry
+        ]
+        return _expected(self.in_channels, least, sample_shape)
+
+    def _added(self) -> tuple[int, ...]:
+        """Return the output padding."""
+        return self.output_padding or (0,) * len(self.kernel_size)
+
+
+@dataclass(frozen=True)
+class PaddedConvolution:
+    """A convolution of inputs that are padded first, with other values than zeros, or with more on one side.
+
+    A copy of a value contributes for it: the feedback on the value is the sum of theirs.
+
+    Attributes:
+        convolution: without padding.
+        before: how much is added in front of each axis.
+        after: and behind it.
+        mode: with what, as torch calls it.
+    """
+
+    convolution: Convolution
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    mode: str
+
+    @property
+    def axis(self) -> int:
+        """That of the channels."""
+        return self.convolution.axis
+
+    def inputs(self, x: Tensor, known: PackedSpikes | None) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def current(self, x: Tensor | PackedSpikes, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `W * x + b`."""
+        assert isinstance(x, Tensor)
+        return self.convolution.current(self._padded(x), weight, bias)
+
+    def adjoints(
+        self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the convolution does, with the feedback of copies at the values they are of."""
+        assert isinstance(x, Tensor)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            padded = self._padded(x)
+        down, outer = self.convolution.adjoints(q, padded.detach(), weight, need_input, need_weight)
+        return torch.autograd.grad(padded, x, down)[0] if down is not None else None, outer
+
+    def _padded(self, x: Tensor) -> Tensor:
+        merged = x.flatten(0, self.axis - 1)
+        both = (side for sides in zip(reversed(self.before), reversed(self.after), strict=True) for side in sides)
+        padded = F.pad(merged, list(both), "constant" if self.mode == "zeros" else self.mode)
+        return padded.view(*x.shape[: self.axis], *padded.shape[1:])
+
+    def keeps_sides(self) -> bool:
+        """Tell whether the outputs have the sides of the inputs, whatever those are."""
+        within = self.convolution
+        sides = zip(within.kernel_size, within.dilation, self.before, self.after, strict=True)
+        return set(within.stride) == {1} and all(d * (k - 1) == before + after for k, d, before, after in sides)
+
+    def check(self, sample_shape: torch.Size) -> str | None:
+        """Accept `[in_channels, ...]` with room for the kernel, and with as much as is copied."""
+        copied = {"reflect": 1, "circular": 0}.get(self.mode)  # how much longer than its padding an axis has to be
+        within = self.convolution
+        geometry = zip(within.kernel_size, within.dilation, self.before, self.after, strict=True)
+        least = [
+            max(d * (k - 1) + 1 - before - after, 1 if copied is None else max(before, after) + copied)
+            for k, d, before, after in geometry
+        ]
+        return _expected(within.in_channels, least, sample_shape)
 
 
 @dataclass(frozen=True)
@@ -186,6 +281,16 @@ class LinearMap:
         """Accept everything; `run` knows."""
 
 
+def _expected(channels: int, least: list[int], sample_shape: torch.Size) -> str | None:
+    """Say what sample was expected, or return None if it has these channels and sides at least this long."""
+    least = [max(need, 1) for need in least]
+    fits = len(sample_shape) == 1 + len(least) and sample_shape[0] == channels
+    if fits and all(size >= need for size, need in zip(sample_shape[1:], least, strict=True)):
+        return None
+    wanted = (f"{name} >= {need}" for name, need in zip(SIDES[len(least)], least, strict=True))
+    return f"[{channels}, {', '.join(wanted)}]"
+
+
 def is_constant(x: Tensor) -> bool:
     """Tell whether `x` `[T, B, *i]` is one tensor seen in every step, as `encoders.constant` makes it."""
     return x.shape[0] > 1 and x.stride(0) == 0
@@ -206,18 +311,20 @@ def _correlate(q: Tensor, x: Tensor) -> Tensor:
 
 
 def synapse_of(module: nn.Module, weight: Tensor) -> Synapse:
-    """Describe the linear map of `module`, one of `KINDS`, with this weight.
-
-    Raises:
-        UsageError: if it is no `nn.Linear` or zero-padded `nn.Conv2d`.
-    """
+    """Describe the linear map of `module`, one of `KINDS`, with this weight."""
     if isinstance(module, nn.Linear):
         return _dense(weight.shape[1])
-    assert isinstance(module, nn.Conv2d)
-    if module.padding_mode != "zeros":
-        raise UsageError(f"Conv2d with padding_mode {module.padding_mode!r} is not supported: use 'zeros'")
-    padding = module.padding if isinstance(module.padding, str) else _pair(module.padding)
-    return _convolution(weight.shape, _pair(module.stride), padding, _pair(module.dilation), module.groups)
+    layer: Any = module
+    kernel = tuple(weight.shape[2:])
+    stride, dilation = sides_of(layer.stride, kernel), sides_of(layer.dilation, kernel)
+    padding = layer.padding if isinstance(layer.padding, str) else sides_of(layer.padding, kernel)
+    if isinstance(module, TRANSPOSED):
+        assert not isinstance(padding, str)  # torch knows no words for it
+        added = sides_of(layer.output_padding, kernel)
+        return _transposed(len(weight), kernel, stride, padding, dilation, layer.groups, added)
+    return convolution(
+        weight.shape[1] * layer.groups, kernel, stride, padding, dilation, layer.groups, layer.padding_mode
+    )
 
 
 @lru_cache
@@ -226,33 +333,50 @@ def _dense(in_features: int) -> Dense:
 
 
 @lru_cache
-def _convolution(
-    shape: torch.Size, stride: tuple[int, int], padding: tuple[int, int] | str, dilation: tuple[int, int], groups: int
+def _transposed(
+    in_channels: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    added: tuple[int, ...],
 ) -> Convolution:
-    kernel = _pair(shape[2:])
-    return Convolution(shape[1] * groups, kernel, stride, _padding(padding, kernel, dilation), dilation, groups)
+    return Convolution(in_channels, kernel, stride, padding, dilation, groups, True, added)
 
 
-def _padding(padding: tuple[int, int] | str, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    if padding == "valid":
-        return (0, 0)
+@lru_cache
+def convolution(
+    in_channels: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+    mode: str = "zeros",
+) -> Convolution | PaddedConvolution:
+    """Describe a convolution by the arguments that torch has for it."""
+    none = (0,) * len(kernel)
+    before = after = none if isinstance(padding, str) else padding
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if any(n % 2 for n in total):
-            raise UsageError(
-                f"Conv2d with padding 'same' and kernel size {kernel} pads unevenly: use an odd kernel or numbers"
-            )
-        return (total[0] // 2, total[1] // 2)
-    assert not isinstance(padding, str)  # torch knows no other word
-    return padding
+        before, after = tuple(n // 2 for n in total), tuple(n - n // 2 for n in total)
+    if mode == "zeros" and before == after:
+        return Convolution(in_channels, kernel, stride, before, dilation, groups)
+    return PaddedConvolution(Convolution(in_channels, kernel, stride, none, dilation, groups), before, after, mode)
+
+
+def sides_of(size: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a number for each side of a kernel, from one for all or one for each."""
+    sides = (size,) if isinstance(size, int) else tuple(size)
+    return sides * (len(kernel) // len(sides))
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """Lay out images as convolutions are fastest: on CPU about 1.7 times faster than channels first."""
-    return images.contiguous(memory_format=torch.channels_last)
+    """Lay out images and volumes as convolutions are fastest: on CPU about twice as fast as channels first.
 
-
-def _pair(values: Any) -> tuple[int, int]:
-    """Return height and width of what may be one number for both."""
-    height, width = (values, values) if isinstance(values, int) else tuple(values) * (2 // len(values))
-    return height, width
+    Signals `[N, C, L]` become images one pixel high.
+    """
+    if images.dim() == 3:
+        images = images.unsqueeze(2)
+    return images.contiguous(memory_format=torch.channels_last if images.dim() == 4 else torch.channels_last_3d)

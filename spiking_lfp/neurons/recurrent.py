@@ -1,7 +1,7 @@
 """Leaky integrate-and-fire neurons that see the spikes of their own layer."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -40,3 +40,49 @@ class RecurrentLIFNeuron(LIFNeuron):
         if len(q) == 1:
             return carried + fired * (q[0] @ self.recurrent)
         return carried + fired * (q[0] @ self.recurrent.clamp(min=0) + q[1] @ self.recurrent.clamp(max=0))
+
+
+@runtime_checkable
+class Map(Protocol):
+    """A map that is linear in its inputs and weights, as a synapse of `lfp.synapses` is one."""
+
+    def current(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `V x + b`."""
+
+    def adjoints(
+        self, q: Tensor, x: Tensor, weight: Tensor, need_input: bool, need_weight: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return `x * (V^T q)`, and `sum q x^T`; None for what is not needed."""
+
+
+@dataclass(frozen=True)
+class MappedRecurrentLIFNeuron(RecurrentLIFNeuron):
+    """`RecurrentLIFNeuron` whose `V` is the weight of any map from `*n` to `*n`, such as a convolution.
+
+    Attributes:
+        through: the map.
+    """
+
+    through: Map = field(kw_only=True)
+
+    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+        """Return `U[t]`."""
+        fired = self.fires(state)
+        seen = self.through.current(fired.to(current.dtype), self.recurrent, None)
+        return (self.membrane(state[0], fired, current + seen),)
+
+    def all_sums(self, trace: Trace, sums: SumsBySign) -> SumsBySign:
+        """Return `z+` and `|z-|` of `V`, to which the layer's spikes contribute."""
+        positive, negative = LIFNeuron.all_sums(self, trace, sums)
+        spikes, run = trace.spikes_before(), self.through.current
+        more, less = self.recurrent.clamp(min=0), -self.recurrent.clamp(max=0)
+        return positive + run(spikes, more, None), negative + run(spikes, less, None)
+
+    def owed(self, carried: Tensor, fired: Tensor, q: Q) -> Tensor:
+        """Return what the membrane carried, and `S[t-1] * (V^T q[t])`."""
+        weights = (self.recurrent,) if len(q) == 1 else (self.recurrent.clamp(min=0), self.recurrent.clamp(max=0))
+        for each, weight in zip(q, weights, strict=True):
+            asked, _ = self.through.adjoints(each, fired, weight, True, False)
+            assert asked is not None
+            carried = carried + asked
+        return carried

@@ -7,7 +7,6 @@ calls and additions of skip connections are covered, whatever module they are in
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.fx import symbolic_trace
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
@@ -25,19 +22,17 @@ from spiking_lfp.lfp.functions import (
     ActivationFunction,
     AddFunction,
     AffineFunction,
+    FoldFunction,
     NormalizeFeedbackFunction,
     ScaleFunction,
     Spec,
 )
 from spiking_lfp.lfp.reading import masks_of
-from spiking_lfp.lfp.synapses import Convolution, Dense, LinearMap, Synapse
+from spiking_lfp.lfp.synapses import CONVOLUTIONS, Convolution, Dense, LinearMap, Synapse, convolution, sides_of
 from spiking_lfp.lfp.tape import hands_on, in_composite, is_layer, nodes_of, operation
 from spiking_lfp.mono import FeedforwardNet
-from spiking_lfp.nn.layers import AvgPool2d, SynapticLayer, failures_named
+from spiking_lfp.nn.layers import AvgPool, SynapticLayer, failures_named
 from spiking_lfp.rules import AlphaBeta, Epsilon, Rule, Zero, ZPlusZMinus
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Composite:
         for name, module in network.named_modules():
             if isinstance(module, SynapticLayer):
                 module.rule = rules[name or module.name]
-            elif isinstance(module, AvgPool2d):
+            elif isinstance(module, AvgPool):
                 module.rule = self.default
 
     @contextmanager
@@ -112,7 +107,7 @@ class Composite:
         if isinstance(model.forward, _Forward):
             raise UsageError("a composite is applied to this model already: leave that context first")
         rules_before = {
-            module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool2d)
+            module: module.rule for module in model.modules() if isinstance(module, SynapticLayer | AvgPool)
         }
         own_forward = vars(model).get("forward")
         model.forward = _Forward(self, rules, layers, model)
@@ -147,37 +142,6 @@ def composite(name: str) -> Composite:
     if name not in COMPOSITES:
         raise unknown_name("composite", name, COMPOSITES)
     return COMPOSITES[name]
-
-
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Return a copy of `model`, in evaluation mode, with its batch normalisation folded into the layers before.
-
-    Raises:
-        UsageError: if the model cannot be traced, or a batch normalisation follows no linear layer or convolution.
-    """
-    try:
-        folded = symbolic_trace(deepcopy(model).eval())
-    except Exception as error:  # the tracer raises whatever the model's code raises for its proxies of tensors
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UsageError(f"the batch normalisation of {type(model).__name__} cannot be folded: {reason}") from None
-    modules: dict[Any, nn.Module] = dict(folded.named_modules())
-    for node in folded.graph.nodes:
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        if not isinstance(norm, NORMS):
-            continue
-        (before,) = node.all_input_nodes
-        layer = modules.get(before.target) if before.op == "call_module" and len(before.users) == 1 else None
-        if isinstance(layer, CONVOLUTIONS):
-            fused: nn.Module = fuse_conv_bn_eval(layer, norm, "Transpose" in type(layer).__name__)
-        elif isinstance(layer, nn.Linear):
-            fused = fuse_linear_bn_eval(layer, norm)
-        else:
-            raise UsageError(f"{node.target} does not follow a linear layer or convolution: it cannot be folded")
-        for parameter in fused.parameters():
-            parameter.requires_grad_()
-        folded.set_submodule(before.target, fused)
-        folded.set_submodule(node.target, nn.Identity())
-    return folded
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:
@@ -252,8 +216,8 @@ class _LFPMode(TorchFunctionMode):
             "linear": self.linear,
             "batch_norm": self.batch_norm,
             "add": self.add,
-            **{f"{kind}{n}d": self.convolution for kind in ("conv", "conv_transpose") for n in (1, 2, 3)},
-            "conv2d": self.conv2d,
+            **{f"conv{n}d": self.convolution for n in (1, 2, 3)},
+            **{f"conv_transpose{n}d": self.transposed_convolution for n in (1, 2, 3)},
             **dict.fromkeys(["dropout", "dropout1d", "dropout2d", "dropout3d"], self.dropout),
             **dict.fromkeys(["mul", "div"], self.scale),
             **dict.fromkeys(ACTIVATIONS.split(), self.activation),
@@ -279,7 +243,7 @@ class _LFPMode(TorchFunctionMode):
         """Apply a rule to a dense layer, for inputs with any axes before their features."""
         return self.affine(x, weight, bias, Dense(weight.shape[1]), "linear")
 
-    def conv2d(
+    def convolution(
         self,
         func: Callable[..., Tensor],
         x: Tensor,
@@ -290,27 +254,34 @@ class _LFPMode(TorchFunctionMode):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        """Apply a rule to a convolution of images."""
-        if isinstance(padding, str):
-            return self.convolution(func, x, weight, bias, stride, padding, dilation, groups)
+        """Apply a rule to a convolution."""
         self.check_batch(x, weight)
-        synapse = Convolution(
-            groups * weight.shape[1], _pair(weight.shape[2:]), _pair(stride), _pair(padding), _pair(dilation), groups
-        )
+        kernel, channels = tuple(weight.shape[2:]), groups * weight.shape[1]
+        stride, dilation = sides_of(stride, kernel), sides_of(dilation, kernel)
+        padding = padding if isinstance(padding, str) else sides_of(padding, kernel)
+        synapse = convolution(channels, kernel, stride, padding, dilation, groups)
         return self.affine(x, weight, bias, synapse, "convolution")
 
-    def convolution(
+    def transposed_convolution(
         self,
         func: Callable[..., Tensor],
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        *rest: Any,
-        **more: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
     ) -> Tensor:
-        """Apply a rule to a convolution of any kind."""
+        """Apply a rule to a transposed convolution."""
         self.check_batch(x, weight)
-        return self.affine(x, weight, bias, LinearMap(lambda *operands: func(*operands, *rest, **more)), "convolution")
+        kernel = tuple(weight.shape[2:])
+        stride, padding, added, dilation = (
+            sides_of(each, kernel) for each in (stride, padding, output_padding, dilation)
+        )
+        synapse = Convolution(len(weight), kernel, stride, padding, dilation, groups, True, added)
+        return self.affine(x, weight, bias, synapse, "convolution")
 
     @staticmethod
     def check_batch(x: Tensor, weight: Tensor) -> None:
@@ -385,12 +356,6 @@ class _LFPMode(TorchFunctionMode):
         )
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    """Return height and width of a size that may be one number for both."""
-    height, width = (size, size) if isinstance(size, int) else tuple(size) * (2 // len(size))
-    return height, width
-
-
 def _in_place(func: Callable[..., Any]) -> bool:
     """Whether an operation works in place: the names of torch's in-place operations end with an underscore."""
     return func.__name__.endswith("_")
@@ -409,8 +374,8 @@ def _check_path(outputs: Any, called: set[str], pruned: set[int]) -> None:
     masks = {
         before
         for node in nodes
-        if is_layer(node)
-        for before, _ in node.next_functions[1:]
+        if is_layer(node) or _is_fold(node)
+        for before, _ in node.next_functions[0 if _is_fold(node) else 1 :]
         if before is not None and id(_masked_parameter(before)) in pruned
     }
     for node in nodes:
@@ -437,6 +402,10 @@ def _is_affine(node: Any) -> bool:
     return isinstance(node, AffineFunction._backward_cls)
 
 
+def _is_fold(node: Any) -> bool:
+    return isinstance(node, FoldFunction._backward_cls)
+
+
 def _check_node(node: Any, masks: set[Any]) -> None:
     """Check that an operation in autograd's graph passes feedback on, and that only layers use parameters."""
     if not hands_on(node):
@@ -449,8 +418,9 @@ def _check_node(node: Any, masks: set[Any]) -> None:
     for index, (before, _) in enumerate(node.next_functions):
         leaf = getattr(before, "variable", None)
         # the input comes first; the rest belongs to the layer
-        of_layer = is_layer(node) and index > 0
-        if _is_affine(node) and of_layer and before not in {None, *masks} and leaf is None:
+        of_layer = _is_fold(node) or (is_layer(node) and index > 0)
+        computed = before not in {None, *masks} and leaf is None and not _is_fold(before)
+        if _is_affine(node) and of_layer and computed:
             raise UsageError(
                 f"layer {node.spec.name} computes its weight or bias from other parameters, which LFP does not "
                 "update: remove the parametrization"

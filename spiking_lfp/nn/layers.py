@@ -5,11 +5,11 @@ take and return whole sequences `[T, B, ...]`.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from traceback import walk_tb
-from typing import ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -27,17 +27,20 @@ from spiking_lfp.lfp.functions import (
     PopulationFunction,
     ScaleFunction,
     Spec,
-    max_pool2d,
+    max_pool,
 )
-from spiking_lfp.lfp.reading import materialize, read_synapse
-from spiking_lfp.lfp.synapses import LinearMap, Synapse, sequence
+from spiking_lfp.lfp.reading import materialize, plain_synapse, read_synapse, refused
+from spiking_lfp.lfp.synapses import SIDES, LinearMap, Synapse, is_constant, sequence
 from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.noise import uniform
+from spiking_lfp.nn.norm import Statistics, folded, folded_weights, in_backward, measure, normalisation_of
 from spiking_lfp.rules import Rule, checked_rule
 
 Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
+# of a window: one number for all axes, or one for each
+Sides = int | tuple[int, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -61,7 +64,7 @@ def opaque(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class SynapticLayer(nn.Module):
-    """Base class of the layers with a synapse, an `nn.Linear` or `nn.Conv2d` with its parameters, and a rule.
+    """Base class of the layers with a synapse, an `nn.Linear` or a convolution of torch, and a rule.
 
     The synapse is read, not called, in every pass anew: it may be exchanged, changed, pruned by `torch.nn.utils.prune`,
     and lazy. What would happen in a call is refused: a forward pass of its own, hooks, parametrizations.
@@ -69,16 +72,19 @@ class SynapticLayer(nn.Module):
     Attributes:
         synapse: the module that holds weight and bias; initialise, save and optimise it as usual.
         rule: how feedback is divided among the contributions.
+        norm: batch normalisation of what the synapse gives, or None; see `nn.norm`.
         name: name of the layer in errors and reports; `name_layers` sets it to the layer's path in a network.
     """
 
     name: str
 
-    def __init__(self, synapse: nn.Module, rule: Rule | None = None) -> None:
+    def __init__(self, synapse: nn.Module, rule: Rule | None = None, norm: nn.Module | None = None) -> None:
         super().__init__()
         if not isinstance(synapse, LazyModuleMixin):
             read_synapse(synapse)
         self.synapse = synapse
+        self.norm = None if norm is None else normalisation_of(norm, synapse)
+        self._measured = False
         self.rule = checked_rule(rule)
         self.name = f"{type(self).__name__}({synapse})"
 
@@ -107,85 +113,246 @@ class SynapticLayer(nn.Module):
             )
         return synapse, weight, bias
 
+    def _weights_for(self, x: Tensor) -> tuple[Synapse, Tensor, Tensor | None, dict[str, Any]]:
+        """Check `x`; return map, weight and bias with the normalisation in them, and what `Spec` has to know of it."""
+        synapse, weight, bias = self._synapse_for(x)
+        if self.norm is None:
+            return synapse, weight, bias, {}
+        if self.rule.uniform:
+            raise UsageError(f"layer {self.name}: layers with a norm do not take {self.rule}")
+        norm: Any = self.norm
+        try:
+            normalisation_of(norm, self.synapse)
+        except UsageError as error:
+            raise refused(self.name, str(error)) from None
+        if norm.running_mean.dtype != weight.dtype:
+            raise UsageError(
+                f"layer {self.name}: weights are {weight.dtype}, its norm is {norm.running_mean.dtype}; move one of "
+                "them with .to()"
+            )
+        watch = None
+        if norm.training:
+            if current_carry() is not None or in_backward():
+                raise UsageError(
+                    f"layer {self.name}: its norm learns its statistics, so that running a part again, as in chunks "
+                    "or a checkpoint, gives other spikes: freeze it with norm.eval(), or use fold_batch_norm"
+                )
+            if not self._measured:
+                self._measured = True
+                if int(norm.num_batches_tracked) == 0:
+                    measure(norm, *self._first_currents(synapse, x, weight, bias))
+            watch = Statistics(norm, synapse.axis)
+        return synapse, *folded_weights(synapse, weight, bias, norm), {"folded": True, "watch": watch}
+
+    @staticmethod
+    @torch.no_grad()
+    def _first_currents(synapse: Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:
+        """Return what a synapse gives for `x`, and the axis of its outputs."""
+        inputs = synapse.inputs(x[:1] if is_constant(x) else x, None)
+        return synapse.current(inputs, weight, bias), synapse.axis
+
+    def fold_norm_(self) -> None:
+        """Fold the normalisation into the synapse, a new one, in place; see `fold_batch_norm`."""
+        if self.norm is not None:
+            self.synapse, self.norm = folded(plain_synapse(self.synapse, self.name), self.norm), None
+
 
 class Affine(SynapticLayer):
     """A synapse without neurons, `z = W x + b`, for analogue outputs: LFP on non-spiking layers (LFP eq. 2-4).
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
+        synapse: `nn.Linear`, or a convolution of torch.
         rule: LFP rule, `Epsilon()` if None.
+        norm: batch normalisation of `z`; see `nn.norm`.
     """
 
     @opaque
     def forward(self, x: Inputs) -> Spikes:
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
-        synapse, weight, bias = self._synapse_for(x)
+        synapse, weight, bias, normalised = self._weights_for(x)
         check_below(self.name, (x,))
         with full_precision(x):
-            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, self.rule, self.name))
+            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, self.rule, self.name, **normalised))
         return out
 
 
-class MaxPool2d(nn.Module):
-    """Max pooling of sequences `[T, B, C, H, W]`; feedback goes to the largest value, to the first of equal ones.
+class Pool(nn.Module):
+    """Base class of the layers that pool windows of sequences `[T, B, C, *sides]`.
 
     Args:
-        kernel_size: side length of the window.
-        stride: distance between windows; the kernel size if None.
+        kernel_size: sides of the window, one number for all or one for each axis: `(1, 2)` pools the last axis only.
+        stride: distances between windows; the kernel size if None.
+        padding: how much is added at both ends of each axis, at most half the window.
+
+    Raises:
+        UsageError: for windows that cannot be, and inputs that do not fit.
     """
 
-    def __init__(self, kernel_size: int, stride: int | None = None) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        if min(self.kernel_size, self.stride) < 1:
-            raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
+    axes: ClassVar[int]
+    # one number where those of all axes are equal, else one for each
+    kernel_size: Any
+    stride: Any
+    padding: Any
 
-    @opaque
-    def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
-        """Return the largest value of each window."""
-        return sequence(max_pool2d(_images(x, self), self.kernel_size, self.stride), x)
+    def __init__(self, kernel_size: Sides, stride: Sides | None = None, padding: Sides = 0) -> None:
+        super().__init__()
+        self.kernel_size = self._sides("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else self._sides("stride", stride, 1)
+        self.padding = self._sides("padding", padding, 0)
+        if any(2 * pad > side for pad, side in zip(self.of("padding"), self.of("kernel_size"), strict=True)):
+            raise UsageError(f"padding must be at most half of kernel_size, found {padding} and {kernel_size}")
+
+    def _sides(self, name: str, given: Sides, least: int) -> Sides:
+        """Check sizes, and return one number where those of all axes are equal."""
+        sides = tuple(given) if isinstance(given, Iterable) else (given,) * self.axes
+        if len(sides) != self.axes or not all(isinstance(side, int) and side >= least for side in sides):
+            expected = f"an integer of at least {least}, or {self.axes} of them"
+            raise UsageError(f"{name} of {type(self).__name__} must be {expected}, found {given}")
+        return sides[0] if len(set(sides)) == 1 else sides
+
+    def of(self, name: str, images: bool = False) -> tuple[int, ...]:
+        """Return `kernel_size`, `stride` or `padding` of each axis.
+
+        Args:
+            name: which of them.
+            images: of signals as images one pixel high.
+        """
+        given: Sides = getattr(self, name)
+        sides = (given,) * self.axes if isinstance(given, int) else given
+        return (0 if name == "padding" else 1, *sides) if images and self.axes == 1 else sides
+
+    def _images(self, x: Tensor) -> Tensor:
+        """Merge time and batch of `x`, signals as images one pixel high, after checking that a window fits."""
+        expect_tensor(x, str(self))
+        least = [side - 2 * pad for side, pad in zip(self.of("kernel_size"), self.of("padding"), strict=True)]
+        if x.dim() != 3 + self.axes or any(size < max(n, 1) for size, n in zip(x.shape[3:], least, strict=True)):
+            sides = ", ".join(f"{name} >= {max(n, 1)}" for name, n in zip(SIDES[self.axes], least, strict=True))
+            raise UsageError(f"{self}: expected [T, B, C, {sides}], found {list(x.shape)}")
+        images = x.flatten(0, 1)
+        return images.unsqueeze(2) if self.axes == 1 else images
+
+    def _sequence(self, images: Tensor, x: Tensor) -> Tensor:
+        """Split time and batch again, those of `x`."""
+        return sequence(images.squeeze(2) if self.axes == 1 else images, x)
 
     def extra_repr(self) -> str:
         """Show the window."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}"
+        shown = f"kernel_size={self.kernel_size}, stride={self.stride}"
+        return shown if self.padding == 0 else f"{shown}, padding={self.padding}"
 
 
-class AvgPool2d(nn.Module):
-    """Mean pooling of sequences `[T, B, C, H, W]`; feedback is divided by the rule, as for any fixed weights.
+class MaxPool(Pool):
+    """Base class of max pooling; feedback goes to the largest value, to the first of equal ones."""
+
+    @opaque
+    def forward(self, x: Float[Tensor, "steps batch c *sides"]) -> Float[Tensor, "steps batch c *pooled"]:
+        """Return the largest value of each window."""
+        window = (self.of(name, images=True) for name in ("kernel_size", "stride", "padding"))
+        return self._sequence(max_pool(self._images(x), *window), x)
+
+
+class MaxPool1d(MaxPool):
+    """Max pooling of signals `[T, B, C, length]`; see `Pool` and `MaxPool`.
+
+    Example:
+        >>> MaxPool1d(2)(torch.tensor([0.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 4)).flatten().tolist()
+        [1.0, 0.0]
+    """
+
+    axes = 1
+
+
+class MaxPool2d(MaxPool):
+    """Max pooling of images `[T, B, C, height, width]`; see `Pool` and `MaxPool`.
+
+    Example:
+        >>> MaxPool2d((1, 2))(torch.eye(4).view(1, 1, 1, 4, 4)).shape
+        torch.Size([1, 1, 1, 4, 2])
+    """
+
+    axes = 2
+
+
+class MaxPool3d(MaxPool):
+    """Max pooling of volumes `[T, B, C, depth, height, width]`; see `Pool` and `MaxPool`."""
+
+    axes = 3
+
+
+class AvgPool(Pool):
+    """Base class of mean and sum pooling, fixed weights: feedback is divided by the rule.
+
+    Zeros that are added as padding count as values of the mean.
 
     Args:
-        kernel_size: side length of the window.
-        stride: distance between windows; the kernel size if None.
-        padding: zeros around the image, included in the mean.
+        kernel_size: as in `Pool`, and so are stride and padding.
         rule: LFP rule, `Epsilon()` if None.
     """
 
-    def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0, rule: Rule | None = None) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        if min(self.kernel_size, self.stride) < 1:
-            raise UsageError(f"kernel size and stride must be at least 1, found {self.kernel_size} and {self.stride}")
-        self.padding = padding
+    divides: ClassVar[bool] = True
+
+    def __init__(
+        self, kernel_size: Sides, stride: Sides | None = None, padding: Sides = 0, rule: Rule | None = None
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
         self.rule = checked_rule(rule)
 
     @opaque
-    def forward(self, x: Float[Tensor, "steps batch c h w"]) -> Float[Tensor, "steps batch c p q"]:
-        """Return the mean of each window."""
+    def forward(self, x: Float[Tensor, "steps batch c *sides"]) -> Float[Tensor, "steps batch c *pooled"]:
+        """Return the mean, or sum, of each window."""
+        kernel, stride, padding = (self.of(name, images=True) for name in ("kernel_size", "stride", "padding"))
+        run = F.avg_pool3d if self.axes == 3 else F.avg_pool2d
+        divisor = None if self.divides else 1
 
-        def pool(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            merged = F.avg_pool2d(images.flatten(0, 1), self.kernel_size, self.stride, self.padding)
-            return sequence(merged, images) * weight
+        def pool(sequences: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            pooled = run(self._images(sequences), kernel, stride, padding, divisor_override=divisor)
+            return self._sequence(pooled, sequences) * weight
 
-        _images(x, self)
+        self._images(x)
         check_below(str(self), (x,))
         out: Tensor = AffineFunction.apply(x, x.new_ones(()), None, Spec(LinearMap(pool), self.rule, str(self)))
         return out
 
-    def extra_repr(self) -> str:
-        """Show the window."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+class AvgPool1d(AvgPool):
+    """Mean pooling of signals `[T, B, C, length]`; see `AvgPool`."""
+
+    axes = 1
+
+
+class AvgPool2d(AvgPool):
+    """Mean pooling of images `[T, B, C, height, width]`; see `AvgPool`."""
+
+    axes = 2
+
+
+class AvgPool3d(AvgPool):
+    """Mean pooling of volumes `[T, B, C, depth, height, width]`; see `AvgPool`."""
+
+    axes = 3
+
+
+class SumPool1d(AvgPool):
+    """Sum pooling of signals `[T, B, C, length]`: of spikes, their counts; see `AvgPool`."""
+
+    axes, divides = 1, False
+
+
+class SumPool2d(AvgPool):
+    """Sum pooling of images `[T, B, C, height, width]`: of spikes, their counts; see `AvgPool`.
+
+    Example:
+        >>> SumPool2d(2)(torch.ones(1, 1, 1, 2, 4)).flatten().tolist()
+        [4.0, 4.0]
+    """
+
+    axes, divides = 2, False
+
+
+class SumPool3d(AvgPool):
+    """Sum pooling of volumes `[T, B, C, depth, height, width]`: of spikes, their counts; see `AvgPool`."""
+
+    axes, divides = 3, False
 
 
 class Flatten(nn.Flatten):
@@ -324,14 +491,3 @@ def failures_named(network: nn.Module) -> Iterator[None]:
             f"layer {name}: {kind} of torch failed ({reason}); between layers with neurons there are sequences "
             f"[T, B, ...], time first: {ours}, or merge time and batch around it"
         ) from error
-
-
-def _images(x: Tensor, pool: "MaxPool2d | AvgPool2d") -> Tensor:
-    """Merge time and batch of `x` for a pooling layer, after checking that a window fits."""
-    expect_tensor(x, str(pool))
-    if x.dim() != 5 or min(x.shape[3:]) < pool.kernel_size:
-        raise UsageError(
-            f"{pool}: expected [T, B, C, height, width] with sides of at least {pool.kernel_size}, "
-            f"found {list(x.shape)}"
-        )
-    return x.flatten(0, 1)

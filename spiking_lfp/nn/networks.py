@@ -14,6 +14,7 @@ from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
 from spiking_lfp.neurons import Reset
 from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.nn.norm import ThresholdBatchNorm
 from spiking_lfp.nn.spiking import LI, LIF, RecurrentLIF, SpikingLayer
 
 
@@ -115,7 +116,8 @@ def stack(
 
     Dashes separate the layers: `12C5` is a convolution to 12 channels with a 5 x 5 kernel, `12C5s2p1` one with stride 2
     and padding 1; `MP2` and `AP2` are 2 x 2 max and mean pooling; `DP0.3` is dropout with probability 0.3; `256` is a
-    dense layer of 256 neurons, `256R` a recurrent one. The output layer with a neuron for each class is added last.
+    dense layer of 256 neurons, `256R` a recurrent one. With `BN` behind it, as `12C5BN`, a layer with neurons has a
+    `ThresholdBatchNorm` in place of a bias. The output layer with a neuron for each class is added last.
 
     Args:
         in_shape: channels, height and width of one step of one sample.
@@ -142,8 +144,11 @@ def stack(
     for text in [layer.strip() for layer in layers.split("-") if layer.strip()] + [str(classes)]:
         match = _LAYER.fullmatch(text)
         if match is None:
-            raise UsageError(f"layer {text!r} must be written like 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256 or 256R")
+            raise UsageError(
+                f"layer {text!r} must be written like 12C5, 12C5s2p1, MP2, AP2, DP0.3, 256, 256R, 12C5BN or 256BN"
+            )
         fields = match.groupdict()
+        stack.normalised = text.endswith("BN")
         if fields["channels"]:
             shape = stack.convolution(text, shape, *(int(fields[key] or default) for key, default in _CONVOLUTION))
         elif fields["pool"]:
@@ -156,8 +161,8 @@ def stack(
 
 
 _LAYER = re.compile(
-    r"(?P<channels>\d+)C(?P<kernel>\d+)(s(?P<stride>\d+))?(p(?P<padding>\d+))?"
-    r"|(?P<pool>[MA])P(?P<side>\d+)|DP(?P<p>0?\.\d+|0)|(?P<neurons>\d+)(?P<recurrent>R)?"
+    r"(?P<channels>\d+)C(?P<kernel>\d+)(s(?P<stride>\d+))?(p(?P<padding>\d+))?(BN)?"
+    r"|(?P<pool>[MA])P(?P<side>\d+)|DP(?P<p>0?\.\d+|0)|(?P<neurons>\d+)(?P<recurrent>R)?(BN)?"
 )
 _CONVOLUTION = (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0))
 
@@ -218,13 +223,19 @@ def with_membrane_readout(network: nn.Sequential, beta: float = 1.0) -> nn.Seque
     *below, last = list(network) or [network]
     if not isinstance(last, SpikingLayer) or isinstance(last, RecurrentLIF):
         raise UsageError(f"a membrane readout replaces a spiking layer at the end of a network, found {last}")
-    readout = nn.Sequential(*below, LI(last.synapse, beta))
+    readout = nn.Sequential(*below, LI(last.synapse, beta, norm=last.norm))
     name_layers(readout)
     return readout
 
 
 class _Stack:
-    """Collects the modules of a feed-forward network whose LIF layers have the same constants."""
+    """Collects the modules of a feed-forward network whose LIF layers have the same constants.
+
+    Attributes:
+        normalised: whether the next LIF layers get a batch normalisation in place of a bias.
+    """
+
+    normalised = False
 
     def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool, gain: float) -> None:
         self.gain = gain
@@ -238,7 +249,8 @@ class _Stack:
         if self.gain != 1:
             with torch.no_grad():
                 synapse.weight.mul_(self.gain)
-        self.modules.append(kind(synapse, *self.constants))
+        norm = ThresholdBatchNorm(len(synapse.weight), self.constants[1]) if self.normalised else None
+        self.modules.append(kind(synapse, *self.constants, norm=norm))
 
     def convolution(
         self, text: str, shape: tuple[int, ...], channels: int, kernel: int, stride: int, padding: int
@@ -249,7 +261,7 @@ class _Stack:
         after = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
         if min(after) < 1:
             raise UsageError(f"layer {text!r} is larger than its input of {sides[0]} x {sides[1]}")
-        self.lif(nn.Conv2d(planes, channels, kernel, stride, padding))
+        self.lif(nn.Conv2d(planes, channels, kernel, stride, padding, bias=not self.normalised))
         return (channels, *after)
 
     def pool(self, text: str, shape: tuple[int, ...], kind: str, side: int) -> tuple[int, ...]:
@@ -265,7 +277,8 @@ class _Stack:
         _positive(f"the neurons of layer {text!r}", [neurons])
         if len(shape) > 1:
             self.modules.append(Flatten())
-        self.lif(nn.Linear(math.prod(shape), neurons), RecurrentLIF if recurrent else LIF)
+        synapse = nn.Linear(math.prod(shape), neurons, bias=not self.normalised)
+        self.lif(synapse, RecurrentLIF if recurrent else LIF)
         return (neurons,)
 
     def network(self) -> nn.Sequential:

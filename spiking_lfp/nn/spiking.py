@@ -13,13 +13,14 @@ from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
 from spiking_lfp.lfp.reading import read_synapse, refused
-from spiking_lfp.lfp.synapses import Dense
+from spiking_lfp.lfp.synapses import CONVOLUTIONS, Convolution, Dense, PaddedConvolution, Synapse
 from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
 from spiking_lfp.neurons.adaptive import AdaptiveLIFNeuron
 from spiking_lfp.neurons.base import Counterparts
 from spiking_lfp.neurons.cuba import CubaLIFNeuron
 from spiking_lfp.neurons.li import LINeuron
+from spiking_lfp.neurons.recurrent import MappedRecurrentLIFNeuron
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.layers import Inputs, Spikes, SynapticLayer, opaque
 from spiking_lfp.rules import Rule
@@ -41,9 +42,10 @@ class SpikingLayer(SynapticLayer):
                 super().__init__(synapse, rule, reset=reset, beta=beta, ...)
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
+        synapse: `nn.Linear`, or a convolution of torch.
         rule: LFP rule, `Epsilon()` if None.
         reset: what a spike does to the membrane.
+        norm: batch normalisation of the current, or None; see `nn.norm`.
         constants: of the neuron, by name: numbers, or tensors broadcastable to one sample's neurons.
 
     Attributes:
@@ -63,9 +65,14 @@ class SpikingLayer(SynapticLayer):
             LAYERS.setdefault(cls.kind, cls)
 
     def __init__(
-        self, synapse: nn.Module, rule: Rule | None = None, reset: Reset = "subtract", **constants: float | Tensor
+        self,
+        synapse: nn.Module,
+        rule: Rule | None = None,
+        reset: Reset = "subtract",
+        norm: nn.Module | None = None,
+        **constants: float | Tensor,
     ) -> None:
-        super().__init__(synapse, rule)
+        super().__init__(synapse, rule, norm)
         self.reset: Reset = reset
         limits = self.kind.limits()
         for name in constants:
@@ -151,16 +158,18 @@ class SpikingLayer(SynapticLayer):
 
     @opaque
     def _run(self, x: Inputs, state: State | None) -> tuple[Spikes, State]:
-        synapse, weight, bias = self._synapse_for(x)
+        synapse, weight, bias, normalised = self._weights_for(x)
         check_below(self.name, (x, *(state or ())))
-        spec = SpikingSpec(synapse, self.rule, self.name, self.neuron(weight.dtype), self.execution)
+        through, recurrent = self._recurrent()
+        neuron = self.neuron(weight.dtype)
+        spec = SpikingSpec(synapse, self.rule, self.name, neuron, self.execution, through, **normalised)
         with full_precision(x):
-            spikes, *final = SpikingFunction.apply(x, weight, bias, self._recurrent_weight(), spec, *(state or ()))
+            spikes, *final = SpikingFunction.apply(x, weight, bias, recurrent, spec, *(state or ()))
         return spikes, tuple(final)
 
-    def _recurrent_weight(self) -> Tensor | None:
-        """Return the weights through which the neurons see their own spikes, if they do."""
-        return None
+    def _recurrent(self) -> tuple[Synapse | None, Tensor | None]:
+        """Return the map and the weights through which the neurons see their own spikes, if they do."""
+        return None, None
 
     def extra_repr(self) -> str:
         """Show the constants."""
@@ -182,12 +191,14 @@ class LIF(SpikingLayer):
     (LFP eq. 2-4, 8, 9; the membrane's past is one of the contributions).
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
+        synapse: `nn.Linear`, or a convolution of torch.
         beta: part of the membrane that a step keeps, 0 < beta <= 1; a number, or a tensor broadcastable to one sample's
             neurons.
         threshold: firing threshold, greater than 0; likewise.
         reset: "subtract" the threshold one step after a spike, set the membrane to "zero", or "none".
         rule: LFP rule, `Epsilon()` if None.
+        norm: batch normalisation of the current `W x + b`: `ThresholdBatchNorm`, or one of torch, such as a network
+            from elsewhere has; see `nn.norm`.
 
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
@@ -205,8 +216,9 @@ class LIF(SpikingLayer):
         threshold: float | Tensor = 1.0,
         reset: Reset = "subtract",
         rule: Rule | None = None,
+        norm: nn.Module | None = None,
     ) -> None:
-        super().__init__(synapse, rule, reset, beta=beta, threshold=threshold)
+        super().__init__(synapse, rule, reset, norm, beta=beta, threshold=threshold)
 
     def run(  # type: ignore[override]
         self, x: Inputs, membrane: Membrane | None = None
@@ -232,19 +244,27 @@ class RecurrentLIF(LIF):
 
     `S[t-1]` is one more input: it receives feedback, `S[t-1] * (V^T q[t])`, which joins that of the layers above, and
     `V` is updated as `W` is. The state is the membrane alone, as in `LIF`, since it tells the spikes too: what the next
-    part of a sequence owes them comes back through it.
+    part of a sequence owes them comes back through it. `V` of a convolution is a convolution, step by step in plain
+    torch.
 
     Args:
-        synapse: `nn.Linear` to `n` neurons.
-        beta: as in `LIF`, and so are threshold, reset and rule.
-        recurrent: `V`, an `nn.Linear(n, n, bias=False)`; one with torch's initial weights if None.
+        synapse: `nn.Linear`, or a convolution of torch.
+        beta: as in `LIF`, and so are threshold, reset, rule and norm.
+        recurrent: `V` of `n` neurons, an `nn.Linear(n, n, bias=False)`; of `n` channels, a convolution of as many axes
+            from `n` to `n` channels, without bias, that keeps their sides. If None, one with torch's initial weights,
+            of channels with a kernel of side 3.
 
     Raises:
-        UsageError: as `LIF`, for a synapse or `recurrent` of another kind or shape, and when it is to run in integers.
+        UsageError: as `LIF`, for a `recurrent` of another kind or shape, and when it is to run in integers.
+
+    Example:
+        >>> layer = RecurrentLIF(nn.Conv2d(1, 4, 3), recurrent=nn.Conv2d(4, 4, 5, padding=2, bias=False))
+        >>> layer(torch.ones(10, 2, 1, 8, 8)).shape
+        torch.Size([10, 2, 4, 6, 6])
     """
 
     kind = RecurrentLIFNeuron
-    recurrent: nn.Linear
+    recurrent: nn.Module
 
     def __init__(
         self,
@@ -253,39 +273,53 @@ class RecurrentLIF(LIF):
         threshold: float | Tensor = 1.0,
         reset: Reset = "subtract",
         rule: Rule | None = None,
-        recurrent: nn.Linear | None = None,
+        recurrent: nn.Module | None = None,
+        norm: nn.Module | None = None,
     ) -> None:
-        super().__init__(synapse, beta, threshold, reset, rule)
-        n, weight = self._neurons(), synapse.weight
+        super().__init__(synapse, beta, threshold, reset, rule, norm)
+        kind, n = self._neurons()
         if recurrent is None:
-            recurrent = nn.Linear(n, n, bias=False, device=weight.device, dtype=weight.dtype)
+            like: Any = {"device": synapse.weight.device, "dtype": synapse.weight.dtype, "bias": False}
+            recurrent = nn.Linear(n, n, **like) if kind is nn.Linear else kind(n, n, 3, padding=1, **like)
         self.recurrent = recurrent
-        self._own_weight("")
+        self._own("")
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
         """Return the neuron with the layer's constants in `dtype`, and its weights; see `SpikingLayer.neuron`."""
         self._check_constants(self.name)
         beta, threshold = self.beta.to(dtype), self.threshold.to(dtype)
-        return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=self._recurrent_weight())
+        through, weight = self._recurrent()
+        if isinstance(through, Dense):
+            return RecurrentLIFNeuron(beta, threshold, self.reset, recurrent=weight)
+        return MappedRecurrentLIFNeuron(beta, threshold, self.reset, recurrent=weight, through=through)
 
-    def _recurrent_weight(self) -> Tensor:
+    def _recurrent(self) -> tuple[Synapse, Tensor]:
         if self.rule.uniform:
             raise UsageError(f"layer {self.name}: recurrent layers do not take {self.rule}")
-        return self._own_weight(self.name)
+        return self._own(self.name)
 
-    def _neurons(self) -> int:
-        synapse = self.synapse
-        if not isinstance(synapse, nn.Linear):
-            raise UsageError(f"the synapse of a recurrent layer must be an nn.Linear, found {synapse}")
-        return synapse.out_features if isinstance(synapse, LazyModuleMixin) else len(synapse.weight)
+    def _neurons(self) -> tuple[Any, int]:
+        """Return the kind of module that `recurrent` has to be, and the number of neurons or of their channels."""
+        synapse: Any = self.synapse
+        if isinstance(synapse, nn.Linear):
+            return nn.Linear, synapse.out_features if isinstance(synapse, LazyModuleMixin) else len(synapse.weight)
+        return CONVOLUTIONS[len(synapse.kernel_size) - 1], synapse.out_channels
 
-    def _own_weight(self, layer: str) -> Tensor:
-        """Return `V`, as it takes part now."""
-        n = self._neurons()
-        synapse, weight, bias = read_synapse(self.recurrent, layer)
-        if not isinstance(synapse, Dense) or tuple(weight.shape) != (n, n) or bias is not None:
-            raise refused(layer, f"recurrent must be nn.Linear({n}, {n}, bias=False), found {self.recurrent}")
-        return weight
+    def _own(self, layer: str) -> tuple[Synapse, Tensor]:
+        """Return `V` and its map, as they take part now."""
+        kind, n = self._neurons()
+        module: Any = self.recurrent
+        synapse, weight, bias = read_synapse(module, layer)
+        fits, expected = bias is None and isinstance(module, kind), f"nn.Linear({n}, {n}, bias=False)"
+        if isinstance(synapse, Dense):
+            fits = fits and tuple(weight.shape) == (n, n)
+        if kind is not nn.Linear:
+            expected = f"an nn.{kind.__name__} from {n} to {n} channels that keeps their sides, without bias"
+            convolves = isinstance(synapse, Convolution | PaddedConvolution) and synapse.keeps_sides()
+            fits = fits and convolves and len(weight) == weight.shape[1] * module.groups == n
+        if not fits:
+            raise refused(layer, f"recurrent must be {expected}, found {module}")
+        return synapse, weight
 
 
 class CubaLIF(SpikingLayer):
@@ -297,10 +331,10 @@ class CubaLIF(SpikingLayer):
     see `CubaLIFNeuron`.
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
+        synapse: `nn.Linear`, or a convolution of torch.
         alpha: part of the current that a step keeps, 0 <= alpha <= 1; a number, or a tensor broadcastable to one
             sample's neurons.
-        beta: part of the membrane that a step keeps, as in `LIF`, and so are threshold, reset and rule.
+        beta: part of the membrane that a step keeps, as in `LIF`, and so are threshold, reset, rule and norm.
 
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
@@ -323,8 +357,9 @@ class CubaLIF(SpikingLayer):
         threshold: float | Tensor = 1.0,
         reset: Reset = "subtract",
         rule: Rule | None = None,
+        norm: nn.Module | None = None,
     ) -> None:
-        super().__init__(synapse, rule, reset, alpha=alpha, beta=beta, threshold=threshold)
+        super().__init__(synapse, rule, reset, norm, alpha=alpha, beta=beta, threshold=threshold)
 
 
 class AdaptiveLIF(SpikingLayer):
@@ -336,8 +371,8 @@ class AdaptiveLIF(SpikingLayer):
     refuse it.
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
-        beta: as in `LIF`, and so are threshold, reset and rule.
+        synapse: `nn.Linear`, or a convolution of torch.
+        beta: as in `LIF`, and so are threshold, reset, rule and norm.
         rho: part of `a` that a step keeps, 0 < rho <= 1; a number, or a tensor broadcastable to one sample's neurons.
         adaptation: by how much a spike raises the threshold, at least 0; likewise.
 
@@ -357,8 +392,9 @@ class AdaptiveLIF(SpikingLayer):
         adaptation: float | Tensor = 0.2,
         reset: Reset = "subtract",
         rule: Rule | None = None,
+        norm: nn.Module | None = None,
     ) -> None:
-        super().__init__(synapse, rule, reset, beta=beta, threshold=threshold, rho=rho, adaptation=adaptation)
+        super().__init__(synapse, rule, reset, norm, beta=beta, threshold=threshold, rho=rho, adaptation=adaptation)
 
 
 class LI(SpikingLayer):
@@ -369,10 +405,11 @@ class LI(SpikingLayer):
     Feedback is that of a linear layer on all inputs so far, see `LINeuron`; `Affine` is the same without a memory.
 
     Args:
-        synapse: `nn.Linear` or `nn.Conv2d`.
+        synapse: `nn.Linear`, or a convolution of torch.
         beta: part of the membrane that a step keeps, 0 < beta <= 1, 1 to add up all steps; a number, or a tensor
             broadcastable to one sample's neurons.
         rule: LFP rule, `Epsilon()` if None.
+        norm: as in `LIF`.
 
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
@@ -387,8 +424,14 @@ class LI(SpikingLayer):
     kind = LINeuron
     beta: Tensor
 
-    def __init__(self, synapse: nn.Module, beta: float | Tensor = 0.9, rule: Rule | None = None) -> None:
-        super().__init__(synapse, rule, "none", beta=beta)
+    def __init__(
+        self,
+        synapse: nn.Module,
+        beta: float | Tensor = 0.9,
+        rule: Rule | None = None,
+        norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__(synapse, rule, "none", norm, beta=beta)
 
     def neuron(self, dtype: torch.dtype) -> Neuron:
         """Return the neuron with the layer's constant in `dtype`."""

@@ -72,7 +72,7 @@ class NetworkSettings(BaseModel):
     layers: str = Field(
         "12C5-MP2-64C5-MP2-1024",
         description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
-        "dropout, 256 dense, 256R recurrent; as 12C5-MP2-256",
+        "dropout, 256 dense, 256R recurrent, 12C5BN and 256BN normalised; as 12C5-MP2-256",
     )
     gain: float = Field(
         1.0, gt=0, le=1e6, description="factor by which the initial weights are larger than torch's default"

@@ -13,6 +13,7 @@ from spiking_lfp.lfp.rewards import Reward, logit_reward, propagate, spike_count
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.chunks import run_in_chunks
 from spiking_lfp.nn.layers import failures_named
+from spiking_lfp.nn.norm import not_counted
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import SpikingLayer, firing_layers
 from spiking_lfp.training.distributed import sum_updates
@@ -137,7 +138,8 @@ def idle_step(
 ) -> None:
     """Take part in the training step of other processes without samples of one's own: the reward of `x` is 0."""
     optimizer.zero_grad()
-    outputs = _run(network, x, chunk)
+    with not_counted():
+        outputs = _run(network, x, chunk)
     _update(network, outputs, torch.zeros_like(outputs), optimizer, clip)
 
 

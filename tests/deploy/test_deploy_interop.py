@@ -11,11 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.deploy import conformance
-from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
+from spiking_lfp.deploy.interop import from_norse, from_snntorch, our_layers, to_norse, to_snntorch
 from spiking_lfp.errors import ExportError
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import Affine, AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback
+from spiking_lfp.nn.layers import (
+    Affine,
+    AvgPool1d,
+    AvgPool2d,
+    Dropout,
+    Flatten,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    NormalizeFeedback,
+    SumPool2d,
+    SumPool3d,
+)
 from spiking_lfp.nn.spiking import LIF
 
 
@@ -80,6 +92,122 @@ def test_our_networks_spike_alike_in_snntorch_and_come_back_unchanged(reset: Res
     for found, expected in zip(back.state_dict().values(), network.state_dict().values(), strict=True):
         assert torch.equal(found.to(dtype), expected)
     assert_equal(back(x), network(x))
+
+
+def on_signals() -> nn.Sequential:
+    return nn.Sequential(
+        LIF(nn.Conv1d(2, 4, 3, padding=1, padding_mode="circular"), torch.rand(4, 1), 0.3, "zero"),
+        MaxPool1d(3, 2, 1),
+        LIF(nn.ConvTranspose1d(4, 4, 3, stride=2, groups=2), 0.8, 0.2, "zero"),
+        AvgPool1d(2),
+        LIF(nn.Conv1d(4, 5, 3, 2, "valid"), 0.8, torch.rand(5, 1) / 2 + 0.1, "zero"),
+    )
+
+
+def on_images() -> nn.Sequential:
+    return nn.Sequential(
+        LIF(nn.Conv2d(2, 4, 3), 0.8, 0.3, "zero"),
+        MaxPool2d((1, 2)),
+        SumPool2d(2, 1),
+        AvgPool2d((2, 1), padding=(1, 0)),
+        LIF(nn.Conv2d(4, 3, 2), 0.8, 0.3, "zero"),
+    )
+
+
+def on_volumes() -> nn.Sequential:
+    return nn.Sequential(
+        LIF(nn.Conv3d(2, 4, (1, 2, 3), padding=1), 0.8, 0.3, "zero"),
+        MaxPool3d((1, 2, 2)),
+        SumPool3d((2, 1, 1), padding=(1, 0, 0)),
+        LIF(nn.Conv3d(4, 5, 2), torch.rand(5, 1, 1, 1), 0.3, "zero"),
+    )
+
+
+SIDES: list[tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = [
+    (on_signals, (8,)),
+    (on_images, (7, 8)),
+    (on_volumes, (3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("build", "sides"), SIDES)
+def test_networks_on_any_number_of_axes_spike_alike_there_and_come_back(
+    build: Callable[[], nn.Sequential], sides: tuple[int, ...], norse: Any
+) -> None:
+    network = build().double()
+    x = torch.rand(20, 3, 2, *sides, dtype=torch.float64) * 2
+    theirs = to_snntorch(network)
+    assert_equal(snntorch_run(theirs, x), network(x))
+    back = from_snntorch(theirs)
+    assert [repr(module) for module in back] == [repr(module) for module in network]
+    assert_equal(back(x), network(x))
+    there = to_norse(network)
+    assert_equal(there(x)[0], network(x))
+    assert_equal(from_norse(there)(x), network(x))
+
+
+def test_gains_of_outputs_do_not_go_into_transposed_weights(norse: Any) -> None:
+    layer = LIF(nn.ConvTranspose1d(3, 3, 2), torch.rand(3, 1), reset="zero")
+    with pytest.raises(ExportError, match="layer 0: betas of shape"):
+        to_norse(nn.Sequential(layer))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (LIF(nn.Conv1d(1, 1, 3)), "layer 1: Conv1d.* is not written to NIR"),
+        (LIF(nn.ConvTranspose2d(1, 1, 3)), "layer 1: ConvTranspose2d"),
+        (LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")), "layer 1: Conv2d.* padded evenly with zeros"),
+        (LIF(nn.Conv2d(1, 1, 2, padding="same")), "layer 1: Conv2d.* padded evenly with zeros"),
+        (MaxPool1d(2), "layer 1: MaxPool1d has no counterpart that runs the same in nir"),
+        (MaxPool2d((1, 2)), "layer 1: MaxPool2d.* expected a square window"),
+        (MaxPool2d(2, padding=1), "layer 1: MaxPool2d.* no padding of a maximum"),
+        (AvgPool2d(2, (1, 2)), "layer 1: AvgPool2d.* expected a square window"),
+    ],
+)
+def test_what_nir_has_no_node_for_is_refused(layer: nn.Module, words: str) -> None:
+    with pytest.raises(ExportError, match=words):
+        our_layers(nn.Sequential(LIF(nn.Conv2d(1, 1, 1)), layer), "nir")
+
+
+def normalised() -> nn.Sequential:
+    """A network of snnTorch whose normalisation has seen and learned something."""
+    modules = [
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), leaky(0.8), nn.Flatten(),
+        nn.Linear(144, 12), nn.BatchNorm1d(12, affine=False), leaky(0.9, threshold=0.5),
+    ]  # fmt: skip
+    for norm in (modules[1], modules[5]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(modules[1].weight, -0.5, 1)
+    nn.init.uniform_(modules[1].bias, -0.5, 1)
+    return nn.Sequential(*modules).double()
+
+
+def test_batch_normalisation_of_snntorch_is_taken_over_and_folded_on_the_way_back(norse: Any) -> None:
+    theirs, x = normalised(), images()
+    network = from_snntorch(theirs)
+    assert [type(layer.norm) for layer in (network[0], network[2])] == [nn.BatchNorm2d, nn.BatchNorm1d]
+    assert network[0].norm is not theirs[1]
+    expected = snntorch_run(theirs.eval(), x)
+    assert_equal(network.eval()(x), expected)
+    back = to_snntorch(network)
+    assert not [module for module in back if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert_equal(snntorch_run(back, x), expected)
+    assert network[0].norm is not None
+    for layer in (network[0], network[2]):
+        layer.reset = "zero"
+    there = to_norse(network)
+    assert_equal(there(x)[0], network(x))
+
+
+def test_batch_normalisation_of_norse_is_folded_with_the_gain_of_its_neurons(norse: Any) -> None:
+    conv, norm, _, _, linear, after, _ = normalised()
+    cell = norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=200.0, v_th=torch.tensor(0.1)))
+    theirs = norse.SequentialState(conv, norm, cell, nn.Flatten(), linear, after, norse.IAFCell()).double().eval()
+    network, x = from_norse(theirs), images()
+    assert network[0].norm is None
+    assert_equal(network(x), norse_run(theirs, x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -162,20 +290,24 @@ LINEAR = nn.Linear(8, 8)
         (lambda: [LINEAR, leaky(torch.rand(3, 8))], r"layer 1: beta has shape \[3, 8\]"),
         (lambda: [LINEAR, snntorch.Alpha(0.9, 0.8, init_hidden=True)], "layer 1: snn.Alpha has other states"),
         (lambda: [LINEAR, snntorch.RLeaky(0.9, linear_features=8, init_hidden=True)], "layer 1: snn.RLeaky"),
-        (lambda: [LINEAR, snntorch.Leaky(0.9), LINEAR, leaky()], "layer 1: returns its membrane"),
+        (lambda: [LINEAR, snntorch.Leaky(0.9), nn.Linear(8, 8), leaky()], "layer 1: returns its membrane"),
         (lambda: [nn.Linear(8, 8).bfloat16(), leaky()], "layer 1: weights are torch.bfloat16"),
-        (lambda: [leaky()], "layer 0: Leaky has no nn.Linear or nn.Conv2d directly before it"),
+        (lambda: [leaky()], "layer 0: Leaky has no nn.Linear and no convolution directly before it"),
         (lambda: [LINEAR], "layer 0: Linear has no neurons after it"),
         (lambda: [nn.Conv2d(1, 1, 3), nn.MaxPool2d(2), leaky()], "layer 0: Conv2d is followed by MaxPool2d"),
-        (
-            lambda: [nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), leaky()],
-            "layer 1: Conv2d with padding_mode",
-        ),
         (lambda: [nn.Flatten(0), LINEAR, leaky()], "layer 0: flattens axes 0 to -1"),
-        (lambda: [nn.MaxPool2d(2, padding=1), LINEAR, leaky()], "layer 0: .* has padding"),
-        (lambda: [nn.MaxPool2d((2, 3)), LINEAR, leaky()], r"layer 0: its pooling window has sides \(2, 3\)"),
+        (lambda: [nn.MaxPool2d(2, dilation=2), LINEAR, leaky()], "layer 0: .* has dilation"),
+        (lambda: [nn.MaxPool1d(2, ceil_mode=True), LINEAR, leaky()], "layer 0: .* has dilation, ceil_mode"),
+        (lambda: [nn.AvgPool2d(2, divisor_override=3), LINEAR, leaky()], "layer 0: .* divides by something else"),
         (lambda: [nn.AvgPool2d(2, count_include_pad=False), LINEAR, leaky()], "layer 0: .* divides by something else"),
         (lambda: [nn.BatchNorm1d(8), LINEAR, leaky()], "layer 0: BatchNorm1d is not converted"),
+        (lambda: [LINEAR, nn.BatchNorm1d(7), leaky()], "layer 1: norm has 7 features, but .* has 8 outputs"),
+        (
+            lambda: [LINEAR, nn.BatchNorm1d(8, track_running_stats=False), leaky()],
+            "layer 1: BatchNorm1d keeps no running statistics",
+        ),
+        (lambda: [LINEAR, *[nn.BatchNorm1d(8)] * 2, leaky()], "layer 2: is the same module as layer 1"),
+        (lambda: [LINEAR, nn.BatchNorm1d(8), nn.BatchNorm1d(8), leaky()], "layer 0: Linear is followed by BatchNorm1d"),
         (
             lambda: [nn.Sequential(LINEAR, leaky()), nn.Sequential(LINEAR, leaky())],
             "layer 1.0: is the same module as layer 0.0",
@@ -286,7 +418,7 @@ def test_norse_networks_that_differ_are_refused(norse: Any) -> None:
         ([LINEAR, box(tau_mem_inv=torch.tensor(100.0, requires_grad=True))], "layer 1: tau_mem_inv is learned"),
         ([conv, mixed], r"layer 1: betas of shape \[6\] give neurons of one output channel different input gains"),
         ([LINEAR, norse.LIFCell()], "layer 1: norse's LIFCell has other states"),
-        ([box()], "layer 0: LIFBoxCell has no nn.Linear or nn.Conv2d directly before it"),
+        ([box()], "layer 0: LIFBoxCell has no nn.Linear and no convolution directly before it"),
         ([LINEAR], "layer 0: Linear has no neurons after it"),
         ([nn.Sequential(LINEAR, box())], "layer 0.1: norse's LIFBoxCell returns its state"),
         ([norse.Lift(LINEAR), box()], "layer 1: LIFBoxCell is outside Lift"),

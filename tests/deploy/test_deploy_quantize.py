@@ -1,6 +1,7 @@
 """From real weights to integers: exact where the network was trained in integers, close where it was not."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
+from spiking_lfp.deploy.artifact import load_network, save_network
+from spiking_lfp.deploy.backends.c import CRuntime
 from spiking_lfp.deploy.model import Conv, Dense, Flatten, MaxPool
 from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, CalibrationMethod, quantize
-from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import IntegerReset
 from spiking_lfp.lfp.execution import Integer
@@ -130,6 +133,54 @@ def test_layers_that_only_matter_in_training_fall_away() -> None:
     assert [layer.name for layer in integers.layers] == ["0", "1.0", "3"]
 
 
+def signal_network(normalised: bool) -> nn.Sequential:
+    """Two convolutions along one axis, with their thresholds by channel."""
+
+    def norm(channels: int) -> nn.Module | None:
+        return lfp.ThresholdBatchNorm(channels, 0.4) if normalised else None
+
+    return nn.Sequential(
+        lfp.LIF(nn.Conv1d(2, 6, 5, stride=2, padding=2), 0.9, torch.rand(6, 1) / 4 + 0.3, norm=norm(6)),
+        lfp.Dropout(0.2),
+        lfp.LIF(nn.Conv1d(6, 8, 3, padding="same", groups=2), 0.9, 0.4, norm=norm(8)),
+        lfp.Flatten(),
+        lfp.LIF(nn.Linear(80, 4), 0.9, 0.4),
+    )
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("encoder", ["constant", "spikes"])
+def test_signals_are_images_one_pixel_high(encoder: str, normalised: bool, tmp_path: Path) -> None:
+    """The integer network is that of training in integers, to the bit, in the simulator, a file and the C program."""
+    torch.manual_seed(0)
+    network, labels = signal_network(normalised), torch.arange(20) % 4
+    levels, steps = (255, 12) if encoder == "constant" else (1, None)
+    signals = torch.randint(0, levels + 1, (20, 2, 20) if steps else (12, 20, 2, 20)).byte()
+    sequence = lfp.constant(signals.float() / levels, 12) if steps else signals.float()
+    network(sequence)
+    network.eval()
+    lfp.run_in_integers(network, 8, levels)
+    expected = network(sequence)
+    integers, _ = quantize(network, signals, labels, steps, list("abcd"))
+    assert integers.in_shape == (2, 1, 20)
+    outcome = simulate(integers, signals.numpy())
+    assert expected.any()
+    assert np.array_equal(outcome.counts, expected.sum(0).int().numpy())
+    whole = with_golden_run(integers, signals.numpy())
+    save_network(whole, tmp_path / "net.h5")
+    kept = load_network(tmp_path / "net.h5")
+    assert kept.golden is not None
+    assert kept.golden.inputs.shape[-3:] == (2, 1, 20)
+    if CRuntime().missing() is None:
+        found = CRuntime().run(kept, signals.numpy())
+        for name, spikes in simulate(integers, signals.numpy(), record=True).spikes.items():
+            assert np.array_equal(found[name], spikes)
+
+
+def head(features: int) -> list[nn.Module]:
+    return [lfp.Flatten(), lfp.LIF(nn.Linear(features, 4))]
+
+
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
@@ -141,7 +192,18 @@ def test_layers_that_only_matter_in_training_fall_away() -> None:
             "layer 1: integer neurons reset to zero or subtract",
         ),
         ([lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)], "layer 1: currents or threshold reach"),
-        ([lfp.LIF(nn.Conv2d(1, 1, 2, dilation=10)), lfp.Flatten(), lfp.LIF(nn.Linear(4, 4))], "layer 0: convolutions"),
+        (
+            [lfp.LIF(nn.Conv2d(1, 1, 2, dilation=10)), lfp.Flatten(), lfp.LIF(nn.Linear(4, 4))],
+            "layer 0: Conv2d.* has no",
+        ),
+        (
+            [lfp.LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")), *head(144)],
+            "layer 0: Conv2d.* evenly with zeros",
+        ),
+        ([lfp.LIF(nn.ConvTranspose2d(1, 1, 3)), *head(196)], "layer 0: ConvTranspose2d.* has no integer form"),
+        ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d((1, 2)), *head(50)], "layer 1: MaxPool2d.* square windows"),
+        ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d(2, padding=1), *head(36)], "layer 1: .* without padding"),
+        ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.SumPool2d(2), *head(25)], "layer 1: SumPool2d has no integer form"),
         ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
         ([lfp.Flatten(), lfp.RecurrentLIF(nn.Linear(144, 4))], "layer 1: RecurrentLIF has no integer form"),
     ],

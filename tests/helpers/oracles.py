@@ -104,27 +104,54 @@ def wires_of(synapse: nn.Module, in_shape: tuple[int, ...]) -> Wires:
     if isinstance(synapse, nn.Linear):
         pairs = product(range(synapse.out_features), range(synapse.in_features))
         return Wires([(o, i, (o, i)) for o, i in pairs], list(range(synapse.out_features)), (synapse.out_features,))
-    assert isinstance(synapse, nn.Conv2d)
-    channels, height, width = in_shape
-    (kh, kw), (sh, sw), (dh, dw) = synapse.kernel_size, synapse.stride, synapse.dilation
-    if synapse.padding == "valid":
-        ph, pw = 0, 0
-    elif synapse.padding == "same":
-        ph, pw = dh * (kh - 1) // 2, dw * (kw - 1) // 2
+    transposed = isinstance(synapse, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    assert transposed or isinstance(synapse, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    channels, *sides = in_shape
+    kernel, stride, dilation = synapse.kernel_size, synapse.stride, synapse.dilation
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    before = synapse.padding
+    total = [2 * pad for pad in before] if not isinstance(before, str) else [0] * len(sides)
+    if before == "valid":
+        before = [0] * len(sides)
+    elif before == "same":  # the odd one comes last
+        before, total = [each // 2 for each in reach], reach
+    axes = range(len(sides))
+    if transposed:
+        outs = [(sides[a] - 1) * stride[a] - total[a] + reach[a] + synapse.output_padding[a] + 1 for a in axes]
     else:
-        ph, pw = synapse.padding
-    out_height = (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1
-    out_width = (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+        outs = [(sides[a] + total[a] - reach[a] - 1) // stride[a] + 1 for a in axes]
     group_in, group_out = channels // synapse.groups, synapse.out_channels // synapse.groups
-    outputs = list(product(range(synapse.out_channels), range(out_height), range(out_width)))
+    outputs = list(product(range(synapse.out_channels), *map(range, outs)))
+    place_of = {place: number for number, place in enumerate(outputs)}
     wires = []
-    for o, (channel, y, x) in enumerate(outputs):
-        for c, i, j in product(range(group_in), range(kh), range(kw)):
-            source = channel // group_out * group_in + c
-            row, column = y * sh + i * dh - ph, x * sw + j * dw - pw
-            if 0 <= row < height and 0 <= column < width:
-                wires.append((o, (source * height + row) * width + column, (channel, c, i, j)))
-    return Wires(wires, [channel for channel, _, _ in outputs], (synapse.out_channels, out_height, out_width))
+    if transposed:  # every input paints a kernel
+        for i, (source, *at) in enumerate(product(range(channels), *map(range, sides))):
+            for c, *tap in product(range(group_out), *map(range, kernel)):
+                target = [at[a] * stride[a] + tap[a] * dilation[a] - before[a] for a in axes]
+                o = place_of.get((source // group_in * group_out + c, *target))
+                if o is not None:
+                    wires.append((o, i, (source, c, *tap)))
+        return Wires(wires, [channel for channel, *_ in outputs], (synapse.out_channels, *outs))
+    input_of = {place: number for number, place in enumerate(product(range(channels), *map(range, sides)))}
+    for o, (channel, *at) in enumerate(outputs):
+        for c, *tap in product(range(group_in), *map(range, kernel)):
+            seen = [at[a] * stride[a] + tap[a] * dilation[a] - before[a] for a in axes]
+            place = [_padded(seen[a], sides[a], synapse.padding_mode) for a in axes]
+            i = input_of.get((channel // group_out * group_in + c, *place))
+            if i is not None:
+                wires.append((o, i, (channel, c, *tap)))
+    return Wires(wires, [channel for channel, *_ in outputs], (synapse.out_channels, *outs))
+
+
+def _padded(place: int, side: int, mode: str) -> int:
+    """The place in `0..side - 1` whose value stands at `place`, or one outside, where there is none."""
+    if mode == "circular":
+        return place % side
+    if mode == "replicate":
+        return min(max(place, 0), side - 1)
+    if mode == "reflect":
+        return side - 1 - abs(side - 1 - abs(place))
+    return place
 
 
 @dataclass
@@ -148,7 +175,7 @@ class _Layer:
         self.wires = wires_of(synapse, tuple(x.shape[2:]))
         self.matrix = torch.zeros(len(self.wires.biases), x[0, 0].numel(), dtype=torch.float64)
         for o, i, index in self.wires.wires:
-            self.matrix[o, i] = self.weight[index]
+            self.matrix[o, i] += self.weight[index]  # a padded copy is one wire more
         self.flat = self.x.double().flatten(2)
         self.current = self.flat @ self.matrix.T
         if self.bias is not None:
@@ -261,12 +288,19 @@ def affine_layer(synapse: nn.Module, x: Tensor, feedback: Tensor, epsilon: float
 
 
 def avg_pool(
-    x: Tensor, feedback: Tensor, kernel: int, stride: int, padding: int, epsilon: float
+    x: Tensor,
+    feedback: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    epsilon: float,
+    weight: float,
 ) -> tuple[Tensor, Tensor]:
-    """The mean and the feedback on `x`: a convolution, channel by channel, whose weights are all 1 / kernel**2."""
+    """The mean, or sum, and the feedback on `x`: a convolution, channel by channel, whose weights are all the same."""
     channels = x.shape[2]
-    mean = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False).double()
-    nn.init.constant_(mean.weight, 1 / kernel**2)
+    kind = [nn.Conv1d, nn.Conv2d, nn.Conv3d][len(kernel) - 1]
+    mean = kind(channels, channels, kernel, stride, padding, groups=channels, bias=False).double()
+    nn.init.constant_(mean.weight, weight)
     result = affine_layer(mean, x, feedback, epsilon)
     return result.output, result.on_input
 

@@ -35,6 +35,7 @@ CONFIGS = {
     "normalised": small_config(hidden=(8, 7), threshold=0.1, normalize_feedback=True, optimizer="sgd", lr=0.1, clip=0),
     "uneven": small_config(batch_size=3, validation=0.3, patience=1),
     "noise": small_config(network="stack", layers="8-DP0.3-7", threshold=0.1, batch_size=3, encoding="rate", chunk=2),
+    "batch norm": small_config(network="stack", layers="4C3BN-8BN", threshold=0.1, batch_size=3),
     "one image a batch": small_config(batch_size=1, normalize_feedback=True, validation=0.1),
 }
 KILLED = small_config(

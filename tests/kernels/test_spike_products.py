@@ -58,11 +58,12 @@ def test_events_are_the_spikes(seed: int, steps: int, batch: int, features: int,
     assert found.shape == x.shape
 
 
-def test_images_are_read_with_their_channels_last() -> None:
+@pytest.mark.parametrize("sides", [(7,), (5, 6), (2, 5, 6)])
+def test_samples_with_several_axes_are_read_with_their_channels_last(sides: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    x = few_spikes((2, 3, 4, 5, 6), 0.2, torch.float32)
+    x = few_spikes((2, 3, 4, *sides), 0.2, torch.float32)
     in_memory_order = x.movedim(2, -1).reshape(6, -1)
-    assert torch.equal(unpacked(packed(x))[:, :120], in_memory_order.byte())
+    assert torch.equal(unpacked(packed(x))[:, : x[0, 0].numel()], in_memory_order.byte())
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf"), 1 + 2**-23])
@@ -116,23 +117,26 @@ def test_dense_products(
 @given(st.data(), st.integers(0, 2**31), rates, dtypes)
 def test_convolutions(data: st.DataObject, seed: int, rate: float, dtype: Any) -> None:
     torch.manual_seed(seed)
-    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    padding = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    image = data.draw(st.tuples(st.integers(4, 9), st.integers(4, 9)))
+    axes = data.draw(st.integers(1, 3))
+
+    def sides(least: int, most: int) -> tuple[int, ...]:
+        return data.draw(st.tuples(*[st.integers(least, most)] * axes))
+
+    kernel, stride, padding = sides(1, 4), sides(1, 3), sides(0, 3)
+    image = sides(4, 9 if axes < 3 else 5)
     channels, outputs = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 5, 8, 16, 33, 64, 70]))
     x, weight = few_spikes((2, 3, channels, *image), rate, dtype), torch.randn(outputs, channels, *kernel, dtype=dtype)
     bias = torch.randn(outputs, dtype=dtype)
     window = Window(image, kernel, stride, padding)
     found, near = packed(x), exactly(dtype)
-    merged = x.flatten(0, 1)
+    merged, run = x.flatten(0, 1), [F.conv1d, F.conv2d, F.conv3d][axes - 1]
     current = spike_products.conv_current(found, weight, bias, window)
-    torch.testing.assert_close(current.flatten(0, 1), F.conv2d(merged, weight, bias, stride, padding), **near)
+    torch.testing.assert_close(current.flatten(0, 1), run(merged, weight, bias, stride, padding), **near)
     q = torch.randn_like(current)
     down, outer = spike_products.conv_adjoints(found, q, weight, window, True, True)
     merged.requires_grad_()
     weight.requires_grad_()
-    F.conv2d(merged, weight, None, stride, padding).backward(q.flatten(0, 1))
+    run(merged, weight, None, stride, padding).backward(q.flatten(0, 1))
     torch.testing.assert_close(down.flatten(0, 1), merged.detach() * merged.grad, **near)
     torch.testing.assert_close(outer, weight.grad, **near)
 
@@ -157,6 +161,9 @@ def test_only_what_is_needed_is_returned(need_input: bool, need_weight: bool) ->
         (nn.Conv2d(4, 2, 3), (4, 5, 5), True),
         (nn.Conv2d(4, 2, 3, groups=2), (4, 5, 5), False),
         (nn.Conv2d(4, 2, 3, dilation=2), (4, 5, 5), False),
+        (nn.ConvTranspose2d(4, 2, 3), (4, 5, 5), False),
+        (nn.Conv1d(4, 2, 3, stride=2), (4, 5), True),
+        (nn.Conv3d(4, 2, 3, padding=1), (4, 3, 4, 5), True),
     ],
 )
 def test_layers_take_spikes_as_events_where_they_can(synapse: nn.Module, shape: tuple[int, ...], taken: bool) -> None:

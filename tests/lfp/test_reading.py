@@ -205,7 +205,7 @@ def test_recurrent_weights_are_read_in_the_same_way(kind: str) -> None:
     with pytest.raises(UsageError, match=r"recurrent must be nn\.Linear\(6, 6, bias=False\)"):
         layer(sequence(torch.float32))
     layer.synapse = nn.Conv2d(1, 6, 1)
-    with pytest.raises(UsageError, match=r"the synapse of a recurrent layer must be an nn\.Linear"):
+    with pytest.raises(UsageError, match=r"recurrent must be an nn\.Conv2d from 6 to 6 channels"):
         layer(torch.rand(3, 2, 1, 2, 2))
 
 
@@ -293,12 +293,16 @@ def _tidied(synapse: nn.Conv2d) -> nn.Conv2d:
     return made
 
 
-def test_a_changed_padding_mode_is_refused_by_name() -> None:
-    layer = LIF(nn.Conv2d(1, 2, 3, padding=1))
-    layer.name = "the.layer"
-    layer.synapse.padding_mode = "circular"
-    with pytest.raises(UsageError, match=r"^layer the\.layer: Conv2d with padding_mode 'circular'"):
-        layer(torch.rand(3, 2, 1, 4, 4))
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_a_changed_padding_mode_is_followed(mode: str) -> None:
+    layer = Affine(nn.Conv2d(1, 2, 3, padding=1)).double()
+    x = torch.rand(3, 2, 1, 4, 4, dtype=torch.float64)
+    before = layer(x)
+    layer.synapse.padding_mode = mode
+    expected = nn.Conv2d(1, 2, 3, padding=1, padding_mode=mode).double()
+    expected.load_state_dict(layer.synapse.state_dict())
+    assert not torch.allclose(layer(x), before)
+    torch.testing.assert_close(layer(x).flatten(0, 1), expected(x.flatten(0, 1)), rtol=1e-12, atol=1e-12)
 
 
 def test_weights_of_another_size_are_followed() -> None:

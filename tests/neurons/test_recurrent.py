@@ -32,7 +32,7 @@ from spiking_lfp import (
 )
 from spiking_lfp.kernels.cpu import recurrent as kernels
 from spiking_lfp.neurons import RESETS, RecurrentLIFNeuron, Reset
-from spiking_lfp.rules import Contributions
+from spiking_lfp.rules import AlphaBeta, Contributions, Gamma, ZPlusZMinus
 
 lif, kernel = oracles.Recursions(), oracles.Recursions(kernels)
 
@@ -541,8 +541,29 @@ def test_feedback_that_is_not_finite_is_reported_with_the_layers_name() -> None:
     ("build", "message"),
     [
         (
-            lambda: RecurrentLIF(nn.Conv2d(1, 2, 3)),
-            f"the synapse of a recurrent layer must be an nn.Linear, found {nn.Conv2d(1, 2, 3)}",
+            lambda: RecurrentLIF(nn.Conv2d(1, 2, 3), recurrent=nn.Conv2d(2, 2, 3, bias=False)),
+            "recurrent must be an nn.Conv2d from 2 to 2 channels that keeps their sides, without bias, found "
+            f"{nn.Conv2d(2, 2, 3, bias=False)}",
+        ),
+        *(
+            (
+                lambda recurrent=recurrent: RecurrentLIF(nn.Conv1d(1, 2, 3), recurrent=recurrent),
+                "recurrent must be an nn.Conv1d from 2 to 2 channels that keeps their sides, without bias, found "
+                f"{recurrent}",
+            )
+            for recurrent in (
+                nn.Linear(2, 2, bias=False),
+                nn.Conv2d(2, 2, 3, padding=1, bias=False),
+                nn.Conv1d(2, 1, 3, padding=1, bias=False),
+                nn.Conv1d(2, 2, 3, padding=1),
+                nn.Conv1d(2, 2, 3, stride=2, padding=1, bias=False),
+                nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular", dilation=2, bias=False),
+                nn.ConvTranspose1d(2, 2, 3, padding=1, bias=False),
+            )
+        ),
+        (
+            lambda: RecurrentLIF(nn.Linear(3, 4), recurrent=nn.Conv1d(4, 4, 1, bias=False)),
+            f"recurrent must be nn.Linear(4, 4, bias=False), found {nn.Conv1d(4, 4, 1, bias=False)}",
         ),
         (
             lambda: RecurrentLIF(nn.Linear(3, 4), recurrent=nn.Linear(4, 3, bias=False)),
@@ -574,6 +595,105 @@ def test_recurrent_layers_do_not_run_in_integers() -> None:
     run_in_integers(network, 8)
     with pytest.raises(UsageError, match=r"^layer 0: recurrent layers do not run in integers$"):
         network(torch.rand(STEPS, BATCH, INPUTS))
+
+
+# ---------------------------------------------------------------- convolutions that see their own spikes
+
+
+CONVOLUTIONS: dict[str, tuple[nn.Module, nn.Module | None, tuple[int, ...]]] = {
+    "signal": (nn.Conv1d(2, 3, 2, stride=2), None, (2, 7)),
+    "image": (nn.Conv2d(1, 2, 2), nn.Conv2d(2, 2, (3, 1), padding=(1, 0), bias=False), (1, 3, 4)),
+    "groups and gaps": (
+        nn.Conv2d(1, 4, 2),
+        nn.Conv2d(4, 4, 3, padding="same", dilation=(1, 2), groups=2, bias=False),
+        (1, 3, 4),
+    ),
+    "uneven": (nn.Conv1d(2, 3, 3), nn.Conv1d(3, 3, 4, padding="same", bias=False), (2, 7)),
+    "transposed": (nn.ConvTranspose1d(2, 3, 2), None, (2, 4)),
+    "volume": (nn.Conv3d(1, 2, 2), None, (1, 2, 3, 3)),
+}
+
+
+def convolutional(kind: str, reset: Reset, rule: Rule | None = None) -> tuple[RecurrentLIF, tuple[int, ...]]:
+    synapse, recurrent, shape = copy.deepcopy(CONVOLUTIONS[kind])
+    layer = RecurrentLIF(synapse, 0.8, 0.4, reset, rule, recurrent).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, 0.1, 0.5)
+    return layer, shape
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_recurrent_convolutions_equal_the_oracle(kind: str, reset: Reset) -> None:
+    """The oracle sees the recurrent convolution as the matrix that it is."""
+    layer, shape = convolutional(kind, reset)
+    x = spikes_of(STEPS, 2, *shape).requires_grad_()
+    neurons = oracles.wires_of(layer.synapse, shape).outputs
+    initial = (0.4 + random(2, *neurons)).requires_grad_()
+    spikes, final = layer.run(x, initial)
+    on_spikes, on_final = random(*spikes.shape), random(*final.shape)
+    torch.autograd.backward([spikes, final], [on_spikes, on_final])
+
+    own = oracles.wires_of(layer.recurrent, neurons)
+    matrix = torch.zeros(len(own.biases), len(own.biases), dtype=torch.float64)
+    for o, i, index in own.wires:
+        matrix[o, i] = layer.recurrent.weight.detach()[index]
+    expected = oracles.recurrent_layer(
+        layer.synapse, matrix, x, on_spikes.flatten(2), 0.8, 0.4, reset, epsilon_gain(1e-6),
+        initial.detach().flatten(1), on_final.flatten(1),
+    )  # fmt: skip
+    update = torch.zeros_like(layer.recurrent.weight)
+    assert expected.recurrent_update is not None
+    for o, i, index in own.wires:
+        update[index] += expected.recurrent_update[o, i]
+    assert torch.equal(spikes, expected.output)
+    assert 0 < spikes.sum() < spikes.numel()
+    pairs = [
+        (final.flatten(1), expected.final),
+        (x.grad, expected.on_input),
+        (initial.grad.flatten(1), expected.on_initial),
+        (-layer.synapse.weight.grad, expected.weight_update),
+        (-layer.synapse.bias.grad, expected.bias_update),
+        (-layer.recurrent.weight.grad, update),
+    ]
+    for actual, wanted in pairs:
+        torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [ZPlusZMinus(), AlphaBeta(), Gamma()])
+def test_a_convolution_over_single_pixels_follows_rules_as_a_dense_layer_does(rule: Rule) -> None:
+    dense = layer_of("zero", rule=rule)
+    layer = RecurrentLIF(nn.Conv2d(INPUTS, NEURONS, 1), 0.8, 0.4, "zero", rule).double()
+    layer.recurrent = nn.Conv2d(NEURONS, NEURONS, 1, bias=False).double()
+    with torch.no_grad():
+        for mine, other in zip(layer.parameters(), dense.parameters(), strict=True):
+            mine.copy_(other.view_as(mine))
+    x = (spikes_of(STEPS, BATCH, INPUTS) - spikes_of(STEPS, BATCH, INPUTS)).requires_grad_()
+    image = x.detach()[..., None, None].requires_grad_()
+    expected, spikes = dense(x), layer(image)
+    assert torch.equal(spikes.flatten(2), expected)
+    reward = random(*expected.shape)
+    expected.backward(reward)
+    spikes.backward(reward.view_as(spikes))
+    for actual, wanted in zip(grads(layer, image), grads(dense, x), strict=True):
+        torch.testing.assert_close(actual.view_as(wanted), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_recurrent_convolutions_run_in_chunks_and_copies() -> None:
+    layer, shape = convolutional("image", "subtract")
+    x = spikes_of(STEPS, 2, *shape)
+    expected = layer(x)
+    reward = random(*expected.shape)
+    expected.backward(reward)
+    wanted = grads(layer)
+    for other in (layer, copy.deepcopy(layer)):
+        other.zero_grad()
+        spikes = run_in_chunks(other, x, 3)
+        assert torch.equal(spikes, expected)
+        spikes.backward(reward)
+        for actual, each in zip(grads(other), wanted, strict=True):
+            torch.testing.assert_close(actual, each, rtol=1e-9, atol=1e-9)
 
 
 # ---------------------------------------------------------------- learning

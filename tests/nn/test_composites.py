@@ -25,7 +25,8 @@ from helpers.rule_replicas import affine, assert_near, inverse_normalisers, sign
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import logit_reward, propagate
-from spiking_lfp.nn.composites import COMPOSITES, Composite, composite, fold_batch_norm
+from spiking_lfp.nn.composites import COMPOSITES, Composite, composite
+from spiking_lfp.nn.folding import fold_batch_norm
 from spiking_lfp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
 
 RULES: dict[str, Rule] = {
@@ -684,7 +685,7 @@ def tracing() -> None:
 
 def test_folding_gives_no_warnings(forks: Forks) -> None:
     code = (
-        "import torch; from torch import nn; from spiking_lfp.nn.composites import fold_batch_norm;"
+        "import torch; from torch import nn; from spiking_lfp.nn.folding import fold_batch_norm;"
         "fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2)))"
     )
     done = forks.run(code)
@@ -764,8 +765,8 @@ def test_batch_normalisation_that_follows_something_else_cannot_be_folded() -> N
 
 
 def test_models_that_cannot_be_traced_cannot_be_folded() -> None:
-    model = Model(lambda m, x: m.a(x) if x.sum() > 0 else m.b(x))
-    with pytest.raises(UsageError, match=r"^the batch normalisation of Model cannot be folded: .+$"):
+    model = nn.Sequential(nn.BatchNorm1d(4), Model(lambda m, x: m.a(x) if x.sum() > 0 else m.b(x)))
+    with pytest.raises(UsageError, match=r"^the batch normalisation of Sequential cannot be folded: .+$"):
         fold_batch_norm(model)
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import math
 import pickle
 import weakref
 from typing import Any
@@ -17,12 +18,19 @@ from helpers import oracles
 from spiking_lfp import (
     LIF,
     Affine,
+    AvgPool1d,
     AvgPool2d,
+    AvgPool3d,
     Dropout,
     Epsilon,
     Flatten,
+    MaxPool1d,
     MaxPool2d,
+    MaxPool3d,
     NormalizeFeedback,
+    SumPool1d,
+    SumPool2d,
+    SumPool3d,
     add,
     constant,
     lenet,
@@ -45,6 +53,18 @@ SYNAPSES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv, valid": (nn.Conv2d(2, 2, 3, padding="valid"), (2, 4, 3)),
     "conv, dilation": (nn.Conv2d(1, 2, 2, dilation=(2, 3)), (1, 4, 5)),
     "conv, groups": (nn.Conv2d(4, 6, 2, groups=2, stride=2, padding=1), (4, 3, 3)),
+    "conv, same, uneven": (nn.Conv2d(2, 2, (2, 4), padding="same", dilation=(1, 3)), (2, 3, 4)),
+    "conv, circular": (nn.Conv2d(2, 3, 3, stride=2, padding=(1, 2), padding_mode="circular"), (2, 4, 3)),
+    "signal": (nn.Conv1d(3, 4, 3), (3, 6)),
+    "signal, all arguments": (nn.Conv1d(4, 6, 3, 2, 3, 2, groups=2, bias=False), (4, 7)),
+    "signal, same": (nn.Conv1d(2, 2, 4, padding="same"), (2, 5)),
+    "signal, reflect": (nn.Conv1d(2, 3, 3, padding=2, padding_mode="reflect"), (2, 4)),
+    "volume": (nn.Conv3d(2, 3, 2), (2, 3, 2, 4)),
+    "volume, all arguments": (nn.Conv3d(2, 4, (2, 3, 1), (1, 2, 3), (1, 2, 0), (2, 1, 1), groups=2), (2, 3, 3, 4)),
+    "volume, replicate": (nn.Conv3d(1, 2, 2, padding=(1, 0, 2), padding_mode="replicate"), (1, 2, 3, 2)),
+    "transposed signal": (nn.ConvTranspose1d(2, 4, 3, 2, 1, output_padding=1, groups=2), (2, 4)),
+    "transposed": (nn.ConvTranspose2d(3, 2, (3, 2), (2, 1), (1, 0), (1, 0), dilation=(1, 2), bias=False), (3, 3, 2)),
+    "transposed volume": (nn.ConvTranspose3d(2, 2, 2), (2, 2, 1, 2)),
 }
 
 
@@ -365,15 +385,70 @@ def test_max_pool_of_spikes_is_the_or_of_the_window() -> None:
     assert torch.equal(MaxPool2d(2)(spikes), windows.any(-1).float())
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), (2, 1, 0), (3, 3, 0)])
-def test_avg_pool_equals_the_oracle(kernel: int, stride: int | None, padding: int) -> None:
-    x = random(2, 3, 2, 6, 7).requires_grad_()
-    out = AvgPool2d(kernel, stride, padding, Epsilon(1e-3))(x)
+WINDOWS: list[tuple[Any, Any, Any, tuple[int, ...]]] = [  # kernel, stride, padding, sides
+    (3, None, 0, (8,)),
+    (3, 2, 1, (7,)),
+    (2, 3, 1, (9,)),
+    ((1, 2), None, 0, (3, 7)),
+    ((3, 1), (2, 1), 0, (6, 4)),
+    ((3, 2), (1, 3), (1, 0), (4, 6)),
+    (3, 2, 1, (6, 7)),
+    ((17, 16), 1, 0, (18, 17)),
+    (2, None, 0, (4, 5, 4)),
+    ((1, 3, 2), (2, 1, 2), (0, 1, 1), (3, 4, 5)),
+]
+MAX_POOLS = {1: (MaxPool1d, F.max_pool1d), 2: (MaxPool2d, F.max_pool2d), 3: (MaxPool3d, F.max_pool3d)}
+LINEAR_POOLS = {1: (AvgPool1d, SumPool1d), 2: (AvgPool2d, SumPool2d), 3: (AvgPool3d, SumPool3d)}
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "sides"), WINDOWS)
+@pytest.mark.parametrize("levels", [2, 10_000])
+def test_max_pool_of_any_window_equals_torch(
+    kernel: Any, stride: Any, padding: Any, sides: tuple[int, ...], levels: int
+) -> None:
+    ours, theirs = MAX_POOLS[len(sides)]
+    x = torch.randint(-1, levels, (3, 2, 2, *sides)).double().requires_grad_()
+    leaf = x.detach().clone().requires_grad_()
+    expected = theirs(leaf.flatten(0, 1), kernel, stride, padding)
+    out = ours(kernel, stride, padding)(x)
+    assert torch.equal(out.flatten(0, 1), expected)
+    feedback = torch.randint(-5, 6, out.shape).double()
+    out.backward(feedback)
+    expected.backward(feedback.flatten(0, 1))
+    assert x.grad is not None
+    assert leaf.grad is not None
+    assert torch.equal(x.grad, leaf.grad)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "sides"), WINDOWS)
+@pytest.mark.parametrize("sums", [False, True])
+def test_mean_and_sum_pool_equal_the_oracle(
+    kernel: Any, stride: Any, padding: Any, sides: tuple[int, ...], sums: bool
+) -> None:
+    def of(value: Any) -> tuple[int, ...]:
+        return (value,) * len(sides) if isinstance(value, int) else value
+
+    x = random(2, 3, 2, *sides).requires_grad_()
+    out = LINEAR_POOLS[len(sides)][sums](kernel, stride, padding, Epsilon(1e-3))(x)
     feedback = random(*out.shape)
     out.backward(feedback)
-    expected, on_input = oracles.avg_pool(x, feedback, kernel, stride or kernel, padding, 1e-3)
+    weight = 1 if sums else 1 / math.prod(of(kernel))
+    window = of(kernel), of(kernel if stride is None else stride), of(padding)
+    expected, on_input = oracles.avg_pool(x, feedback, *window, 1e-3, weight)
     assert_near(out.detach(), expected, 1e-12)
     assert_near(x.grad, on_input)
+
+
+def test_sums_of_spikes_are_their_counts() -> None:
+    spikes = (torch.rand(4, 2, 3, 6, 6) < 0.3).float()
+    assert torch.equal(SumPool2d(3)(spikes), spikes.unfold(3, 3, 3).unfold(4, 3, 3).sum((-1, -2)))
+
+
+def test_a_window_says_one_number_where_its_sides_are_equal() -> None:
+    """What knows square windows only can ask for an int."""
+    pool = MaxPool2d((3, 3), stride=(2, 1))
+    assert (pool.kernel_size, pool.stride, pool.padding) == (3, (2, 1), 0)
+    assert repr(pool) == "MaxPool2d(kernel_size=3, stride=(2, 1))"
 
 
 def test_flatten_keeps_time_and_batch() -> None:

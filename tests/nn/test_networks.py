@@ -179,6 +179,17 @@ def test_a_stack_is_what_is_written() -> None:
     assert network(torch.ones(3, 2, 2, 34, 34)).shape == (3, 2, 10)
 
 
+def test_layers_of_a_stack_are_normalised_where_it_says_so() -> None:
+    network = stack((2, 12, 12), 3, "4C3s2p1BN-MP2-5C2-8BN-6RBN-7", threshold=0.5)
+    layers = [layer for layer in network if isinstance(layer, LIF)]
+    assert [layer.norm is not None for layer in layers] == [True, False, True, True, False, False]
+    for layer in layers:
+        assert (layer.synapse.bias is None) == (layer.norm is not None)
+        assert layer.norm is None or layer.norm.weight.tolist() == [0.5] * len(layer.synapse.weight)
+    assert (layers[0].synapse.stride, layers[0].synapse.padding) == ((2, 2), (1, 1))
+    assert network(torch.ones(3, 2, 2, 12, 12)).shape == (3, 2, 3)
+
+
 def test_gain_makes_first_weights_larger_and_nothing_else() -> None:
     torch.manual_seed(1)
     plain = stack((1, 4, 4), 3, "6")
@@ -206,6 +217,7 @@ def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
         ("0C5", "the numbers of layer '0C5' must be at least 1"),
         ("0", "the neurons of layer '0' must be at least 1"),
         ("DP1", "layer 'DP1' must be written like"),
+        ("MP2BN", "layer 'MP2BN' must be written like"),
     ],
 )
 def test_layers_that_cannot_be_built(layers: str, message: str) -> None:

@@ -103,7 +103,7 @@ def test_two_processes_train_as_one(name: str, trained: Path, tmp_path: Path) ->
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> None:
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 

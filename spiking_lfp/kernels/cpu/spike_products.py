@@ -10,6 +10,7 @@ second-level cache: `[tiles, K, columns]`.
 """
 
 from functools import cache
+from math import prod
 from typing import Any, no_type_check
 
 import numpy as np
@@ -354,7 +355,7 @@ def _conv_current(
     begin: int, end: int, bits: Array, channels: int, seen: Array, pixels: Array, weights: Array, table: Array,
     bias: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Write `[N, P * Q, columns]`: add each spike's weights to every pixel that sees it."""
+    """Write `[N, pixels of the output, columns]`: add each spike's weights to every pixel that sees it."""
     if in_threads(begin, end):
         return
     _, size, width = out.shape
@@ -373,12 +374,12 @@ def _conv_current(
 
 
 def conv_current(spikes: PackedSpikes, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-    """Return `W * x + b`, `[T, B, O, P, Q]`, for spikes `[T, B, C, H, W]` and `weight` `[O, C, kernel]`."""
+    """Return `W * x + b`, `[T, B, O, *out]`, for spikes `[T, B, C, *image]` and `weight` `[O, C, *kernel]`."""
     steps, batch, channels = spikes.shape[:3]
     outputs = len(weight)
     table = _columns(weight.detach().flatten(1))
     width = table.shape[1]
-    out = weight.new_empty((steps * batch, window.out[0] * window.out[1], width))
+    out = weight.new_empty((steps * batch, prod(window.out), width))
     padded = np.zeros(width, table.dtype)
     padded[:outputs] = bias_of(bias, weight)
     pairs = _scaled(window, width)
@@ -404,7 +405,7 @@ def _conv_adjoints(
 ) -> None:
     """Write `x * (W^T q)` into `feedback` `[N, F]` if it is needed, and into each of `outer` a part of the update.
 
-    q: `[N, P * Q, columns]`.
+    q: `[N, pixels of the output, columns]`.
     """
     if in_threads(begin, end):
         return
@@ -434,7 +435,7 @@ def _conv_adjoints(
 def conv_adjoints(
     spikes: PackedSpikes, q: Tensor, weight: Tensor, window: Window, need_input: bool, need_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return `x * (W^T q)` `[T, B, C, H, W]` and `sum q x^T`, shaped like `weight`, for `q` `[T, B, O, P, Q]`."""
+    """Return `x * (W^T q)` `[T, B, C, *image]` and `sum q x^T`, shaped like `weight`, for `q` `[T, B, O, *out]`."""
     threads = all_threads()
     steps, batch, channels = spikes.shape[:3]
     outputs = len(weight)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spiking_lfp.errors import ExportError
+from spiking_lfp.lfp.synapses import synapse_of
 from spiking_lfp.nn.layers import Dropout
 from spiking_lfp.nn.spiking import RecurrentLIF, SpikingLayer, spiking_layers
 
@@ -48,21 +48,19 @@ def counted(network: nn.Module, costs: Costs) -> Iterator[None]:
 @torch.no_grad()
 def synops(layer: SpikingLayer, x: Tensor, spikes: Tensor) -> float:
     """Return the synaptic operations of a layer: of its inputs `[T, B, ...]` and its recurrent spikes."""
-    active = (x != 0).flatten(0, 1).to(torch.float64)
-    synapse = layer.synapse
-    if isinstance(synapse, nn.Conv2d):
-        assert not isinstance(synapse.padding, str)
-        ones = torch.ones_like(synapse.weight, dtype=torch.float64)
-        # inputs at the border have fewer synapses
-        window = (synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
-        operations = float(F.conv2d(active, ones, None, *window).sum())
-    else:
-        assert isinstance(synapse, nn.Linear)
-        operations = float(active.sum()) * synapse.out_features
+    operations = _operations(layer.synapse, x)
     if isinstance(layer, RecurrentLIF):
         # there is no step after the last that its spikes could return to
-        operations += float(spikes[:-1].sum()) * layer.recurrent.out_features
+        operations += _operations(layer.recurrent, spikes[:-1])
     return operations
+
+
+def _operations(synapse: nn.Module, x: Tensor) -> float:
+    """Return how many synapses the nonzero inputs of `x` have; fewer at the border of a convolution."""
+    weight = synapse.weight
+    assert isinstance(weight, Tensor)
+    ones = torch.ones_like(weight, dtype=torch.float64)
+    return float(synapse_of(synapse, weight).current((x != 0).to(torch.float64), ones, None).sum())
 
 
 def by_neurobench(network: nn.Sequential, x: Tensor) -> dict[str, float] | None:

@@ -45,10 +45,12 @@ class SurrogateNetwork(nn.Module):
         neurons = iter(self.neurons)
         for layer in self.layers:
             if isinstance(layer, LIF):
-                current = layer.synapse(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-                x = _spikes(next(neurons), current, isinstance(layer, RecurrentLIF))
+                current = layer.synapse(x.flatten(0, 1))
+                current = current if layer.norm is None else layer.norm(current)
+                x = _spikes(next(neurons), current.unflatten(0, x.shape[:2]), isinstance(layer, RecurrentLIF))
             elif isinstance(layer, MaxPool2d):
-                x = F.max_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride).unflatten(0, x.shape[:2])
+                pooled = F.max_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride, layer.padding)
+                x = pooled.unflatten(0, x.shape[:2])
             elif isinstance(layer, AvgPool2d):
                 pooled = F.avg_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride, layer.padding)
                 x = pooled.unflatten(0, x.shape[:2])
@@ -76,6 +78,8 @@ def _neurons(snntorch: Any, layer: LIF) -> nn.Module:
     if not isinstance(layer, RecurrentLIF):
         leaky: nn.Module = snntorch.Leaky(**parameters)
         return leaky
+    if not isinstance(layer.recurrent, nn.Linear):
+        raise UsageError(f"the surrogate baseline has no counterpart of {layer}")
     recurrent: nn.Module = snntorch.RLeaky(linear_features=layer.recurrent.out_features, **parameters)
     recurrent.recurrent = layer.recurrent
     return recurrent
