@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.execution import Recorded
 from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
+from spiking_lfp.nn.layers import failures_named
 from spiking_lfp.nn.spiking import spiking_layers
 
 
@@ -43,8 +45,9 @@ class Stateful:
         self._states: list[Tensor] = []
         self._kind: tuple[torch.Size, torch.dtype, torch.device] | None = None
 
-    def __call__(self, x: Float[Tensor, "steps batch *i"]) -> Float[Tensor, "steps batch *o"]:
+    def __call__(self, x: Values) -> Float[Tensor, "steps batch *o"]:
         """Return the outputs `[T, B, ...]` of the next steps `x` `[T, B, ...]`, which autograd does not follow."""
+        x = as_tensor(x, "the inputs")
         training = next((name for name, module in self.network.named_modules() if module.training), None)
         if training is not None:
             raise UsageError(
@@ -62,7 +65,7 @@ class Stateful:
                 f"expected steps {expected} as before, found {found}: call reset() where another sequence begins"
             )
         carry = Carry(self._states, 1.0, recomputing=False)
-        with torch.no_grad(), carried(carry):
+        with torch.no_grad(), failures_named(self.network), carried(carry):
             outputs: Tensor = self.network(x)
         carry.check_used_up()
         self._states, self._kind = carry.final_states, kind

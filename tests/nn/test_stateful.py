@@ -86,6 +86,22 @@ def test_event_driven_products_are_equal_in_float32(network: Callable[[], nn.Mod
     assert torch.equal(torch.cat([run(part) for part in x.split([1, 2, 3, 4, 10])]), net(x))
 
 
+@pytest.mark.parametrize("density", [0.03, 0.5])
+def test_membranes_of_integrators_go_on(density: float) -> None:
+    torch.manual_seed(0)
+    layers = [lfp.Flatten(), lfp.LIF(nn.Linear(128, 40), threshold=0.3), lfp.LI(nn.Linear(40, 10), beta=0.99)]
+    net, x = nn.Sequential(*layers, lfp.PopulationReadout(5)).double().eval(), inputs(density=density)
+    run = lfp.Stateful(net)
+    parts = torch.cat([run(part) for part in x.split(3)])
+    torch.testing.assert_close(parts, net(x), rtol=1e-12, atol=1e-12)
+    assert (parts[-1] - net(x[3 * (STEPS // 3) :])[-1]).abs().min() > 1e-3
+
+
+def test_arrays_are_taken_as_they_are() -> None:
+    net, x = made(mlp), inputs()
+    assert torch.equal(lfp.Stateful(net)(x.numpy()), net(x))
+
+
 def test_reset_begins_anew() -> None:
     net, x = made(mlp), inputs()
     run = lfp.Stateful(net)
