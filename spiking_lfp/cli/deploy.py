@@ -242,11 +242,19 @@ def report(
     out.print(str(page), highlight=False, markup=False, soft_wrap=True)
 
 
-def conformance() -> None:
-    """Convert networks to and from the installed versions of snnTorch, norse and NIR, and compare their spikes."""
+def conformance(
+    nir_readers: Annotated[
+        bool, typer.Option("--nir-readers", help="Print what each package makes of NIR graphs only, as Markdown.")
+    ] = False,
+) -> None:
+    """Convert networks to and from the installed versions of other packages and NIR, and compare their spikes."""
     from spiking_lfp.deploy.conformance import conformance as run
+    from spiking_lfp.deploy.conformance import readers_table
 
     rows = run()
+    if nir_readers:
+        out.print(readers_table(rows), highlight=False, markup=False, soft_wrap=True, end="")
+        return
     table = Table("package", "case", "spikes", "different", "verdict", "reason")
     for row in rows:
         table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))

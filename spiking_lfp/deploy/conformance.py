@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from spiking_lfp.nn.spiking import LI, LIF, CubaLIF, RecurrentLIF
 STEPS, BATCH, SIDE = 40, 4, 8
 # a power of two: norse has its constants in float32, which represents them exactly then
 DT = 2.0**-13
+NIR_READ_BY = "nir, read by "
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,26 @@ def conformance(seed: int = 0) -> list[Row]:
         if title == "nir":
             rows += [row for reader in READERS for row in _nir_read_by(reader, seed)]
     return rows
+
+
+def readers_table(rows: Sequence[Row]) -> str:
+    """Return what each package makes of each NIR graph that was written for it, as Markdown, with the reasons below."""
+    found = {
+        (row.case, row.package.removeprefix(NIR_READ_BY)): row for row in rows if row.package.startswith(NIR_READ_BY)
+    }
+    readers = list(dict.fromkeys(reader for _, reader in found))
+    reasons: list[str] = []
+    lines = [f"| network | {' | '.join(readers)} |", "|---" * (len(readers) + 1) + "|"]
+    for case in dict.fromkeys(case for case, _ in found):
+        cells = [case]
+        for reader in readers:
+            row = found.get((case, reader))
+            if row is not None and row.reason and row.reason not in reasons:
+                reasons.append(row.reason)
+            number = f" ({reasons.index(row.reason) + 1})" if row is not None and row.reason else ""
+            cells.append("" if row is None else row.verdict + number)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, 1)), ""])
 
 
 def _row(title: str, case: str, run: Callable[[], tuple[Tensor, Tensor]], seed: int) -> Row:
@@ -284,7 +305,7 @@ def _nir_networks(reset: Any) -> Iterator[tuple[str, nn.Sequential]]:
 
 def _nir_read_by(reader: str, seed: int) -> list[Row]:
     """Write networks for a package, and run them there with its defaults, batches in float32."""
-    title, form = f"nir, read by {reader}", READERS[reader]
+    title, form = NIR_READ_BY + reader, READERS[reader]
     # what no file runs as ours is shown with one for the equations
     written = "snntorch" if form.refuses else reader
     rows: dict[str, Row] = {}

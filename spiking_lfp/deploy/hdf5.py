@@ -206,7 +206,7 @@ class Reader(ABC, Generic[Content]):
                 if address in seen:
                     self.refuse(f"{base}/{name}", "at two places", "at one place")
                 seen.add(address)
-                yield f"{base}/{name}", self._free_array(found)
+                yield f"{base}/{name}", self._free_values(found)
 
     def names(self, folder: h5py.Group) -> list[str]:
         """Return the names in a group, sorted."""
@@ -245,21 +245,28 @@ class Reader(ABC, Generic[Content]):
         wanted = np.dtype(dtype)
         expected = f"{wanted.name} [{', '.join('any' if side is None else str(side) for side in shape)}]"
         data = self.member(folder, name, f"a data set {expected}", h5py.Dataset)
+        kind, sides = data.dtype, data.shape
         fits = (
-            data.dtype == wanted
-            and data.shape is not None
-            and len(data.shape) == len(shape)
-            and all(want is None or want == side for side, want in zip(data.shape, shape, strict=True))
+            kind == wanted
+            and sides is not None
+            and len(sides) == len(shape)
+            and all(want is None or want == side for side, want in zip(sides, shape, strict=True))
         )
         if not fits:
-            found = "without values" if data.shape is None else f"{data.dtype} {list(data.shape)}"
-            self.refuse(data.name, found, expected)
-        return self._stored(data)
+            self.refuse(data.name, "without values" if sides is None else f"{kind} {list(sides)}", expected)
+        return self._values(data, sides, kind)
 
-    def _stored(self, data: h5py.Dataset) -> Array:
+    def _values(self, data: h5py.Dataset, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return the values of a data set, if all of them are stored in this file."""
-        shape, width, plist = data.shape, data.dtype.itemsize, data.id.get_create_plist()
-        if plist.get_layout() == h5py.h5d.VIRTUAL or plist.get_external_count():
+        self._check_stored(data, shape, dtype.itemsize)
+        found = np.empty(shape, dtype)
+        data.id.read(h5py.h5s.ALL, h5py.h5s.ALL, found)
+        return found
+
+    def _check_stored(self, data: h5py.Dataset, shape: tuple[int, ...], width: int) -> None:
+        plist = data.id.get_create_plist()
+        layout = plist.get_layout()
+        if layout == h5py.h5d.VIRTUAL or plist.get_external_count():
             self.refuse(data.name, "stored in another file", "stored in this one")
         if not {plist.get_filter(k)[0] for k in range(plist.get_nfilters())} <= _FILTERS:
             self.refuse(data.name, "compressed by an unknown filter", "gzip or nothing")
@@ -268,39 +275,35 @@ class Reader(ABC, Generic[Content]):
             self.refuse(
                 data.name, f"{size} bytes, {stored} of them stored", f"some, up to {_LARGEST_ARRAY}, all of them stored"
             )
-        if plist.get_layout() == h5py.h5d.CHUNKED and prod(plist.get_chunk()) * width > _LARGEST_ARRAY:
+        if layout == h5py.h5d.CHUNKED and prod(plist.get_chunk()) * width > _LARGEST_ARRAY:
             self.refuse(
                 data.name, f"in chunks of {list(plist.get_chunk())}", f"chunks of {_LARGEST_ARRAY} bytes at most"
             )
-        found = np.empty(shape, data.dtype)
-        data.id.read(h5py.h5s.ALL, h5py.h5s.ALL, found)
-        return found
 
-    def _free_array(self, data: h5py.Dataset) -> Value:
+    def _free_values(self, data: h5py.Dataset) -> Value:
         """Read a data set of any type of number, or of texts."""
-        if data.shape is None:
+        shape, dtype = data.shape, data.dtype
+        if shape is None:
             self.refuse(data.name, "without values", "numbers or texts")
-        if h5py.check_string_dtype(data.dtype) is not None and data.dtype.kind == "O":
-            return self._texts(data)
-        if data.dtype.kind not in "biufS" or data.dtype.itemsize > (LARGEST_TEXT if data.dtype.kind == "S" else 8):
-            self.refuse(data.name, str(data.dtype), "numbers or texts")
-        values = self._stored(data)
-        return values.astype(values.dtype.newbyteorder("="))
+        if dtype.kind == "O" and h5py.check_string_dtype(dtype) is not None:
+            return self._long_texts(data, shape)
+        if dtype.kind not in "biufS" or dtype.itemsize > (LARGEST_TEXT if dtype.kind == "S" else 8):
+            self.refuse(data.name, str(dtype), "numbers or texts")
+        return self._values(data, shape, dtype).astype(dtype.newbyteorder("="))
 
-    def _texts(self, data: h5py.Dataset) -> Value:
+    def _long_texts(self, data: h5py.Dataset, shape: tuple[int, ...]) -> Value:
         """Read a data set of texts of any length, one by one, as many may share their place in the file."""
-        if prod(data.shape) > _MOST_TEXTS:
-            self.refuse(data.name, f"{prod(data.shape)} texts", f"{_MOST_TEXTS} at most")
-        if data.is_virtual or data.external:
-            self.refuse(data.name, "stored in another file", "stored in this one")
-        texts, room = np.empty(data.shape, object), LARGEST_TEXT
-        for index in np.ndindex(data.shape):
+        if prod(shape) > _MOST_TEXTS:
+            self.refuse(data.name, f"{prod(shape)} texts", f"{_MOST_TEXTS} at most")
+        self._check_stored(data, shape, 8)
+        texts, room = np.empty(shape, object), LARGEST_TEXT
+        for index in np.ndindex(shape):
             text = bytes(data[index])
             room -= len(text)
             if room < 0:
                 self.refuse(data.name, "longer", f"{LARGEST_TEXT} bytes at most")
             texts[index] = text.decode()
-        found: Value = texts if data.shape else texts[()]
+        found: Value = texts if shape else texts[()]
         return found
 
     def _free_attribute(self, at: h5py.Group, name: str) -> Value:
@@ -308,10 +311,10 @@ class Reader(ABC, Generic[Content]):
         found, where = at.attrs.get_id(name), f"{at.name.rstrip('/')}/{name}"
         if found.shape is None or found.dtype.kind not in "biufS":
             self.refuse(where, str(found.dtype), "numbers, or texts of fixed length")
-        values = self._values(found, where)
+        values = self._attribute(found, where)
         return values.astype(values.dtype.newbyteorder("="))
 
-    def _values(self, found: h5py.h5a.AttrID, where: str) -> Array:
+    def _attribute(self, found: h5py.h5a.AttrID, where: str) -> Array:
         """Return the values of an attribute."""
         if prod(found.shape) * found.dtype.itemsize > LARGEST_TEXT * 8:
             self.refuse(where, f"{found.dtype} {list(found.shape)}", "less")
@@ -333,7 +336,7 @@ class Reader(ABC, Generic[Content]):
         ):
             what = "without values" if found.shape is None else f"{found.dtype} {list(found.shape)}"
             self.refuse(where, what, expected)
-        return self._values(found, where)
+        return self._attribute(found, where)
 
     def text(self, at: h5py.Group, name: str) -> str:
         """Read a text."""
