@@ -7,6 +7,7 @@ stored of them. A file is read into memory before HDF5 sees it.
 
 import hashlib
 import json
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
@@ -31,6 +32,8 @@ _LARGEST_ARRAY = 2**31
 _MOST_OBJECTS = 100_000
 _MOST_TEXTS = 100_000
 _DEEPEST = 16
+# of a text of any length: how long it is, the address of a heap, and its index there
+_REFERENCE = "<IQI"
 # gzip cannot shrink more than this
 _LARGEST_RATIO = 1040
 # gzip, shuffle, Fletcher's checksum: others would be loaded from plug-ins
@@ -117,8 +120,10 @@ class Reader(ABC, Generic[Content]):
     noun: ClassVar[str]
     remedy: ClassVar[str]
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, stored: bytes | None = None) -> None:
         self.path, self.file = path, file
+        self.stored = file.id.get_file_image() if stored is None else stored
+        self._heaps: dict[int, dict[int, bytes]] = {}
 
     @classmethod
     def read(cls, path: Path) -> Content:
@@ -130,7 +135,7 @@ class Reader(ABC, Generic[Content]):
         content = cls._bytes(path)
         try:
             with h5py.File.in_memory(content) as file:
-                return cls(path, file).content()
+                return cls(path, file, content).content()
         except ExportError:
             raise
         # what HDF5, NumPy and JSON raise for damaged files
@@ -292,19 +297,46 @@ class Reader(ABC, Generic[Content]):
         return self._values(data, shape, dtype).astype(dtype.newbyteorder("="))
 
     def _long_texts(self, data: h5py.Dataset, shape: tuple[int, ...]) -> Value:
-        """Read a data set of texts of any length, one by one, as many may share their place in the file."""
-        if prod(shape) > _MOST_TEXTS:
-            self.refuse(data.name, f"{prod(shape)} texts", f"{_MOST_TEXTS} at most")
-        self._check_stored(data, shape, 8)
-        texts, room = np.empty(shape, object), LARGEST_TEXT
-        for index in np.ndindex(shape):
-            text = bytes(data[index])
-            room -= len(text)
+        """Read a data set of texts of any length, without HDF5, which never ends in some damaged heaps."""
+        count, width = prod(shape), struct.calcsize(_REFERENCE)
+        if count > _MOST_TEXTS:
+            self.refuse(data.name, f"{count} texts", f"{_MOST_TEXTS} at most")
+        self._check_stored(data, shape, width)
+        start, sizes = data.id.get_offset(), self.file.id.get_create_plist().get_sizes()
+        if start is None or sizes != (8, 8):
+            self.refuse(data.name, "in parts, or compressed", "texts in one piece")
+        texts, room = np.empty(count, object), LARGEST_TEXT
+        references = struct.iter_unpack(_REFERENCE, self.stored[start : start + count * width])
+        for place, (length, address, index) in enumerate(references):
+            room -= length
             if room < 0:
                 self.refuse(data.name, "longer", f"{LARGEST_TEXT} bytes at most")
-            texts[index] = text.decode()
-        found: Value = texts if shape else texts[()]
+            text = self._heap(address).get(index, b"") if length else b""
+            if len(text) < length:
+                self.refuse(data.name, "not in the file", f"a text of {length} bytes")
+            texts[place] = text[:length].decode()
+        found: Value = texts.reshape(shape) if shape else texts[0]
         return found
+
+    def _heap(self, address: int) -> dict[int, bytes]:
+        """Return the objects of a global heap by their index (HDF5's file format, III.E)."""
+        if address not in self._heaps:
+            head = self.stored[address : address + 16]
+            size = int.from_bytes(head[8:], "little")
+            if head[:8] != b"GCOL\x01\0\0\0" or address + size > len(self.stored):
+                self.refuse(f"the heap at {address}", "none", "one of texts")
+            if sum(map(len, self._heaps.values())) > _MOST_TEXTS:
+                self.refuse("the heaps", f"of more than {_MOST_TEXTS} texts", "fewer")
+            objects: dict[int, bytes] = {}
+            place, end = address + 16, address + size
+            while place + 16 <= end:
+                index, length = struct.unpack_from("<H6xQ", self.stored, place)
+                if not index or place + 16 + length > end:
+                    break
+                objects[index] = self.stored[place + 16 : place + 16 + length]
+                place += 16 + -(-length // 8) * 8
+            self._heaps[address] = objects
+        return self._heaps[address]
 
     def _free_attribute(self, at: h5py.Group, name: str) -> Value:
         """Read an attribute of texts of fixed length, or of numbers."""
