@@ -11,7 +11,7 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp.deploy import check as checks
-from spiking_lfp.deploy import chips
+from spiking_lfp.deploy import chips, nir_readers
 from spiking_lfp.deploy.check import check
 from spiking_lfp.deploy.chip import Chip, Cores, Limits, SynapseMemory
 from spiking_lfp.deploy.model import IntegerNetwork, MaxPool
@@ -245,7 +245,8 @@ def test_the_command_line_and_the_installation_know_it(tmp_path: Path) -> None:
     assert "fake-chip" in said(run, "check", "--help")
     assert "daydream" in said(run, "verify", "--help")
     lines = said("import runpy; runpy.run_module('spiking_lfp.deploy.chips', run_name='__main__')")
-    assert "program|dream|dream-tools environment|day-dream|dreamer==1 numpy<3|sleep==8" in lines
+    assert "program|dream|dream-tools" in lines
+    assert "environment|day-dream|dreamer==1 numpy<3|sleep==8" in lines
 
 
 def test_the_installation_reads_chips_with_nothing_installed() -> None:
@@ -256,7 +257,8 @@ def test_the_installation_reads_chips_with_nothing_installed() -> None:
     assert done.returncode == 0, done.stderr
     needed = {tuple(line.split("|")[:2]) for line in done.stdout.splitlines()}
     programs = {"cc", "make", "g++", "iverilog", "vvp", "verilator", "yosys"}
-    assert needed == {*(("program", name) for name in programs), *(("environment", name) for name in ENVIRONMENTS)}
+    environments = [*ENVIRONMENTS, *(home.name for home in nir_readers.ENVIRONMENTS)]
+    assert needed == {*(("program", name) for name in programs), *(("environment", name) for name in environments)}
 
 
 ENVIRONMENTS = {

@@ -45,7 +45,7 @@ import lava.proc.conv.process, lava.proc.dense.process, lava.proc.lif.process
 import lava.proc.io.sink, lava.proc.io.source
 """,
 }
-RUN = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+RUN = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ def squared(case: dict[str, Any]) -> dict[str, Any]:
         "squared": case["x"] ** 2,
         "process": os.getpid(),
         "threads": torch.get_num_threads(),
-        "libraries": [os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "NUMBA")],
+        "libraries": [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "MKL", "NUMBA")],
     }
 
 
