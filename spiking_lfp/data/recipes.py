@@ -58,6 +58,13 @@ class InputRecipe(BaseModel):
         le=100,
         description="largest random shift of training images in pixels, from the second epoch on",
     )
+    flip: bool = Field(False, description="mirror half of the training images, left to right, from the second epoch on")
+    cutout: int = Field(
+        0,
+        ge=0,
+        le=LARGEST_SIDE,
+        description="side of a square of training images that becomes their mean, from the second epoch on; 0 for none",
+    )
     image_size: str = Field(
         "",
         pattern=r"^([1-9][0-9]*x[1-9][0-9]*)?$",

@@ -76,7 +76,7 @@ def load_samples(
     if not recipe.steps and not encoder.is_in_time:
         raise UsageError("steps is 0, which is for signals: give at least 1")
     if name in DATASET_NAMES:
-        return image_samples(load_dataset(name, root, download), encoder, inputs.shift, inputs.normalize)
+        return image_samples(load_dataset(name, root, download), encoder, inputs)
     if not is_event_set(name):
         raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
     if not recipe.steps and not is_folder(name):

@@ -39,19 +39,66 @@ class Split(Protocol):
         """Return all that tells these samples from others."""
 
 
+@dataclass(frozen=True)
+class ImageAugmentation:
+    """Random changes of images, which depend on the epoch and the index only, not on the batch.
+
+    Attributes:
+        shift: largest shift in pixels; pixels beyond the edge are black.
+        flip: whether half of the images are mirrored, left to right.
+        cutout: side of a square of pixels that are the mean of the image, at a random place; 0 for none.
+    """
+
+    shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __call__(self, images: Tensor, indices: Tensor, epoch: int, count: int) -> Tensor:
+        """Return the images uint8 `[B, C, H, W]` at `indices` of `count`, changed."""
+        if not (self.shift or self.flip or self.cutout):
+            return images
+        # drawn on the host, so that every device gets the same
+        generator = torch.Generator().manual_seed(epoch)
+        device, sides = images.device, images.shape[2:]
+        height, width = (torch.arange(side, device=device) for side in sides)
+        offsets = torch.randint(2 * self.shift + 1, (count, 2), generator=generator)[indices.cpu()].to(device)
+        top, left = offsets.view(-1, 2, 1, 1).unbind(1)
+        rows, columns = top + height.view(-1, 1), left + width
+        if self.flip:
+            mirrored = torch.randint(2, (count,), generator=generator)[indices.cpu()].to(device).view(-1, 1, 1) == 1
+            columns = torch.where(mirrored, columns.flip(-1), columns)
+        if self.shift or self.flip:
+            padded = F.pad(images, [self.shift] * 4)
+            image = torch.arange(len(images), device=device).view(-1, 1, 1)
+            # indexing on both sides of the channel axis puts that axis last
+            images = padded[image, :, rows, columns].permute(0, 3, 1, 2)
+        if self.cutout:
+            middle = torch.stack([torch.randint(side, (count,), generator=generator) for side in sides], 1)
+            first = (middle[indices.cpu()] - self.cutout // 2).to(device).view(-1, 2, 1, 1)
+            inside = [
+                (places >= start) & (places < start + self.cutout)
+                for places, start in zip((height.view(-1, 1), width), first.unbind(1), strict=True)
+            ]
+            mean = images.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+            images = torch.where((inside[0] & inside[1]).unsqueeze(1), mean, images)
+        return images
+
+
+STILL = ImageAugmentation()
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
     """Images uint8 `[N, C, H, W]`, which `encoder` turns from values `[B, C, H, W]` in [0, 1] into a sequence.
 
     Attributes:
-        shift: largest random shift of the images in pixels, drawn anew in each epoch from the second one on; pixels
-            beyond the edge are black.
+        augment: random changes of the images, drawn anew in each epoch from the second one on.
     """
 
     images: Tensor
     labels: Tensor
     encoder: Callable[[Tensor], Tensor]
-    shift: int = 0
+    augment: ImageAugmentation = STILL
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,25 +114,13 @@ class ImageSplit:
     def batch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return sequences and labels; in the first epoch the images are unchanged."""
         images = self.images[indices]
-        if self.shift and epoch:
-            images = self._shifted(images, indices, epoch)
+        if epoch:
+            images = self.augment(images, indices, epoch, len(self))
         return self.encoder(images.float().div_(255)), self.labels[indices]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return images and labels."""
         return self.images, self.labels
-
-    def _shifted(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        """Shift images at random; the shift depends on the epoch and the index only, not on the batch."""
-        # drawn on the host, so that every device gets the same shifts
-        generator = torch.Generator().manual_seed(epoch)
-        offsets = torch.randint(2 * self.shift + 1, (len(self), 2), generator=generator).to(images.device)
-        top, left = offsets[indices].view(-1, 2, 1, 1).unbind(1)
-        height, width = (torch.arange(size, device=images.device) for size in images.shape[2:])
-        padded = F.pad(images, [self.shift] * 4)
-        image = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-        # indexing on both sides of the channel axis puts that axis last
-        return padded[image, :, top + height.view(-1, 1), left + width].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from spiking_lfp.data.recipes import OWN, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, split_every_nth
 from spiking_lfp.data.signals import Values, read_signal
 from spiking_lfp.data.spec import SIGNALS, VALUES
-from spiking_lfp.data.splits import ArraySplit, ImageSplit, Samples
+from spiking_lfp.data.splits import STILL, ArraySplit, ImageAugmentation, ImageSplit, Samples
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.nn.execution import LEVELS
 
@@ -44,29 +44,29 @@ def encoder_of(inputs: InputRecipe, recipe: EventRecipe, dtype: torch.dtype = to
     )
 
 
-def image_samples(dataset: ImageDataset, encoder: Encoder, shift: int = 0, normalize: bool = False) -> Samples:
+def image_samples(dataset: ImageDataset, encoder: Encoder, inputs: InputRecipe | None = None) -> Samples:
     """Return the samples of an image data set.
 
     Args:
         dataset: the images.
         encoder: from images to sequences.
-        shift: largest random shift of training images, in pixels.
-        normalize: subtract the mean of the training images, by channel, and divide by their deviation.
+        inputs: how training images are changed at random, and whether images are normalised; None for as they are.
 
     Raises:
         UsageError: if the encoder is for signals.
     """
     if encoder.is_in_time:
         raise UsageError(f"encoding {encoder.name} is for signals, {dataset.name} has images: take constant or rate")
-    if normalize:
+    if inputs is not None and inputs.normalize:
         mean, deviation = _statistics(dataset.train_images.transpose(0, 1).flatten(1), 255.0)
         encoder = replace(encoder, mean=mean, deviation=deviation)
+    augment = STILL if inputs is None else ImageAugmentation(inputs.shift, inputs.flip, inputs.cutout)
     sample_shape = encoder(dataset.train_images[:1]).shape[2:]
     return Samples(
         dataset.name,
         tuple(sample_shape),
         dataset.class_names,
-        ImageSplit(dataset.train_images, dataset.train_labels, encoder, shift),
+        ImageSplit(dataset.train_images, dataset.train_labels, encoder, augment),
         ImageSplit(dataset.test_images, dataset.test_labels, encoder),
         f"{len(dataset.train_images):,} training and {len(dataset.test_images):,} test images of {dataset.name}",
         **_facts(encoder),
@@ -84,7 +84,7 @@ def image_folder(
     dataset = ImageDataset(
         title, images[:count], labels[:count], images[count:], labels[count:], tuple(listing.class_names)
     )
-    return image_samples(dataset, encoder, inputs.shift, inputs.normalize)
+    return image_samples(dataset, encoder, inputs)
 
 
 def signal_folder(
@@ -218,7 +218,7 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
         dataset = ImageDataset(
             path.stem, splits[0].values, splits[0].labels.long(), splits[1].values, splits[1].labels.long(), names
         )
-        return image_samples(dataset, encoder, inputs.shift, inputs.normalize)
+        return image_samples(dataset, encoder, inputs)
     if inputs.normalize:
         axis = 2 if encoder.is_in_time else 1
         mean, deviation = _statistics(splits[0].values.transpose(0, axis).flatten(1), 1.0)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR
 
 Parameters = Iterable[nn.Parameter]
 # each makes an optimiser from parameters, learning rate and momentum
@@ -19,4 +19,8 @@ SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {
     "constant": lambda optimizer, updates: ConstantLR(optimizer, 1.0),
     "linear": lambda optimizer, updates: LinearLR(optimizer, 1.0, 0.0, updates),
     "cosine": CosineAnnealingLR,
+    # momentum stays: cycling it changes what Adam's first updates do
+    "one-cycle": lambda optimizer, updates: OneCycleLR(
+        optimizer, [group["lr"] for group in optimizer.param_groups], updates, cycle_momentum=False
+    ),
 }

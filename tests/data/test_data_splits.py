@@ -6,16 +6,16 @@ import torch
 from spiking_lfp.data import ImageDataset
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.samples import samples_of_classes
-from spiking_lfp.data.splits import ImageSplit
+from spiking_lfp.data.splits import ImageAugmentation, ImageSplit
 from spiking_lfp.data.values import image_samples
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training.config import checked_config, preset_config
 from spiking_lfp.training.runs import samples_for
 
 
-def split(shift: int) -> ImageSplit:
+def split(shift: int, flip: bool = False, cutout: int = 0) -> ImageSplit:
     images = torch.randint(0, 256, (9, 2, 5, 6), dtype=torch.uint8)
-    return ImageSplit(images, torch.arange(9), lambda values: values[None], shift)
+    return ImageSplit(images, torch.arange(9), lambda values: values[None], ImageAugmentation(shift, flip, cutout))
 
 
 @pytest.mark.parametrize("shift", [1, 2, 7])
@@ -32,8 +32,30 @@ def test_every_pixel_moves_as_its_image_does_and_black_comes_after(shift: int) -
             assert round(255 * found[0, place, c, y, x].item()) == expected
 
 
+@pytest.mark.parametrize(("shift", "flip", "cutout"), [(0, True, 0), (2, True, 0), (0, False, 3), (1, True, 4)])
+def test_images_are_mirrored_and_squares_of_them_made_grey(shift: int, flip: bool, cutout: int) -> None:
+    images, indices = split(shift, flip, cutout), torch.tensor([7, 0, 3, 8])
+    found = (255 * images.batch(indices, 3)[0][0]).round()
+    drawn = torch.Generator().manual_seed(3)
+    offsets = torch.randint(2 * shift + 1, (9, 2), generator=drawn)
+    mirrored = torch.randint(2, (9,), generator=drawn) if flip else torch.zeros(9)
+    middles = torch.stack([torch.randint(side, (9,), generator=drawn) for side in (5, 6)], 1)
+    assert not flip or 0 < mirrored[indices].sum() < 4
+    for place, index in enumerate(indices.tolist()):
+        image = torch.nn.functional.pad(images.images[index], [shift] * 4)
+        top, left = offsets[index].tolist()
+        image = image[:, top : top + 5, left : left + 6].clone()
+        if mirrored[index]:
+            image = image.flip(2)
+        if cutout:
+            down, right = (middles[index] - cutout // 2).tolist()
+            mean = image.double().mean((1, 2)).round().byte()
+            image[:, max(down, 0) : down + cutout, max(right, 0) : right + cutout] = mean.view(-1, 1, 1)
+        assert torch.equal(found[place].byte(), image)
+
+
 def test_moves_depend_on_epoch_and_sample_only() -> None:
-    images = split(2)
+    images = split(2, flip=True, cutout=2)
     whole, _ = images.batch(torch.arange(9), 1)
     for part in (torch.tensor([4]), torch.tensor([8, 2, 4])):
         assert torch.equal(images.batch(part, 1)[0], whole[:, part])
@@ -44,15 +66,16 @@ def test_moves_depend_on_epoch_and_sample_only() -> None:
 
 def test_parts_move_too_and_images_that_do_not_are_left_alone() -> None:
     images = split(2).subset(torch.tensor([1, 5, 6]))
-    assert images.shift == 2
+    assert images.augment.shift == 2
     assert not torch.equal(images.batch(torch.arange(3), 1)[0][0], images.images.float() / 255)
     still = split(0)
     assert torch.equal(still.batch(torch.arange(9), 5)[0][0], still.images.float() / 255)
 
 
 def test_training_images_move_and_test_images_do_not() -> None:
-    samples = samples_for(preset_config("mnist-mlp", {"shift": "1"}))
-    assert (samples.train.shift, samples.test.shift) == (1, 0)  # type: ignore[attr-defined]
+    samples = samples_for(preset_config("mnist-mlp", {"shift": "1", "flip": "true", "cutout": "8"}))
+    assert samples.train.augment == ImageAugmentation(1, True, 8)  # type: ignore[attr-defined]
+    assert samples.test.augment == ImageAugmentation()  # type: ignore[attr-defined]
     assert checked_config({}).shift == 0
 
 
