@@ -6,6 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
+from spiking_lfp.data import spoken_digits, yin_yang
 from spiking_lfp.data._files import IDX_FILES, missing_files
 from spiking_lfp.data.photographs import CIFAR10_ATLASES, MIN_CLASSES, PHOTOGRAPHS, Photographs
 from spiking_lfp.errors import DataError
@@ -46,7 +47,7 @@ class DatasetStatus:
     """A data set and whether its files are present.
 
     Attributes:
-        sample_shape: [channels, height, width].
+        sample_shape: [channels, height, width], or of values.
         location: the file or folder the data are read from.
         present: for images, whether no file is missing (none is read); for photographs, whether there are two classes
             or more; for recordings, whether there are some for training and some for testing.
@@ -56,7 +57,7 @@ class DatasetStatus:
 
     name: str
     description: str
-    sample_shape: tuple[int, int, int]
+    sample_shape: tuple[int, ...]
     classes: int
     train_size: int
     test_size: int
@@ -92,6 +93,8 @@ SOURCES = {
     ),
     "cifar100": _cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta"), 100),
 }
+# neither images nor events
+OTHER_SETS = (yin_yang.NAME, spoken_digits.NAME)
 DATASET_NAMES = (SUBSET_NAME, *SOURCES, *PHOTOGRAPHS)
 
 
@@ -123,7 +126,37 @@ def dataset_status(root: str | Path | None = None) -> list[DatasetStatus]:
     )
     downloaded = [_downloaded(name, source, folder) for name, source in SOURCES.items()]
     photographs = [_status(name, source, folder / source.folder) for name, source in PHOTOGRAPHS.items()]
-    return [packaged, *downloaded, *photographs]
+    return [packaged, *downloaded, *photographs, *_others(folder)]
+
+
+def _others(root: Path) -> list[DatasetStatus]:
+    points = DatasetStatus(
+        name=yin_yang.NAME,
+        description="points of a figure, made by the package",
+        sample_shape=(4,),
+        classes=len(yin_yang.CLASSES),
+        train_size=yin_yang.TRAIN_SIZE,
+        test_size=yin_yang.TEST_SIZE,
+        location=Path(yin_yang.__file__),
+        present=True,
+        note="Kriener, Goeltz, Petrovici 2022; MIT",
+    )
+    found = spoken_digits.recordings(root)
+    test = sum(take < spoken_digits.TEST_TAKES for *_, take in found)
+    whole = (spoken_digits.TRAIN_SIZE, spoken_digits.TEST_SIZE)
+    sound = DatasetStatus(
+        name=spoken_digits.NAME,
+        description="spoken digits, six speakers",
+        sample_shape=(1,),
+        classes=len(spoken_digits.CLASSES),
+        train_size=whole[0],
+        test_size=whole[1],
+        location=root / spoken_digits.FOLDER,
+        present=bool(found),
+        note="Jakobovski and others; CC BY-SA 4.0",
+        incomplete_sizes=None if not found or (len(found) - test, test) == whole else (len(found) - test, test),
+    )
+    return [points, sound]
 
 
 def _downloaded(name: str, source: Source, root: Path) -> DatasetStatus:

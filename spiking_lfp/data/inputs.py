@@ -15,7 +15,7 @@ from spiking_lfp.data.images import read_images
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample
 from spiking_lfp.data.samples import MakeFrames, windows_of
-from spiking_lfp.data.signals import read_signal
+from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import EVENTS, VALUES, DataSpec
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.records import Sensor
@@ -137,7 +137,7 @@ class InputReader:
         return [Input(f"{path}[{row}]", each, False) for row, each in enumerate(values)]
 
     def _signal(self, path: Path) -> list[Input]:
-        signal = read_signal(path, self.inputs.signal_rate)
+        signal = read_sound(path, self.inputs.signal_rate, self.inputs.mel_bands, self.inputs.hop_ms)
         windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
         return [
             Input(name, self.encoder(torch.from_numpy(window)[None])[:, 0], True)

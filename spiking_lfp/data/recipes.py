@@ -79,6 +79,10 @@ class InputRecipe(BaseModel):
     signal_rate: float = Field(
         0.0, ge=0, description="samples per second of signals in files that do not say it, 0 for not known"
     )
+    mel_bands: int = Field(
+        0, ge=0, le=4096, description="bands of the mel scale in which sound becomes energies, 0 for sound as it is"
+    )
+    hop_ms: float = Field(10.0, gt=0, le=1e4, description="time from one window of mel_bands to the next in ms")
 
     @model_validator(mode="after")
     def _normalized_values_are_real(self) -> "InputRecipe":
@@ -129,7 +133,9 @@ class EventRecipe(BaseModel):
         description="versions of a training recording, one per epoch: the original, then augmented",
     )
     test_session: str = Field(
-        "", description="folder of the test recordings, the others are for training; if empty, the data set's own split"
+        "",
+        description="folder of the test recordings, or speaker of spoken-digits, the others are for training; if "
+        "empty, the data set's own split",
     )
 
     chip: str = Field("", description="camera of AEDAT files that name none, such as v2e's: davis346, davis240, dvs128")

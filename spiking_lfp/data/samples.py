@@ -14,8 +14,9 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.data import spoken_digits, yin_yang
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
-from spiking_lfp.data.catalog import DATASET_NAMES, data_root
+from spiking_lfp.data.catalog import DATASET_NAMES, OTHER_SETS, data_root
 from spiking_lfp.data.datasets import load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, is_folder, kind_of, list_folder, with_one_sensor
@@ -31,7 +32,15 @@ from spiking_lfp.data.recordings import (
 )
 from spiking_lfp.data.spec import EVENTS
 from spiking_lfp.data.splits import ImageSplit, Samples, SequenceSplit
-from spiking_lfp.data.values import Progress, encoder_of, image_folder, image_samples, npz_samples, signal_folder
+from spiking_lfp.data.values import (
+    Progress,
+    array_samples,
+    encoder_of,
+    image_folder,
+    image_samples,
+    npz_samples,
+    signal_folder,
+)
 from spiking_lfp.errors import DataError, UsageError, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
@@ -77,8 +86,13 @@ def load_samples(
         raise UsageError("steps is 0, which is for signals: give at least 1")
     if name in DATASET_NAMES:
         return image_samples(load_dataset(name, root, download), encoder, inputs)
+    if name == yin_yang.NAME:
+        return array_samples(name, *yin_yang.yin_yang_splits(encoder), yin_yang.CLASSES, inputs, name)
+    if name == spoken_digits.NAME:
+        listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session)
+        return signal_folder(name, listing, encoder, inputs, recipe, progress)
     if not is_event_set(name):
-        raise unknown_name("data set", name, (*DATASET_NAMES, *EVENT_SOURCES))
+        raise unknown_name("data set", name, (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES))
     if not recipe.steps and not is_folder(name):
         raise UsageError(f"steps is 0, which is for signals, {name} has recordings: give at least 1")
     if is_folder(name) and name not in EVENT_SOURCES:

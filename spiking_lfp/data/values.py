@@ -17,7 +17,8 @@ from spiking_lfp.data.images import read_images
 from spiking_lfp.data.own import array_split, as_tensor
 from spiking_lfp.data.recipes import OWN, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, split_every_nth
-from spiking_lfp.data.signals import Values, read_signal
+from spiking_lfp.data.signals import Values
+from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import SIGNALS, VALUES
 from spiking_lfp.data.splits import STILL, ArraySplit, ImageAugmentation, ImageSplit, Samples
 from spiking_lfp.errors import DataError, UsageError
@@ -107,7 +108,7 @@ def signal_folder(
     for samples in (listing.train, listing.test):
         split = []
         for sample in samples:
-            signal = read_signal(sample.path, inputs.signal_rate)
+            signal = read_sound(sample.path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms)
             channels = channels or (signal.values.shape[1], sample.path)
             if signal.values.shape[1] != channels[0]:
                 raise DataError(
@@ -219,14 +220,32 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
             path.stem, splits[0].values, splits[0].labels.long(), splits[1].values, splits[1].labels.long(), names
         )
         return image_samples(dataset, encoder, inputs)
+    return array_samples(path.stem, splits[0], splits[1], names, inputs, path.name)
+
+
+def array_samples(
+    name: str, train: ArraySplit, test: ArraySplit, class_names: tuple[str, ...], inputs: InputRecipe, title: str
+) -> Samples:
+    """Return samples of arrays, normalised as the settings say.
+
+    Args:
+        name: of the data set.
+        train: for training, whose encoder is an `Encoder`; `test` for testing.
+        test: see `train`.
+        class_names: in the order of their labels.
+        inputs: whether they are normalised.
+        title: where they come from, for people.
+    """
+    encoder, splits = train.encoder, [train, test]
+    assert isinstance(encoder, Encoder)
     if inputs.normalize:
         axis = 2 if encoder.is_in_time else 1
-        mean, deviation = _statistics(splits[0].values.transpose(0, axis).flatten(1), 1.0)
+        mean, deviation = _statistics(train.values.transpose(0, axis).flatten(1), 1.0)
         encoder = replace(encoder, mean=mean, deviation=deviation)
         splits = [replace(split, encoder=encoder) for split in splits]
     shape = splits[0].batch(torch.arange(1))[0].shape[2:]
-    count = f"{len(splits[0]):,} training and {len(splits[1]):,} test samples of {path.name}"
-    return Samples(path.stem, tuple(shape), names, splits[0], splits[1], count, **_facts(encoder))
+    count = f"{len(train):,} training and {len(test):,} test samples of {title}"
+    return Samples(name, tuple(shape), class_names, splits[0], splits[1], count, **_facts(encoder))
 
 
 def _channels_first(values: NDArray[Any], encoder: Encoder) -> NDArray[Any]:

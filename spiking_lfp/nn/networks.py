@@ -120,7 +120,7 @@ def stack(
     `ThresholdBatchNorm` in place of a bias. The output layer with a neuron for each class is added last.
 
     Args:
-        in_shape: channels, height and width of one step of one sample.
+        in_shape: of one step of one sample: channels, height and width for convolutions and pooling.
         classes: number of output neurons.
         layers: the layers before the output layer; none if empty.
         beta: part of the membrane kept per step, in all layers.
@@ -136,8 +136,6 @@ def stack(
     Raises:
         UsageError: for a layer that cannot be parsed, or does not fit the layer before it.
     """
-    if len(in_shape) != 3:
-        raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
     _positive("layer sizes", [*in_shape, classes])
     stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
     shape: tuple[int, ...] = tuple(in_shape)
@@ -289,7 +287,9 @@ class _Stack:
 
 def _image(text: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise UsageError(f"layer {text!r} needs an image, but follows a dense layer: put it before the dense layers")
+        raise UsageError(
+            f"layer {text!r} needs images, [channels, height, width], found {list(shape)}: put it before dense layers"
+        )
     channels, height, width = shape
     return channels, height, width
 

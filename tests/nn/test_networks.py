@@ -211,7 +211,7 @@ def test_a_stack_of_nothing_is_the_layer_of_the_classes() -> None:
     [
         ("12C5-pool", "layer 'pool' must be written like 12C5"),
         ("12C", "layer '12C' must be written like"),
-        ("128-MP2", "layer 'MP2' needs an image, but follows a dense layer"),
+        ("128-MP2", "layer 'MP2' needs images"),
         ("4C40", "layer '4C40' is larger than its input of 28 x 28"),
         ("MP29", "layer 'MP29' does not fit its input of 28 x 28"),
         ("0C5", "the numbers of layer '0C5' must be at least 1"),

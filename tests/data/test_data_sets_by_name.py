@@ -1,0 +1,127 @@
+"""Data sets by name that are neither images nor events: Yin-Yang, and spoken digits, heard in bands."""
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spiking_lfp.data import dataset_status
+from spiking_lfp.data.samples import load_samples
+from spiking_lfp.data.signals import Signal, read_signal
+from spiking_lfp.data.sound import FLOOR, mel_bands, read_sound
+from spiking_lfp.data.yin_yang import yin_yang
+from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.training import TrainConfig, load_run, preset_config, train
+
+
+def settings(**changes: object) -> TrainConfig:
+    return TrainConfig.model_validate({"hidden": (9,), "epochs": 1, "threshold": 0.1, **changes})
+
+
+@pytest.mark.skipif("SPIKING_LFP_DATA" not in os.environ, reason="SPIKING_LFP_DATA is not set: no published points")
+def test_points_are_those_that_were_published() -> None:
+    data_root = Path(os.environ["SPIKING_LFP_DATA"])
+    for name, size, seed in (("train", 5000, 42), ("validation", 1000, 41), ("test", 1000, 40)):
+        values, labels = yin_yang(size, seed)
+        np.testing.assert_array_equal(values, np.load(data_root / "yin_yang" / f"{name}_samples.npy"))
+        np.testing.assert_array_equal(labels, np.load(data_root / "yin_yang" / f"{name}_labels.npy"))
+
+
+def test_points_need_no_files_and_train(tmp_path: Path) -> None:
+    config = preset_config("yin-yang", {"epochs": 2})
+    samples = load_samples("yin-yang", config.recipe, config.inputs, tmp_path)
+    assert (len(samples.train), len(samples.test), samples.sample_shape) == (5000, 1000, (4,))
+    assert samples.class_names == ("yin", "yang", "dot")
+    scaled = load_samples("yin-yang", config.recipe, settings(data="yin-yang", normalize=True).inputs)
+    x, _ = scaled.train.batch(torch.arange(5000))
+    torch.testing.assert_close(x[0].mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    run = train(config, tmp_path / "run")
+    assert load_run(run).evaluate().accuracy > 0.6  # 0.35 by chance
+    with pytest.raises(UsageError, match="encoding delta is for signals, yin-yang has values"):
+        load_samples("yin-yang", config.recipe, settings(encoding="delta").inputs)
+
+
+def slow_bands(values: np.ndarray, rate: float, bands: int, hop: int) -> np.ndarray:
+    """Window by window and frequency by frequency, by the definition."""
+    window, size = round(0.025 * rate), 1
+    while size < window:
+        size *= 2
+    shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    before = (size - window) // 2
+    padded = np.concatenate([np.zeros(size // 2), values, np.zeros(size // 2)])
+    scale = lambda f: 2595 * np.log10(1 + f / 700)  # noqa: E731
+    edges = [700 * (10 ** (scale(rate / 2) * k / (bands + 1) / 2595) - 1) for k in range(bands + 2)]
+    rows = []
+    for start in range(0, len(values) + 1, hop):
+        part = padded[start + before : start + before + window] * shape
+        row = []
+        for low, middle, high in zip(edges, edges[1:], edges[2:], strict=False):
+            energy = 0.0
+            for k in range(size // 2 + 1):
+                f = k * rate / size
+                weight = max(0.0, min((f - low) / (middle - low), (high - f) / (high - middle)))
+                angle = -2j * np.pi * k * np.arange(window) / size
+                energy += weight * abs((part * np.exp(angle)).sum()) ** 2 / window
+            row.append(np.log10(energy + FLOOR))
+        rows.append(row)
+    return np.array(rows)
+
+
+def test_bands_are_those_of_the_definition() -> None:
+    random = np.random.default_rng(0)
+    values = random.uniform(-1, 1, (333, 2)).astype(np.float32)
+    found = mel_bands(Signal(values, 4000.0), 6, hop_ms=5.0)
+    expected = np.concatenate([slow_bands(values[:, channel], 4000.0, 6, 20) for channel in range(2)], 1)
+    np.testing.assert_allclose(found.values, expected, atol=1e-4)
+    assert found.rate == 200
+
+
+def write_digits(root: Path, takes: int) -> None:
+    (root / "fsdd").mkdir()
+    random = np.random.default_rng(0)
+    for digit in range(10):
+        for speaker in ("ann", "bob"):
+            for take in range(takes):
+                length = 900 + 100 * (take + digit % 3)
+                tone = np.sin(2 * np.pi * (300 + 300 * digit) * np.arange(length) / 8000)
+                samples = (9000 * tone + random.normal(0, 300, length)).astype("<i2")
+                with wave.open(str(root / "fsdd" / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, length, "NONE", ""))
+                    file.writeframes(samples.tobytes())
+
+
+def test_digits_are_split_by_take_or_by_speaker_heard_in_bands_and_predicted(tmp_path: Path) -> None:
+    write_digits(tmp_path, 8)
+    changes: dict[str, object] = {
+        "data": "spoken-digits", "encoding": "sequence", "mel_bands": 12, "hop_ms": 5.0, "steps": 10, "normalize": True
+    }  # fmt: skip
+    config = settings(**changes, readout="membrane", epochs=4, batch_size=8, lr=1e-2)
+    samples = load_samples("spoken-digits", config.recipe, config.inputs, tmp_path)
+    assert (len(samples.train), len(samples.test), samples.sample_shape) == (60, 100, (12,))
+    by_speaker = settings(**changes, test_session="bob")
+    samples = load_samples("spoken-digits", by_speaker.recipe, by_speaker.inputs, tmp_path)
+    assert (len(samples.train), len(samples.test)) == (80, 80)
+    with pytest.raises(UsageError, match="test_session 'eve' is no speaker of spoken-digits: it has ann, bob"):
+        load_samples("spoken-digits", settings(**changes, test_session="eve").recipe, config.inputs, tmp_path)
+    status = next(each for each in dataset_status(tmp_path) if each.name == "spoken-digits")
+    assert (status.present, status.incomplete_sizes) == (True, (60, 100))
+    with pytest.raises(DataError, match=r"not in .*fsdd: put the files DIGIT_SPEAKER_TAKE.wav"):
+        load_samples("spoken-digits", config.recipe, config.inputs, tmp_path / "fsdd")
+
+    run = load_run(train(config, tmp_path / "run", tmp_path))
+    files = [tmp_path / "fsdd" / f"{digit}_ann_0.wav" for digit in range(10)]
+    _, found = run.predict_files(files)
+    assert sum(name == str(digit) for digit, name in enumerate(found.names)) >= 8
+
+
+def test_sound_without_a_rate_and_with_too_many_bands_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(500, np.float32))
+    assert len(read_sound(tmp_path / "a.npy").values) == len(read_signal(tmp_path / "a.npy").values)
+    with pytest.raises(DataError, match=r"a.npy does not say its rate: set signal_rate"):
+        read_sound(tmp_path / "a.npy", bands=8)
+    with pytest.raises(DataError, match=r"do not fill 400 mel bands .* lower mel_bands"):
+        read_sound(tmp_path / "a.npy", 8000.0, bands=400)
+    assert read_sound(tmp_path / "a.npy", 8000.0, bands=8).values.shape == (7, 8)
