@@ -7,7 +7,7 @@ order in which they run. Anything else in a file is ignored.
 Attributes of the root:
 
     format       text                  "spiking_lfp integer network"
-    schema       int64 ()              1, the version of this description
+    schema       int64 ()              the version of this description: 2 with sources, "add" or "sum_pool", else 1
     encoder      text                  "constant": integers 0..levels, the same in every step; "spikes": 0 or 1
     levels       int64 ()              the largest input value: an intensity of 1 becomes `levels`; 1 for spikes
     steps        int64 ()              T, time steps of one inference
@@ -17,9 +17,11 @@ Attributes of the root:
 
 Attributes of the group /layers/k:
 
-    kind         text                  "dense", "conv", "max_pool" or "flatten"
+    kind         text                  "dense", "conv", "max_pool", "flatten", "add" or "sum_pool"
     name         text                  the layer's path in the network it came from, not empty
     in_shape     int64 [axes]          the shape of one sample's input: features, or channels, height, width
+    sources      text [any]            names of the layers before it whose outputs it takes, "" for the inputs of the
+                                       network; without it the layer directly before, of layer 000 the inputs
 
 and of those with neurons, "dense" and "conv":
 
@@ -51,7 +53,11 @@ layer of any other arithmetic has the group /layers/k/arithmetic with the attrib
 Versions from before this group refuse such a file because of its leak or its checksum.
 
 Attributes of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
-and of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns.
+of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns; and of "sum_pool": kernel, stride,
+padding as of "conv"; divisor, int64 (): the sum that stands for 1, 1 or the size of the window, where it is a mean.
+
+"add" adds its sources value by value, "sum_pool" adds up windows: values between layers are integers, not only 0 and 1,
+and "max_pool" takes the largest.
 
 Data sets of the group /layers/k of layers with neurons, for O outputs (neurons or channels):
 
@@ -102,7 +108,7 @@ import h5py
 import numpy as np
 
 from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, LARGEST_TEXT, Reader, Value, digest, json_object, write_attribute
-from spiking_lfp.deploy.model import LAYERS, GoldenRun, IntegerNetwork, Layer, Shape, Spiking
+from spiking_lfp.deploy.model import LAYERS, Add, GoldenRun, IntegerNetwork, Layer, Shape, Spiking, SumPool
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -111,7 +117,8 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, IntegerTuple, Sizes, Texts, constraints
 
 FORMAT = "spiking_lfp integer network"
-SCHEMA = 1
+# of chains and of all others: files of chains stay what they were, and older versions read them
+SCHEMAS = (1, 2)
 
 _MOST_LAYERS = 1000
 _MOST_DECISIONS = 1000
@@ -159,7 +166,7 @@ def checksum(network: IntegerNetwork) -> str:
 def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
     """Yield everything but the checksum, by path: arrays become data sets, the rest attributes."""
     yield "/format", FORMAT
-    yield "/schema", SCHEMA
+    yield "/schema", _schema(network)
     yield "/encoder", network.encoder
     yield "/levels", int(network.levels)
     yield "/steps", int(network.steps)
@@ -176,10 +183,17 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
                 yield f"/golden/spikes/{k:03d}", network.golden.spikes[layer.name]
 
 
+def _schema(network: IntegerNetwork) -> int:
+    """Return the version of the description that a network needs."""
+    return SCHEMAS[any(layer.sources or isinstance(layer, Add | SumPool) for layer in network.layers)]
+
+
 def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
     yield at + "kind", layer.kind
     yield at + "name", layer.name
     yield at + "in_shape", _numbers(layer.in_shape)
+    if layer.sources:
+        yield at + "sources", layer.sources
     common = [name for name in constraints(type(layer)) if name in _COMMON]
     if isinstance(layer, Spiking):
         neuron = layer.neuron
@@ -336,10 +350,10 @@ class _Reader(Reader[IntegerNetwork]):
         if found != FORMAT:
             raise ExportError(f"{self.path} is an HDF5 file of another kind: its format is {found!r}, not {FORMAT!r}")
         schema = self.number(root, "schema")
-        if schema != SCHEMA:
+        if schema not in SCHEMAS:
             raise ExportError(
-                f"{self.path} has schema {schema}, this version reads schema {SCHEMA}: export the network again, or "
-                "install the version of spiking_lfp that wrote it"
+                f"{self.path} has schema {schema}, this version reads schema {' and '.join(map(str, SCHEMAS))}: export "
+                "the network again, or install the version of spiking_lfp that wrote it"
             )
         encoder = self.choice(root, "encoder", ("constant", "spikes"))
         network = IntegerNetwork(
@@ -351,6 +365,8 @@ class _Reader(Reader[IntegerNetwork]):
             notes=self.texts_by_name("/notes", self.text(root, "notes")),
             readout=self.readout() if "readout" in root else None,
         )
+        if _schema(network) != schema:
+            self.refuse("/schema", str(schema), f"{_schema(network)} as its layers have it")
         # the sizes of a golden run follow from the layers, so these must be in order before it is read
         self.valid(network)
         if "golden" in root:
@@ -379,7 +395,10 @@ class _Reader(Reader[IntegerNetwork]):
         if kind not in LAYERS:
             self.refuse(f"{at.name}/kind", repr(kind), ", ".join(LAYERS))
         sizes: Sizes = {}
-        known: dict[str, Any] = {"name": name, "in_shape": in_shape, **self.fields(at, LAYERS[kind], sizes)}
+        sources = self.texts(at, "sources") if "sources" in at.attrs else ()
+        known: dict[str, Any] = {
+            "name": name, "in_shape": in_shape, "sources": sources, **self.fields(at, LAYERS[kind], sizes),
+        }  # fmt: skip
         if issubclass(LAYERS[kind], Spiking):
             known["neuron"] = self.neuron(at, sizes)
         layer = LAYERS[kind](**known)

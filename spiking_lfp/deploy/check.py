@@ -10,6 +10,7 @@ import numpy as np
 from spiking_lfp.deploy.chip import Limits, Range
 from spiking_lfp.deploy.chips import targets
 from spiking_lfp.deploy.model import (
+    Add,
     ByLayer,
     Conv,
     Dense,
@@ -18,6 +19,7 @@ from spiking_lfp.deploy.model import (
     Layer,
     MaxPool,
     Spiking,
+    SumPool,
     unsupported_neurons,
 )
 from spiking_lfp.errors import unknown_name
@@ -49,6 +51,8 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
     first = 0 if network.levels == 1 or limits.analogue else network.layers.index(network.spiking[0]) + 1
     layers = network.layers[first:]
     for layer in layers:
+        if isinstance(layer, Add | SumPool):
+            findings += [f"layer {layer.name}: {type(layer).__name__} is not supported by {target}"]
         if isinstance(layer, Spiking):
             reason = None if chip.arithmetic is None else unsupported_neurons(layer, target, chip.arithmetic)
             findings += [*_layer(layer, target, limits)] if reason is None else [reason]
@@ -164,7 +168,9 @@ def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
 
 
 @_size.register(Flatten)
-def _(layer: Flatten, limits: Limits) -> tuple[int, int, int]:
+@_size.register(Add)
+@_size.register(SumPool)
+def _(layer: Layer, limits: Limits) -> tuple[int, int, int]:
     return 0, 0, 0
 
 

@@ -14,7 +14,8 @@ communication between cores, and input, so it compares networks, but does not pr
 Additions of 24 bits count as those of 32; a write counts as a read.
 
 Loihi (Davies 2018): every synaptic operation at the minimum energy, and every neuron update as an active one. Loihi
-takes spikes only: a first layer with analogue inputs has no energy there.
+takes spikes only: a layer whose inputs may be larger than 1, images or sums of spikes, has no energy there. The
+additions of `Add` and pooling are left out.
 """
 
 from dataclasses import dataclass
@@ -79,8 +80,9 @@ class Cost:
         neurons: number of neurons.
         spikes: of its neurons.
         synops: synaptic operations, additions of a weight: input spikes times their fan-out.
-        macs: multiply-accumulates, in place of `synops`, where inputs are analogue: inputs that are not zero times
-            their fan-out, in every step. Inputs are constant, so hardware that keeps the sums does those of one step.
+        macs: multiply-accumulates, in place of `synops`, where inputs may be larger than 1: inputs that are not zero
+            times their fan-out, in every step. Images are constant, so hardware that keeps the sums does those of one
+            step.
         updates: neurons times steps.
         sparsity: fraction of `updates` without a spike, 0..1; nan if there were no updates.
         footprint: memory.
@@ -134,12 +136,13 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
             f"one of layers {', '.join(names)}: simulate this network first"
         )
     lines = []
-    for layer, levels in network.with_levels():
+    for layer, inputs in network.with_inputs():
         if not isinstance(layer, Spiking):
             continue
         counted = outcome.counters[layer.name]
         spikes, operations, updates = (count / samples for count in (counted.spikes, counted.synops, counted.updates))
-        synops, macs = (0.0, operations) if levels > 1 else (operations, 0.0)
+        analogue = inputs[0].largest > 1
+        synops, macs = (0.0, operations) if analogue else (operations, 0.0)
         lines.append(
             Cost(
                 layer.name,
@@ -151,7 +154,7 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
                 _sparsity(spikes, updates),
                 footprint(layer),
                 _energy_45nm(layer, synops, macs, updates),
-                None if levels > 1 else synops * LOIHI_SYNOP.picojoules + updates * LOIHI_UPDATE.picojoules,
+                None if analogue else synops * LOIHI_SYNOP.picojoules + updates * LOIHI_UPDATE.picojoules,
             )
         )
     return Costs(tuple(lines), _total(lines), samples)

@@ -6,11 +6,12 @@ layer, channels of a convolution). In every step the synapse gives the neurons t
     acc  = W s_in + bias
 
 and states start at 0. There is no delay between layers. Analogue inputs, images as they are (constant encoding), are
-integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1.
+integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1. Between layers run spikes, and
+behind `Add` and `SumPool` larger integers; `Signal` says which.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -26,6 +27,24 @@ from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, Integ
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Result = TypeVar("Result")
+# up to here float32 holds every integer
+LARGEST = 2**24
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What runs between layers: integers from 0.
+
+    Attributes:
+        levels: the integer that stands for 1; for a mean of spikes that is the size of its window.
+        largest: of the integers.
+    """
+
+    levels: int
+    largest: int
+
+
+SPIKES = Signal(1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +54,13 @@ class Layer(ABC):
     Attributes:
         name: its path in the network it came from.
         in_shape: of one sample's input.
+        sources: names of the layers before it whose outputs it takes, "" for the inputs of the network; none means the
+            layer directly before it, or the inputs.
     """
 
     name: str
     in_shape: Shape
+    sources: tuple[str, ...] = field(default=(), kw_only=True)
 
     # its name in files, and further values that files hold, computed from its fields
     kind: ClassVar[str]
@@ -49,8 +71,12 @@ class Layer(ABC):
     def out_shape(self) -> Shape:
         """The shape of one sample's output."""
 
-    def check(self, levels: int) -> None:
-        """Raise an ExportError, with layer and number, if a field is out of range for inputs up to `levels`."""
+    def gives(self, inputs: Sequence[Signal]) -> Signal:
+        """Return what it hands on, if its sources hand on `inputs`."""
+        return inputs[0]
+
+    def check(self, inputs: Sequence[Signal]) -> None:
+        """Raise an ExportError, with layer and number, if a field is out of range for these inputs."""
         self._check_fields(self, {})
 
     def _check_fields(self, owner: Any, sizes: Sizes) -> None:
@@ -92,20 +118,24 @@ class Spiking(Layer):
     def fan_out(self) -> Array:
         """Return the fan-out: how many synapses each input has, int64 of shape `in_shape`."""
 
-    def largest_current(self, levels: int) -> Array:
-        """Return the largest `|acc|` of each output that inputs 0..`levels` can cause, int64 `[O]`."""
+    def gives(self, inputs: Sequence[Signal]) -> Signal:
+        """Return that it hands on spikes."""
+        return SPIKES
+
+    def largest_current(self, most: int) -> Array:
+        """Return the largest `|acc|` of each output that inputs 0..`most` can cause, int64 `[O]`."""
         weights = self.weight.astype(np.int64).reshape(self.outputs, -1)
         # inputs are not negative: only weights of one sign add up
-        high, low = (np.clip(weights, *limits).sum(1) * levels + self.bias for limits in ((0, None), (None, 0)))
+        high, low = (np.clip(weights, *limits).sum(1) * most + self.bias for limits in ((0, None), (None, 0)))
         largest: Array = np.maximum(high, -low)
         return largest
 
     def membrane_unit(self, levels: int) -> Array:
-        """Return the real value of one unit of each output's membrane, float64 `[O]`, for inputs 0..`levels`."""
+        """Return the real value of one unit of each output's membrane, float64 `[O]`; `levels` of an input are 1."""
         unit: Array = self.scale / (levels * 2**self.neuron.frac_bits)
         return unit
 
-    def check(self, levels: int) -> None:
+    def check(self, inputs: Sequence[Signal]) -> None:
         """Check the fields, those of the neurons, and that the currents of one step cannot overflow a membrane."""
         neuron, arithmetic, sizes = self.neuron, self.neuron.arithmetic, Sizes()
         for value in (arithmetic, self, neuron):
@@ -123,7 +153,7 @@ class Spiking(Layer):
         if largest == 0:
             raise ExportError(f"layer {self.name}: all weights are zero")
         room = arithmetic.largest >> neuron.frac_bits
-        current = int(self.largest_current(levels).max())
+        current = int(self.largest_current(inputs[0].largest).max())
         if current > room:
             raise ExportError(
                 f"layer {self.name}: the currents of one step may add up to {current}, the membrane holds {room}: "
@@ -153,9 +183,9 @@ class Dense(Spiking):
         """Return O for every input."""
         return np.full(self.in_shape, self.outputs, np.int64)
 
-    def check(self, levels: int) -> None:
+    def check(self, inputs: Sequence[Signal]) -> None:
         """Check the fields; see `Spiking.check`."""
-        super().check(levels)
+        super().check(inputs)
         if self.weight.shape != (self.outputs, *self.in_shape):
             raise ExportError(
                 f"layer {self.name}: weights {list(self.weight.shape)} do not fit inputs {list(self.in_shape)}"
@@ -183,8 +213,7 @@ class Conv(Spiking):
     @property
     def out_shape(self) -> Shape:
         """`(O, H, W)`."""
-        sides = zip(self.in_shape[1:], self.kernel, self.stride, self.padding, strict=True)
-        return (self.outputs, *((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in sides))
+        return (self.outputs, *_windows(self.in_shape[1:], self.kernel, self.stride, self.padding))
 
     def fan_out(self) -> Array:
         """Return how many neurons each pixel reaches, fewer at the border."""
@@ -202,9 +231,9 @@ class Conv(Spiking):
         per_pixel = np.outer(*counts) * (self.outputs // self.groups)
         return np.broadcast_to(per_pixel, self.in_shape).astype(np.int64)
 
-    def check(self, levels: int) -> None:
+    def check(self, inputs: Sequence[Signal]) -> None:
         """Check the fields; see `Spiking.check`."""
-        super().check(levels)
+        super().check(inputs)
         if (
             len(self.in_shape) != 3
             or self.in_shape[0] != self.weight.shape[1] * self.groups
@@ -218,9 +247,15 @@ class Conv(Spiking):
             raise ExportError(f"layer {self.name}: inputs {list(self.in_shape)} are smaller than the kernel")
 
 
+def _windows(sides: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
+    """Return how many windows there are along each axis; what fills none is left out."""
+    each = zip(sides, kernel, stride, padding, strict=True)
+    return tuple((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
+
+
 @dataclass(frozen=True)
 class MaxPool(Layer):
-    """OR of the spikes in square windows, without padding; rows and columns that fill no window are left out."""
+    """The largest value, of spikes the OR, in square windows without padding; what fills no window is left out."""
 
     kernel: Annotated[int, IntegerRange(1)]
     stride: Annotated[int, IntegerRange(1)]
@@ -232,13 +267,69 @@ class MaxPool(Layer):
         """`(C, H, W)`."""
         return (self.in_shape[0], *((side - self.kernel) // self.stride + 1 for side in self.in_shape[1:]))
 
-    def check(self, levels: int) -> None:
-        """Raise an ExportError if the window does not fit, or the inputs are not spikes."""
-        super().check(levels)
-        if levels != 1:
-            raise ExportError(f"layer {self.name}: max pooling of analogue inputs is not supported")
+    def check(self, inputs: Sequence[Signal]) -> None:
+        """Raise an ExportError if the window does not fit."""
+        super().check(inputs)
         if len(self.in_shape) != 3 or min(self.out_shape) < 1:
             raise ExportError(f"layer {self.name}: windows of {self.kernel} do not fit {list(self.in_shape)}")
+
+
+@dataclass(frozen=True)
+class SumPool(Layer):
+    """Sums of windows of images padded with zeros; rows and columns that fill no window are left out.
+
+    Attributes:
+        divisor: what stands for 1 in a sum of spikes: the size of the window if it is a mean, and 1 if it is a sum.
+    """
+
+    kernel: Annotated[tuple[int, int], IntegerTuple(2, 1)]
+    stride: Annotated[tuple[int, int], IntegerTuple(2, 1)]
+    padding: Annotated[tuple[int, int], IntegerTuple(2, 0)] = (0, 0)
+    divisor: Annotated[int, IntegerRange(1)] = 1
+
+    kind: ClassVar[str] = "sum_pool"
+
+    @property
+    def out_shape(self) -> Shape:
+        """`(C, H, W)`."""
+        return (self.in_shape[0], *_windows(self.in_shape[1:], self.kernel, self.stride, self.padding))
+
+    def gives(self, inputs: Sequence[Signal]) -> Signal:
+        """Return the range of the sums."""
+        given = inputs[0]
+        return Signal(given.levels * self.divisor, given.largest * self.kernel[0] * self.kernel[1])
+
+    def check(self, inputs: Sequence[Signal]) -> None:
+        """Raise an ExportError if the window does not fit."""
+        super().check(inputs)
+        if len(self.in_shape) != 3 or min(self.out_shape) < 1:
+            raise ExportError(f"layer {self.name}: windows of {list(self.kernel)} do not fit {list(self.in_shape)}")
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """Sums of what two or more layers hand on, value by value, as in a skip connection."""
+
+    kind: ClassVar[str] = "add"
+
+    @property
+    def out_shape(self) -> Shape:
+        """That of its inputs."""
+        return self.in_shape
+
+    def gives(self, inputs: Sequence[Signal]) -> Signal:
+        """Return the range of the sums.
+
+        Raises:
+            ExportError: if not the same integer stands for 1 in all of them.
+        """
+        if len({each.levels for each in inputs}) != 1:
+            found = ", ".join(map(str, (each.levels for each in inputs)))
+            raise ExportError(
+                f"layer {self.name}: adds integers of different units, of which {found} stand for 1: pool both sides "
+                "by means of as many values, or neither"
+            )
+        return Signal(inputs[0].levels, sum(each.largest for each in inputs))
 
 
 @dataclass(frozen=True)
@@ -254,7 +345,7 @@ class Flatten(Layer):
 
 
 # every layer, by its name in files
-LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten)}
+LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten, Add, SumPool)}
 
 
 class ByLayer(Generic[Result]):
@@ -283,10 +374,17 @@ class ByLayer(Generic[Result]):
         Raises:
             ExportError: with the layer's name and type, if there is none.
         """
-        function = self.known.get(type(layer))
-        if function is None:
-            raise ExportError(f"layer {layer.name}: {type(layer).__name__} is not supported by {self.where}")
-        return function(layer, *given)
+        reason = self.unsupported([layer])
+        if reason is not None:
+            raise ExportError(reason)
+        return self.known[type(layer)](layer, *given)
+
+    def unsupported(self, layers: Sequence[Layer]) -> str | None:
+        """Return which of the layers is of a type that no function is registered for, or None."""
+        for layer in layers:
+            if type(layer) not in self.known:
+                return f"layer {layer.name}: {type(layer).__name__} is not supported by {self.where}"
+        return None
 
 
 def unsupported_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:
@@ -313,10 +411,10 @@ class GoldenRun:
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """A chain of layers, and the encoding of its inputs.
+    """Layers, a chain or a directed graph without cycles, and the encoding of their inputs.
 
     Attributes:
-        layers: in the order in which they run.
+        layers: in the order in which they run, each after its sources.
         encoder: "constant": inputs are integers 0..levels, the same in every step; "spikes": 0 or 1, `[T, ...]`.
         levels: the largest input value: an intensity of 1 becomes `levels`; 1 for spikes.
         steps: T, time steps of one inference.
@@ -362,13 +460,33 @@ class IntegerNetwork:
         """Tell whether predictions are read from the layer itself."""
         return layer is self.layers[-1] and self.readout is None
 
-    def with_levels(self) -> Iterator[tuple[Layer, int]]:
-        """Yield each layer with the largest value of its inputs."""
-        levels = self.levels
-        for layer in self.layers:
-            yield layer, levels
-            if isinstance(layer, Spiking):
-                levels = 1
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """Return for each layer where its inputs come from: 0 is the input of the network, k + 1 layer k.
+
+        Raises:
+            ExportError: for a source that is not a layer before.
+        """
+        numbers, found = {"": 0}, []
+        for k, layer in enumerate(self.layers):
+            for source in layer.sources:
+                if source not in numbers:
+                    raise ExportError(f"layer {layer.name}: takes the outputs of {source!r}, no layer before it")
+            found.append(tuple(numbers[source] for source in layer.sources) or (k,))
+            numbers[layer.name] = k + 1
+        return tuple(found)
+
+    def signals(self) -> tuple[Signal, ...]:
+        """Return what the layers are given: by the input of the network first, then by each layer."""
+        found = [Signal(self.levels, self.levels)]
+        for layer, sources in zip(self.layers, self.sources(), strict=True):
+            found.append(layer.gives([found[source] for source in sources]))
+        return tuple(found)
+
+    def with_inputs(self) -> Iterator[tuple[Layer, tuple[Signal, ...]]]:
+        """Yield each layer with what its sources hand on."""
+        signals = self.signals()
+        for layer, sources in zip(self.layers, self.sources(), strict=True):
+            yield layer, tuple(signals[source] for source in sources)
 
     def check(self) -> "IntegerNetwork":
         """Return the network if it is valid.
@@ -386,20 +504,32 @@ class IntegerNetwork:
             raise ExportError(f"steps must be at least 1, found {self.steps}")
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ExportError("two layers have the same name")
-        shape = self.in_shape
-        for layer, levels in self.with_levels():
-            if layer.in_shape != shape or min(shape, default=0) < 1:
-                raise ExportError(f"layer {layer.name}: expects {list(layer.in_shape)}, gets {list(shape)}")
-            layer.check(levels)
+        shapes, signals, sources = [self.in_shape], [Signal(self.levels, self.levels)], self.sources()
+        for layer, numbers in zip(self.layers, sources, strict=True):
+            if isinstance(layer, Add) != (len(numbers) > 1):
+                expected = "two or more" if isinstance(layer, Add) else "one"
+                raise ExportError(f"layer {layer.name}: has {len(numbers)} sources, expected {expected}")
+            for shape in (shapes[number] for number in numbers):
+                if layer.in_shape != shape or min(shape, default=0) < 1:
+                    raise ExportError(f"layer {layer.name}: expects {list(layer.in_shape)}, gets {list(shape)}")
+            given = [signals[number] for number in numbers]
+            layer.check(given)
+            signals.append(layer.gives(given))
+            if signals[-1].largest > LARGEST:
+                raise ExportError(f"layer {layer.name}: its values reach {signals[-1].largest}, expected 0..{LARGEST}")
             if isinstance(layer, Spiking) and not layer.neuron.spiking and not self._reads(layer):
                 raise ExportError(
                     f"layer {layer.name}: {type(layer.neuron).__name__} does not fire, so it has to be the last layer, "
                     "without a readout on the host"
                 )
-            shape = layer.out_shape
-        outputs = list(shape)
-        if self.readout is not None and len(shape) == 1:
-            self.readout.check(shape[0], self.steps)
+            shapes.append(layer.out_shape)
+        taken = {number for numbers in sources for number in numbers}
+        for k, layer in enumerate(self.layers[:-1]):
+            if k + 1 not in taken:
+                raise ExportError(f"layer {layer.name}: no layer takes its outputs")
+        outputs = list(self.out_shape)
+        if self.readout is not None and len(outputs) == 1:
+            self.readout.check(outputs[0], self.steps)
             outputs = [len(self.readout.code)]
         if [len(self.class_names)] != outputs:
             raise ExportError(f"outputs are {outputs}, but there are {len(self.class_names)} class names")

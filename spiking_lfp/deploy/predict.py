@@ -67,9 +67,9 @@ def predict_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
     reader = reader_of(network)
     samples = [sample for path in reader.files(paths) for sample in reader.read(path)]
     scores = [np.zeros((0, len(network.class_names)))]
-    *_, (last, levels) = network.with_levels()
+    *_, (last, (inputs, *_)) = network.with_inputs()
     assert isinstance(last, Spiking)
-    unit = 1.0 if last.neuron.spiking else last.membrane_unit(levels)
+    unit = 1.0 if last.neuron.spiking else last.membrane_unit(inputs.levels)
     for start in range(0, len(samples), BLOCK):
         outcome = simulate(network, integer_inputs(network, samples[start : start + BLOCK], reader))
         scores.append(outcome.counts * unit / network.steps if outcome.scores is None else outcome.scores)

@@ -132,7 +132,9 @@ def _notes(network: IntegerNetwork) -> dict[str, list[tuple[str, str]]]:
 
 def _layer(layer: Layer, outcome: Outcome) -> dict[str, Any]:
     """Return a row of the table of layers."""
-    row: dict[str, Any] = {"layer": layer, "neurons": None}
+    row: dict[str, Any] = {
+        "layer": layer, "neurons": None, "sources": [source or "the inputs" for source in layer.sources],
+    }  # fmt: skip
     if isinstance(layer, Spiking):
         counters = outcome.counters[layer.name]
         row |= {

@@ -3,7 +3,7 @@
 Products are in float32, which is exact here: every sum fits into a membrane, of at most 24 bits. All else is int32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.model import (
+    Add,
     Array,
     ByLayer,
     Conv,
@@ -18,8 +19,10 @@ from spiking_lfp.deploy.model import (
     Flatten,
     GoldenRun,
     IntegerNetwork,
+    Layer,
     MaxPool,
     Spiking,
+    SumPool,
 )
 from spiking_lfp.errors import ExportError
 
@@ -110,6 +113,7 @@ class Stream:
 
     def __init__(self, network: IntegerNetwork, batch: int = 1) -> None:
         self.network = network
+        self._sources = network.sources()
         self.neurons = {layer.name: _Neurons(layer, batch) for layer in network.spiking}
 
     def step(self, x: ArrayLike) -> dict[str, Array]:
@@ -120,15 +124,16 @@ class Stream:
         return self._step(np.asarray(x), {})
 
     def _step(self, x: Any, currents: dict[str, Array]) -> dict[str, Array]:
-        spikes = {}
-        for layer in self.network.layers:
+        spikes, values = {}, [x]
+        for layer, sources in zip(self.network.layers, self._sources, strict=True):
+            given = [values[source] for source in sources]
             if isinstance(layer, Spiking):
                 neurons = self.neurons[layer.name]
                 current = currents.get(layer.name)
-                x = neurons.step(neurons.current(x) if current is None else current, x)
-                spikes[layer.name] = x
+                spikes[layer.name] = neurons.step(neurons.current(*given) if current is None else current, *given)
+                values.append(spikes[layer.name])
             else:
-                x = _without_neurons(layer, x)
+                values.append(without_neurons(layer, *given))
         return spikes
 
     def run(self, x: ArrayLike) -> Iterator[dict[str, Array]]:
@@ -138,30 +143,53 @@ class Stream:
             yield from map(self.step, x)
             return
         # constant inputs have the same current in every step: multiply once
-        first, seen = self.network.spiking[0], x
-        for layer in self.network.layers[: self.network.layers.index(first)]:
-            seen = _without_neurons(layer, seen)
-        current = {first.name: self.neurons[first.name].current(seen)}
+        values = [x]
+        for layer, sources in zip(self.network.layers, self._sources, strict=True):
+            given = [values[source] for source in sources]
+            if isinstance(layer, Spiking):
+                current = {layer.name: self.neurons[layer.name].current(*given)}
+                break
+            values.append(without_neurons(layer, *given))
         for _ in range(self.network.steps):
             yield self._step(x, current)
 
 
-# Return the output of a layer without neurons for inputs `[N, ...]`.
-_without_neurons: ByLayer[Array] = ByLayer("the simulator")
+# Return the output of a layer without neurons for integers `[N, ...]` of each of its sources.
+without_neurons: ByLayer[Array] = ByLayer("the simulator")
 
 
-@_without_neurons.register(Flatten)
+@without_neurons.register(Flatten)
 def _(layer: Flatten, x: Array) -> Array:
     return x.reshape(len(x), -1)
 
 
-@_without_neurons.register(MaxPool)
+@without_neurons.register(Add)
+def _(layer: Add, *summands: Array) -> Array:
+    return np.sum([each.astype(np.int32) for each in summands], 0, np.int32)
+
+
+@without_neurons.register(MaxPool)
 def _(layer: MaxPool, x: Array) -> Array:
-    height, width = (layer.stride * (side - 1) + 1 for side in layer.out_shape[1:])
-    pooled: Array = np.zeros((len(x), *layer.out_shape), bool)
-    for i, j in np.ndindex(layer.kernel, layer.kernel):
-        pooled |= x[:, :, i : i + height : layer.stride, j : j + width : layer.stride] != 0
+    pooled: Array = np.zeros((len(x), *layer.out_shape), x.dtype)
+    for part in _parts(layer, x, (layer.kernel, layer.kernel), (layer.stride, layer.stride)):
+        np.maximum(pooled, part, out=pooled)
     return pooled
+
+
+@without_neurons.register(SumPool)
+def _(layer: SumPool, x: Array) -> Array:
+    pooled: Array = np.zeros((len(x), *layer.out_shape), np.int32)
+    padded = np.pad(x, ((0, 0), (0, 0), *((pad, pad) for pad in layer.padding)))
+    for part in _parts(layer, padded, layer.kernel, layer.stride):
+        pooled += part
+    return pooled
+
+
+def _parts(layer: Layer, x: Array, kernel: Sequence[int], stride: Sequence[int]) -> Iterator[Array]:
+    """Yield for each place in the window what the windows of `x` have there, `[N, *out_shape]`."""
+    height, width = (step * (side - 1) + 1 for step, side in zip(stride, layer.out_shape[1:], strict=True))
+    for i, j in np.ndindex(*kernel):
+        yield x[:, :, i : i + height : stride[0], j : j + width : stride[1]]
 
 
 def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -> Outcome:
@@ -203,6 +231,32 @@ def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -
             for what, value in vars(neurons.counters).items():
                 setattr(totals[name], what, getattr(totals[name], what) + value)
     return Outcome(counts, totals, kept, None if readout is None else readout.scores(rates.swapaxes(0, 1)))
+
+
+def run_layer(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
+    """Run a single layer, in blocks that fit into memory.
+
+    Args:
+        layer: with neurons.
+        inputs: integers `[N, *in_shape]`, the same in every step, or `[T, N, *in_shape]`.
+        steps: T.
+
+    Returns:
+        its outputs as `Outcome.spikes` has them, and how many states overflowed.
+    """
+    constant = inputs.ndim == 1 + len(layer.in_shape)
+    samples, block = inputs.shape[0 if constant else 1], max(1, BLOCK // layer.neurons)
+    outputs = np.empty((steps, samples, *layer.out_shape), np.uint8 if layer.neuron.spiking else np.int32)
+    saturated = 0
+    for low in range(0, samples, block):
+        part = slice(low, low + block)
+        neurons = _Neurons(layer, min(block, samples - low))
+        current = neurons.current(inputs[part]) if constant else None
+        for t in range(steps):
+            x = inputs[part] if constant else inputs[t, part]
+            outputs[t, part] = neurons.step(neurons.current(x) if current is None else current, x)
+        saturated += neurons.counters.saturated
+    return outputs, saturated
 
 
 def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:

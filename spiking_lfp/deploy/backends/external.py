@@ -7,7 +7,7 @@ spikes of a layer back by its delay.
 """
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from spiking_lfp.deploy.model import (
     Dense,
     Flatten,
     IntegerNetwork,
+    Layer,
     MaxPool,
     Spiking,
     unsupported_neurons,
@@ -91,6 +92,9 @@ class ExternalBackend:
 
     def unsupported(self, network: IntegerNetwork) -> str | None:
         """Return which layer it does not support and why, or None."""
+        reason = _neuron_layers.unsupported(_working(network))
+        if reason is not None:
+            return reason
         layers = neuron_layers(network)
         if not layers:
             return f"{self.title} takes no analogue inputs, and the network has no layer after the first"
@@ -168,10 +172,13 @@ def neuron_layers(network: IntegerNetwork) -> list[Spiking]:
     A first layer with analogue inputs is left out. Max pooling becomes neurons with threshold 0 whose membrane is 0
     again after each step: they spike if any of their inputs does.
     """
-    layers = list(network.layers)
-    if network.encoder == "constant":
-        layers = layers[layers.index(network.spiking[0]) + 1 :]
-    return [each for layer in layers for each in _neuron_layers(layer)]
+    return [each for layer in _working(network) for each in _neuron_layers(layer)]
+
+
+def _working(network: IntegerNetwork) -> Sequence[Layer]:
+    """Return the layers that an external simulator has to run."""
+    first = network.layers.index(network.spiking[0]) + 1 if network.encoder == "constant" else 0
+    return network.layers[first:]
 
 
 # Return a layer as layers of neurons.

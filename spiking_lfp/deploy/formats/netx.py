@@ -87,14 +87,17 @@ def read_netx(path: str | Path) -> IntegerNetwork:
 def _check(network: IntegerNetwork, early_bias: bool) -> None:
     """Raise an ExportError if a network is not valid, or netx cannot represent it."""
     network.check()
-    for layer, levels in network.with_levels():
+    refusal = _fill_layer.unsupported(network.layers)
+    if refusal is not None:
+        raise ExportError(refusal)
+    for layer, inputs in network.with_inputs():
         if isinstance(layer, Spiking):
-            refusal = _refusal(layer, levels, early_bias)
+            refusal = _refusal(layer, inputs[0].largest, early_bias)
             if refusal is not None:
                 raise ExportError(refusal)
 
 
-def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
+def _refusal(layer: Spiking, largest: int, early_bias: bool) -> str | None:
     """Return what in a layer netx cannot represent, or None."""
     neuron, refusal = layer.neuron, unsupported_neurons(layer, "netx")
     if refusal is not None:
@@ -103,8 +106,8 @@ def _refusal(layer: Spiking, levels: int, early_bias: bool) -> str | None:
         refusal = f"its reset is {neuron.reset!r}, netx neurons reset to 'zero' only"
     elif neuron.frac_bits != FRAC_BITS:
         refusal = f"its membrane has {neuron.frac_bits} fraction bits, netx has {FRAC_BITS}"
-    elif levels > 1:
-        refusal = f"its inputs are 0..{levels}, netx layers take spikes; encode images as spikes"
+    elif largest > 1:
+        refusal = f"its inputs are 0..{largest}, netx layers take spikes; encode images as spikes"
     elif neuron.theta.min() != neuron.theta.max():
         refusal = f"its theta is {neuron.theta.min()}..{neuron.theta.max()}, netx has one threshold per layer"
     elif layer.bias.any() and not early_bias:

@@ -400,6 +400,9 @@ def _write_spiking(graph: Writer, k: int, name: str, layer: SpikingLayer, in_sha
 
 def write_integer(graph: Writer, network: IntegerNetwork) -> None:
     """Collect the nodes of an integer network."""
+    refusal = _write_layer.unsupported(network.layers)
+    if refusal is not None:
+        raise ExportError(refusal)
     golden = network.golden
     graph.about |= {
         "kind": "integer",
@@ -412,7 +415,7 @@ def write_integer(graph: Writer, network: IntegerNetwork) -> None:
     if golden is not None:
         graph.about["golden_inputs"] = golden.inputs
     graph.add("input", graph.nir.Input(np.array(network.in_shape)))
-    for k, (layer, levels) in enumerate(network.with_levels()):
+    for k, (layer, inputs) in enumerate(network.with_inputs()):
         if isinstance(layer, Spiking):
             refusal = unsupported_neurons(layer, "NIR")
             if refusal is not None:
@@ -425,7 +428,7 @@ def write_integer(graph: Writer, network: IntegerNetwork) -> None:
             # without leak it makes no difference when the threshold is subtracted
             same = layer.neuron.reset == "subtract_decayed" and not layer.neuron.decay
             graph.resets(layer.name, "subtract" if same else layer.neuron.reset)
-            difference = _difference(layer, levels, network.steps)
+            difference = _difference(layer, inputs[0].largest, network.steps)
             if difference is not None:
                 graph.differs(layer.name, difference)
         _write_layer(layer, graph, k)
@@ -472,12 +475,12 @@ def _write_neurons(graph: Writer, k: int, layer: Spiking, golden: Array | None) 
     graph.neurons(f"layer{k}_neurons", layer.out_shape, LIFNeuron, {"beta": beta}, column, np.float64, about)
 
 
-def _difference(layer: Spiking, levels: int, steps: int) -> str | None:
+def _difference(layer: Spiking, largest: int, steps: int) -> str | None:
     """Return how NIR's equations, in exact arithmetic, would differ in at most `steps` steps, or None."""
     neuron = layer.neuron
     if neuron.decay:
         return f"its leak of {neuron.decay} / 4096 truncates the membrane to {neuron.frac_bits} fraction bits"
-    if int(layer.largest_current(levels).max()) * steps > neuron.arithmetic.largest >> neuron.frac_bits:
+    if int(layer.largest_current(largest).max()) * steps > neuron.arithmetic.largest >> neuron.frac_bits:
         return f"its membranes may saturate at {neuron.arithmetic.membrane_bits} bits in {steps} steps"
     return None
 

@@ -112,6 +112,9 @@ class Memories:
 
 def unsupported(network: IntegerNetwork) -> str | None:
     """Return what in `network` exceeds the limits of the core, with the number, or None."""
+    reason = _window.unsupported(_working(network))
+    if reason is not None:
+        return reason
     if network.encoder == "constant" and isinstance(_working(network)[0], MaxPool):
         return f"layer {network.layers[0].name}: the core cannot pool constant inputs"
     if len(_working(network)) > MAX_LAYERS:
