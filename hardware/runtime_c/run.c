@@ -60,7 +60,7 @@ int main(int count, char **arguments)
             slfp_step(&state, inputs);
             for (k = 0; k < network.layers; k++) {
                 const size_t size = slfp_size(network.layer[k].out);
-                if (network.layer[k].kind == SLFP_MAX_POOL)
+                if (!network.layer[k].weight)
                     continue;
                 if (network.layer[k].neuron == SLFP_LI) {
                     if (!write_membranes(network.layer + k, slfp_membranes(&state, k)))

@@ -14,9 +14,15 @@ size_t slfp_size(slfp_shape shape)
 /* Number of states of a layer: membranes, then currents. */
 static size_t state_size(const slfp_layer *layer)
 {
-    if (layer->kind == SLFP_MAX_POOL)
+    if (!layer->weight)
         return 0;
     return slfp_size(layer->out) * (layer->neuron == SLFP_CUBA ? 2 : 1);
+}
+
+/* Bytes that a layer hands on in a step. */
+static size_t value_bytes(const slfp_layer *layer)
+{
+    return slfp_size(layer->out) * (1 + layer->further_bytes);
 }
 
 void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, uint8_t *bytes)
@@ -25,7 +31,7 @@ void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, 
     size_t spikes = 0, words_used = 0, k;
 
     for (k = 0; k < network->layers; k++) {
-        spikes += slfp_size(layer[k].out);
+        spikes += value_bytes(layer + k);
         words_used += state_size(layer + k);
     }
     state->network = network;
@@ -55,14 +61,15 @@ static void add(int32_t *restrict sums, const int8_t *restrict weights, size_t c
     }
 }
 
-static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+/* sums += unit * weights x inputs */
+static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t unit, int32_t *sums)
 {
     const size_t outputs = layer->out.channels;
     size_t k;
 
     for (k = 0; k < layer->in.channels; k++)
         if (inputs[k])
-            add(sums, layer->weight + k * outputs, outputs, inputs[k]);
+            add(sums, layer->weight + k * outputs, outputs, unit * inputs[k]);
 }
 
 /* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
@@ -82,7 +89,7 @@ static range reached_by(const slfp_layer *layer, int axis, size_t position, size
     return found;
 }
 
-static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t unit, int32_t *sums)
 {
     const size_t channels = layer->in.channels, outputs = layer->out.channels;
     const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
@@ -95,7 +102,7 @@ static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
         for (y = 0; y < layer->in.height; y++) {
             const range rows = reached_by(layer, 0, y, layer->out.height);
             for (x = 0; x < layer->in.width; x++) {
-                const int32_t value = *inputs++;
+                const int32_t value = unit * *inputs++;
                 range columns;
                 if (!value)
                     continue;
@@ -112,18 +119,47 @@ static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *su
     }
 }
 
+/* Values that layers hand on: `size` of them, with `further` bytes each beside the first. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t size;
+    uint32_t further;
+} values;
+
+static uint32_t value_at(const values *from, size_t k)
+{
+    uint32_t value = 0, byte;
+
+    for (byte = 0; byte <= from->further; byte++)
+        value |= (uint32_t)from->bytes[byte * from->size + k] << 8 * byte;
+    return value;
+}
+
+static void hand_on(const slfp_layer *layer, uint8_t *bytes, size_t k, uint32_t value)
+{
+    const size_t size = slfp_size(layer->out);
+    uint32_t byte;
+
+    for (byte = 0; byte <= layer->further_bytes; byte++)
+        bytes[byte * size + k] = (uint8_t)(value >> 8 * byte & 255);
+}
+
 /* sums = weights x inputs + bias */
-static void multiply(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+static void multiply(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
+    uint32_t byte;
     size_t k;
 
     for (k = 0; k < positions; k++)
         memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
-    if (layer->kind == SLFP_DENSE)
-        add_dense(layer, inputs, sums);
-    else
-        add_conv(layer, inputs, sums);
+    for (byte = 0; byte <= inputs->further; byte++) {
+        const uint8_t *bytes = inputs->bytes + byte * inputs->size;
+        if (layer->kind == SLFP_DENSE)
+            add_dense(layer, bytes, (int32_t)1 << 8 * byte, sums);
+        else
+            add_conv(layer, bytes, (int32_t)1 << 8 * byte, sums);
+    }
 }
 
 /* old >> bits, rounded down; for negative numbers >> is implementation-defined in C */
@@ -259,28 +295,93 @@ static void pool(const slfp_layer *layer, const uint8_t *inputs, uint8_t *spikes
             }
 }
 
+/* The largest or the sum of the values in each window; what is outside counts as 0. */
+static void pool_values(const slfp_layer *layer, const values *inputs, uint8_t *bytes)
+{
+    const slfp_shape in = layer->in, out = layer->out;
+    size_t c, y, x, i, j;
+
+    for (c = 0; c < out.channels; c++)
+        for (y = 0; y < out.height; y++)
+            for (x = 0; x < out.width; x++) {
+                uint32_t found = 0;
+                for (i = 0; i < layer->kernel[0]; i++)
+                    for (j = 0; j < layer->kernel[1]; j++) {
+                        /* before the first row or column they wrap around, and are too large */
+                        const size_t row = y * layer->stride[0] + i - layer->padding[0];
+                        const size_t column = x * layer->stride[1] + j - layer->padding[1];
+                        uint32_t value;
+                        if (row >= in.height || column >= in.width)
+                            continue;
+                        value = value_at(inputs, (c * in.height + row) * in.width + column);
+                        if (layer->kind == SLFP_SUM_POOL)
+                            found += value;
+                        else if (value > found)
+                            found = value;
+                    }
+                hand_on(layer, bytes, (c * out.height + y) * out.width + x, found);
+            }
+}
+
+/* What a source hands on: 0 are the inputs, k + 1 is layer k. */
+static values from_source(const slfp_state *state, const uint8_t *inputs, size_t source)
+{
+    values found;
+
+    found.bytes = source ? slfp_spikes(state, source - 1) : inputs;
+    found.size = source ? slfp_size(state->network->layer[source - 1].out) : state->network->inputs;
+    found.further = source ? state->network->layer[source - 1].further_bytes : 0;
+    return found;
+}
+
+static void add_sources(const slfp_state *state, const slfp_layer *layer, const uint8_t *inputs, uint8_t *bytes)
+{
+    const size_t size = slfp_size(layer->out);
+    size_t k, summand;
+
+    for (k = 0; k < size; k++)
+        hand_on(layer, bytes, k, 0);
+    for (summand = 0; summand < layer->summands; summand++) {
+        const values from = from_source(state, inputs, layer->sources[summand]);
+        values sum;
+        sum.bytes = bytes;
+        sum.size = size;
+        sum.further = layer->further_bytes;
+        for (k = 0; k < size; k++)
+            hand_on(layer, bytes, k, value_at(&sum, k) + value_at(&from, k));
+    }
+}
+
 void slfp_step(slfp_state *state, const uint8_t *inputs)
 {
     const slfp_network *network = state->network;
     int32_t *membranes = state->membranes;
     uint8_t *spikes = state->spikes;
+    values from = from_source(state, inputs, 0);
     size_t k;
 
     for (k = 0; k < network->layers; k++) {
         const slfp_layer *layer = network->layer + k;
-        const size_t size = slfp_size(layer->out);
+        if (layer->sources)
+            from = from_source(state, inputs, layer->sources[0]);
         if (layer->kind == SLFP_MAX_POOL) {
-            pool(layer, inputs, spikes);
+            pool(layer, from.bytes, spikes);
+        } else if (layer->kind == SLFP_ADD) {
+            add_sources(state, layer, inputs, spikes);
+        } else if (!layer->weight) {
+            pool_values(layer, &from, spikes);
         } else {
             const int keep = network->constant && k == network->first;
             int32_t *sums = keep ? state->constant_sums : state->sums;
             if (!keep || !state->running)
-                multiply(layer, inputs, sums);
+                multiply(layer, &from, sums);
             update_neurons(layer, sums, membranes, spikes);
             membranes += state_size(layer);
         }
-        inputs = spikes;
-        spikes += size;
+        from.bytes = spikes;
+        from.size = slfp_size(layer->out);
+        from.further = layer->further_bytes;
+        spikes += value_bytes(layer);
     }
     state->running = 1;
 }
@@ -291,7 +392,7 @@ const uint8_t *slfp_spikes(const slfp_state *state, size_t layer)
     size_t k;
 
     for (k = 0; k < layer; k++)
-        spikes += slfp_size(state->network->layer[k].out);
+        spikes += value_bytes(state->network->layer + k);
     return spikes;
 }
 

@@ -26,7 +26,8 @@
 
 #define SLFP_DECAY_BITS 12
 
-typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL } slfp_layer_kind;
+/* SLFP_MAX_POOL is the OR of spikes; SLFP_LARGEST the largest, SLFP_SUM_POOL the sum of any values in a window. */
+typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL, SLFP_LARGEST, SLFP_SUM_POOL, SLFP_ADD } slfp_layer_kind;
 
 /* The neurons of spiking_lfp/integers, which has a file for each. */
 typedef enum { SLFP_LIF, SLFP_CUBA, SLFP_LI } slfp_neuron_kind;
@@ -60,6 +61,9 @@ typedef struct {
  * One layer. Values are in the order (channel, row, column), the last one fastest, so flattening does not change them
  * and needs no layer. A dense layer has as many channels as features, 1 x 1 each.
  *
+ * Values are one byte each. Larger ones, such as sums, have further bytes: the lowest byte of all values comes first,
+ * then the next one of all values.
+ *
  * Weights are in the order of inputs, so that an input spike adds contiguous weights to the sums, for each kernel tap:
  *     dense        weight[input][output]
  *     convolution  weight[input channel][kernel row][kernel column][output of the channel's group]
@@ -79,6 +83,9 @@ typedef struct {
     slfp_neuron_kind neuron;
     uint32_t current_decay; /* of SLFP_CUBA: decay of the current */
     const slfp_arithmetic *arithmetic; /* NULL: slfp_default */
+    const uint32_t *sources;           /* whose outputs it takes: k + 1 is layer k, 0 the inputs; NULL: the one before */
+    uint32_t summands;                 /* of SLFP_ADD: how many sources */
+    uint32_t further_bytes;            /* of each value that it hands on, beside the first */
 } slfp_layer;
 
 typedef struct {
@@ -100,7 +107,7 @@ typedef struct {
     int32_t *membranes;     /* of all layers, each (row, column, channel), followed by its currents if it has any */
     int32_t *sums;          /* of the layer that is running, in the same order */
     int32_t *constant_sums; /* sums of the first layer, if inputs are constant */
-    uint8_t *spikes;        /* of the last step, all layers */
+    uint8_t *spikes;        /* values that the layers handed on in the last step, all layers */
     uint8_t running;        /* 0 before the first step */
 } slfp_state;
 
@@ -108,8 +115,8 @@ typedef struct {
 void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, uint8_t *bytes);
 
 /*
- * Take one step with inputs 0..levels, `network->inputs` bytes. If inputs are constant, only those of the first
- * step are read; the sums of the first layer are kept.
+ * Take one step with inputs 0..levels, `network->inputs` bytes. If inputs are constant, give the same in every step of
+ * a sample; the sums of the first layer with neurons are kept.
  */
 void slfp_step(slfp_state *state, const uint8_t *inputs);
 

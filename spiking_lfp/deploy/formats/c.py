@@ -8,6 +8,7 @@ import numpy as np
 
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
+    Add,
     Array,
     ByLayer,
     Conv,
@@ -17,7 +18,9 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Signal,
     Spiking,
+    SumPool,
 )
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -84,8 +87,8 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
-    # flattening does not change the order in memory
-    layers = [layer for layer in network.layers if not isinstance(layer, Flatten)]
+    layers, sources = _graph(network)
+    signals = {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
     states = sum(layer.neurons * len(layer.neuron.states) for layer in network.spiking)
@@ -93,6 +96,9 @@ def _network_header(network: IntegerNetwork) -> str:
     constant = network.encoder == "constant"
     inputs = int(np.prod(network.in_shape))
     arrays = [line for k, layer in enumerate(layers) if isinstance(layer, Spiking) for line in _arrays(k, layer)]
+    for k, each in enumerate(sources):
+        arrays += [] if each is None else _array("uint32_t", f"sources_{k}", np.array(each))
+    values = sum(int(np.prod(layer.out_shape)) * (1 + _further_bytes(signals[layer.name])) for layer in layers)
     return _lines(
         "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program. */",
         "#ifndef NETWORK_H",
@@ -107,7 +113,7 @@ def _network_header(network: IntegerNetwork) -> str:
         "/* the memory that slfp_start needs: membranes, sums and spikes */",
         "typedef struct {",
         f"    int32_t words[{states + largest + (first.neurons if constant else 0)}];",
-        f"    uint8_t bytes[{sum(int(np.prod(layer.out_shape)) for layer in layers)}];",
+        f"    uint8_t bytes[{values}];",
         "} network_memory;",
         "",
         *arrays,
@@ -116,7 +122,7 @@ def _network_header(network: IntegerNetwork) -> str:
         "};",
         "",
         "static const slfp_layer network_layers[NETWORK_LAYERS] = {",
-        *(line for k, layer in enumerate(layers) for line in _entry(k, layer)),
+        *(line for k, layer in enumerate(layers) for line in _entry(k, layer, sources[k], signals[layer.name])),
         "};",
         "",
         "static const slfp_network network = {",
@@ -134,6 +140,29 @@ def _network_header(network: IntegerNetwork) -> str:
         "",
         "#endif",
     )
+
+
+def _graph(network: IntegerNetwork) -> tuple[list[Layer], list[tuple[int, ...] | None]]:
+    """Return the layers that run, and their sources as slfp.h has them; None for the layer before.
+
+    Flattening does not change the order in memory, and needs no layer.
+    """
+    layers: list[Layer] = []
+    numbers, found = [0], []
+    for layer, sources in zip(network.layers, network.sources(), strict=True):
+        mine = tuple(numbers[source] for source in sources)
+        if isinstance(layer, Flatten):
+            numbers.append(mine[0])
+            continue
+        found.append(None if mine == (len(layers),) else mine)
+        layers.append(layer)
+        numbers.append(len(layers))
+    return layers, found
+
+
+def _further_bytes(signal: Signal) -> int:
+    """Return how many bytes an integer of a signal needs, beside the first."""
+    return max(0, (signal.largest.bit_length() - 1) // 8)
 
 
 def _arrays(k: int, layer: Spiking) -> Iterator[str]:
@@ -172,12 +201,18 @@ def _(layer: Conv) -> Array:
     return layer.weight.reshape(layer.groups, share, per_group, *layer.kernel).transpose(0, 2, 3, 4, 1)
 
 
-def _entry(k: int, layer: Layer) -> Iterator[str]:
-    """Yield the lines of layer `k` in the table of layers."""
+def _entry(k: int, layer: Layer, sources: tuple[int, ...] | None, signal: Signal) -> Iterator[str]:
+    """Yield the lines of layer `k`, which hands on `signal`, in the table of layers."""
     fields = {"name": _string(layer.name), "in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
     if isinstance(layer, Spiking):
         fields |= {"weight": f"weight_{k}", "bias": f"bias_{k}", **_neuron(k, layer)}
-    fields |= _geometry(layer)
+    fields |= _geometry(layer, signal)
+    if sources is not None:
+        fields["sources"] = f"sources_{k}"
+    if isinstance(layer, Add):
+        fields["summands"] = str(len(layer.sources))
+    if _further_bytes(signal):
+        fields["further_bytes"] = str(_further_bytes(signal))
     yield "    {"
     yield from (f"        .{field} = {value}," for field, value in fields.items())
     yield "    },"
@@ -199,23 +234,34 @@ _geometry: ByLayer[dict[str, str]] = ByLayer("the C runtime")
 
 
 @_geometry.register(Dense)
-def _(layer: Dense) -> dict[str, str]:
+def _(layer: Dense, signal: Signal) -> dict[str, str]:
     return {"kind": "SLFP_DENSE"}
 
 
 @_geometry.register(Conv)
-def _(layer: Conv) -> dict[str, str]:
-    pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
-    return {
-        "kind": "SLFP_CONV",
-        "groups": str(layer.groups),
-        **{what: _pair(*pair) for what, pair in pairs.items()},
-    }
+def _(layer: Conv, signal: Signal) -> dict[str, str]:
+    return {"kind": "SLFP_CONV", "groups": str(layer.groups), **_window(layer)}
 
 
 @_geometry.register(MaxPool)
-def _(layer: MaxPool) -> dict[str, str]:
-    return {"kind": "SLFP_MAX_POOL", "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
+def _(layer: MaxPool, signal: Signal) -> dict[str, str]:
+    kind = "SLFP_MAX_POOL" if signal.largest == 1 else "SLFP_LARGEST"
+    return {"kind": kind, "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
+
+
+@_geometry.register(SumPool)
+def _(layer: SumPool, signal: Signal) -> dict[str, str]:
+    return {"kind": "SLFP_SUM_POOL", **_window(layer)}
+
+
+@_geometry.register(Add)
+def _(layer: Add, signal: Signal) -> dict[str, str]:
+    return {"kind": "SLFP_ADD"}
+
+
+def _window(layer: Conv | SumPool) -> dict[str, str]:
+    pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
+    return {what: _pair(*pair) for what, pair in pairs.items()}
 
 
 def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
