@@ -12,21 +12,42 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.checks import Values, as_tensor
-from spiking_lfp.deploy.interop import chain as modules_in_order
+from spiking_lfp.deploy.graph import Place, evaluate, trace
 from spiking_lfp.deploy.interop import synapse_copy
-from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import (
+    Add,
+    Array,
+    Conv,
+    Dense,
+    Flatten,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Signal,
+    Spiking,
+    SumPool,
+)
 from spiking_lfp.deploy.readout import HostReadout
-from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.deploy.simulator import run_layer, without_neurons
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
-from spiking_lfp.lfp.execution import Integer, Real
+from spiking_lfp.lfp.execution import Execution, Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
 from spiking_lfp.neurons.integer import FixedPoint, ScaleMethod
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import Dropout, MaxPool1d, MaxPool2d, NormalizeFeedback, PopulationReadout
+from spiking_lfp.nn.layers import (
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    Pool,
+    PopulationReadout,
+    SumPool1d,
+    SumPool2d,
+)
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
@@ -36,6 +57,8 @@ PERCENTILE = 0.999
 # fractions of the largest weight that the search tries to map to the largest integer, and on how many samples
 SEARCHED = tuple(np.linspace(0.2, 1.0, 17))
 SEARCH_SAMPLES = 64
+# along one axis, and the same on images one pixel high
+IMAGE_POOLS: dict[type[nn.Module], type[Pool]] = {MaxPool1d: MaxPool2d, AvgPool1d: AvgPool2d, SumPool1d: SumPool2d}
 
 
 @dataclass(frozen=True)
@@ -104,9 +127,10 @@ def quantize(
     """Quantise a trained network.
 
     Args:
-        network: a chain of `LIF`, or others with an integer form, `MaxPool2d` and `Flatten`; at its end may be an `LI`,
-            a `PopulationReadout` or a `MonoReadout`, and the last two run on the host. `Dropout` and
-            `NormalizeFeedback` are left out, batch normalisation is folded.
+        network: of `LIF`, or others with an integer form, `MaxPool2d`, `AvgPool2d`, `SumPool2d` and `Flatten`, one
+            after the other or joined by `add` in code of its own; at its end may be an `LI`, a `PopulationReadout` or a
+            `MonoReadout`, and the last two run on the host. `Dropout` and `NormalizeFeedback` are left out, batch
+            normalisation is folded.
         images: for calibration, uint8 `[N, C, H, W]`; or spikes, 0 or 1, uint8 `[T, N, C, H, W]`, if the network was
             trained on recordings. Signals `[..., C, length]` for an `nn.Conv1d`; to the integer network they are images
             one pixel high.
@@ -131,8 +155,9 @@ def quantize(
     for name, synapse in synapses.items():
         spiking_layers(real)[name].synapse = synapse.cpu()
     spiking = spiking_layers(real).values()
-    trained = next((each.execution for each in spiking if isinstance(each.execution, Integer)), None)
-    for each in spiking:
+    executions = {each: each.execution for each in spiking_layers(real).values()}
+    trained = next((each for each in executions.values() if isinstance(each, Integer)), None)
+    for each in executions:
         each.fold_norm_()
         each.execution = Real()
     if bits is None:
@@ -142,74 +167,120 @@ def quantize(
     if arithmetic is None:
         arithmetic = DEFAULT if trained is None else trained.arithmetic
     settings = _Settings(bits, scale, per_channel, reset, arithmetic)
-    if any(isinstance(each.synapse, nn.Conv1d) for each in spiking):
-        images = images.unsqueeze(-2)
-        _see_signals_as_images(real)
-    listed = [("", real)] if isinstance(real, SpikingLayer) else modules_in_order(real)
-    for name, module in listed:
-        if not type(module).forward.__module__.startswith(("spiking_lfp.", "torch.")):
-            kind = type(module).__name__
-            raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
-    names = {module: name for name, module in listed}
-    chain = [module for _, module in listed if not isinstance(module, Dropout | NormalizeFeedback)]
-    readout = _host_readout(chain[-1], len(class_names))
-    below = chain if readout is None else chain[:-1]
     if steps is None:
         seen, steps, levels = images.float(), len(images), 1
     else:
         seen, levels = constant(images.float() / LEVELS, steps), LEVELS
-    inputs: Array = images.numpy()  # of the integer network: images, then spikes
-    shape = tuple(seen.shape[2:])
+    with torch.no_grad():
+        places = trace(real, seen[:, :1])
+        outputs = evaluate(places, {0: seen})
+        if not torch.equal(outputs, real(seen)):
+            raise ExportError(
+                "the network computes something else for the calibration samples than its layers do, joined as for the "
+                "first sample: its forward pass depends on the values"
+            )
+    if outputs.shape[2:] != (len(class_names),):
+        raise ExportError(f"outputs are {list(outputs.shape[2:])}, but there are {len(class_names)} class names")
+    for name, module in ((place.name, place.module) for place in places):
+        if module is not None and not type(module).forward.__module__.startswith(("spiking_lfp.", "torch.")):
+            kind = type(module).__name__
+            raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
+    if any(_runs_on_signals(place.module) for place in places):
+        images, seen = images.unsqueeze(-2), seen.unsqueeze(-2)
+        places = tuple(replace(place, module=_on_images(place.module)) for place in places)
+    readout = None if places[-1].module is None else _host_readout(places[-1].module, len(class_names))
+    below = places if readout is None else places[:-1]
+    # by number of the place, of those whose outputs are still needed: what it hands on in integers, images or spikes
+    # without or with an axis of time; in real numbers; and what is known of the network whose first layers are integers
+    integers: dict[int, Array] = {0: images.numpy()}
+    reals, known = {0: seen}, {0: seen}
+    signals = [Signal(levels, levels)]
     layers: list[Layer] = []
     reports: list[LayerReport] = []
+    accuracy = [AccuracyPoint("real weights", _accuracy(outputs, labels))]
     with torch.no_grad():
-        spikes = _run(chain, seen)
-        if spikes.shape[2:] != (len(class_names),):
-            raise ExportError(f"outputs are {list(spikes.shape[2:])}, but there are {len(class_names)} class names")
-        accuracy = [AccuracyPoint("real weights", _accuracy(spikes, labels))]
-        for index, module in enumerate(below):
-            name = names[module]
-            seen = module(seen)
+        for index, place in enumerate(below):
+            name, module, sources, number = place.name, place.module, place.sources, index + 1
+            shape = tuple(reals[sources[0]].shape[2:])
+            reals[number] = place.run([reals[source] for source in sources])
+            given = [integers[source] for source in sources]
+            inputs = [signals[source] for source in sources]
+            named = () if sources == (index,) else tuple("" if k == 0 else layers[k - 1].name for k in sources)
             if isinstance(module, SpikingLayer) and module.counterparts.integer is not None:
-                if not module.kind.spiking and module is not chain[-1]:
+                if not module.kind.spiking and place is not places[-1]:
                     raise ExportError(f"layer {name}: does not fire, so it has to be the last layer")
-                given = 1 if reports else levels
-                convert = _converter(module, name, shape, given, settings)
-                layer, chosen = _chosen(convert, module, inputs, seen, steps, settings, given)
-                layers.append(layer)
-                inputs, saturated = _simulated(layer, inputs, steps)
-                reports.append(_report(chosen, module, layer, seen, inputs, saturated, given))
-                rest = torch.from_numpy(inputs).float()
-                accuracy.append(
-                    AccuracyPoint(f"layer {name} in integers", _accuracy(_run(chain[index + 1 :], rest), labels))
-                )
-            elif isinstance(module, MaxPool2d | FlattenLayer):
-                pool = isinstance(module, MaxPool2d)
-                if isinstance(module, MaxPool2d):
-                    if not (isinstance(module.kernel_size, int) and isinstance(module.stride, int)) or module.padding:
-                        raise ExportError(
-                            f"layer {name}: {module} has no integer form: use square windows without padding"
-                        )
-                    layers.append(MaxPool(name, shape, module.kernel_size, module.stride))
-                else:
-                    layers.append(Flatten(name, shape))
-                if pool and not reports:
-                    raise ExportError(f"layer {name}: pools the inputs, which integer hardware does for spikes only")
-                lead = inputs.shape[: inputs.ndim - len(shape)]
-                if pool:
-                    inputs = module(torch.from_numpy(inputs).float()).byte().numpy()
-                inputs = inputs.reshape(*lead, *layers[-1].out_shape)
+                _check_training(name, executions[module], inputs[0], bits)
+                convert = _converter(module, name, shape, inputs[0], settings)
+                layer, chosen = _chosen(convert, module, given[0], reals[number], steps, settings, inputs[0])
+                integers[number], saturated = run_layer(layer, given[0], steps)
+                spikes, real_spikes = integers[number], reals[number]
+                reports.append(_report(chosen, module, layer, real_spikes, spikes, saturated, inputs[0].levels))
+                known[number] = torch.from_numpy(spikes).float()
+                layers.append(replace(layer, sources=named))
+                rest = _accuracy(evaluate(places, known), labels)
+                accuracy.append(AccuracyPoint(f"layer {name} in integers", rest))
             else:
-                known = ", ".join(each.__name__ for each in LAYERS.values() if each.kind.counterparts.integer)
-                raise ExportError(
-                    f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d and Flatten"
-                )
-            shape = layers[-1].out_shape
+                layers.append(_without_neurons(place, shape, named))
+                integers[number] = _in_steps(layers[-1], given, steps)
+            signals.append(layers[-1].gives(inputs))
+            needed = {source for later in places[number:] for source in later.sources}
+            for values in (integers, reals):
+                for source in set(values) - needed:
+                    del values[source]
     report = QuantisationReport(tuple(reports), tuple(accuracy), len(labels))
     whole = IntegerNetwork(
         tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
     ).check()
     return replace(whole, notes={"quantisation": report.to_json()}), report
+
+
+def _check_training(name: str, execution: Execution, given: Signal, bits: int) -> None:
+    """Refuse a layer that was trained in integers as if others arrived."""
+    if isinstance(execution, Integer) and execution.bits == bits:
+        trained = Signal(execution.levels, execution.largest or execution.levels)
+        if given != trained:
+            raise ExportError(
+                f"layer {name}: was trained in integers for inputs 0..{trained.largest}, and gets 0..{given.largest}, of "
+                f"which {given.levels} stand for 1: train in real numbers, or export with other bits"
+            )
+
+
+def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, ...]) -> Layer:
+    """Return a layer without neurons.
+
+    Args:
+        place: of the layer.
+        shape: of one sample's input.
+        sources: as a `Layer` has them.
+    """
+    name, module = place.name, place.module
+    if module is None:
+        return Add(name, shape, sources=sources)
+    if isinstance(module, MaxPool2d):
+        if not (isinstance(module.kernel_size, int) and isinstance(module.stride, int)) or module.padding:
+            raise ExportError(f"layer {name}: {module} has no integer form: use square windows without padding")
+        return MaxPool(name, shape, module.kernel_size, module.stride, sources=sources)
+    if isinstance(module, AvgPool2d | SumPool2d):
+        kernel, stride, padding = (module.of(side) for side in ("kernel_size", "stride", "padding"))
+        divisor = math.prod(kernel) if module.divides else 1
+        return SumPool(name, shape, kernel, stride, padding, divisor, sources=sources)
+    if isinstance(module, FlattenLayer):
+        return Flatten(name, shape, sources=sources)
+    known = ", ".join(each.__name__ for each in LAYERS.values() if each.kind.counterparts.integer)
+    raise ExportError(
+        f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d, AvgPool2d, SumPool2d, "
+        "Flatten and add"
+    )
+
+
+def _in_steps(layer: Layer, given: Sequence[Array], steps: int) -> Array:
+    """Run a layer without neurons on integers `[N, ...]`, the same in every step, or `[T, N, ...]`."""
+    constant = [each.ndim == 1 + len(layer.in_shape) for each in given]
+    if all(constant):
+        return without_neurons(layer, *given)
+    every = zip(given, constant, strict=True)
+    each = [[values] * steps if same else values for values, same in every]
+    return np.stack([without_neurons(layer, *now) for now in zip(*each, strict=True)])
 
 
 def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
@@ -237,26 +308,31 @@ def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
     return HostReadout(module.windows, module.beta, activation, polarity, code, tuple(nets))
 
 
-def _see_signals_as_images(network: nn.Module) -> None:
-    """Exchange what runs along one axis for the same on images one pixel high, in place."""
-    for layer in spiking_layers(network).values():
-        signal: Any = layer.synapse
-        if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
-            sides = ((1, signal.kernel_size[0]), (1, signal.stride[0]))
-            padding = signal.padding if isinstance(signal.padding, str) else (0, signal.padding[0])
-            image = nn.Conv2d(
-                signal.in_channels, signal.out_channels, *sides, padding, (1, signal.dilation[0]), signal.groups,
-                signal.bias is not None,
-            )  # fmt: skip
-            image.weight, image.bias = nn.Parameter(signal.weight.detach().unsqueeze(2)), signal.bias
-            for constant_ in layer.kind.limits():
-                value = getattr(layer, constant_)
-                setattr(layer, constant_, value.unsqueeze(-2) if value.dim() == 2 else value)
-            layer.synapse = image
-    for name, pool in list(network.named_modules()):
-        if isinstance(pool, MaxPool1d):
-            window = (pool.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
-            network.set_submodule(name, MaxPool2d(*window))
+def _runs_on_signals(module: nn.Module | None) -> bool:
+    if isinstance(module, SpikingLayer):
+        return isinstance(module.synapse, nn.Conv1d)
+    return type(module) in IMAGE_POOLS
+
+
+def _on_images(module: nn.Module | None) -> nn.Module | None:
+    """Return what runs along one axis as the same on images one pixel high; layers with neurons are changed in place."""
+    if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
+        return IMAGE_POOLS[type(module)](*(module.of(side, images=True) for side in ("kernel_size", "stride", "padding")))
+    signal: Any = module.synapse if isinstance(module, SpikingLayer) else None
+    if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
+        assert isinstance(module, SpikingLayer)
+        sides = ((1, signal.kernel_size[0]), (1, signal.stride[0]))
+        padding = signal.padding if isinstance(signal.padding, str) else (0, signal.padding[0])
+        image = nn.Conv2d(
+            signal.in_channels, signal.out_channels, *sides, padding, (1, signal.dilation[0]), signal.groups,
+            signal.bias is not None,
+        )  # fmt: skip
+        image.weight, image.bias = nn.Parameter(signal.weight.detach().unsqueeze(2)), signal.bias
+        for constant_ in module.kind.limits():
+            value = getattr(module, constant_)
+            setattr(module, constant_, value.unsqueeze(-2) if value.dim() == 2 else value)
+        module.synapse = image
+    return module
 
 
 @dataclass(frozen=True)
@@ -267,15 +343,9 @@ class _Settings:
     reset: IntegerReset | None
     arithmetic: Arithmetic
 
-    def fixed_point(self, levels: int, scale: ScaleMethod = "max") -> FixedPoint:
-        """Return how layers with inputs 0..`levels` are quantised."""
-        return FixedPoint(self.bits, levels, self.per_channel, scale, self.arithmetic)
-
-
-def _run(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
-    for module in modules:
-        x = module(x)
-    return x
+    def fixed_point(self, given: Signal, scale: ScaleMethod = "max") -> FixedPoint:
+        """Return how layers are quantised that are given such a signal."""
+        return FixedPoint(self.bits, given.levels, self.per_channel, scale, self.arithmetic, given.largest)
 
 
 def _accuracy(spikes: Tensor, labels: Tensor) -> float:
@@ -283,7 +353,7 @@ def _accuracy(spikes: Tensor, labels: Tensor) -> float:
 
 
 def _converter(
-    module: SpikingLayer, name: str, shape: tuple[int, ...], levels: int, settings: _Settings
+    module: SpikingLayer, name: str, shape: tuple[int, ...], given: Signal, settings: _Settings
 ) -> Callable[[Tensor], Spiking]:
     """Return the function from the scales of a layer `[O]` to the integer layer."""
     weight, bias = _parameters(module)
@@ -296,7 +366,7 @@ def _converter(
         )
     # in the precision of training, so that what is rounded is the same
     neuron = module.neuron(weight.dtype)
-    fixed = settings.fixed_point(levels)
+    fixed = settings.fixed_point(given)
 
     def convert(scale: Tensor) -> Spiking:
         try:
@@ -339,13 +409,13 @@ def _chosen(
     real: Tensor,
     steps: int,
     settings: _Settings,
-    levels: int,
+    given: Signal,
 ) -> tuple[Spiking, Tensor]:
     """Return the integer layer and its scales, chosen as the settings say."""
     weight, _ = _parameters(module)
     # membranes are compared with each other, so they have one unit
     apart = settings.per_channel and module.kind.spiking
-    fixed = settings.fixed_point(1, "mean" if settings.scale == "mean" else "max")
+    fixed = settings.fixed_point(given, "mean" if settings.scale == "mean" else "max")
     scale = replace(fixed, per_channel=apart).scales(weight)
     if settings.scale == "percentile":
         rows = weight.abs().flatten(1) if apart else weight.abs().flatten().unsqueeze(0)
@@ -364,8 +434,8 @@ def _chosen(
         except ExportError as error:
             refused = error
             continue
-        spikes, _ = _simulated(layer, few, steps)
-        different = _difference(layer, spikes, expected, levels)
+        spikes, _ = run_layer(layer, few, steps)
+        different = _difference(layer, spikes, expected, given.levels)
         if best is None or different < best[0]:
             best = different, layer, scale * fraction
     if best is None:
@@ -378,23 +448,15 @@ def _difference(layer: Spiking, found: Array, expected: Array, levels: int) -> f
     """Return the share of spikes that differ, or the size of the error of membranes over theirs.
 
     Args:
-        layer: in integers, with inputs 0..`levels`.
+        layer: in integers.
         found: its outputs.
         expected: those of the floating-point layer.
+        levels: the integer that stands for an input of 1.
     """
     if layer.neuron.spiking:
         return float(np.mean(found != expected))
     real = found * layer.membrane_unit(levels).reshape(-1, *[1] * (found.ndim - 3))
     return float(np.linalg.norm(real - expected) / max(float(np.linalg.norm(expected)), 1e-30))
-
-
-def _simulated(layer: Spiking, inputs: Array, steps: int) -> tuple[Array, int]:
-    """Run one layer; return its spikes `[T, N, *out_shape]` and how many states overflowed."""
-    images = inputs.ndim == 1 + len(layer.in_shape)
-    outputs = tuple(map(str, range(layer.outputs)))
-    alone = IntegerNetwork((layer,), "constant" if images else "spikes", LEVELS if images else 1, steps, outputs)
-    outcome = simulate(alone, inputs, record=True)
-    return outcome.spikes[layer.name], outcome.counters[layer.name].saturated
 
 
 def _report(

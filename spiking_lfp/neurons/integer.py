@@ -48,12 +48,13 @@ class FixedPoint:
 
     Attributes:
         bits: of a weight, 2..8; 2 bits are -1, 0, 1.
-        levels: the integer that stands for an input of 1: 1 where the inputs are spikes, up to 255 for images.
+        levels: the integer that stands for an input of 1: 1 where the inputs are spikes, 255 for images.
         per_channel: give each output a scale of its own.
         scale: "max": the largest weight becomes the largest integer; "mean": smaller, by the mean weight, where few
             weights are much larger than the others, which are cut off then (the step size of Esser et al. 2020,
             Learned Step Size Quantization, sec. 2.1, at initialisation).
         arithmetic: of the chip.
+        largest: of the inputs, in integers; `levels` if None.
     """
 
     bits: int = 8
@@ -61,12 +62,13 @@ class FixedPoint:
     per_channel: bool = False
     scale: ScaleMethod = "max"
     arithmetic: Arithmetic = DEFAULT
+    largest: int | None = None
 
     def __post_init__(self) -> None:
         most = self.arithmetic.weight_bits
-        if not (2 <= self.bits <= most and 1 <= self.levels <= 255 and self.scale in ("max", "mean")):
+        if not (2 <= self.bits <= most and self.levels >= 1 and self.scale in ("max", "mean")):
             raise UsageError(
-                f"weights need 2..{most} bits, inputs 1..255 levels, scale max or mean; found {self.bits}, "
+                f"weights need 2..{most} bits, inputs at least 1 level, scale max or mean; found {self.bits}, "
                 f"{self.levels}, {self.scale!r}"
             )
 
@@ -130,7 +132,7 @@ class FixedPoint:
                 f"layer {name}: integer neurons share one {shared}, found {found} for {len(weight)} outputs"
             )
         rows = integers.flatten(1)
-        largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * self.levels
+        largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * (self.largest or self.levels)
         if whole is not None:
             largest += whole.abs()
         reach, least = int(largest.max()), 1

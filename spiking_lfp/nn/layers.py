@@ -7,6 +7,7 @@ take and return whole sequences `[T, B, ...]`.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from traceback import walk_tb
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -41,6 +42,7 @@ Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
 # of a window: one number for all axes, or one for each
 Sides = int | tuple[int, ...]
+_told: ContextVar[Callable[[Tensor, Tensor, Tensor], None] | None] = ContextVar("spiking_lfp_sums", default=None)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -447,7 +449,20 @@ def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
     if a.shape != b.shape:
         raise UsageError(f"add expects two tensors of the same shape, found {list(a.shape)} and {list(b.shape)}")
     out: Tensor = AddFunction.apply(a, b, checked_rule(rule), False)
+    tell = _told.get()
+    if tell is not None:
+        tell(a, b, out)
     return out
+
+
+@contextmanager
+def sums_told(tell: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
+    """Let `add` call `tell` with both summands and their sum, inside the context."""
+    token = _told.set(tell)
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
