@@ -6,7 +6,7 @@ integer network runs: that is refused, by the name of the layer that takes it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,10 +62,11 @@ def trace(network: nn.Module, x: Tensor) -> tuple[Place, ...]:
     Raises:
         ExportError: naming the layer, if code between layers makes or changes what it takes, or it has hooks.
     """
-    recorder = _Recorder(network, x)
+    listed = list(_modules(network, "", set()))
+    recorder = _Recorder(x, {name for name, module in listed if _is_layer(module)})
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(sums_told(recorder.sum))
-        for name, module in network.named_modules():
+        for name, module in listed:
             before, after = recorder.hooks(name, module)
             stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
@@ -88,11 +89,8 @@ def evaluate(places: Sequence[Place], values: Mapping[int, Tensor]) -> Tensor:
         places: of a graph.
         values: outputs that are known: 0 are the inputs, k + 1 those of place k.
     """
-    values, needed, order = dict(values), {len(places)}, list[int]()
-    for k in reversed(range(len(places))):
-        if k + 1 in needed and k + 1 not in values:
-            order.insert(0, k)
-            needed.update(places[k].sources)
+    values, needed = dict(values), sources_of_last(places, values)
+    order = [k for k in range(len(places)) if k + 1 in needed and k + 1 not in values]
     uses = Counter(source for k in order for source in places[k].sources)
     for k in order:
         values[k + 1] = places[k].run([values[source] for source in places[k].sources])
@@ -102,16 +100,24 @@ def evaluate(places: Sequence[Place], values: Mapping[int, Tensor]) -> Tensor:
     return values[len(places)]
 
 
+def sources_of_last(places: Sequence[Place], known: Container[int] = ()) -> set[int]:
+    """Return the numbers of the last place, of its sources, of theirs, and so on up to those that are known."""
+    needed = {len(places)}
+    for k in reversed(range(len(places))):
+        if k + 1 in needed and k + 1 not in known:
+            needed.update(places[k].sources)
+    return needed
+
+
 class _Recorder:
     """What runs, and which tensors it takes and hands on."""
 
-    def __init__(self, network: nn.Module, x: Tensor) -> None:
+    def __init__(self, x: Tensor, names: set[str]) -> None:
         self.places: list[Place] = []
         # tensors are kept, so that no other one gets their identity
         self._made: dict[int, tuple[Tensor, int, int]] = {}
         self._paths: list[str] = []
-        self._within: list[str] = []
-        self._names = {name for name, module in network.named_modules() if name and _is_layer(module)}
+        self._names = names
         self._runs: Counter[str] = Counter()
         self._hand_on(x, 0)
 
@@ -125,19 +131,16 @@ class _Recorder:
         layer = _is_layer(module)
         if layer and (module._forward_hooks or module._forward_pre_hooks):
             raise ExportError(f"layer {name}: has forward hooks, which may change what it computes; remove them")
-        if layer and "forward" in vars(module):
-            raise ExportError(f"layer {name}: has a forward pass of its own, which cannot be converted; remove it")
+        if layer and ("forward" in vars(module) or not _is_known(module)):
+            kind = type(module).__name__
+            raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
 
         def before(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             self._paths.append(name)
-            if layer:
-                self._within.append(name)
 
         def after(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> None:
             self._paths.pop()
             if layer:
-                self._within.pop()
-            if layer and not self._within:
                 given = [each for each in (*arguments, *named.values()) if isinstance(each, Tensor)]
                 self._ran(name, module, given, outputs)
 
@@ -145,9 +148,8 @@ class _Recorder:
 
     def sum(self, a: Tensor, b: Tensor, total: Tensor) -> None:
         """Take note of a sum."""
-        if not self._within:
-            name = f"{self._paths[-1]}.add".lstrip(".")
-            self._ran(f"{name}:sum" if name in self._names else name, None, (a, b), total)
+        name = f"{self._paths[-1]}.add".lstrip(".")
+        self._ran(f"{name}:sum" if name in self._names else name, None, (a, b), total)
 
     def _ran(self, name: str, module: nn.Module | None, given: Sequence[Tensor], outputs: Any) -> None:
         sources = []
@@ -175,20 +177,31 @@ class _Recorder:
             self._made[id(tensor)] = tensor, _version(tensor), number
 
 
+def _modules(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield each module of a network with its first path, but not what is inside of layers, which they do not call."""
+    if module in seen:
+        return
+    seen.add(module)
+    yield name, module
+    if not _is_layer(module):
+        for child, found in module.named_children():
+            yield from _modules(found, f"{name}.{child}" if name else child, seen)
+
+
 def _is_layer(module: nn.Module) -> bool:
-    """Tell whether a module is a layer, of this package or torch, and no container of the user's."""
-    if isinstance(module, SynapticLayer | Pool | Flatten | PopulationReadout | MonoReadout | Dropout | NormalizeFeedback):
-        return True
-    forward = type(module).forward
-    return forward is not nn.Sequential.forward and forward.__module__.startswith(("spiking_lfp.", "torch."))
+    """Tell whether a module is a layer, of this package or torch, and no container of others."""
+    ours = SynapticLayer | Pool | Flatten | PopulationReadout | MonoReadout | Dropout | NormalizeFeedback
+    return isinstance(module, ours) or (_is_known(module) and type(module).forward is not nn.Sequential.forward)
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Tell whether what a module computes is code of this package or torch."""
+    return type(module).forward.__module__.startswith(("spiking_lfp.", "torch."))
 
 
 def _used(places: Sequence[Place]) -> tuple[Place, ...]:
     """Return the places that the last one depends on."""
-    needed = {len(places)}
-    for k in reversed(range(len(places))):
-        if k + 1 in needed:
-            needed.update(places[k].sources)
+    needed = sources_of_last(places)
     kept = [0, *(number for number in range(1, len(places) + 1) if number in needed)]
     numbers = {number: new for new, number in enumerate(kept)}
     return tuple(

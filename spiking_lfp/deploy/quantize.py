@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.checks import Values, as_tensor
-from spiking_lfp.deploy.graph import Place, evaluate, trace
+from spiking_lfp.deploy.graph import Place, evaluate, sources_of_last, trace
 from spiking_lfp.deploy.interop import synapse_copy
 from spiking_lfp.deploy.model import (
     Add,
@@ -181,10 +181,6 @@ def quantize(
             )
     if outputs.shape[2:] != (len(class_names),):
         raise ExportError(f"outputs are {list(outputs.shape[2:])}, but there are {len(class_names)} class names")
-    for name, module in ((place.name, place.module) for place in places):
-        if module is not None and not type(module).forward.__module__.startswith(("spiking_lfp.", "torch.")):
-            kind = type(module).__name__
-            raise ExportError(f"layer {name}: {kind} has a forward pass of its own, so that it has no integer form")
     if any(_runs_on_signals(place.module) for place in places):
         images, seen = images.unsqueeze(-2), seen.unsqueeze(-2)
         places = tuple(replace(place, module=_on_images(place.module)) for place in places)
@@ -221,12 +217,12 @@ def quantize(
                 accuracy.append(AccuracyPoint(f"layer {name} in integers", rest))
             else:
                 layers.append(_without_neurons(place, shape, named))
-                integers[number] = _in_steps(layers[-1], given, steps)
+                integers[number] = _in_steps(layers[-1], given, steps, layers[-1].gives(inputs).largest)
             signals.append(layers[-1].gives(inputs))
-            needed = {source for later in places[number:] for source in later.sources}
-            for values in (integers, reals):
-                for source in set(values) - needed:
-                    del values[source]
+            later = {source for place in places[number:] for source in place.sources}
+            before = sources_of_last(places, known)
+            integers, reals = ({k: values[k] for k in values.keys() & later} for values in (integers, reals))
+            known = {k: known[k] for k in known.keys() & before}
     report = QuantisationReport(tuple(reports), tuple(accuracy), len(labels))
     whole = IntegerNetwork(
         tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
@@ -273,14 +269,15 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
     )
 
 
-def _in_steps(layer: Layer, given: Sequence[Array], steps: int) -> Array:
-    """Run a layer without neurons on integers `[N, ...]`, the same in every step, or `[T, N, ...]`."""
+def _in_steps(layer: Layer, given: Sequence[Array], steps: int, largest: int) -> Array:
+    """Run a layer without neurons on integers `[N, ...]`, the same in every step, or `[T, N, ...]`, to 0..`largest`."""
+    kind = np.min_scalar_type(largest)
     constant = [each.ndim == 1 + len(layer.in_shape) for each in given]
     if all(constant):
-        return without_neurons(layer, *given)
+        return without_neurons(layer, *given).astype(kind)
     every = zip(given, constant, strict=True)
     each = [[values] * steps if same else values for values, same in every]
-    return np.stack([without_neurons(layer, *now) for now in zip(*each, strict=True)])
+    return np.stack([without_neurons(layer, *now).astype(kind) for now in zip(*each, strict=True)])
 
 
 def _host_readout(module: nn.Module, classes: int) -> HostReadout | None:
@@ -317,7 +314,9 @@ def _runs_on_signals(module: nn.Module | None) -> bool:
 def _on_images(module: nn.Module | None) -> nn.Module | None:
     """Return what runs along one axis as the same on images one pixel high; layers with neurons are changed in place."""
     if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
-        return IMAGE_POOLS[type(module)](*(module.of(side, images=True) for side in ("kernel_size", "stride", "padding")))
+        return IMAGE_POOLS[type(module)](
+            *(module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
+        )
     signal: Any = module.synapse if isinstance(module, SpikingLayer) else None
     if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
         assert isinstance(module, SpikingLayer)

@@ -28,7 +28,8 @@ def run_in_integers(
     bit. Rounding reads the largest weights back, so on a GPU every step waits for the device.
 
     Args:
-        network: its first spiking layer receives the inputs, the others receive spikes.
+        network: its first spiking layer receives the inputs, the others receive spikes: those behind `add` or mean
+            pooling refuse other numbers when they run.
         bits: bits of a weight, 2..8; 0 returns to real numbers.
         levels: the integer that represents an input of 1; 1 if the inputs are spikes.
         per_channel: give each output channel a scale of its own, but for layers that do not fire.
