@@ -1,8 +1,8 @@
 """The graph of a network: which layer takes the outputs of which, found by running it once.
 
-A module's forward pass is code, so hooks on its layers, and `nn.add`, tell which tensors they take and hand on. A tensor
-that is handed on by none of them, or is another one by the time it is taken, was made by code between the layers, which no
-integer network runs: that is refused, by the name of the layer that takes it.
+A module's forward pass is code, so hooks on its layers, and `add`, tell which tensors they take and hand on. A tensor
+that none of them has handed on, or that was written to since, comes from code between the layers, which no integer
+network runs: that is refused, by the name of the layer that takes it.
 """
 
 from collections import Counter
@@ -36,9 +36,9 @@ class Place:
     """A layer where it runs.
 
     Attributes:
-        name: its path in the network, with a number if it runs more than once; of sums the path of the module whose code
-            adds, and "add".
-        module: None for `nn.add`.
+        name: its path in the network, with a number if it runs more than once; of a sum, "add" in the path of the
+            module whose code adds.
+        module: None for `add`.
         sources: where its inputs come from: 0 is the input of the network, k + 1 the place k.
     """
 
@@ -53,7 +53,7 @@ class Place:
 
 
 def trace(network: nn.Module, x: Tensor) -> tuple[Place, ...]:
-    """Return the places of a network in the order in which they run; those that do not matter for its outputs fall away.
+    """Return the places of a network in the order in which they run, but for those that its outputs do not depend on.
 
     Args:
         network: in evaluation mode.
@@ -76,8 +76,8 @@ def trace(network: nn.Module, x: Tensor) -> tuple[Place, ...]:
         raise ExportError("the network is empty: it hands its inputs on")
     if last is None:
         raise ExportError(
-            f"the network returns a {type(outputs).__name__} that no layer has handed on: return the outputs of the last "
-            "layer as they are"
+            f"the network returns a {type(outputs).__name__} that no layer has handed on: return the outputs of the "
+            "last layer as they are"
         )
     return _used(recorder.places[:last])
 
@@ -157,8 +157,8 @@ class _Recorder:
             source = self.maker(tensor)
             if source is None:
                 raise ExportError(
-                    f"layer {name}: takes a tensor that code between layers has made or changed, which integer networks "
-                    "do not run: use layers of this package, nn.add for +, and Flatten for views"
+                    f"layer {name}: takes a tensor that code between layers has made or changed, which integer "
+                    "networks do not run: use layers of this package, spiking_lfp.add for +, and Flatten for views"
                 )
             sources.append(source)
         if len(sources) != (2 if module is None else 1):

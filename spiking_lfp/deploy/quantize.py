@@ -154,7 +154,6 @@ def quantize(
     real = copy.deepcopy(network).cpu().eval()
     for name, synapse in synapses.items():
         spiking_layers(real)[name].synapse = synapse.cpu()
-    spiking = spiking_layers(real).values()
     executions = {each: each.execution for each in spiking_layers(real).values()}
     trained = next((each for each in executions.values() if isinstance(each, Integer)), None)
     for each in executions:
@@ -236,8 +235,8 @@ def _check_training(name: str, execution: Execution, given: Signal, bits: int) -
         trained = Signal(execution.levels, execution.largest or execution.levels)
         if given != trained:
             raise ExportError(
-                f"layer {name}: was trained in integers for inputs 0..{trained.largest}, and gets 0..{given.largest}, of "
-                f"which {given.levels} stand for 1: train in real numbers, or export with other bits"
+                f"layer {name}: was trained in integers for inputs 0..{trained.largest}, and gets 0..{given.largest}, "
+                f"of which {given.levels} stand for 1: train in real numbers, or export with other bits"
             )
 
 
@@ -312,11 +311,10 @@ def _runs_on_signals(module: nn.Module | None) -> bool:
 
 
 def _on_images(module: nn.Module | None) -> nn.Module | None:
-    """Return what runs along one axis as the same on images one pixel high; layers with neurons are changed in place."""
+    """Return what runs along one axis as the same on images one pixel high; a layer with neurons is changed in place."""
     if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
-        return IMAGE_POOLS[type(module)](
-            *(module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
-        )
+        window = (module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
+        return IMAGE_POOLS[type(module)](*window)
     signal: Any = module.synapse if isinstance(module, SpikingLayer) else None
     if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
         assert isinstance(module, SpikingLayer)

@@ -120,11 +120,11 @@ class SpikingFunction(torch.autograd.Function):
             inputs = shown if constant else spec.synapse.inputs(x, handed_on(x))
             if execution.in_integers and isinstance(inputs, Tensor):
                 # the room in a membrane is that for spikes, and fractions would be cut off
-                spikes = ((shown == 0) | (shown == 1)).all()
-                require(
-                    spikes, UsageError, f"layer {spec.name}: trained in integers it takes spikes, 0 or 1, not sums, means "
-                    "or other numbers: train in real numbers, and quantise when it is exported",
-                )  # fmt: skip
+                refusal = (
+                    f"layer {spec.name}: trained in integers it takes spikes, 0 or 1, not sums, means or other numbers: "
+                    "train in real numbers, and quantise when it is exported"
+                )
+                require(((shown == 0) | (shown == 1)).all(), UsageError, refusal)
         current = spec.synapse.current(inputs, prepared.weight, prepared.bias)
         _check_neurons(spec, current, start)
         if spec.watch is not None:
