@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ from spiking_lfp.nn.layers import (
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
 
+Kept = TypeVar("Kept")
 CalibrationMethod = Literal["max", "mean", "percentile", "search"]
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = ("max", "mean", "percentile", "search")
 PERCENTILE = 0.999
@@ -219,14 +220,17 @@ def quantize(
                 integers[number] = _in_steps(layers[-1], given, steps, layers[-1].gives(inputs).largest)
             signals.append(layers[-1].gives(inputs))
             later = {source for place in places[number:] for source in place.sources}
-            before = sources_of_last(places, known)
-            integers, reals = ({k: values[k] for k in values.keys() & later} for values in (integers, reals))
-            known = {k: known[k] for k in known.keys() & before}
+            integers, reals = _only(integers, later), _only(reals, later)
+            known = _only(known, sources_of_last(places, known))
     report = QuantisationReport(tuple(reports), tuple(accuracy), len(labels))
     whole = IntegerNetwork(
         tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
     ).check()
     return replace(whole, notes={"quantisation": report.to_json()}), report
+
+
+def _only(values: dict[int, Kept], numbers: set[int]) -> dict[int, Kept]:
+    return {number: values[number] for number in values.keys() & numbers}
 
 
 def _check_training(name: str, execution: Execution, given: Signal, bits: int) -> None:
@@ -256,7 +260,8 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
             raise ExportError(f"layer {name}: {module} has no integer form: use square windows without padding")
         return MaxPool(name, shape, module.kernel_size, module.stride, sources=sources)
     if isinstance(module, AvgPool2d | SumPool2d):
-        kernel, stride, padding = (module.of(side) for side in ("kernel_size", "stride", "padding"))
+        sides = (module.of(name) for name in ("kernel_size", "stride", "padding"))
+        kernel, stride, padding = ((high, wide) for high, wide in sides)
         divisor = math.prod(kernel) if module.divides else 1
         return SumPool(name, shape, kernel, stride, padding, divisor, sources=sources)
     if isinstance(module, FlattenLayer):
@@ -311,7 +316,7 @@ def _runs_on_signals(module: nn.Module | None) -> bool:
 
 
 def _on_images(module: nn.Module | None) -> nn.Module | None:
-    """Return what runs along one axis as the same on images one pixel high; a layer with neurons is changed in place."""
+    """Return what runs along one axis as the same on images one pixel high; layers with neurons change in place."""
     if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
         window = (module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
         return IMAGE_POOLS[type(module)](*window)

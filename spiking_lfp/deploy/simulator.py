@@ -165,7 +165,8 @@ def _(layer: Flatten, x: Array) -> Array:
 
 @without_neurons.register(Add)
 def _(layer: Add, *summands: Array) -> Array:
-    return np.sum([each.astype(np.int32) for each in summands], 0, np.int32)
+    total: Array = np.sum([each.astype(np.int32) for each in summands], 0, np.int32)
+    return total
 
 
 @without_neurons.register(MaxPool)

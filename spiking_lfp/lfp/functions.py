@@ -121,7 +121,7 @@ class SpikingFunction(torch.autograd.Function):
             if execution.in_integers and isinstance(inputs, Tensor):
                 # the room in a membrane is that for spikes, and fractions would be cut off
                 refusal = (
-                    f"layer {spec.name}: trained in integers it takes spikes, 0 or 1, not sums, means or other numbers: "
+                    f"layer {spec.name}: trained in integers it takes spikes, 0 or 1, not sums, means or others: "
                     "train in real numbers, and quantise when it is exported"
                 )
                 require(((shown == 0) | (shown == 1)).all(), UsageError, refusal)
