@@ -15,7 +15,7 @@ from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.nir_reading import read_nir
-from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.deploy.model import Add, Flatten, IntegerNetwork, SumPool
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.nn.spiking import LIF
@@ -35,6 +35,13 @@ def small() -> IntegerNetwork:
     net = make.mlp((4, 3), reset="zero", steps=3)
     layer = net.spiking[0]
     return replace(net, layers=(replace(layer, bias=layer.bias * 0),))
+
+
+def skip() -> IntegerNetwork:
+    entry, block = make.conv("entry", (1, 3, 3), 2), make.conv("block", (2, 1, 1), 2, padding=(1, 1))
+    pool = SumPool("pool", (2, 1, 1), (1, 1), (1, 1))
+    total = Add("add", (2, 1, 1), sources=("entry", "pool"))
+    return make.network([entry, block, pool, total, Flatten("flat", (2, 1, 1)), make.dense("out", 2, 2)], steps=2)
 
 
 def floats() -> nn.Sequential:
@@ -57,6 +64,9 @@ def of_others(path: Path) -> None:
 FORMATS = {
     "artifact": Format(
         lambda path: save_network(with_golden_run(small(), make.inputs_for(small(), 1)), path), load_network, checksum
+    ),
+    "artifact of a graph": Format(
+        lambda path: save_network(with_golden_run(skip(), make.inputs_for(skip(), 1)), path), load_network, checksum
     ),
     "netx": Format(lambda path: write_netx(small(), path), read_netx, checksum),
     "nir": Format(lambda path: write_nir(floats(), path), read_nir, floats_digest),

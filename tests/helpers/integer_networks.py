@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, Layer, MaxPool, Spiking
+from spiking_lfp.deploy.model import (
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    IntegerNetwork,
+    Layer,
+    MaxPool,
+    Signal,
+    Spiking,
+    SumPool,
+)
 from spiking_lfp.integers import IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 
@@ -88,6 +99,72 @@ def lenet(
     )
 
 
+def graph(seed: int, levels: int = 1, parts: int = 4, steps: int = 6) -> IntegerNetwork:
+    """A random network with skips around layers and around other skips, sums, means and the largest of them."""
+    random = np.random.default_rng(seed)
+    layers: list[Layer] = []
+    # what the inputs are, and what each layer gives: by name
+    known: dict[str, tuple[tuple[int, ...], Signal]] = {"": ((2, 7, 6), Signal(levels, levels))}
+
+    def put(layer: Layer) -> str:
+        given = [known[source][1] for source in layer.sources]
+        layers.append(layer)
+        known[layer.name] = layer.out_shape, layer.gives(given)
+        return layer.name
+
+    def name(what: str) -> str:
+        return f"{what}{len(layers)}"
+
+    def neurons(source: str) -> str:
+        shape, given = known[source]
+        assert len(shape) == 3
+        room = DEFAULT.largest / (given.largest * 127 * 9 * shape[0] + 60)
+        layer = conv(
+            name("conv"), shape, 2, seed=int(random.integers(2**31)), padding=(1, 1), levels=given.largest, gain=0.1,
+            decay=int(random.integers(4096)), frac_bits=min(6, int(np.log2(room))),
+        )  # fmt: skip
+        return put(replace(layer, sources=(source,)))
+
+    def branch(source: str, depth: int) -> str:
+        """Spikes of the same shape."""
+        kind = random.integers(3 if depth else 1)
+        if kind == 1:
+            return neurons(skip(source, depth - 1))
+        return neurons(neurons(source) if kind else source)
+
+    def skip(source: str, depth: int) -> str:
+        summands = [branch(source, depth) for _ in range(random.integers(1, 3))]
+        if known[source][1].levels == 1:
+            summands.append(source)
+        if len(summands) == 1:
+            return summands[0]
+        return put(Add(name("add"), known[source][0], sources=tuple(summands)))
+
+    def pooled(source: str) -> str:
+        shape = known[source][0]
+        sides = tuple(int(random.integers(1, min(4, side + 1))) for side in shape[1:])
+        kernel, square = (sides[0], sides[1]), min(sides)
+        if random.integers(3) == 0:
+            return put(MaxPool(name("max"), shape, square, 1, sources=(source,)))
+        padding = (int(random.integers(kernel[0] // 2 + 1)), int(random.integers(kernel[1] // 2 + 1)))
+        divisor = int(random.choice([1, kernel[0] * kernel[1]]))
+        stride = (int(random.integers(1, 3)), int(random.integers(1, 3)))
+        return put(SumPool(name("sum"), shape, kernel, stride, padding, divisor, sources=(source,)))
+
+    last = ""
+    for _ in range(parts):
+        last = skip(last, 1) if random.integers(2) else pooled(last)
+        if known[last][1].largest > 200:
+            last = neurons(last)
+    flat = Flatten(name("flat"), known[last][0], sources=(last,))
+    put(flat)
+    given = known[flat.name][1]
+    room = DEFAULT.largest / (given.largest * 127 * flat.out_shape[0] + 127)
+    out = dense("out", flat.out_shape[0], 3, seed, frac_bits=min(6, int(np.log2(room))), levels=given.largest, gain=0.1)
+    layers.append(replace(out, sources=(flat.name,)))
+    return network(layers, steps, levels)
+
+
 def changed(layer: Layer, **changes: Any) -> Layer:
     """Return a layer with other values of its fields, or of those of its neurons."""
     if isinstance(layer, Spiking):
@@ -138,21 +215,39 @@ def slowly(net: IntegerNetwork, inputs: Array) -> dict[str, Array]:
         fired = {layer.name: np.zeros(layer.out_shape, object) for layer in net.spiking}
         for t in range(steps):
             x = (inputs[n] if constant else inputs[t, n]).astype(object)
+            given = {"": x}
             for layer in net.layers:
+                x, *others = [given[source] for source in layer.sources] or [x]
                 if isinstance(layer, Flatten):
                     x = x.reshape(-1)
+                elif isinstance(layer, Add):
+                    x = sum(others, x)
                 elif isinstance(layer, MaxPool):
                     out = np.zeros(layer.out_shape, object)
                     for place in np.ndindex(*layer.out_shape):
                         c, i, j = place
                         rows = slice(i * layer.stride, i * layer.stride + layer.kernel)
                         columns = slice(j * layer.stride, j * layer.stride + layer.kernel)
-                        out[place] = int(x[c, rows, columns].any())
+                        out[place] = int(x[c, rows, columns].max())
                     x = out
+                elif isinstance(layer, SumPool):
+                    x = _slow_sums(layer, x)
                 else:
+                    assert isinstance(layer, Spiking)
                     x = _slow_step(layer, x, state[layer.name], fired[layer.name])
                     found[layer.name][t, n] = x
+                given[layer.name] = x
     return found
+
+
+def _slow_sums(layer: SumPool, x: Array) -> Array:
+    out = np.zeros(layer.out_shape, object)
+    for c, i, j in np.ndindex(*layer.out_shape):
+        for a, b in np.ndindex(*layer.kernel):
+            row, column = i * layer.stride[0] + a - layer.padding[0], j * layer.stride[1] + b - layer.padding[1]
+            if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                out[c, i, j] += int(x[c, row, column])
+    return out
 
 
 def slow_leak(value: int, decay: int, leak: str) -> int:
