@@ -1,17 +1,21 @@
-"""A network of your own, an nn.Module with a skip connection, trained on data of your own by one call.
+"""A network of your own, an nn.Module with a skip connection, trained on data of your own by one call, then run in C.
 
 python examples/own_network.py
 
 Started again after it was killed, it goes on where it was, and ends bit for bit as if it had not been.
 """
 
+import shutil
+import subprocess
 import tempfile
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import spiking_lfp as lfp
+from spiking_lfp.deploy.simulator import simulate
 
 
 class Residual(nn.Module):
@@ -44,3 +48,15 @@ if __name__ == "__main__":
         print(
             f"loaded: {again.evaluate(test).accuracy:.1%}, most often mistaken: {again.evaluate(test).confusion[4, 9]}"
         )
+        exported = lfp.export(
+            run, (digits.train_images, digits.train_labels), out=f"{folder}/out", to=["artifact", "c"]
+        )
+        images, labels = digits.test_images.numpy(), digits.test_labels.numpy()
+        answers = simulate(exported.network, images).predictions
+        print(f"in integers: {np.mean(answers == labels):.1%}")
+        if shutil.which("make") and shutil.which("cc"):
+            program = exported.files["c"] / "classify"
+            subprocess.run(["make", "-C", program.parent, program.name], check=True, capture_output=True)
+            lines = subprocess.run([program], input=images.tobytes(), check=True, capture_output=True).stdout
+            of_c = [int(line.split()[0]) for line in lines.decode().splitlines()]
+            print(f"C gives the same answer for {np.count_nonzero(answers == of_c)} of {len(images)}")

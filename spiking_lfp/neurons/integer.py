@@ -66,9 +66,11 @@ class FixedPoint:
 
     def __post_init__(self) -> None:
         most = self.arithmetic.weight_bits
-        if not (2 <= self.bits <= most and self.levels >= 1 and self.scale in ("max", "mean")):
+        # sums and means, whose largest value is told, have more levels than the inputs of a network
+        levels = 1 <= self.levels <= 255 or self.largest is not None
+        if not (2 <= self.bits <= most and levels and self.scale in ("max", "mean")):
             raise UsageError(
-                f"weights need 2..{most} bits, inputs at least 1 level, scale max or mean; found {self.bits}, "
+                f"weights need 2..{most} bits, inputs 1..255 levels, scale max or mean; found {self.bits}, "
                 f"{self.levels}, {self.scale!r}"
             )
 

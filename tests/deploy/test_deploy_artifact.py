@@ -332,7 +332,8 @@ def _foreign_filter(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "schema": (_set("/", "schema", 2), "has schema 2, this version reads schema 1: export the network again, or"),
+    "schema": (_set("/", "schema", 3), "has schema 3, this version reads schema 1 and 2: export the network again, or"),
+    "another schema": (_set("/", "schema", 2), "/schema is 2, expected 1 as its layers have it"),
     "format": (_text("/", "format", "other"), "is an HDF5 file of another kind: its format is 'other'"),
     "encoder": (_text("/", "encoder", "rate"), "/encoder is 'rate', expected constant or spikes"),
     "a long text": (_set("/", "encoder", "spikes"), r"/encoder is object \[\], expected a text of fixed length"),

@@ -3,7 +3,6 @@
 import json
 import runpy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

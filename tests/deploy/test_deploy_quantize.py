@@ -185,8 +185,6 @@ def head(features: int) -> list[nn.Module]:
     ("modules", "message"),
     [
         ([lfp.Flatten(), lfp.Affine(nn.Linear(144, 4))], "layer 1: Affine has no integer form"),
-        ([lfp.AvgPool2d(2), lfp.Flatten(), lfp.LIF(nn.Linear(36, 4))], "layer 0: AvgPool2d has no integer form"),
-        ([lfp.MaxPool2d(2), lfp.Flatten(), lfp.LIF(nn.Linear(36, 4))], "layer 0: pools the inputs"),
         (
             [lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), reset="none")],
             "layer 1: integer neurons reset to zero or subtract",
@@ -203,7 +201,6 @@ def head(features: int) -> list[nn.Module]:
         ([lfp.LIF(nn.ConvTranspose2d(1, 1, 3)), *head(196)], "layer 0: ConvTranspose2d.* has no integer form"),
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d((1, 2)), *head(50)], "layer 1: MaxPool2d.* square windows"),
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d(2, padding=1), *head(36)], "layer 1: .* without padding"),
-        ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.SumPool2d(2), *head(25)], "layer 1: SumPool2d has no integer form"),
         ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
         ([lfp.Flatten(), lfp.RecurrentLIF(nn.Linear(144, 4))], "layer 1: RecurrentLIF has no integer form"),
     ],

@@ -490,7 +490,7 @@ def test_integer_networks_refuse_layers_with_hooks_and_forward_passes_of_their_o
     hooked[1].register_forward_hook(lambda module, x, out: 1 - out)
     with pytest.raises(ExportError, match="layer 1: has forward hooks"):
         export(hooked)
-    with pytest.raises(ExportError, match="the network is a Own, whose order of layers is in its code only"):
+    with pytest.raises(ExportError, match="layer 0: takes a tensor that code between layers has made"):
         export(Own(*layers()))
     with pytest.raises(ExportError, match="layer 0: Spread has a forward pass of its own"):
         export(nn.Sequential(Spread(), LIF(nn.Linear(6, 4))))
