@@ -61,15 +61,14 @@ static void add(int32_t *restrict sums, const int8_t *restrict weights, size_t c
     }
 }
 
-/* sums += unit * weights x inputs */
-static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t unit, int32_t *sums)
+static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels;
     size_t k;
 
     for (k = 0; k < layer->in.channels; k++)
         if (inputs[k])
-            add(sums, layer->weight + k * outputs, outputs, unit * inputs[k]);
+            add(sums, layer->weight + k * outputs, outputs, inputs[k]);
 }
 
 /* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
@@ -89,7 +88,7 @@ static range reached_by(const slfp_layer *layer, int axis, size_t position, size
     return found;
 }
 
-static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t unit, int32_t *sums)
+static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
 {
     const size_t channels = layer->in.channels, outputs = layer->out.channels;
     const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
@@ -102,7 +101,7 @@ static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t uni
         for (y = 0; y < layer->in.height; y++) {
             const range rows = reached_by(layer, 0, y, layer->out.height);
             for (x = 0; x < layer->in.width; x++) {
-                const int32_t value = unit * *inputs++;
+                const int32_t value = *inputs++;
                 range columns;
                 if (!value)
                     continue;
@@ -144,22 +143,34 @@ static void hand_on(const slfp_layer *layer, uint8_t *bytes, size_t k, uint32_t 
         bytes[byte * size + k] = (uint8_t)(value >> 8 * byte & 255);
 }
 
+/* sums += weights x inputs */
+static void add_inputs(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+{
+    if (layer->kind == SLFP_DENSE)
+        add_dense(layer, inputs, sums);
+    else
+        add_conv(layer, inputs, sums);
+}
+
 /* sums = weights x inputs + bias */
 static void multiply(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
-    uint32_t byte;
+    uint32_t byte = inputs->further;
     size_t k;
 
-    for (k = 0; k < positions; k++)
-        memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
-    for (byte = 0; byte <= inputs->further; byte++) {
-        const uint8_t *bytes = inputs->bytes + byte * inputs->size;
-        if (layer->kind == SLFP_DENSE)
-            add_dense(layer, bytes, (int32_t)1 << 8 * byte, sums);
-        else
-            add_conv(layer, bytes, (int32_t)1 << 8 * byte, sums);
+    if (!byte)
+        for (k = 0; k < positions; k++)
+            memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
+    else
+        memset(sums, 0, positions * outputs * sizeof *sums);
+    /* the highest bytes first: each time, what is there counts 256 times */
+    for (; byte; byte--) {
+        add_inputs(layer, inputs->bytes + byte * inputs->size, sums);
+        for (k = 0; k < positions * outputs; k++)
+            sums[k] = sums[k] * 256 + (byte == 1 ? layer->bias[k % outputs] : 0);
     }
+    add_inputs(layer, inputs->bytes, sums);
 }
 
 /* old >> bits, rounded down; for negative numbers >> is implementation-defined in C */
@@ -336,19 +347,13 @@ static values from_source(const slfp_state *state, const uint8_t *inputs, size_t
 
 static void add_sources(const slfp_state *state, const slfp_layer *layer, const uint8_t *inputs, uint8_t *bytes)
 {
-    const size_t size = slfp_size(layer->out);
+    const values sum = {bytes, slfp_size(layer->out), layer->further_bytes};
     size_t k, summand;
 
-    for (k = 0; k < size; k++)
-        hand_on(layer, bytes, k, 0);
     for (summand = 0; summand < layer->summands; summand++) {
         const values from = from_source(state, inputs, layer->sources[summand]);
-        values sum;
-        sum.bytes = bytes;
-        sum.size = size;
-        sum.further = layer->further_bytes;
-        for (k = 0; k < size; k++)
-            hand_on(layer, bytes, k, value_at(&sum, k) + value_at(&from, k));
+        for (k = 0; k < sum.size; k++)
+            hand_on(layer, bytes, k, (summand ? value_at(&sum, k) : 0) + value_at(&from, k));
     }
 }
 
