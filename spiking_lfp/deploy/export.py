@@ -69,7 +69,7 @@ def export(
     """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
 
     Args:
-        network: a run or its folder; or a chain of layers with an integer form.
+        network: a run or its folder; or a network of layers with an integer form; see `quantize`.
         calibration: a pair (values, labels) of training samples, as for `fit`; None for those of a run whose data
             have a name or a path.
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
