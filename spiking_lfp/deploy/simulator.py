@@ -165,7 +165,9 @@ def _(layer: Flatten, x: Array) -> Array:
 
 @without_neurons.register(Add)
 def _(layer: Add, *summands: Array) -> Array:
-    total: Array = np.sum([each.astype(np.int32) for each in summands], 0, np.int32)
+    total: Array = np.zeros(summands[0].shape, np.int32)
+    for summand in summands:
+        total = total + summand
     return total
 
 
