@@ -1,4 +1,4 @@
-"""The commands for networks on hardware: export, convert, check, simulate, verify, report, conformance."""
+"""The commands for networks on hardware: networks, export, convert, check, simulate, verify, report, conformance."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from spiking_lfp.cli.console import DataRoot, RunFolder, err, fail, out
+from spiking_lfp.cli.console import DataRoot, err, fail, out
 from spiking_lfp.deploy.chips import backends, chips, targets
+from spiking_lfp.deploy.pretrained import FOLDER, network_path
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from spiking_lfp.deploy.quantize import QuantisationReport
     from spiking_lfp.deploy.verify import Agreement
 
-NetworkFile = Annotated[Path, typer.Argument(help="An exported network, net.h5.")]
+NETWORK = "An exported network, net.h5, or the name of one in the package: see `spiking-lfp networks`."
+NetworkFile = Annotated[Path, typer.Argument(help=NETWORK, callback=network_path)]
 Samples = Annotated[int | None, typer.Option(help="Number of test samples.", show_default="all")]
 Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the golden run in the file")]
 GOLDEN_SAMPLES = 4
@@ -29,12 +31,50 @@ _SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (export, convert, check, simulate, verify, report, conformance):
+    for command in (networks, export, convert, check, simulate, verify, report, conformance):
         app.command()(command)
 
 
+def networks(
+    name: Annotated[str | None, typer.Argument(help="Network whose card is shown.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="All cards as Markdown.")] = False,
+) -> None:
+    """List the trained networks in the package, or show the card of one: data, settings, accuracy, energy, licence."""
+    from spiking_lfp.deploy import pretrained
+
+    if as_markdown:
+        out.print(pretrained.markdown(), highlight=False, markup=False, soft_wrap=True, end="")
+    elif name is not None:
+        card = pretrained.card(name)
+        table = Table(box=None, show_header=False, title=escape(card.title), title_justify="left")
+        for key, text in pretrained.rows(name):
+            table.add_row(key, escape(text))
+        out.print(table)
+    else:
+        table = Table(Column("network", no_wrap=True), "what it is", "accuracy", "energy")
+        for each in pretrained.network_names():
+            card = pretrained.card(each)
+            table.add_row(
+                each, escape(card.title), f"{card.results.accuracy:.2%}", f"{card.results.energy_45nm:,.0f} nJ"
+            )
+        out.print(table)
+        out.print(
+            "accuracy on all test samples; energy of an inference, estimated for a plain 45 nm core\n"
+            "take a name where a file is asked for: spiking-lfp export NAME --to c",
+            highlight=False,
+            markup=False,
+        )
+
+
 def export(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run of the command train. Or a network in integers, net.h5 or the name of one in the "
+            "package, for other formats.",
+            callback=network_path,
+        ),
+    ],
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
     to: Annotated[
         list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog.", show_default="artifact")
@@ -90,8 +130,9 @@ def export(
         )
     except ExportError as error:
         raise ExportError(_with_options(str(error))) from None
-    for table in _quantisation(made.report):
-        out.print(table)
+    if made.report is not None:
+        for table in _quantisation(made.report):
+            out.print(table)
     for name, reason in made.refused.items():
         err.print(f"{name}: {_with_options(reason)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for name, written in made.files.items():
@@ -109,7 +150,10 @@ def _with_options(reason: str) -> str:
 
 def convert(
     files: Annotated[list[Path], typer.Argument(help="Files as in training, or folders of these.")],
-    network_file: Annotated[Path, typer.Option("--for", help="The exported network that takes them, net.h5.")],
+    network_file: Annotated[
+        Path,
+        typer.Option("--for", help="The network that takes them: net.h5, or a name.", callback=network_path),
+    ],
     path: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("samples.bin"),
 ) -> None:
     """Convert files to the inputs of an exported network, for its C program `classify` and for chips.
@@ -160,7 +204,10 @@ def simulate(
     samples: Samples = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Run an exported network in the integer simulator: accuracy, spikes, synaptic operations, estimates of energy."""
+    """Run an exported network in the integer simulator: accuracy, spikes, synaptic operations, estimates of energy.
+
+    spiking-lfp simulate mnist-mlp-int8 --data mnist-subset
+    """
     from time import perf_counter
 
     from spiking_lfp.deploy import costs, simulator
@@ -218,7 +265,13 @@ def report(
     data: Annotated[str | None, typer.Option(help="Data set.", show_default="that of the training")] = None,
     samples: Annotated[int | None, typer.Option(help="Number of test samples.")] = 1000,
     page: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page.", show_default="report.html beside the network")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The page.",
+            show_default="report.html beside the network, or here for one in the package",
+        ),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -237,7 +290,8 @@ def report(
     backends = _backends([*(names or []), *(more or [])])
     few = inputs[:GOLDEN_SAMPLES] if network.encoder == "constant" else inputs[:, :GOLDEN_SAMPLES]
     agreements = compare(network, few, backends) if backends else ()
-    page = network_file.with_name("report.html") if page is None else page
+    if page is None:
+        page = Path("report.html") if network_file.parent == FOLDER else network_file.with_name("report.html")
     write_report(page, network, inputs, labels, agreements)
     out.print(str(page), highlight=False, markup=False, soft_wrap=True)
 

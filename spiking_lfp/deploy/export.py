@@ -13,9 +13,11 @@ from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
+from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.formats.nir import READERS
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, note_of
+from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
@@ -37,19 +39,19 @@ class Exported:
 
     Attributes:
         network: the integer network, with a golden run.
-        report: the effect of the quantisation.
+        report: the effect of the quantisation; None of a network that was in integers before.
         files: files and folders by format.
         refused: why a format cannot hold the network, by format.
     """
 
     network: IntegerNetwork
-    report: QuantisationReport
+    report: QuantisationReport | None
     files: dict[str, Path]
     refused: dict[str, str]
 
 
 def export(
-    network: nn.Module | Run | str | Path,
+    network: nn.Module | Run | IntegerNetwork | str | Path,
     calibration: Any = None,
     *,
     steps: int | None = None,
@@ -69,7 +71,9 @@ def export(
     """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
 
     Args:
-        network: a run or its folder; or a network of layers with an integer form; see `quantize`.
+        network: a run or its folder; or a network of layers with an integer form, see `quantize`. An integer network,
+            its file or the name of one in the package is written as it is: it takes `out`, `to` and what is about
+            formats only.
         calibration: a pair (values, labels) of training samples, as for `fit`; None for those of a run whose data
             have a name or a path.
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
@@ -102,7 +106,17 @@ def export(
     _one_of("reset", reset, INTEGER_RESETS)
     if bits is not None and not 2 <= bits <= 8:
         raise UsageError(f"bits must be 2..8, found {bits}")
-    run = load_run(network, "cpu") if isinstance(network, str | Path) else network
+    if isinstance(network, str | Path):
+        path = network_path(network)
+        network = load_network(path) if path.is_file() else load_run(path, "cpu")
+    if isinstance(network, IntegerNetwork):
+        if calibration is not None or steps is not None or class_names or bits or scale or per_channel or reset:
+            raise UsageError(
+                "the network is in integers already, as it stays: leave out calibration, steps, class_names, bits, "
+                "scale, per_channel and reset, or give the run that it was made from"
+            )
+        return Exported(network, None, *_write(network, formats, writers, Path(out)))
+    run = network
     module = run.network if isinstance(run, Run) else run
     split, golden, config, data = _samples(run, calibration, steps, class_names, data_root)
     inputs, labels, shown = integer_inputs(split, samples)
@@ -116,18 +130,25 @@ def export(
     integers.notes["recipe"] = config.recipe.model_dump_json()
     integers.notes[NOTE] = note_of(config.recipe, config.inputs, data)
     integers = with_golden_run(integers, integer_inputs(golden, GOLDEN_SAMPLES)[0].numpy())
+    return Exported(integers, report, *_write(integers, formats, writers, Path(out)))
+
+
+def _write(
+    network: IntegerNetwork, formats: Sequence[str], writers: dict[str, Writer], out: Path
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the files that were written, and why others were not, by format."""
     files: dict[str, Path] = {}
     refused: dict[str, str] = {}
     for name in formats:
         try:
-            files[name] = writers[name](integers if name == "artifact" else integers.without_readout(), Path(out))
+            files[name] = writers[name](network if name == "artifact" else network.without_readout(), out)
         except ExportError as error:
             refused[name] = str(error)
             for theirs, ours in _ARGUMENTS.items():
                 refused[name] = refused[name].replace(theirs, ours)
     if not files:
         raise ExportError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
-    return Exported(integers, report, files, refused)
+    return files, refused
 
 
 def _samples(

@@ -1,4 +1,4 @@
-"""Trained networks from files, in one line."""
+"""Trained networks from files, or by name, in one line."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from torch import nn
 
 from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.errors import RunError
 from spiking_lfp.training import load_run
 
@@ -14,23 +15,27 @@ def load(path: str | Path, device: str = "auto", network: nn.Module | None = Non
     """Load a trained network.
 
     Args:
-        path: the folder of a run, or an exported network such as `out/net.h5`.
+        path: the folder of a run, or an exported network such as `out/net.h5`; or, if there is no such path, the name
+            of a network in the package, see `spiking-lfp networks`.
         device: where the network of a run goes.
         network: one like that of the run, for its weights, if the run does not store its own.
 
     Returns:
         The network of a run, in evaluation mode; see `load_run` for its history, predictions and evaluation. Of a file,
-        the integer network; see `simulate`.
+        the integer network, as of a name; see `simulate`.
 
     Raises:
+        UsageError: for an unknown name, with the nearest.
         RunError: if there is neither, or it cannot be read.
         ExportError: if the file is no network, or damaged.
 
     Example:
+        >>> spiking_lfp.load("mnist-mlp-int8").class_names[:3]
+        ('0', '1', '2')
         >>> network = spiking_lfp.load("runs/mnist-mlp")  # doctest: +SKIP
         >>> spikes = network(spiking_lfp.constant(images, steps=25))  # doctest: +SKIP
     """
-    path = Path(path)
+    path = network_path(path)
     if path.is_file():
         return load_network(path)
     if not path.exists():
