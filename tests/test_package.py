@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import spiking_lfp
+from spiking_lfp.deploy.pretrained import network_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +67,8 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
         "data/digits/LICENSE.md",
         "training/presets/mnist-mlp.toml",
         "deploy/report.html",
+        "deploy/networks/LICENSE.md",
+        *(f"deploy/networks/{name}.{end}" for name in network_names() for end in ("h5", "toml")),
     )
     hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c")
     for name in (*inside, *(f"hardware/{name}" for name in hardware)):
@@ -144,12 +147,14 @@ def test_the_wheel_trains_in_a_clean_environment(built: Path, tmp_path: Path) ->
         "export run --to artifact c verilog --scale max --calibration 50 -o out",
         "simulate out/net.h5 --data mnist-subset --samples 50",
         "report out/net.h5 --samples 20",
+        "simulate mnist-mlp-int8 --data mnist-subset --samples 50",
     ]
     if shutil.which("cc"):
         commands.append("verify out/net.h5 --with c")
     # in one process: each would load torch anew
-    _, simulated, _, *verified, _ = call(python, "-c", COMMANDS, *commands).split("\f")
+    _, simulated, _, by_name, *verified, _ = call(python, "-c", COMMANDS, *commands).split("\f")
     assert "accuracy" in simulated
+    assert "accuracy" in by_name
     for name in ("c/slfp.c", "c/network.h", "verilog/slfp_core.v", "verilog/Makefile"):
         assert (tmp_path / "out" / name).is_file()
     assert all("equal" in said for said in verified)

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from helpers.small_recordings import write_nmnist
+from spiking_lfp.cli import deploy
 from spiking_lfp.cli.deploy import _backends, export
+from spiking_lfp.data import load_dataset
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
+from spiking_lfp.deploy.pretrained import FOLDER, card, markdown, network_names, network_path, rows
 from spiking_lfp.deploy.simulator import simulate
 
 Call = Callable[..., Any]
@@ -268,3 +273,67 @@ def test_help_names_the_defaults_that_depend_on_the_network(call: Call) -> None:
         answer = call(command, "--help")
         assert answer.code == 0
         assert default in " ".join(answer.out.replace("│", " ").split())
+
+
+def test_networks_in_the_package_are_listed_in_80_columns(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploy, "out", Console(width=80))
+    answer = call("networks")
+    assert (answer.code, answer.err) == (0, "")
+    assert max(map(len, answer.out.splitlines())) <= 80
+    for name in network_names():
+        assert any(name in line and f"{card(name).results.accuracy:.2%}" in line for line in answer.out.splitlines())
+    for name in network_names():
+        answer = call("networks", name)
+        assert answer.code == 0
+        words = " ".join(answer.out.split())
+        for _, text in rows(name):
+            assert all(word in words for word in text.split()), text
+    assert call("networks", "--markdown").out == markdown()
+    answer = call("networks", "mnist-mlp-in8")
+    assert (answer.code, answer.error[:74]) == (
+        2,
+        "unknown network 'mnist-mlp-in8': did you mean 'mnist-mlp-int8'? known are ",
+    )
+
+
+def test_commands_take_a_name_where_they_take_a_file(call: Call, tmp_path: Path) -> None:
+    name, before = "mnist-mlp-int8", sorted(FOLDER.iterdir())
+    image = load_dataset("mnist-subset").test_images[0, 0].numpy()
+    Image.fromarray(image).save("digit.png")
+    for words in (
+        ["simulate", name, "--data", "mnist-subset", "--samples", "20"],
+        ["simulate", name],
+        ["check", name],
+        ["report", name, "--data", "mnist-subset", "--samples", "20"],
+        ["convert", "digit.png", "--for", name],
+        ["predict", name, "digit.png"],
+        ["export", name, "--to", "c", "nir", "--nir-metadata"],
+    ):
+        answer = call(*words)
+        assert (answer.code, answer.err) == (0, ""), words
+    assert Path("samples.bin").read_bytes() == image.tobytes()
+    assert sorted(path.name for path in Path().iterdir()) == ["digit.png", "out", "report.html", "samples.bin"]
+    assert sorted(FOLDER.iterdir()) == before
+    for command in (["simulate"], ["verify"], ["convert", "digit.png", "--for"], ["export"]):
+        answer = call(*command, "mnist-mlp-int9")
+        assert answer.code == 2
+        assert answer.error.startswith("unknown path or network 'mnist-mlp-int9': did you mean 'mnist-mlp-int8'?")
+    answer = call("predict", "mnist-mlp-int9", "digit.png")
+    assert (answer.code, answer.error[:40]) == (2, "unknown path or network 'mnist-mlp-int9'")
+
+
+@needs_compiler
+def test_verify_takes_a_name(call: Call) -> None:
+    answer = call("verify", "mnist-mlp-int8")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.count("equal") == 2
+
+
+def test_the_demo_shows_digits_and_what_a_network_takes_them_for(call: Call) -> None:
+    answer = call("demo")
+    assert (answer.code, answer.err) == (0, "")
+    network, digits = load_network(network_path("mnist-mlp-int8")), load_dataset("mnist-subset")
+    right = simulate(network, digits.test_images.numpy()).predictions == digits.test_labels.numpy()
+    assert f"{right.sum():,} of 2,000 test digits right" in answer.out
+    assert answer.out.count(", it is ") == 3
+    assert max(map(len, map(str.rstrip, answer.out.splitlines()))) <= 100
