@@ -43,7 +43,21 @@ class Recipe(NamedTuple):
     export: tuple[str, ...] = ()
 
 
-RECIPES: dict[str, Recipe] = {}
+_MLP = {"data": "mnist", "hidden": "128", "steps": 10, "epochs": 10, "seed": 1}
+_CONV = {"data": "mnist", "network": "stack", "layers": "12C5-MP2-32C5-MP2", "steps": 10, "epochs": 4, "seed": 1}
+RECIPES = {
+    "mnist-mlp-int8": Recipe("Handwritten digits, one hidden layer", "mnist-mlp", _MLP, ("--bits", "8")),
+    "mnist-mlp-ternary": Recipe(
+        "Handwritten digits, weights -1, 0 and 1, trained in integers", "mnist-mlp", {**_MLP, "quantize": 2}
+    ),
+    "braille-mlp-int8": Recipe(
+        "Braille letters, felt by a fingertip, as spikes", "braille", {"seed": 1}, ("--bits", "8")
+    ),
+    "nmnist-conv-int8": Recipe(
+        "Handwritten digits seen by a moving event camera", "nmnist-conv", {"seed": 1}, ("--bits", "8")
+    ),
+    "mnist-conv-int8": Recipe("Handwritten digits, two convolutions", "mnist-mlp", _CONV, ("--bits", "8")),
+}
 
 _PASSED_ON = "the file holds test samples, its golden run, and weights learned from the data: passed on as the data are"
 _SHARE_ALIKE = "https://creativecommons.org/licenses/by-sa/"

@@ -59,7 +59,7 @@ def networks(
             )
         out.print(table)
         out.print(
-            "accuracy on all test samples; energy of an inference, estimated for a plain 45 nm core\n"
+            "accuracy on all test samples; energy of an inference, an estimate for 45 nm\n"
             "take a name where a file is asked for: spiking-lfp export NAME --to c",
             highlight=False,
             markup=False,
