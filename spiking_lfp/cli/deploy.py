@@ -46,7 +46,8 @@ def networks(
         out.print(pretrained.markdown(), highlight=False, markup=False, soft_wrap=True, end="")
     elif name is not None:
         card = pretrained.card(name)
-        table = Table(box=None, show_header=False, title=escape(card.title), title_justify="left")
+        columns = Column(no_wrap=True), Column(overflow="fold")
+        table = Table(*columns, box=None, show_header=False, title=escape(card.title), title_justify="left")
         for key, text in pretrained.rows(name):
             table.add_row(key, escape(text))
         out.print(table)

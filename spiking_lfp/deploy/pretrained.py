@@ -60,7 +60,7 @@ class TrainingPart(_Part):
     Attributes:
         version: of this package.
         commands: that train and export it.
-        seconds: that the training took, with its tests after every epoch.
+        seconds: of wall time that the training took, with its tests after every epoch, whatever else the machine did.
         threads: of the training.
     """
 
@@ -178,7 +178,7 @@ def rows(name: str) -> list[tuple[str, str]]:
         ("an inference", operations),
         ("energy, estimate", energy),
         *(("made by", command) for command in made.commands),
-        ("training", f"{made.seconds:,.0f} s, {made.threads} threads, version {made.version}"),
+        ("training", f"{made.seconds:,.0f} s of wall time; number of threads {made.threads}; version {made.version}"),
         ("licence", f"{it.licence.name}, {it.licence.url}: {it.licence.reason}"),
         ("SHA-256", it.sha256),
     ]
