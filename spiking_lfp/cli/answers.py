@@ -55,9 +55,9 @@ def demo() -> None:
         grid.add_row(*(_said(network.class_names, outcome.counts[index], labels[index]) for index in chosen))
         out.print(grid, markup=False)
     out.print(
-        f"{DEMO}: {right.sum():,} of {len(right):,} test digits right, in {seconds:.1f} s by the integer simulator\n"
+        f"{DEMO}: {right.sum():,} of {len(right):,} test digits right, {seconds:.1f} s of simulation\n"
         f"its card: spiking-lfp networks {DEMO}\n"
-        f"on your images: spiking-lfp predict {DEMO} FILE...; in C: spiking-lfp export {DEMO} --to c\n"
+        f"on your images: spiking-lfp predict {DEMO} FILE...\nin C: spiking-lfp export {DEMO} --to c\n"
         "train one yourself: spiking-lfp train mnist-mlp",
         highlight=False,
         markup=False,
