@@ -52,7 +52,7 @@ def demo() -> None:
     for chosen in (np.flatnonzero(right)[:3], np.flatnonzero(~right)[:3]):
         grid = Table(box=None, show_header=False, padding=(0, 1))
         grid.add_row(*(_drawn(images[index, 0]) for index in chosen))
-        grid.add_row(*(_said(network.class_names, outcome.counts[index], labels[index]) for index in chosen))
+        grid.add_row(*(_said(network.class_names, outcome.counts[index], int(labels[index])) for index in chosen))
         out.print(grid, markup=False)
     out.print(
         f"{DEMO}: {right.sum():,} of {len(right):,} test digits right, {seconds:.1f} s of simulation\n"
