@@ -82,6 +82,11 @@ def raise_deferred() -> None:
 
     Raises:
         SpikingLFPError: as `require` would have raised it.
+
+    Example:
+        >>> layer = LIF(nn.Linear(4, 3))
+        >>> spikes = layer(torch.rand(10, 2, 4))
+        >>> raise_deferred()  # silent: nothing has failed
     """
     for first_failure in _first_failures.values():
         number = int(first_failure)

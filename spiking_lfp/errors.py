@@ -9,27 +9,73 @@ from difflib import get_close_matches
 
 
 class SpikingLFPError(Exception):
-    """Base of all errors this package raises on purpose."""
+    """Base of all errors this package raises on purpose.
+
+    Example:
+        >>> try:
+        ...     load_run("nowhere")
+        ... except SpikingLFPError as error:  # whatever may be wrong
+        ...     print(type(error).__name__)
+        RunError
+    """
 
 
 class UsageError(SpikingLFPError, ValueError):
-    """An argument, setting, shape or name that cannot be used."""
+    """An argument, setting, shape or name that cannot be used.
+
+    Example:
+        >>> LIF(nn.Linear(4, 3), beta=2.0)
+        Traceback (most recent call last):
+        spiking_lfp.errors.UsageError: beta must be greater than 0 and at most 1, found 2.0
+    """
 
 
 class DataError(SpikingLFPError):
-    """A data set that is missing, damaged or empty."""
+    """A data set that is missing, damaged or empty.
+
+    Example:
+        >>> try:
+        ...     digits = load_dataset("mnist", root="nowhere", download=False)
+        ... except DataError:
+        ...     digits = load_dataset("mnist-subset")  # which is in the package
+        >>> digits.name
+        'mnist-subset'
+    """
 
 
 class NonFiniteError(SpikingLFPError, FloatingPointError):
-    """NaN or infinity where inputs, membranes, feedback and updates must be finite."""
+    """NaN or infinity where inputs, membranes, feedback and updates must be finite.
+
+    Example:
+        >>> constant([[0.5, float("nan")]], steps=5)
+        Traceback (most recent call last):
+        spiking_lfp.errors.NonFiniteError: the images hold NaN or infinity: clean the data first
+    """
 
 
 class RunError(SpikingLFPError):
-    """A run folder or checkpoint that cannot be read, written or resumed."""
+    """A run folder or checkpoint that cannot be read, written or resumed.
+
+    Example:
+        >>> try:
+        ...     load_run("nowhere")
+        ... except RunError as error:
+        ...     print(str(error).partition(";")[0])
+        nowhere is not a run: expected nowhere/config.toml
+    """
 
 
 class ExportError(SpikingLFPError):
-    """A network that the hardware or file format asked for cannot represent, or an exported file or tool that fails."""
+    """A network that the hardware or file format asked for cannot represent, or an exported file or tool that fails.
+
+    Example:
+        >>> network = nn.Sequential(AdaptiveLIF(nn.Linear(4, 3)))
+        >>> try:
+        ...     export(network, (torch.rand(9, 4), [0, 1, 2] * 3), steps=5)
+        ... except ExportError as error:
+        ...     print(str(error).partition(":")[2])
+         AdaptiveLIF has no integer form: use LIF, CubaLIF, LI, MaxPool2d and Flatten
+    """
 
 
 class RunStopped(SpikingLFPError):
@@ -37,7 +83,16 @@ class RunStopped(SpikingLFPError):
 
 
 class FeedbackWarning(UserWarning):
-    """The gradient of a loss where layers take a reward, so that they learn the opposite."""
+    """The gradient of a loss where layers take a reward, so that they learn the opposite.
+
+    Example:
+        >>> import warnings
+        >>> spikes = LIF(nn.Linear(4, 3))(torch.rand(10, 2, 4))
+        >>> loss = nn.functional.cross_entropy(spikes.sum(0), torch.tensor([0, 2]))
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", FeedbackWarning)
+        ...     loss.backward()  # teaches the opposite of propagate(-loss)
+    """
 
 
 class OtherProcessError(SpikingLFPError):

@@ -27,6 +27,11 @@ class Contributions:
         previous: what the membrane was one step earlier, `U[t-1]`; None for a neuron without memory.
         sums_by_sign: `z+` and `|z-|`, the sizes of the sums of positive and of negative contributions, of which the
             decayed membrane is one; for rules with `needs_sums_by_sign`.
+
+    Example:
+        >>> contributions = Contributions(total=torch.tensor([3.0]), previous=torch.tensor([-1.0]))
+        >>> contributions.size()  # |-1| + |3 - -1|
+        tensor([5.])
     """
 
     total: Tensor
@@ -52,6 +57,14 @@ class Rule(ABC):
         needs_sums_by_sign: whether the gain depends on the sums of positive and of negative contributions, which cost
             two more products.
         uniform: whether all connections count alike, as if inputs and weights were 1.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Square(Rule):  # one of your own, for any layer
+        ...     def gain(self, contributions):
+        ...         return 1 / (contributions.total.square() + 1)
+        >>> layer = LIF(nn.Linear(4, 3), rule=Square())
     """
 
     needs_sums_by_sign: ClassVar[bool] = False
@@ -67,7 +80,12 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class Zero(Rule):
-    """LFP-0 (LFP eq. 2-4): `N = |z|`, and no feedback for anything where `z = 0`. For theory; it may explode."""
+    """LFP-0 (LFP eq. 2-4): `N = |z|`, and no feedback for anything where `z = 0`. For theory; it may explode.
+
+    Example:
+        >>> Zero().gain(Contributions(torch.tensor([2.0, 0.0])))
+        tensor([0.5000, 0.0000])
+    """
 
     def gain(self, contributions: Contributions) -> Gain:
         """Return `1 / |z|`."""
@@ -92,6 +110,11 @@ class Epsilon(_Stabilised):
 
     The parts of a LIF neuron are what its membrane was and what came: `N = |U[t-1]| + |V[t] - U[t-1]| + epsilon`,
     as in the authors' package.
+
+    Example:
+        >>> Epsilon().gain(Contributions(torch.tensor([2.0, -4.0])))
+        tensor([0.5000, 0.2500])
+        >>> layer = LIF(nn.Linear(4, 3), rule=Epsilon(1e-3))
     """
 
     epsilon: float = EPSILON
@@ -103,7 +126,13 @@ class Epsilon(_Stabilised):
 
 @dataclass(frozen=True)
 class ZPlusZMinus(_Stabilised):
-    """LFP-z+z- (LFP eq. 12, 13, A.13): `N = z+ + |z-| + epsilon`, so that feedback never grows from layer to layer."""
+    """LFP-z+z- (LFP eq. 12, 13, A.13): `N = z+ + |z-| + epsilon`, so that feedback never grows from layer to layer.
+
+    Example:
+        >>> sums = torch.tensor([3.0]), torch.tensor([1.0])  # z+ and |z-|
+        >>> ZPlusZMinus().gain(Contributions(torch.tensor([2.0]), sums_by_sign=sums))
+        tensor([0.2500])
+    """
 
     needs_sums_by_sign: ClassVar[bool] = True
 
@@ -122,6 +151,11 @@ class AlphaBeta(_Stabilised):
 
     Raises:
         UsageError: unless `alpha - beta = 1` and `beta >= 0`.
+
+    Example:
+        >>> sums = torch.tensor([4.0]), torch.tensor([2.0])  # z+ and |z-|
+        >>> AlphaBeta(alpha=2.0, beta=1.0).gain(Contributions(torch.tensor([2.0]), sums_by_sign=sums))
+        (tensor([0.5000]), tensor([0.5000]))
     """
 
     alpha: float = 2.0
@@ -145,6 +179,12 @@ class Gamma(_Stabilised):
 
     LRP-gamma (Montavon et al. 2019) in its form for both signs (Andeol et al. 2021); not in the LFP paper. It keeps
     the sum of feedback but for epsilon.
+
+    Example:
+        >>> sums = torch.tensor([4.0]), torch.tensor([2.0])  # z+ and |z-|
+        >>> positive, negative = Gamma(gamma=1.0).gain(Contributions(torch.tensor([2.0]), sums_by_sign=sums))
+        >>> 4 * positive - 2 * negative  # of the feedback, in all
+        tensor([1.0000])
     """
 
     gamma: float = 0.25
@@ -170,6 +210,10 @@ class Flat(_Stabilised):
     """LFP-flat: all connections get the same, whatever they contributed (LRP-flat, Bach et al. 2016; not in LFP).
 
     Meant for the first layer. The past of a LIF neuron counts as what it is.
+
+    Example:
+        >>> first = LIF(nn.Linear(784, 100), rule=Flat())  # feedback on its inputs is blind to their weights
+        >>> rules = Composite(Epsilon(), positions={0: Flat()})  # the same, for any network
     """
 
     needs_sums_by_sign: ClassVar[bool] = True

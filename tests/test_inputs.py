@@ -209,7 +209,7 @@ def test_classes_that_do_not_fit_are_refused(classes: Any) -> None:
 
 # ---------------------------------------------------------------- paths
 
-ACCURACY = {"accuracy": 0.5}
+ACCURACY = {"samples": 4, "accuracy": 0.5}
 METRICS = [
     {"kind": "batch", "epoch": 1, "batch": 1, "batches": 1, "samples": 4, "accuracy": 0.5, "reward": 0.1},
     {"kind": "epoch", "epoch": 1, "seconds": 1.0, "train": ACCURACY, "test": ACCURACY, "validation": None},

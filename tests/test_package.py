@@ -46,7 +46,8 @@ def test_public_names_are_all_that_the_package_shows() -> None:
         from spiking_lfp import Lif  # noqa: F401
 
 
-def test_a_users_script_that_mypy_checks_runs() -> None:
+def test_a_users_script_that_mypy_checks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "tests" / "user_script.py"))
 
 

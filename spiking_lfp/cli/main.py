@@ -23,7 +23,7 @@ from spiking_lfp.cli.console import (
     out,
     read_samples,
 )
-from spiking_lfp.errors import OtherProcessError, RunStopped, SpikingLFPError, UsageError
+from spiking_lfp.errors import OtherProcessError, RunStopped, SpikingLFPError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from spiking_lfp.data import DatasetStatus
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # exit code of a run that was told to end and can be resumed: EX_TEMPFAIL of sysexits.h
 TRY_AGAIN = 75
+# the name of settings that start from no preset
+NO_PRESET = "custom"
 app = typer.Typer(
     help="Train spiking neural networks without surrogate gradients, by Layer-wise Feedback Propagation.",
     no_args_is_help=True,
@@ -114,7 +116,9 @@ def train(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets`."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets custom`."
+        ),
     ] = None,
     settings: Annotated[
         Path | None, typer.Option("--config", help="TOML file of settings, such as the config.toml of a run.")
@@ -182,9 +186,9 @@ def _train(
             out.print(_describe_settings(config.model_dump()), markup=False)
         try:
             if resume is None:
-                folder = training.train(config, run_folder, data_root, device, callbacks, bar.preparing)
+                folder = training.train(config, run_folder, data_root, device, callbacks, progress=False)
             else:
-                training.resume(resume, data_root, device, callbacks, bar.preparing)
+                training.resume(resume, data_root, device, callbacks, progress=False)
         except KeyboardInterrupt:
             bar.progress.stop()
             if not distributed.is_writer():
@@ -194,7 +198,7 @@ def _train(
     assert folder is not None
     if not distributed.is_writer():
         return
-    source = _plot(folder, data_root)
+    source = _draw(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"
     out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
@@ -247,58 +251,100 @@ def info(run: RunFolder) -> None:
 
 
 @app.command()
-def datasets(data_root: DataRoot = None) -> None:
-    """List the data sets by name, and whether their files are present."""
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="Data set of which more is shown.")] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """List the data sets by name, and which are there; or show all about one of them."""
     from spiking_lfp.data import data_root as find_root
     from spiking_lfp.data import dataset_status, event_set_status
     from spiking_lfp.data.cache import cache_folder, cache_status
 
-    cached = cache_status()
+    known = {status.name: status for status in (*dataset_status(data_root), *event_set_status(data_root))}
+    cached = [entry for entry in cache_status() if name in (None, entry.name)]
     damaged = sum(entry.samples is None for entry in cached)
-    table = Table(Column("name", no_wrap=True), "samples", "classes", "train + test", "present", "cached")
-    for status in [*dataset_status(data_root), *event_set_status(data_root)]:
-        shape = "x".join(map(str, status.sample_shape))
-        cache_sizes = [entry.size for entry in cached if entry.name == status.name]
+    in_cache = f"{len(cached)} files, {sum(entry.size for entry in cached) / 1e6:,.1f} MB, {damaged} damaged"
+    if name is not None:
+        if name not in known:
+            raise unknown_name("data set", name, known)
+        _print_rows((name, known[name].description), *_about(known[name]), ("in the cache", in_cache))
+        return
+    table = _table("name", "samples", "train + test", "present")
+    for status in known.values():
+        part = status.present and status.incomplete_sizes is not None
         table.add_row(
             status.name,
-            f"{status.description}, {shape} ({status.note})",
-            str(status.classes),
+            status.description.partition(",")[0],
             f"{status.train_size:,} + {status.test_size:,}",
-            _presence(status),
-            f"{sum(cache_sizes) / 1e6:,.1f} MB" if cache_sizes else "",
+            "part" if part else "yes" if status.present else "no",
         )
     out.print(table)
-    out.print(
-        f"data root {find_root(data_root)}; missing data sets are downloaded when they are first used\n"
-        f"cache of recordings {cache_folder()}: {len(cached)} files, "
-        f"{sum(entry.size for entry in cached) / 1e6:,.1f} MB, {damaged} damaged",
-        highlight=False,
-        markup=False,
+    _print_rows(
+        ("more of one", f"spiking-lfp datasets NAME; data root {find_root(data_root)}"),
+        ("cache", f"{cache_folder()}: {in_cache}"),
     )
+
+
+def _about(status: "DatasetStatus") -> list[tuple[str, str]]:
+    """Return what there is to know about a data set, each with a word for it."""
+    shape = ": channels x height x width" if len(status.sample_shape) == 3 else " values in a step"
+    sizes = f"{status.train_size:,} to learn, {status.test_size:,} to test"
+    present = f"yes, in {status.location}"
+    if not status.present:
+        how = "downloaded when it is first used" if status.downloads else "it cannot be downloaded automatically"
+        present = f"no, expected in {status.location}; {how}"
+    elif status.incomplete_sizes is not None:
+        present = "a part, {:,} to learn, {:,} to test".format(*status.incomplete_sizes) + f", in {status.location}"
+    return [
+        ("by", status.note),
+        ("a sample", " x ".join(map(str, status.sample_shape)) + shape),
+        ("classes", str(status.classes)),
+        ("samples", sizes),
+        ("present", present),
+    ]
 
 
 @app.command()
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Preset whose settings are shown.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help=f"Preset whose settings are shown; {NO_PRESET} for the defaults.")
+    ] = None,
 ) -> None:
-    """List the presets, and all settings with their meanings."""
+    """List the presets; or show all settings of one of them, with their meanings."""
     from spiking_lfp.training import preset_config, preset_names, preset_title
     from spiking_lfp.training.config import GROUPS, checked_config
 
     if name is None:
-        presets_table = Table(Column("preset", no_wrap=True), "what it trains")
+        table = _table("preset", "what it trains")
         for each in preset_names():
-            presets_table.add_row(each, preset_title(each))
-        out.print(presets_table)
-    values = (preset_config(name) if name else checked_config({})).model_dump()
-    table = Table("setting", name or "default", "meaning", title="change any setting with --set KEY=VALUE")
+            table.add_row(each, preset_title(each))
+        table.add_row(NO_PRESET, "what you give by --network and --data, else the defaults")
+        out.print(table)
+        _print_rows(
+            ("its settings and what they mean", "spiking-lfp presets NAME"), ("to change some", "--set KEY=VALUE")
+        )
+        return
+    values = (checked_config({}) if name == NO_PRESET else preset_config(name)).model_dump()
+    settings = Table("setting", name, "meaning", title="change any setting with --set KEY=VALUE")
     for group, kind in GROUPS.items():
-        table.add_section()
-        table.add_row(escape(f"[{group}]"), "", kind.__doc__)
+        settings.add_section()
+        settings.add_row(escape(f"[{group}]"), "", kind.__doc__)
         for key, field in kind.model_fields.items():
             if key != "preset":
-                table.add_row(key, _show(values[key]), field.description)
-    out.print(table)
+                settings.add_row(key, _show(values[key]), field.description)
+    out.print(settings)
+
+
+def _table(*columns: str) -> Table:
+    """Make a table whose rows are one line each, as many as fit a screen."""
+    return Table(*(Column(each, no_wrap=True) for each in columns), box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def _print_rows(*rows: tuple[str, str]) -> None:
+    """Print words and what they say; paths stay whole."""
+    width = max(len(word) for word, _ in rows)
+    for word, said in rows:
+        out.print(f"{word:{width}}  {said}", highlight=False, markup=False, soft_wrap=True)
 
 
 answers.add_commands(app)
@@ -309,34 +355,14 @@ pictures.add_commands(app)
 deploy.add_commands(app)
 
 
-def _plot(folder: Path, data_root: Path | None) -> str:
-    """Plot the learning curve and the spikes of all layers on the first test sample; return the source of the data."""
-    import torch
-
+def _draw(folder: Path, data_root: Path | None) -> str:
+    """Draw the pictures of a run; return the source of the data."""
     from spiking_lfp import plots, training
-    from spiking_lfp.nn.spiking import firing_layers
 
-    plots.learning_curve(training.read_metrics(folder), folder / "learning_curve.png")
     run = training.load_run(folder, "cpu")
-    network, samples = run.network, read_samples(run.config, data_root)
-    x, labels = samples.test.batch(torch.tensor([0]))
-    spikes: dict[str, torch.Tensor] = {}
-    for name, layer in firing_layers(network).items():
-        layer.register_forward_hook(lambda _, __, out, name=name: spikes.__setitem__(name, out[:, 0].flatten(1)))
-    with torch.no_grad():
-        prediction = int(network(x).sum(0).argmax())
-    names = samples.class_names
-    label = f"{names[int(labels[0])]}, predicted {names[prediction]}"
-    plots.spike_raster(x[:, 0], spikes, label, folder / "spike_raster.png")
+    samples = read_samples(run.config, data_root)
+    plots.draw_run(run, samples)
     return samples.source
-
-
-def _presence(status: "DatasetStatus") -> str:
-    if not status.present:
-        return "no"
-    return (
-        "yes" if status.incomplete_sizes is None else f"{status.incomplete_sizes[0]:,} + {status.incomplete_sizes[1]:,}"
-    )
 
 
 def _describe_settings(settings: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ def explain(
 
     from spiking_lfp import plots
     from spiking_lfp.nn.explain import input_feedback
+    from spiking_lfp.plots.runs import title_of
 
     _check_file(path, ".png")
     if sample is not None and grid is not None:
@@ -55,10 +56,7 @@ def explain(
     feedback = input_feedback(network, x, classes)
     if class_name is None:
         feedback[:, ~has_spikes] = 0  # without output spikes there is no prediction to explain
-    titles = [
-        _title(names, *outcome, "\n")
-        for outcome in zip(labels.tolist(), predictions.tolist(), has_spikes.tolist(), strict=True)
-    ]
+    titles = [title_of(names, label, outputs, "\n") for label, outputs in zip(labels.tolist(), counts, strict=True)]
     about = "the prediction" if class_name is None else f"class {class_name}"
     plots.explanation(x, feedback, titles, path, about)
     what = f"sample {int(chosen[0])}" if grid is None else f"{grid} samples"
@@ -81,6 +79,7 @@ def animate(
     import torch
 
     from spiking_lfp import plots
+    from spiking_lfp.plots.runs import title_of
 
     path = path or Path("sample.gif" if frames is None else "frames.png")
     _check_file(path, ".gif" if frames is None else ".png")
@@ -95,7 +94,7 @@ def animate(
     if frames is None and (len(spikes) != len(x) or not bool(((spikes == 0) | (spikes == 1)).all())):
         raise UsageError("animations show output spikes, but this network has a readout without spikes: use --frames")
     names, label, counts = samples.class_names, int(labels[0]), spikes.sum(0)
-    title = _title(names, label, int(counts.argmax()), bool(counts.any()))
+    title = title_of(names, label, counts)
     if frames is None:
         plots.animation(x[:, 0], spikes, names, label, path, fps)
     else:
@@ -108,12 +107,6 @@ def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
 
     trained = training.load_run(run, "cpu")
     return trained.network, read_samples(trained.config, data_root)
-
-
-def _title(names: tuple[str, ...], label: int, prediction: int, has_spikes: bool, separator: str = ", ") -> str:
-    if not has_spikes:
-        return f"{names[label]}{separator}no prediction"
-    return names[label] if prediction == label else f"{names[label]}{separator}predicted {names[prediction]}"
 
 
 def _check_file(path: Path, suffix: str) -> None:

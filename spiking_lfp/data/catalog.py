@@ -53,6 +53,12 @@ class DatasetStatus:
             or more; for recordings, whether there are some for training and some for testing.
         note: authors and licence.
         incomplete_sizes: how many training and test samples are present, if the data set is incomplete.
+        downloads: whether it is downloaded where it is missing.
+
+    Example:
+        >>> status = next(each for each in dataset_status() if each.name == "mnist-subset")
+        >>> status.present, status.classes, status.train_size
+        (True, 10, 10000)
     """
 
     name: str
@@ -65,6 +71,7 @@ class DatasetStatus:
     present: bool
     note: str
     incomplete_sizes: tuple[int, int] | None = None
+    downloads: bool = False
 
 
 def _like_mnist(torchvision_class: str, description: str, note: str) -> Source:
@@ -103,6 +110,10 @@ def data_root(explicit: str | Path | None = None) -> Path:
 
     That is `explicit` if given, else the folder named by the environment variable `SPIKING_LFP_DATA`, else a folder
     in the user's cache.
+
+    Example:
+        >>> data_root("~/data").name
+        'data'
     """
     if explicit is not None:
         return Path(explicit).expanduser()
@@ -111,7 +122,12 @@ def data_root(explicit: str | Path | None = None) -> Path:
 
 
 def dataset_status(root: str | Path | None = None) -> list[DatasetStatus]:
-    """Return the status of every image data set; all but the packaged one are looked for in `data_root(root)`."""
+    """Return the status of every image data set; all but the packaged one are looked for in `data_root(root)`.
+
+    Example:
+        >>> [status.name for status in dataset_status() if status.present and status.name == "mnist-subset"]
+        ['mnist-subset']
+    """
     folder = data_root(root)
     packaged = DatasetStatus(
         name=SUBSET_NAME,
@@ -171,6 +187,7 @@ def _downloaded(name: str, source: Source, root: Path) -> DatasetStatus:
         location=root / (atlases or source).folder,
         present=atlases is not None or not missing_files(root / source.folder, source.files),
         note=source.note,
+        downloads=True,
     )
 
 

@@ -41,6 +41,11 @@ class ImageDataset:
     Raises:
         DataError: a split is empty, has a wrong shape or dtype, different numbers of images and labels, or a label
             without a class.
+
+    Example:
+        >>> images, labels = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2
+        >>> ImageDataset("mine", images, labels, images, labels, ("cat", "dog")).class_names
+        ('cat', 'dog')
     """
 
     name: str
@@ -85,6 +90,19 @@ def load_dataset(name: str, root: str | Path | None = None, download: bool = Tru
     Raises:
         UsageError: there is no data set of that name.
         DataError: the files are missing and were not downloaded, or they are damaged.
+
+    Args:
+        name: of the data set.
+        root: data root, see `data_root`.
+        download: whether missing files may be downloaded.
+
+    Returns:
+        all its images, uint8 `[N, C, H, W]`, and labels, int64 `[N]`.
+
+    Example:
+        >>> digits = load_dataset("mnist-subset")
+        >>> digits.train_images.shape, digits.test_labels[:5].tolist()
+        (torch.Size([10000, 1, 28, 28]), [0, 3, 5, 7, 2])
     """
     if name == SUBSET_NAME:
         return _load_subset()
@@ -212,6 +230,11 @@ def subset(
     Raises:
         UsageError: an unknown or repeated class, no class, fewer images than classes, or a negative seed.
         DataError: the data set has no training or no test image of these classes.
+
+    Example:
+        >>> some = subset(load_dataset("mnist-subset"), classes=[3, 8], train=100)
+        >>> some.class_names, some.train_labels.bincount().tolist()
+        (('3', '8'), [50, 50])
     """
     known = range(len(dataset.class_names))
     kept_classes = list(known if classes is None else classes)

@@ -168,7 +168,7 @@ EVENT_SOURCES = {
         "Li et al. 2017; CC BY 4.0", "CIFAR10DVS", _cifar10_dvs,
     ),
     "n-caltech101": EventSource(
-        "Caltech101 seen by a moving event camera, every 5th for testing", "NCALTECH101", (2, 180, 240), 101,
+        "Caltech101 seen by an event camera, every 5th for testing", "NCALTECH101", (2, 180, 240), 101,
         7_006, 1_703, _ORCHARD, "NCALTECH101", _caltech,
     ),
     "poker-dvs": EventSource(
@@ -187,8 +187,8 @@ EVENT_SOURCES = {
         _lip,
     ),
     "braille": EventSource(
-        "Braille letters felt by tactile sensors, repetitions 40 to 49 for testing", "braille", ReadTaxels().sensor, 27,
-        1_080, 270, "Mueller-Cleve et al. 2022; CC BY 4.0", None, _braille,
+        "Braille letters, felt by tactile sensors, repetitions 40 to 49 for testing", "braille", ReadTaxels().sensor,
+        27, 1_080, 270, "Mueller-Cleve et al. 2022; CC BY 4.0", None, _braille,
     ),
     "dvs128-objects": EventSource(
         "objects in front of a DVS128, session 2 for testing", "dvs128_objects", (2, 128, 128), 7, 7, 6,
@@ -198,7 +198,12 @@ EVENT_SOURCES = {
 
 
 def event_set_status(root: str | Path | None = None) -> list[DatasetStatus]:
-    """Return the status of every event data set below `data_root(root)`."""
+    """Return the status of every event data set below `data_root(root)`.
+
+    Example:
+        >>> [status.present for status in event_set_status("nowhere") if status.name == "n-mnist"]
+        [False]
+    """
     return [_status(name, source, data_root(root) / source.folder) for name, source in EVENT_SOURCES.items()]
 
 
@@ -217,6 +222,7 @@ def _status(name: str, source: EventSource, folder: Path) -> DatasetStatus:
         present=min(sizes) > 0,
         note=source.note,
         incomplete_sizes=None if complete else sizes,
+        downloads=source.tonic_class is not None,
     )
 
 

@@ -92,7 +92,18 @@ class InputRecipe(BaseModel):
 
 
 class EventRecipe(BaseModel):
-    """How a recording is turned into a sequence `[T, P, H, W]`; with the files, it determines what is cached."""
+    """How a recording is turned into a sequence `[T, P, H, W]`; with the files, it determines what is cached.
+
+    Each field is a setting: `spiking-lfp presets custom` says what it means.
+
+    Raises:
+        pydantic.ValidationError: for values out of range.
+
+    Example:
+        >>> recipe = EventRecipe(steps=10, window_ms=100.0, windows="all", downsample=2)
+        >>> recipe.model_copy(update={"steps": 20}).steps
+        20
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

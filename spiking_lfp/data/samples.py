@@ -78,6 +78,12 @@ def load_samples(
 
     Warns:
         UserWarning: naming files of a folder that are left out, and classes without samples of a data set by name.
+
+    Example:
+        >>> samples = load_samples("mnist-subset", EventRecipe(steps=25))
+        >>> x, labels = samples.train.batch(torch.arange(32))
+        >>> x.shape, labels.shape
+        (torch.Size([25, 32, 1, 28, 28]), torch.Size([32]))
     """
     root = None if root is None else Path(root)
     name = str(name)
@@ -202,7 +208,8 @@ def window_frames(window: Window, recipe: EventRecipe) -> UInt8[np.ndarray, "ste
         uint8 `[T, P, H, W]`.
 
     Example:
-        >>> from spiking_lfp import read_stream
+        >>> import numpy as np
+        >>> from spiking_lfp.events.records import EVENT
         >>> window = next(read_stream([np.array([(3, 2, 0, True)], EVENT)], 10.0, (2, 8, 8)))
         >>> window_frames(window, EventRecipe(steps=5, downsample=2)).shape
         (5, 2, 4, 4)

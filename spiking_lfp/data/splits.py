@@ -17,7 +17,14 @@ from spiking_lfp.nn.execution import LEVELS
 
 @runtime_checkable
 class Split(Protocol):
-    """Labelled samples for training or for testing, on one device."""
+    """Labelled samples for training or for testing, on one device.
+
+    Example:
+        >>> split = load_samples("mnist-subset", EventRecipe(steps=5)).train.subset(slice(100))
+        >>> x, labels = split.batch(torch.arange(8), epoch=2)
+        >>> len(split), x.shape
+        (100, torch.Size([5, 8, 1, 28, 28]))
+    """
 
     @property
     def labels(self) -> Tensor:
@@ -93,6 +100,13 @@ class ImageSplit:
 
     Attributes:
         augment: random changes of the images, drawn anew in each epoch from the second one on.
+
+    Example:
+        >>> from functools import partial
+        >>> digits = load_dataset("mnist-subset")
+        >>> split = ImageSplit(digits.train_images, digits.train_labels, partial(rate, steps=5))
+        >>> split.batch(torch.arange(4))[0].shape
+        torch.Size([5, 4, 1, 28, 28])
     """
 
     images: Tensor
@@ -134,6 +148,12 @@ class SequenceSplit:
         copy_size: number of samples in one copy.
         shape: shape of one step.
         binary: whether a byte holds eight spikes, else one count.
+
+    Example:
+        >>> packed = torch.tensor([[[0b10000001], [0b00000010]]], dtype=torch.uint8)  # a sample of two steps
+        >>> split = SequenceSplit(packed, torch.tensor([3]), torch.tensor([0]), 1, (2, 2, 2), binary=True)
+        >>> split.batch(torch.tensor([0]))[0].flatten(2).int().tolist()
+        [[[1, 0, 0, 0, 0, 0, 0, 1]], [[0, 1, 0, 0, 0, 0, 0, 0]]]
     """
 
     samples: Tensor
@@ -179,6 +199,12 @@ class ArraySplit:
         labels: `[N, ...]`: class indices, or other targets.
         encoder: from values `[B, ...]` to sequences `[T, B, ...]`.
         lengths: int64 `[N]`, how many steps of each sequence count; None if all do.
+
+    Example:
+        >>> from functools import partial
+        >>> split = ArraySplit(torch.rand(20, 8), torch.arange(20) % 2, partial(constant, steps=5))
+        >>> split.batch(torch.arange(4))[0].shape
+        torch.Size([5, 4, 8])
     """
 
     values: Tensor
@@ -216,6 +242,11 @@ class Samples:
         sample_shape: shape of one step of one sample.
         source: description of where the samples come from and how many there are.
         kind: see `DataSpec`; `levels`, `mean`, `deviation` and `sensor`, too.
+
+    Example:
+        >>> samples = load_samples("mnist-subset", EventRecipe(steps=5))
+        >>> samples.sample_shape, samples.class_sizes()[0]
+        ((1, 28, 28), ('0', 991, 181))
     """
 
     name: str

@@ -95,6 +95,12 @@ def export(
         ExportError: for what integers cannot represent, or if no format can hold the network.
         UsageError: for unknown names, and if samples for the calibration are missing.
         DataError: if they cannot be read.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> exported = export(network, (torch.rand(9, 4), [0, 1, 2] * 3), steps=10, to=["artifact", "c"], bits=4)
+        >>> [file.name for file in exported.files.values()]
+        ['net.h5', 'c']
     """
     formats = list(dict.fromkeys(to))
     writers = _writers(nir_for, nir_metadata, netx_early_bias)

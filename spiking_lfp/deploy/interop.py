@@ -76,6 +76,12 @@ def from_snntorch(module: nn.Module) -> nn.Sequential:
 
     Raises:
         ExportError: with the layer's name and what differs in snnTorch, or if snnTorch is missing.
+
+    Example:
+        >>> import snntorch
+        >>> theirs = nn.Sequential(nn.Linear(4, 3), snntorch.Leaky(0.9, init_hidden=True))
+        >>> from_snntorch(theirs)(torch.rand(10, 2, 4)).shape
+        torch.Size([10, 2, 3])
     """
     snn = import_package("snntorch")
     listed = chain(module)
@@ -119,6 +125,11 @@ def to_snntorch(network: nn.Module) -> nn.Sequential:
 
     Raises:
         ExportError: with the layer's name and what has no counterpart in snnTorch, or if snnTorch is missing.
+
+    Example:
+        >>> theirs = to_snntorch(nn.Sequential(LIF(nn.Linear(4, 3))))
+        >>> torch.stack([theirs(x) for x in torch.rand(10, 2, 4)]).shape
+        torch.Size([10, 2, 3])
     """
     snn = import_package("snntorch")
     modules: list[nn.Module] = []

@@ -30,10 +30,13 @@ def load(path: str | Path, device: str = "auto", network: nn.Module | None = Non
         ExportError: if the file is no network, or damaged.
 
     Example:
-        >>> spiking_lfp.load("mnist-mlp-int8").class_names[:3]
+        >>> load("mnist-mlp-int8").class_names[:3]
         ('0', '1', '2')
-        >>> network = spiking_lfp.load("runs/mnist-mlp")  # doctest: +SKIP
-        >>> spikes = network(spiking_lfp.constant(images, steps=25))  # doctest: +SKIP
+        >>> samples = torch.rand(60, 8), torch.arange(60) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 2), threshold=0.1))
+        >>> run = fit(network, samples, samples, out="runs/sides", epochs=1, steps=5, progress=False)
+        >>> load("runs/sides")(constant(samples[0], steps=5)).shape
+        torch.Size([5, 60, 2])
     """
     path = network_path(path)
     if path.is_file():

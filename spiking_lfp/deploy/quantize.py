@@ -149,6 +149,11 @@ def quantize(
 
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
+
+    Example:
+        >>> network = nn.Sequential(Flatten(), LIF(nn.Linear(64, 8)), LIF(nn.Linear(8, 3)))
+        >>> images, labels = torch.randint(256, (9, 1, 8, 8), dtype=torch.uint8), [0, 1, 2] * 3
+        >>> integers, report = quantize(network, images, labels, 10, ["a", "b", "c"], bits=4)
     """
     images, labels = (as_tensor(each, what).cpu() for each, what in ((images, "the images"), (labels, "the labels")))
     synapses = {name: synapse_copy(name, layer) for name, layer in spiking_layers(network).items()}

@@ -205,6 +205,15 @@ def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -
 
     Raises:
         ExportError: if inputs do not fit.
+
+    Returns:
+        counts of spikes, predictions, and what each layer did.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> integers = export(network, (torch.rand(9, 4), [0, 1, 2] * 3), steps=10).network
+        >>> simulate(integers, torch.randint(256, (5, 4))).counts.shape
+        (5, 3)
     """
     inputs = check_inputs(network, inputs)
     axis = 0 if network.encoder == "constant" else 1

@@ -51,8 +51,12 @@ def dv_camera(source: Any = "") -> Camera:
         UsageError: if dv-processing is not installed.
 
     Example:
-        for window in read_stream(dv_camera(), window_ms=10.0):
-            ...
+        >>> from types import SimpleNamespace
+        >>> capture = SimpleNamespace(getEventResolution=lambda: (346, 260))  # for dv_processing.io.camera.open()
+        >>> dv_camera(capture).sensor
+        (2, 260, 346)
+
+        With a camera: `for window in read_stream(dv_camera(), window_ms=10.0): ...`.
     """
     name = f"the camera {source}" if isinstance(source, str) and source else "the camera"
     try:
@@ -122,9 +126,11 @@ def aestream_camera(source: Any, interval_ms: float) -> Camera:
         UsageError: for an interval of less than a microsecond.
 
     Example:
-        with aestream.UDPInput((640, 480), port=3333) as source:
-            for window in read_stream(aestream_camera(source, 10.0), window_ms=10.0):
-                ...
+        >>> from types import SimpleNamespace
+        >>> source = SimpleNamespace(read=lambda: torch.eye(4))  # for aestream.UDPInput((4, 4), port=3333)
+        >>> window = next(read_stream(aestream_camera(source, 10.0), window_ms=10.0))
+        >>> len(window.events)
+        4
     """
     interval = round(interval_ms * 1000) if 0 < interval_ms < float("inf") else 0
     if interval < 1:

@@ -59,11 +59,9 @@ def read_events(
         UsageError: for an unknown suffix, chip, unit or order, or if the package that reads a format is not installed.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "events.txt"
-        ...     _ = path.write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n")
-        ...     read_events(path, (2, 34, 34)).events["t"].tolist()
+        >>> from pathlib import Path
+        >>> _ = Path("events.txt").write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n")
+        >>> read_events("events.txt", (2, 34, 34)).events["t"].tolist()
         [100, 250]
     """
     path = Path(path)

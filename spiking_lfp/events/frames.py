@@ -52,6 +52,11 @@ def event_frames(
         UsageError: if `steps` or `duration` is less than 1, or if the window does not fit into 64 bits.
         DataError: for a wrong dtype and addresses outside of the sensor; for times that go back, if bins are of equal
             count, and times too far apart for 64 bits.
+
+    Example:
+        >>> events = saccade_events(torch.eye(28, dtype=torch.uint8) * 255).events
+        >>> event_frames(events, (2, 34, 34), steps=10).shape
+        (10, 2, 34, 34)
     """
     if steps < 1:
         raise UsageError(f"steps must be at least 1, found {steps}")

@@ -71,6 +71,14 @@ def saccade_events(
     Raises:
         UsageError: for an image of other values, without pixels or with the wrong number of axes, and arguments out of
             range.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.zeros((28, 28), np.uint8)
+        >>> image[10:18, 10:18] = 255
+        >>> events = saccade_events(image).events
+        >>> int(events["t"].max()), sorted(set(events["p"].tolist()))
+        (300000, [False, True])
     """
     given = np.asarray(image)
     if given.ndim not in (2, 3) or not given.size:

@@ -103,12 +103,10 @@ def read_stream(
         UsageError: as `read_events`, for a window shorter than a microsecond, and if the sensor is not known.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "events.txt"
-        ...     _ = path.write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n0.002150 3 30 1\\n")
-        ...     with read_stream(path, 1.0, (2, 34, 34), column_order="txyp") as stream:
-        ...         [(window.start, len(window.events)) for window in stream]
+        >>> from pathlib import Path
+        >>> _ = Path("events.txt").write_text("0.000100 12 7 1\\n0.000250 3 30 0\\n0.002150 3 30 1\\n")
+        >>> with read_stream("events.txt", 1.0, (2, 34, 34), column_order="txyp") as stream:
+        ...     [(window.start, len(window.events)) for window in stream]
         [(100, 2), (1100, 0), (2100, 1)]
     """
     duration = round(window_ms * MILLISECOND) if 0 < window_ms < float("inf") else 0

@@ -346,6 +346,13 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Values | None = None) ->
     Raises:
         UsageError: if shapes differ, no path leads back from `outputs`, or feedback took it already.
         NonFiniteError: if the reward, or the feedback of a layer, holds NaN or infinity.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> optimizer = torch.optim.Adam(network.parameters())
+        >>> spikes = network(constant(torch.rand(2, 4), steps=10))
+        >>> propagate(-nn.functional.cross_entropy(spikes.sum(0), torch.tensor([0, 2])))
+        >>> optimizer.step()
     """
     if reward is None:
         if outputs.numel() != 1:

@@ -75,6 +75,15 @@ class FeedbackAlignment(nn.Module):
 
     Raises:
         UsageError: for an unknown method, for mdfa with a network that is not monotone, and for a density out of range.
+
+    Example:
+        >>> images, labels = torch.rand(8, 20), torch.arange(8) % 2
+        >>> net = fully_connected(20, (16, 16), monotone="later", initial="zeros")
+        >>> mdfa, optimizer = FeedbackAlignment(net, "mdfa", images), torch.optim.SGD(net.parameters(), lr=0.1)
+        >>> _ = net.keep_monotone(optimizer)
+        >>> activations = net.activations(images)
+        >>> mdfa.assign(activations, loss_gradient(activations[-1], labels))
+        >>> optimizer.step()
     """
 
     def __init__(

@@ -61,6 +61,11 @@ class FeedforwardNet(nn.Module):
 
     Raises:
         UsageError: if there are no synapses or one of another type, and for unknown names.
+
+    Example:
+        >>> net = FeedforwardNet([nn.Linear(20, 16), nn.Linear(16, 1)], monotone="later")
+        >>> bool((net.parameters_of(1)[0] >= 0).all()), net(torch.rand(8, 20)).shape
+        (True, torch.Size([8, 1]))
     """
 
     def __init__(
@@ -242,6 +247,13 @@ def fully_connected(
         hidden: number of units of each hidden layer.
         outputs: number of outputs; 1 for two classes.
         activation: see `FeedforwardNet`, also for `monotone` and `initial`.
+
+    Raises:
+        UsageError: for unknown names.
+
+    Example:
+        >>> fully_connected(3072, (64, 64), monotone="later")(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1])
     """
     sizes = [inputs, *hidden, outputs]
     if min(sizes) < 1:
@@ -269,6 +281,10 @@ def convolutional(
 
     Raises:
         UsageError: if a kernel is larger than its input.
+
+    Example:
+        >>> convolutional((3, 32, 32), ((8, 5, 2), (8, 3, 2)), outputs=3)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3])
     """
     channels, height, width = in_shape
     synapses: list[nn.Module] = []
@@ -298,6 +314,12 @@ def from_sigmoid(hidden: nn.Linear, output: nn.Linear) -> FeedforwardNet:
 
     Raises:
         UsageError: if `output` does not take as many features as `hidden` has.
+
+    Example:
+        >>> hidden, output = nn.Linear(4, 8), nn.Linear(8, 1)
+        >>> net, x = from_sigmoid(hidden, output), torch.rand(5, 4)
+        >>> torch.allclose(net(x), output(hidden(x).sigmoid()), atol=1e-6)
+        True
     """
     if hidden.out_features != output.in_features:
         raise UsageError(
@@ -329,6 +351,11 @@ def loss_gradient(
 
     Raises:
         UsageError: if labels are not class indices, or not one per sample.
+
+    Example:
+        >>> loss_gradient(torch.tensor([[0.0], [0.0]]), torch.tensor([0, 1]))
+        tensor([[ 0.2500],
+                [-0.2500]])
     """
     if outputs.shape[1] == 1:
         # one logit for two classes stands for the scores 0 and that logit

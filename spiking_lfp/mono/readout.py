@@ -50,6 +50,15 @@ class MonoReadout(nn.Module):
 
     Raises:
         UsageError: for values out of range, and if there are too few neurons for the decisions.
+
+    Example:
+        >>> readout = MonoReadout(60, classes=3, hidden=(16,))
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 60)), readout)
+        >>> optimizer = torch.optim.Adam(network.parameters())
+        >>> readout.keep_monotone(optimizer)
+        >>> scores = network(torch.rand(10, 2, 4))  # [1, B, 3]
+        >>> propagate(scores, cross_entropy_reward(scores, [0, 2]))
+        >>> optimizer.step()
     """
 
     code: Tensor

@@ -30,6 +30,11 @@ def run_in_chunks(network: nn.Module, x: Values, chunk: int) -> Float[Tensor, "s
     Raises:
         UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains what needs all steps at once,
             as `NormalizeFeedback`, `MonoReadout`, or torch's recurrent modules.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> spikes = run_in_chunks(network, torch.rand(1000, 2, 4), chunk=100)
+        >>> propagate(spikes, spike_rate_reward(spikes, [0, 2]))
     """
     x = as_tensor(x, "the inputs")
     if chunk < 1:

@@ -47,6 +47,13 @@ class Composite:
         names: by path in the model, with `*` as a wildcard; the first match counts.
         normalize: divide feedback by its largest magnitude after each layer (LFP app. A.6.3); networks of this package
             use `NormalizeFeedback` for this.
+
+    Example:
+        >>> rules = Composite(Epsilon(), types={nn.Conv2d: ZPlusZMinus()}, positions={0: Flat()})
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))  # any torch model
+        >>> with rules.applied(model):
+        ...     logits = model(torch.rand(2, 4))
+        >>> propagate(logits, logit_reward(logits, [0, 2]))
     """
 
     default: Rule = field(default_factory=Epsilon)
@@ -138,6 +145,14 @@ def composite(name: str) -> Composite:
 
     Raises:
         UsageError: for an unknown name.
+
+    Args:
+        name: one of `COMPOSITES`, such as "epsilon" and "epsilon-zplus-zminus".
+
+    Example:
+        >>> rules = composite("epsilon-zplus-zminus").rules(lenet(channels=(4, 8)))
+        >>> {name: type(rule).__name__ for name, rule in rules.items()}
+        {'0': 'ZPlusZMinus', '2': 'ZPlusZMinus', '5': 'Epsilon', '6': 'Epsilon'}
     """
     if name not in COMPOSITES:
         raise unknown_name("composite", name, COMPOSITES)

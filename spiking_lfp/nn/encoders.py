@@ -34,6 +34,10 @@ def constant(images: Values, steps: int) -> Float[Tensor, "steps batch *i"]:
     Raises:
         UsageError: if `steps` is less than 1.
         NonFiniteError: if `images` hold NaN or infinity.
+
+    Example:
+        >>> constant(torch.rand(32, 1, 28, 28), steps=25).shape
+        torch.Size([25, 32, 1, 28, 28])
     """
     _check_steps(steps)
     images = _as_real(images, "images")
@@ -59,6 +63,11 @@ def rate(images: Values, steps: int, generator: torch.Generator | None = None) -
     Raises:
         UsageError: if `steps` is less than 1, or values are outside of [0, 1].
         NonFiniteError: if `images` hold NaN or infinity.
+
+    Example:
+        >>> spikes = rate([[0.0, 0.5, 1.0]], steps=1000, generator=torch.Generator().manual_seed(1))
+        >>> spikes.mean(0)
+        tensor([[0.0000, 0.5140, 1.0000]])
     """
     _check_steps(steps)
     images = _as_real(images, "images")
@@ -88,6 +97,10 @@ def latency(images: Values, steps: int, threshold: float = 0.0) -> Float[Tensor,
     Raises:
         UsageError: if `steps` is less than 1, or values or `threshold` are outside of [0, 1].
         NonFiniteError: if `images` hold NaN or infinity.
+
+    Example:
+        >>> latency([[1.0, 0.5, 0.0]], steps=5).argmax(0)  # 0 does not spike
+        tensor([[0, 2, 0]])
     """
     _check_steps(steps)
     if not 0 <= threshold < 1:
@@ -122,6 +135,12 @@ def delta(
     Raises:
         UsageError: if `threshold` is not greater than 0, or there are no steps.
         NonFiniteError: if `signal` holds NaN or infinity.
+
+    Example:
+        >>> signal = torch.tensor([0.0, 0.3, 0.6, 0.5, 0.1]).view(5, 1)  # [T, B]
+        >>> on, off = delta(signal, threshold=0.25)[:, 0].unbind(1)
+        >>> on.int().tolist(), off.int().tolist()
+        ([0, 1, 1, 0, 0], [0, 0, 0, 0, 1])
     """
     signal = _as_real(signal, "signals")
     _check_steps(len(signal))
@@ -162,6 +181,11 @@ def population(
     Raises:
         UsageError: for arguments out of range.
         NonFiniteError: if `values` hold NaN or infinity.
+
+    Example:
+        >>> population([0.0, 0.5], neurons=3)
+        tensor([[1.0000, 0.3247, 0.0111],
+                [0.3247, 1.0000, 0.3247]])
     """
     if neurons < 2:
         raise UsageError(f"there must be at least 2 neurons, found {neurons}")

@@ -37,6 +37,12 @@ def run_in_integers(
 
     Raises:
         UsageError: if the network has no spiking layer, or a number is out of range.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> run_in_integers(network, bits=4)
+        >>> spikes = network(constant(torch.rand(2, 4), steps=10))  # of weights from -8 to 7
+        >>> propagate(spikes, spike_count_reward(spikes, [0, 2]))  # updates of the real ones
     """
     layers = list(spiking_layers(network).values())
     if not layers:
@@ -64,6 +70,14 @@ def recorded(network: nn.Module, states: Mapping[str, Values]) -> Iterator[None]
 
     Raises:
         UsageError: for names that are not spiking layers; when the network runs, for shapes that do not fit.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> membranes = {"0": torch.rand(10, 2, 8) + 0.5, "1": torch.rand(10, 2, 3) + 0.5}  # what a chip has measured
+        >>> with recorded(network, membranes):
+        ...     spikes = network(torch.rand(10, 2, 4))
+        >>> torch.equal(spikes, (membranes["1"] > 1).float())
+        True
     """
     layers = spiking_layers(network)
     for name in states:

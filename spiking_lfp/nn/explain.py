@@ -35,6 +35,16 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
     Raises:
         UsageError: if the network does not have a class.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
+
+    Returns:
+        the feedback, `[T, B, *i]`.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3))).eval()
+        >>> x = constant(torch.rand(2, 4), steps=10)
+        >>> classes = network(x).sum(0).argmax(1)  # those it predicts
+        >>> input_feedback(network, x, classes).sum(0).shape
+        torch.Size([2, 4])
     """
     x, classes = as_tensor(x, "the inputs"), as_tensor(classes, "the classes")
     with torch.enable_grad():

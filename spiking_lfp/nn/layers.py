@@ -166,6 +166,11 @@ class Affine(SynapticLayer):
         synapse: `nn.Linear`, or a convolution of torch.
         rule: LFP rule, `Epsilon()` if None.
         norm: batch normalisation of `z`; see `nn.norm`.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 20)), Affine(nn.Linear(20, 3)))
+        >>> logits = network(torch.rand(10, 2, 4))  # [T, B, 3]
+        >>> propagate(logits, logit_reward(logits, [0, 2]))
     """
 
     @opaque
@@ -276,7 +281,12 @@ class MaxPool2d(MaxPool):
 
 
 class MaxPool3d(MaxPool):
-    """Max pooling of volumes `[T, B, C, depth, height, width]`; see `Pool` and `MaxPool`."""
+    """Max pooling of volumes `[T, B, C, depth, height, width]`; see `Pool` and `MaxPool`.
+
+    Example:
+        >>> MaxPool3d(2, stride=1)(torch.ones(5, 1, 3, 4, 8, 8)).shape
+        torch.Size([5, 1, 3, 3, 7, 7])
+    """
 
     axes = 3
 
@@ -317,25 +327,45 @@ class AvgPool(Pool):
 
 
 class AvgPool1d(AvgPool):
-    """Mean pooling of signals `[T, B, C, length]`; see `AvgPool`."""
+    """Mean pooling of signals `[T, B, C, length]`; see `AvgPool`.
+
+    Example:
+        >>> AvgPool1d(2)(torch.tensor([0.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 4)).flatten().tolist()
+        [0.5, 0.0]
+    """
 
     axes = 1
 
 
 class AvgPool2d(AvgPool):
-    """Mean pooling of images `[T, B, C, height, width]`; see `AvgPool`."""
+    """Mean pooling of images `[T, B, C, height, width]`; see `AvgPool`.
+
+    Example:
+        >>> AvgPool2d(2)(torch.eye(4).view(1, 1, 1, 4, 4)).flatten().tolist()
+        [0.5, 0.0, 0.0, 0.5]
+    """
 
     axes = 2
 
 
 class AvgPool3d(AvgPool):
-    """Mean pooling of volumes `[T, B, C, depth, height, width]`; see `AvgPool`."""
+    """Mean pooling of volumes `[T, B, C, depth, height, width]`; see `AvgPool`.
+
+    Example:
+        >>> AvgPool3d((1, 2, 2))(torch.ones(5, 1, 3, 4, 8, 8)).shape
+        torch.Size([5, 1, 3, 4, 4, 4])
+    """
 
     axes = 3
 
 
 class SumPool1d(AvgPool):
-    """Sum pooling of signals `[T, B, C, length]`: of spikes, their counts; see `AvgPool`."""
+    """Sum pooling of signals `[T, B, C, length]`: of spikes, their counts; see `AvgPool`.
+
+    Example:
+        >>> SumPool1d(2)(torch.tensor([0.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 4)).flatten().tolist()
+        [1.0, 2.0]
+    """
 
     axes, divides = 1, False
 
@@ -352,13 +382,23 @@ class SumPool2d(AvgPool):
 
 
 class SumPool3d(AvgPool):
-    """Sum pooling of volumes `[T, B, C, depth, height, width]`: of spikes, their counts; see `AvgPool`."""
+    """Sum pooling of volumes `[T, B, C, depth, height, width]`: of spikes, their counts; see `AvgPool`.
+
+    Example:
+        >>> SumPool3d((4, 1, 1))(torch.ones(1, 1, 1, 4, 1, 2)).flatten().tolist()
+        [4.0, 4.0]
+    """
 
     axes, divides = 3, False
 
 
 class Flatten(nn.Flatten):
-    """Flatten all axes after time and batch: `[T, B, ...]` to `[T, B, features]`."""
+    """Flatten all axes after time and batch: `[T, B, ...]` to `[T, B, features]`.
+
+    Example:
+        >>> Flatten()(torch.ones(25, 32, 1, 28, 28)).shape
+        torch.Size([25, 32, 784])
+    """
 
     def __init__(self) -> None:
         super().__init__(start_dim=2)
@@ -369,6 +409,17 @@ class Dropout(nn.Module):
 
     Feedback goes back unscaled to the inputs that were kept. In a run, what is dropped depends on seed, epoch and
     sample, not on the batch, the device or the number of processes; elsewhere it comes from torch's own generator.
+
+    Args:
+        p: probability, 0 <= p < 1.
+
+    Raises:
+        UsageError: for a probability out of range.
+
+    Example:
+        >>> dropped = Dropout(0.5)(torch.ones(3, 2, 8))  # [T, B, 8]
+        >>> dropped.unique().tolist(), torch.equal(dropped[0], dropped[2])
+        ([0.0, 2.0], True)
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -436,7 +487,14 @@ class PopulationReadout(nn.Module):
 
 
 class NormalizeFeedback(nn.Module):
-    """Identity that divides the feedback by its largest magnitude (LFP app. A.6.3); for use between layers."""
+    """Identity that divides the feedback by its largest magnitude (LFP app. A.6.3); for use between layers.
+
+    Example:
+        >>> x = torch.ones(1, 1, 3, requires_grad=True)
+        >>> propagate(NormalizeFeedback()(x), [[[1.0, 2.0, -4.0]]])
+        >>> x.grad
+        tensor([[[ 0.2500,  0.5000, -1.0000]]])
+    """
 
     def forward(self, x: Inputs) -> Inputs:
         """Return `x`."""
@@ -445,7 +503,22 @@ class NormalizeFeedback(nn.Module):
 
 
 def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
-    """Add two tensors of the same shape, as in a skip connection; the rule divides the feedback between them."""
+    """Add two tensors of the same shape, as in a skip connection; the rule divides the feedback between them.
+
+    Args:
+        a: `[T, B, ...]`.
+        b: likewise.
+        rule: LFP rule, `Epsilon()` if None.
+
+    Raises:
+        UsageError: if the shapes differ.
+
+    Example:
+        >>> first, second = LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 8))
+        >>> hidden = first(torch.rand(10, 2, 4))
+        >>> add(hidden, second(hidden)).shape
+        torch.Size([10, 2, 8])
+    """
     if a.shape != b.shape:
         raise UsageError(f"add expects two tensors of the same shape, found {list(a.shape)} and {list(b.shape)}")
     out: Tensor = AddFunction.apply(a, b, checked_rule(rule), False)
@@ -466,7 +539,12 @@ def sums_told(tell: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
 
 
 def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
-    """Name all layers of `network` with a synapse after their path in it, and return them by name."""
+    """Name all layers of `network` with a synapse after their path in it, and return them by name.
+
+    Example:
+        >>> list(name_layers(lenet()))
+        ['0', '2', '5', '6']
+    """
     layers = {name: module for name, module in network.named_modules() if isinstance(module, SynapticLayer)}
     for name, layer in layers.items():
         layer.name = name or layer.name

@@ -43,6 +43,11 @@ def mlp(
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+
+    Example:
+        >>> network = mlp((1, 28, 28), classes=10, hidden=(100,), beta=0.9)
+        >>> network(constant(torch.rand(2, 1, 28, 28), steps=5)).shape
+        torch.Size([5, 2, 10])
     """
     sizes = [math.prod(in_shape), *hidden, classes]
     _positive("layer sizes", sizes)
@@ -82,6 +87,11 @@ def lenet(
 
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
+
+    Example:
+        >>> network = lenet(in_shape=(3, 32, 32), channels=(6, 16), hidden=(120, 84))
+        >>> network(constant(torch.rand(2, 3, 32, 32), steps=5)).shape
+        torch.Size([5, 2, 10])
     """
     if len(in_shape) != 3:
         raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
@@ -135,6 +145,11 @@ def stack(
 
     Raises:
         UsageError: for a layer that cannot be parsed, or does not fit the layer before it.
+
+    Example:
+        >>> network = stack((2, 34, 34), classes=10, layers="8C5s2-MP2-DP0.3-64R")
+        >>> [type(layer).__name__ for layer in network]
+        ['LIF', 'MaxPool2d', 'Dropout', 'Flatten', 'RecurrentLIF', 'LIF']
     """
     _positive("layer sizes", [*in_shape, classes])
     stack = _Stack(beta, threshold, reset, normalize_feedback, gain)

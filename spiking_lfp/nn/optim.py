@@ -20,6 +20,16 @@ class AdaptiveClip:
         parameters: the parameters to clip; those without `.grad` are skipped.
         clip: largest ratio of update norm to weight norm.
         minimum: lower bound of the weight norm, so that weights of zero can change.
+
+    Raises:
+        UsageError: unless `clip` and `minimum` are greater than 0.
+
+    Example:
+        >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))  # of norm 5
+        >>> weight.grad = torch.tensor([[0.6, 0.8]])  # of norm 1, which is more than 0.05
+        >>> AdaptiveClip([weight], clip=0.01)()
+        >>> weight.grad
+        tensor([[0.0300, 0.0400]])
     """
 
     def __init__(self, parameters: Iterable[Tensor], clip: float = 0.01, minimum: float = 1e-3) -> None:
@@ -42,6 +52,13 @@ class SignSGD(torch.optim.Optimizer):
 
     Raises:
         UsageError: unless `lr` is greater than 0.
+
+    Example:
+        >>> weight = nn.Parameter(torch.tensor([0.5, 0.5]))
+        >>> weight.grad = torch.tensor([0.001, -100.0])
+        >>> SignSGD([weight], lr=0.1).step()
+        >>> weight.tolist()
+        [0.4000000059604645, 0.6000000238418579]
     """
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3) -> None:

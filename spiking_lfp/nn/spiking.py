@@ -203,6 +203,12 @@ class LIF(SpikingLayer):
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
         NonFiniteError: if the membrane or the feedback holds NaN or infinity.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(784, 100)), LIF(nn.Linear(100, 10)))
+        >>> spikes = network(constant(torch.rand(32, 784), steps=25))  # [T, B, 10], 0 or 1
+        >>> propagate(spikes, spike_count_reward(spikes, torch.arange(32) % 10))
+        >>> torch.optim.SGD(network.parameters(), lr=0.1).step()
     """
 
     kind: ClassVar[type[LIFNeuron]] = LIFNeuron
@@ -379,6 +385,12 @@ class AdaptiveLIF(SpikingLayer):
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
         NonFiniteError: if a state or the feedback holds NaN or infinity.
+
+    Example:
+        >>> layer = AdaptiveLIF(nn.Linear(1, 1, bias=False), adaptation=0.5)
+        >>> _ = nn.init.constant_(layer.synapse.weight, 0.8)
+        >>> layer(torch.ones(12, 1, 1)).flatten().int().tolist()  # it fires less and less
+        [0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0]
     """
 
     kind = AdaptiveLIFNeuron

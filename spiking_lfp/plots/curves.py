@@ -4,34 +4,45 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from spiking_lfp.plots.drawing import save
 
+# fewer points than this are marked, as a line of one would not be seen
+FEW_POINTS = 20
 
-def learning_curve(metrics: list[dict[str, Any]], path: str | Path) -> None:
+
+def learning_curve(metrics: list[dict[str, Any]], path: str | Path, title: str = "") -> None:
     """Draw the accuracy over the epochs of a run.
 
     Args:
         metrics: lines that `spiking_lfp.training.read_metrics` returns, with at least one finished epoch.
         path: PNG file to write.
+        title: which run on which data.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> lines = [{"kind": "epoch", "epoch": number, "validation": None, "train": {"samples": 60, "accuracy": 0.5},
+        ...           "test": {"accuracy": 0.4 + 0.2 * number}} for number in (1, 2)]
+        >>> learning_curve(lines, "curve.png", "an example")
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(*_recent_accuracy(metrics), color="tab:blue", alpha=0.6, label="training, latest batches")
+    recent = _recent_accuracy(metrics)
+    marker = "." if len(recent[0]) < FEW_POINTS else ""
+    axes.plot(*recent, marker=marker, color="tab:blue", alpha=0.6, label="training, latest batches")
     held_out = "validation" if epochs[0]["validation"] else "test"
     accuracies = [100 * line[held_out]["accuracy"] for line in epochs]
-    axes.plot([line["epoch"] for line in epochs], accuracies, "o-", color="tab:orange", label=held_out)
-    axes.annotate(
-        f"{accuracies[-1]:.2f} %",
-        (epochs[-1]["epoch"], accuracies[-1]),
-        (-4, -14),
-        textcoords="offset points",
-        ha="right",
-    )
-    axes.set(xlabel="epoch", ylabel="accuracy [%]", title="Learning by feedback, without a surrogate gradient")
+    label = f"{held_out}, {accuracies[-1]:.2f} % after epoch {epochs[-1]['epoch']}"
+    axes.plot([line["epoch"] for line in epochs], accuracies, "o-", color="tab:orange", label=label)
+    axes.set(xlabel="epoch", ylabel="accuracy [%]", xlim=(0, 1.03 * epochs[-1]["epoch"]))
+    axes.set_title(title, fontsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     save(figure, path)
 
 
@@ -40,11 +51,11 @@ def _recent_accuracy(metrics: list[dict[str, Any]]) -> tuple[list[float], list[f
     epochs, accuracies = [], []
     samples_before = correct_before = 0.0
     for line in metrics:
-        if line["kind"] == "epoch":
-            samples_before = correct_before = 0.0
-            continue
-        correct = line["accuracy"] * line["samples"]
-        epochs.append(line["epoch"] - 1 + line["batch"] / line["batches"])
-        accuracies.append(100 * (correct - correct_before) / (line["samples"] - samples_before))
-        samples_before, correct_before = line["samples"], correct
+        ended = line["kind"] == "epoch"
+        sums = line["train"] if ended else line
+        samples, correct = sums["samples"], sums["accuracy"] * sums["samples"]
+        if samples > samples_before:  # there may be a line of batches where the epoch ends
+            epochs.append(float(line["epoch"]) if ended else line["epoch"] - 1 + line["batch"] / line["batches"])
+            accuracies.append(100 * (correct - correct_before) / (samples - samples_before))
+        samples_before, correct_before = (0.0, 0.0) if ended else (samples, correct)
     return epochs, accuracies

@@ -105,11 +105,11 @@ def draw_inputs(axes: Axes, sequence: Sequence4) -> list[PathCollection]:
 
 
 def draw_raster(axes: Axes, train: Float[Tensor, "steps rows"], colour: str = "black") -> PathCollection:
-    """Draw a mark for every nonzero value of `train`, the first row at the bottom, and return the marks."""
+    """Draw a mark for every nonzero value of `train`, the first row on top, and return the marks."""
     steps, rows = train.nonzero(as_tuple=True)
     size = mark_size(train.shape[1])
     marks = axes.scatter(steps.numpy(), rows.numpy(), marker="|", s=size, color=[colour], linewidths=1)
-    axes.set(xlabel="step", xlim=(-1, len(train)), ylim=(-0.6, train.shape[1] - 0.4))
+    axes.set(xlabel="step", xlim=(-1, len(train)), ylim=(train.shape[1] - 0.4, -0.6))
     return marks
 
 

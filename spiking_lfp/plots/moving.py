@@ -56,6 +56,12 @@ def animation(
         label: the true class, which is highlighted.
         path: GIF file to write, with a frame for each step.
         fps: steps per second.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> animation(torch.rand(3, 1, 8, 8), torch.eye(3)[:, :2], ["cat", "dog"], 0, "sample.gif")
     """
     sequence, spikes = on_host(sequence), on_host(spikes)
     classes = _classes_to_show(spikes, label)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from spiking_lfp.checks import Values
@@ -28,34 +29,62 @@ from spiking_lfp.plots.drawing import (
     single_frame,
 )
 
+# names of more classes than this do not fit beside a panel
+FEW_CLASSES = 20
 # red for positive feedback, blue for negative
 FEEDBACK_COLOURS = "RdBu_r"
 
 
-def spike_raster(sequence: Values, spikes: Mapping[str, Values], label: str, path: str | Path) -> None:
+def spike_raster(
+    sequence: Values,
+    spikes: Mapping[str, Values],
+    label: str,
+    path: str | Path,
+    class_names: Sequence[str] = (),
+    title: str = "",
+) -> None:
     """Draw one sample and the spikes it causes, layer by layer.
 
     Args:
-        sequence: input of the network, `[T, C, H, W]`: an image in every step, or the frames of a recording.
-        spikes: the spikes of each layer, `[T, neurons]`; at most the first 60 neurons that spike are shown.
-        label: class of the sample, for the title.
+        sequence: input of the network, `[T, C, H, W]`: an image in every step, or the frames of a recording; signals
+            `[T, C, length]` and `[T, inputs]`.
+        spikes: the spikes of each layer by its title, `[T, neurons]`; at most the first 60 neurons that spike are
+            shown.
+        label: class of the sample, above it.
         path: PNG file to write.
+        class_names: of the neurons of the last layer, if it has one for each class.
+        title: which run and which sample.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> spikes = {"1. LIF": torch.eye(5)}  # five neurons, one after the other
+        >>> spike_raster(torch.rand(5, 1, 28, 28), spikes, "noise", "raster.png")
     """
-    sequence = on_host(sequence)
-    figure = Figure(figsize=(2 + 2.4 * len(spikes), 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(spikes), width_ratios=[1.0] + [1.2] * len(spikes))
+    sequence = _frames_of(on_host(sequence))
+    longest = max(map(len, class_names), default=0)
+    figure = Figure(figsize=(2 + 2.4 * len(spikes) + 0.06 * longest, 3.2), layout="constrained")
+    axes = figure.subplots(1, 1 + len(spikes), width_ratios=[1.0] + [1.2] * len(spikes), squeeze=False)[0]
     draw_sample(axes[0], sequence)
-    axes[0].set_title(label)
+    axes[0].set_title(label, fontsize=10)
+    figure.suptitle(title, fontsize=10)
     for raster, (name, values) in zip(axes[1:], spikes.items(), strict=True):
         train = on_host(values)
         shown = _neurons_to_show(train)
         draw_raster(raster, train[:, shown])
         few = len(shown) <= 10
+        some = f"{len(shown)} of " if len(shown) < train.shape[1] else ""
+        raster.set_title(name, fontsize=10)
         raster.set(
-            title=f"layer {name}",
-            ylabel="neuron" if few else f"{len(shown)} of {train.shape[1]} neurons",
+            ylabel="neuron" if few else f"{some}{train.shape[1]} neurons",
             yticks=range(len(shown)) if few else [],
+            xlim=(-1, len(sequence)),
         )
+        raster.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if class_names and len(shown) == len(class_names) <= FEW_CLASSES:
+        raster.set_yticks(range(len(shown)), class_names, fontsize=8)
+        raster.set_ylabel("class")
     draw_legend(figure, sequence.shape[1])
     save(figure, path)
 
@@ -68,6 +97,13 @@ def frame_strip(sequence: Values, label: str, path: str | Path, frames: int = 8)
         label: class of the sample, for the title.
         path: PNG file to write.
         frames: largest number of frames; the last one may have fewer steps.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> events = saccade_events(torch.eye(28, dtype=torch.uint8) * 255).events
+        >>> frame_strip(event_frames(events, (2, 34, 34), steps=12), "a line", "frames.png", frames=4)
     """
     sequence = on_host(sequence)
     chunks = sequence.split(-(-len(sequence) // frames))
@@ -101,6 +137,14 @@ def explanation(
         labels: a title for each sample.
         path: PNG file to write.
         about: name of the explained class, for the colour bar.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> network = lenet(channels=(4, 8), hidden=(20,), gain=3.0).eval()
+        >>> x = rate(torch.rand(2, 1, 28, 28), steps=5)
+        >>> explanation(x, input_feedback(network, x, [3, 7]), ["first", "second"], "explain.png", "3 and 7")
     """
     sequences, feedback = on_host(sequences), on_host(feedback)
     count = len(labels)
@@ -161,6 +205,14 @@ def _draw_feedback(axes: Axes, sequence: Sequence4, feedback: Sequence4) -> None
     opacity = np.clip(2 * total.abs().numpy() / bound, 0, 1)
     axes.imshow(total.numpy(), cmap=FEEDBACK_COLOURS, vmin=-bound, vmax=bound, alpha=opacity)
     axes.set(xticks=[], yticks=[])
+
+
+def _frames_of(sequence: Float[Tensor, "steps *sample"]) -> Sequence4:
+    """Return a sequence as frames: inputs without an order, and signals, are one pixel high."""
+    if sequence.dim() > 4:
+        return sequence.flatten(3)
+    shape = sequence.shape[1:]
+    return sequence.reshape(len(sequence), *shape[:-1], *[1] * (3 - len(shape)), shape[-1])
 
 
 def _neurons_to_show(train: Float[Tensor, "steps neurons"]) -> Integer[Tensor, " shown"]:

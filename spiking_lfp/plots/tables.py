@@ -20,6 +20,12 @@ def confusion(counts: Values, class_names: Sequence[str], title: str, path: str 
         class_names: of rows and columns.
         title: what was evaluated on what.
         path: PNG file to write.
+
+    Raises:
+        RunError: if the file cannot be written.
+
+    Example:
+        >>> confusion([[8, 2], [1, 9]], ["cat", "dog"], "a run on data", "confusion.png")
     """
     counts = on_host(counts)
     classes = len(counts)

@@ -53,6 +53,15 @@ def run_experiment(
         UsageError: for an unknown name or scale.
         DataError: if a data set is missing.
         RunError: if a training dies too often or the folder cannot be used.
+
+    Returns:
+        the report, and the files that were written.
+
+    Example:
+        >>> run = run_experiment("shattering", "smoke", "results", lambda *_: None)  # doctest: +SKIP
+        >>> run_experiment("shattering", "small", "results", lambda *_: None, seeds=0)  # that above takes a minute
+        Traceback (most recent call last):
+        spiking_lfp.errors.UsageError: seeds must be at least 1, found 0
     """
     folder = Path(folder)
     data_root = None if data_root is None else Path(data_root)

@@ -173,6 +173,14 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
     """The settings of a run, in the `GROUPS`; stored with it as `config.toml`.
 
     A run is determined by its settings: the same settings on the same machine give the same numbers.
+
+    Raises:
+        pydantic.ValidationError: for values out of range; see `preset_config` for sentences.
+
+    Example:
+        >>> config = preset_config("mnist-mlp", {"epochs": 1, "hidden": (100,)})
+        >>> config.network, config.hidden, config.steps
+        ('mlp', (100,), 25)
     """
 
     @model_validator(mode="after")
@@ -235,12 +243,25 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets in the package."""
+    """Return the names of the presets in the package.
+
+    Example:
+        >>> "mnist-mlp" in preset_names()
+        True
+    """
     return sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
 
 
 def preset_title(name: str) -> str:
-    """Return the title of the preset called `name`, its first line."""
+    """Return the title of the preset called `name`, its first line.
+
+    Raises:
+        UsageError: for an unknown preset.
+
+    Example:
+        >>> preset_title("nmnist-mlp")
+        'N-MNIST: 2312-500-10\'
+    """
     return preset_text(name).partition("\n")[0].removeprefix("# ")
 
 
@@ -253,6 +274,10 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
 
     Raises:
         UsageError: for an unknown preset or setting, and values that do not fit.
+
+    Example:
+        >>> preset_config("mnist-mlp", {"hidden": "100,50", "lr": 2e-3}).hidden
+        (100, 50)
     """
     if name not in preset_names():
         raise unknown_name("preset", name, preset_names())

@@ -10,6 +10,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
     Raises:
         UsageError: if torch does not know the name, or the device is not available.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

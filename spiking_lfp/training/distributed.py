@@ -40,6 +40,10 @@ def processes(device: str = "auto") -> Iterator[torch.device]:
         UsageError: if the device cannot be used.
         RunError: if the connection to another process is lost.
         OtherProcessError: in place of any error, in all processes but the one that failed first.
+
+    Example:
+        >>> with processes("cpu") as device:  # each of those that torchrun started, or the only one
+        ...     network = LIF(nn.Linear(4, 3)).to(device)
     """
     if size() > 1 or not started_by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
         yield _local_device(device)
@@ -135,6 +139,16 @@ def sum_updates(network: nn.Module) -> None:
 
     LFP updates are sums over samples, so the processes together update as a single process would on the whole batch.
     `DistributedDataParallel` works as well but takes the mean: its updates are divided by the number of processes.
+
+    Args:
+        network: the same in all processes, after the `propagate` of each.
+
+    Example:
+        >>> with processes("cpu"):  # torchrun --nproc-per-node=4 ...: each with samples of its own
+        ...     layer = LIF(nn.Linear(4, 3))
+        ...     spikes = layer(torch.rand(10, 2, 4))
+        ...     propagate(spikes, spike_count_reward(spikes, [0, 2]))
+        ...     sum_updates(layer)
     """
     if size() == 1:
         return

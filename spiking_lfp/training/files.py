@@ -126,6 +126,13 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         RunError: if the file cannot be read, or has a line that no run writes.
+
+    Example:
+        >>> samples = torch.rand(20, 8), torch.arange(20) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 2), threshold=0.1))
+        >>> run = fit(network, samples, samples, epochs=2, steps=5, progress=False)
+        >>> [line["test"]["samples"] for line in read_metrics(run.folder) if line["kind"] == "epoch"]
+        [20, 20]
     """
     folder = Path(folder)
     path = folder / METRICS

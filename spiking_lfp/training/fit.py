@@ -1,13 +1,13 @@
 """Train any network on any data from Python."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.data import Progress
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import UsageError
@@ -18,7 +18,7 @@ from spiking_lfp.training.loop import Callback
 from spiking_lfp.training.own import OwnData
 from spiking_lfp.training.results import Run, load_run
 from spiking_lfp.training.runs import Job, adapted, build, run_job, samples_for, with_whole_paths
-from spiking_lfp.training.watch import ProgressBar
+from spiking_lfp.training.watch import progress_bar
 
 # settings of networks that are made by their names
 _OF_NAMED_NETWORKS = {*NetworkSettings.model_fields, *NeuronSettings.model_fields} - {"network", "readout"}
@@ -59,10 +59,10 @@ def fit(
         class_names: of the outputs.
         encoder: from values `[B, ...]` to sequences `[T, B, ...]`, in place of the setting `encoding`.
         callbacks: objects with the methods of `Callback`.
-        progress: show what happens, in a terminal or a notebook.
+        progress: show what happens, in a terminal or a notebook; `spiking_lfp.plots.draw_run` draws it.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         data_root: folder of the data sets by name.
-        **settings: any setting by name, such as `steps=25, epochs=5, lr=1e-3`: see `spiking-lfp presets`.
+        **settings: any setting by name, such as `steps=25, epochs=5, lr=1e-3`: see `spiking-lfp presets custom`.
 
     Returns:
         The run, with its network, history, `evaluate` and `predict`.
@@ -76,14 +76,13 @@ def fit(
     Example:
         >>> import torch, spiking_lfp as lfp
         >>> values, labels = torch.rand(60, 8), torch.arange(60) % 2
-        >>> network = torch.nn.Sequential(lfp.LIF(torch.nn.Linear(8, 16)), lfp.LIF(torch.nn.Linear(16, 2)))
+        >>> network = torch.nn.Sequential(lfp.LIF(torch.nn.Linear(8, 2), threshold=0.1))
         >>> run = lfp.fit(network, (values, labels), (values, labels), epochs=1, steps=5, progress=False)
         >>> run.predict(values[:3]).scores.shape
         torch.Size([3, 2])
     """
     job = _job(network, OwnData(train, test, class_names, encoder), data_root, settings)
-    with ExitStack() as stack:
-        bars = [stack.enter_context(ProgressBar())] if progress and distributed.is_writer() else []
+    with progress_bar(progress) as bars:
         folder = run_job(job, None if out is None else Path(out), resume, device, (*bars, *callbacks))
     trained = load_run(folder, device, network if isinstance(network, nn.Module) else None)
     trained.encoder = encoder
@@ -115,10 +114,10 @@ def _job(network: nn.Module | str, given: OwnData, data_root: str | Path | None,
         settings = {"steps": 0, **settings}
     config = with_whole_paths(checked_config({**named, **settings}))
 
-    def make(device: torch.device) -> tuple[Data, nn.Module]:
+    def make(device: torch.device, preparing: Progress) -> tuple[Data, nn.Module]:
         torch.manual_seed(config.seed)
         if by_name:
-            samples = distributed.one_first(lambda: samples_for(config, data_root))
+            samples = distributed.one_first(lambda: samples_for(config, data_root, preparing))
             data: Data = MemoryData(samples)
             made = build(config, data.spec) if isinstance(network, str) else adapted(network, config, data.spec.levels)
             return data, made.to(device)

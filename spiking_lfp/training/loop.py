@@ -46,8 +46,22 @@ from spiking_lfp.training.step import Meter, evaluation_step, idle_step, trainin
 class Callback:
     """What a run calls in the process that writes: override what you need.
 
-    See `ProgressBar` and `TensorBoard` of `spiking_lfp.training.watch` for two.
+    See `ProgressBar` and `TensorBoard` of `spiking_lfp.training.watch` for two. An exception ends the run; resumed,
+    it goes on from its last checkpoint.
+
+    Example:
+        >>> class PrintEpochs(Callback):
+        ...     def epoch(self, metrics):
+        ...         print(metrics["epoch"], metrics["test"]["samples"])
+        >>> samples = torch.rand(20, 8), torch.arange(20) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 2), threshold=0.1))
+        >>> run = fit(network, samples, samples, epochs=2, steps=5, callbacks=[PrintEpochs()], progress=False)
+        1 20
+        2 20
     """
+
+    def preparing(self, done: int, total: int) -> None:
+        """Called while recordings are read for the first time, with the numbers of those ready and of all."""
 
     def start(self, run: "Trainer") -> None:
         """Called before the first update; `run` has `folder`, `config`, `network`, `data` and `device`."""
@@ -73,6 +87,12 @@ class Evaluation(Meter):
         labels: class indices int64 `[N]`, on the host; or other targets of rewards, `[N, ...]`.
         predictions: `[N]`, the class that spiked most; or what is compared with other targets, see `predictions_of`.
         class_names: of all classes; empty if they are not known.
+
+    Example:
+        >>> labels, predictions = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 1, 0])
+        >>> outcome = Evaluation(4, 3, labels=labels, predictions=predictions, class_names=("cat", "dog"))
+        >>> outcome.accuracy, outcome.confusion.tolist()
+        (0.75, [[1, 0], [1, 2]])
     """
 
     labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
@@ -121,6 +141,15 @@ def evaluate(
 
     Returns:
         Accuracy, mean reward, spike rate per layer, and the predictions.
+
+    Raises:
+        NonFiniteError: if NaN or infinity appears, with the layer's name.
+
+    Example:
+        >>> samples = load_samples("mnist-subset", EventRecipe(steps=5))
+        >>> outcome = evaluate(mlp(hidden=(20,)), samples.test.subset(slice(100)), class_names=samples.class_names)
+        >>> outcome.samples, outcome.confusion.shape
+        (100, torch.Size([10, 10]))
     """
     feed = SplitFeed(samples, batch_size) if isinstance(samples, Split) else samples
     outcome = Evaluation(class_names=tuple(class_names))

@@ -35,6 +35,11 @@ class Prediction:
     Attributes:
         scores: spikes per step of each output, or its mean membrane, float `[N, C]`.
         class_names: of the outputs.
+
+    Example:
+        >>> answers = Prediction(torch.tensor([[0.1, 0.6], [0.5, 0.2]]), ("cat", "dog"))
+        >>> answers.names, answers.labels.tolist()
+        (['dog', 'cat'], [1, 0])
     """
 
     scores: Tensor
@@ -61,6 +66,15 @@ class Run:
         network: with the weights of the last checkpoint, in evaluation mode.
         data: what is known of the samples it was trained on.
         encoder: from values `[B, ...]` to sequences `[T, B, ...]`; None for that of the settings.
+
+    Example:
+        >>> samples = torch.rand(60, 8), torch.arange(60) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 16)), LIF(nn.Linear(16, 2), threshold=0.1))
+        >>> run = fit(network, samples, samples, class_names=["left", "right"], epochs=2, steps=5, progress=False)
+        >>> [epoch["epoch"] for epoch in run.history], run.evaluate(samples).samples
+        ([1, 2], 60)
+        >>> len(run.predict(torch.rand(3, 8)).names)
+        3
     """
 
     folder: Path
@@ -84,6 +98,11 @@ class Run:
         """One dict for each epoch: `epoch`, `seconds`, `lr`, and `train`, `test` or `validation` with `accuracy`."""
         return [line for line in read_metrics(self.folder) if line["kind"] == "epoch"]
 
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor]:
+        """From values `[B, ...]` to sequences `[T, B, ...]`: by the run's own encoder, or as its settings say."""
+        return self.encoder or self._encoder_of_settings()
+
     def predict(self, values: Any) -> Prediction:
         """Classify values as those the network was trained on.
 
@@ -95,9 +114,11 @@ class Run:
             UsageError: if their shape is another than that of the training samples.
 
         Example:
-            >>> run = spiking_lfp.load_run("runs/mnist-mlp")  # doctest: +SKIP
-            >>> run.predict(images).names  # doctest: +SKIP
-            ['7', '2', '1']
+            >>> digits = subset(load_dataset("mnist-subset"), train=100, test=10)
+            >>> samples = digits.train_images, digits.train_labels
+            >>> run = fit(mlp(hidden=(20,), gain=3.0), samples, samples, epochs=1, steps=5, progress=False)
+            >>> run.predict(digits.test_images).labels.shape
+            torch.Size([10])
         """
         if isinstance(values, list | tuple):
             samples = [as_tensor(value, "values") for value in values]
@@ -105,7 +126,7 @@ class Run:
                 return Prediction(torch.cat([self.predict(each[None]).scores for each in samples]), self.class_names)
             values = torch.stack(samples) if samples else torch.empty(0)
         tensor = as_tensor(values, "values")
-        encode = self.encoder or self._encoder_of_settings()
+        encode = self.encode
         scores = [torch.empty(0, self.data.classes)]
         for keys in torch.arange(len(tensor)).split(EVALUATION_BATCH):
             with noise_of(keys.to(self.device)):
@@ -175,8 +196,7 @@ class Run:
         elif isinstance(samples, Split):
             feed = SplitFeed(samples.to(self.device))
         else:
-            encode = self.encoder or self._encoder_of_settings()
-            feed = feed_of(samples, encode, self.device, self.data.classes, "samples")
+            feed = feed_of(samples, self.encode, self.device, self.data.classes, "samples")
         reward = reward_of(self.config, self.network)
         return evaluate(self.network, feed, self.config.chunk, reward, self.class_names)
 
@@ -245,6 +265,14 @@ def load_run(folder: str | Path, device: str = "auto", network: nn.Module | None
     Raises:
         RunError: if `folder` holds no readable run.
         UsageError: if the network is made by a function that fails.
+
+    Example:
+        >>> samples = torch.rand(60, 8), torch.arange(60) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 2), threshold=0.1))
+        >>> trained = fit(network, samples, samples, out="runs/sides", epochs=1, steps=5, progress=False)
+        >>> run = load_run("runs/sides")
+        >>> torch.equal(run.predict(samples[0]).scores, trained.predict(samples[0]).scores)
+        True
     """
     folder = Path(folder)
     config = read_config(folder)

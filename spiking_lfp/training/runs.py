@@ -32,6 +32,7 @@ from spiking_lfp.training.files import (
 )
 from spiking_lfp.training.loop import Callback, Trainer
 from spiking_lfp.training.sources import absolute_source, is_source, network_from_source, store_network
+from spiking_lfp.training.watch import progress_bar
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ class Job:
 
     Attributes:
         config: all settings.
-        make: called once in each process, for the data and the network on a device.
+        make: called once in each process, for the data and the network on a device; its second argument is called
+            with the numbers of recordings ready and in all.
     """
 
     config: TrainConfig
-    make: Callable[[torch.device], tuple[Data, nn.Module]]
+    make: Callable[[torch.device, Progress], tuple[Data, nn.Module]]
 
 
 def train(
@@ -53,12 +55,13 @@ def train(
     data_root: str | Path | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
-    progress: Progress | None = None,
+    progress: bool = True,
 ) -> Path:
     """Train a network by name on a data set by name, in all processes if torchrun started several.
 
-    torchrun restarts its processes with the same arguments when one of them dies: then a run with the same settings in
-    `out` is resumed.
+    It is the command `train` without its pictures, which `spiking_lfp.plots.draw_run` draws. For networks and data of
+    your own there is `fit`. torchrun restarts its processes with the same arguments when one of them dies: then a run
+    with the same settings in `out` is resumed.
 
     Args:
         config: all settings.
@@ -66,8 +69,7 @@ def train(
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         callbacks: called in the process that writes.
-        progress: called with the numbers of recordings ready and in all, while a data set is prepared for the first
-            time.
+        progress: show what happens, in a terminal or a notebook.
 
     Returns:
         The run's folder, with `config.toml`, `metrics.jsonl` and `checkpoint.pt`.
@@ -78,9 +80,17 @@ def train(
         NonFiniteError: if NaN or infinity appears, with the layer's name.
         RunError: if the folder cannot be written, or the connection to another process is lost.
         OtherProcessError: if another process failed first.
+
+    Example:
+        >>> changes = {"hidden": (10,), "steps": 2, "batch_size": 1000, "gain": 3.0, "epochs": 1}
+        >>> config = preset_config("mnist-mlp", changes)
+        >>> folder = train(config, "runs/small", progress=False)
+        >>> load_run(folder).history[0]["test"]["samples"]
+        2000
     """
-    job = _job_by_name(with_whole_paths(config), data_root, progress)
-    return run_job(job, None if out is None else Path(out), False, device, callbacks)
+    job = _job_by_name(with_whole_paths(config), data_root)
+    with progress_bar(progress) as bars:
+        return run_job(job, None if out is None else Path(out), False, device, (*bars, *callbacks))
 
 
 def run_job(job: Job, out: Path | None, resuming: bool, device: str, callbacks: Sequence[Callback]) -> Path:
@@ -98,7 +108,7 @@ def run_job(job: Job, out: Path | None, resuming: bool, device: str, callbacks: 
         return run.folder
 
 
-def _job_by_name(config: TrainConfig, data_root: str | Path | None, progress: Progress | None) -> Job:
+def _job_by_name(config: TrainConfig, data_root: str | Path | None) -> Job:
     for name in ("network", "data", "encoding"):
         if getattr(config, name) == OWN:
             raise UsageError(
@@ -106,8 +116,8 @@ def _job_by_name(config: TrainConfig, data_root: str | Path | None, progress: Pr
                 "resume=True"
             )
 
-    def make(device: torch.device) -> tuple[Data, nn.Module]:
-        samples = distributed.one_first(lambda: samples_for(config, data_root, progress))
+    def make(device: torch.device, preparing: Progress) -> tuple[Data, nn.Module]:
+        samples = distributed.one_first(lambda: samples_for(config, data_root, preparing))
         torch.manual_seed(config.seed)
         return MemoryData(samples), network_for(config, samples).to(device)
 
@@ -115,7 +125,12 @@ def _job_by_name(config: TrainConfig, data_root: str | Path | None, progress: Pr
 
 
 def _new_run(job: Job, device: torch.device, callbacks: Sequence[Callback]) -> Trainer:
-    data, network = job.make(device)
+    def preparing(done: int, total: int) -> None:
+        if distributed.is_writer():
+            for callback in callbacks:
+                callback.preparing(done, total)
+
+    data, network = job.make(device, preparing)
     torch.manual_seed(job.config.seed)
     return Trainer(job.config, data, network, device, callbacks)
 
@@ -125,17 +140,24 @@ def resume(
     data_root: str | Path | None = None,
     device: str = "auto",
     callbacks: Sequence[Callback] = (),
-    progress: Progress | None = None,
+    progress: bool = True,
 ) -> Path:
     """Resume an interrupted run exactly at its checkpoint; on CPU the result equals that of an uninterrupted run.
 
     A run that died before its first checkpoint starts anew. The number of processes may differ from before. Args and
     errors are those of `train`; a finished run is left as it is.
+
+    Example:
+        >>> changes = {"hidden": (10,), "steps": 2, "batch_size": 1000, "gain": 3.0, "epochs": 1}
+        >>> config = preset_config("mnist-mlp", changes)
+        >>> folder = train(config, "runs/small", progress=False)
+        >>> resume(folder, progress=False) == folder  # at once: it is finished
+        True
     """
     folder = Path(folder)
-    with distributed.processes(device) as target:
+    with progress_bar(progress) as bars, distributed.processes(device) as target:
         config = distributed.from_writer(lambda: read_config(folder))
-        return _resume(_job_by_name(config, data_root, progress), folder, target, callbacks)
+        return _resume(_job_by_name(config, data_root), folder, target, (*bars, *callbacks))
 
 
 def _resume(job: Job, folder: Path, device: torch.device, callbacks: Sequence[Callback]) -> Path:
@@ -158,7 +180,19 @@ def samples_for(
     progress: Progress | None = None,
     whole: bool = False,
 ) -> Samples:
-    """Load the data set that `config` names, as sequences for the network: see `spiking_lfp.data.load_samples`."""
+    """Load the data set that `config` names, as sequences for the network: see `spiking_lfp.data.load_samples`.
+
+    Args:
+        config: all settings.
+        data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
+        progress: called with the numbers of files ready and in all.
+        whole: take all samples of a path for testing if it does not say which are.
+
+    Example:
+        >>> samples = samples_for(preset_config("mnist-mlp", {"steps": 10}))
+        >>> samples.name, samples.sample_shape, len(samples.test)
+        ('mnist-subset', (1, 28, 28), 2000)
+    """
     root = None if data_root is None else Path(data_root)
     return load_samples(config.data, config.recipe, config.inputs, root, progress=progress, whole=whole)
 
@@ -274,6 +308,13 @@ def read_config(folder: str | Path) -> TrainConfig:
 
     Raises:
         RunError: if they are missing or cannot be read.
+
+    Example:
+        >>> samples = torch.rand(20, 8), torch.arange(20) % 2
+        >>> network = nn.Sequential(LIF(nn.Linear(8, 2), threshold=0.1))
+        >>> run = fit(network, samples, samples, epochs=1, steps=5, progress=False)
+        >>> read_config(run.folder).steps
+        5
     """
     folder = Path(folder)
     path = folder / CONFIG

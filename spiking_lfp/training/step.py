@@ -30,6 +30,11 @@ class Meter:
         correct: number of samples classified correctly; see `correct` for targets other than class indices.
         reward: sum over samples of the reward, summed over steps and classes and divided by T.
         rates: for each layer, sum over samples of the spikes per neuron and step.
+
+    Example:
+        >>> meter = Meter(samples=4, correct=3, reward=0.5, rates={"0": 0.4, "1": 0.0})
+        >>> meter.accuracy, meter.silent_layers()
+        (0.75, ['1'])
     """
 
     samples: int = 0
@@ -78,6 +83,17 @@ def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"
 
     Args:
         lengths: how many steps of each sample count; None if all do.
+
+    Args:
+        network: whose layers are watched.
+        meter: for their rates; count the samples in it yourself.
+
+    Example:
+        >>> network, meter = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3))), Meter()
+        >>> with watch_spikes(network, meter):
+        ...     spikes = network(torch.rand(10, 2, 4))
+        >>> sorted(meter.rates)
+        ['0', '1']
     """
 
     def hook_for(name: str) -> object:
@@ -119,6 +135,28 @@ def training_step(
     With a `chunk`, the network runs that many steps at a time: see `run_in_chunks`. With `lengths`, the steps of a
     sample from its length on are padding: what the outputs do there earns no reward.
     Several processes, each with its own samples, make one update together.
+
+    Args:
+        network: from `x` to outputs `[T, B, C]`.
+        x: `[T, B, ...]`.
+        labels: class indices `[B]`, or other targets of the reward.
+        optimizer: of the network's parameters.
+        clip: clips the updates, if not None.
+        meter: for the outcome.
+        chunk: steps at a time, 0 for all at once.
+        reward: as `spike_count_reward`.
+        lengths: of the samples, int64 `[B]`; None if all steps count.
+
+    Raises:
+        UsageError: if labels do not fit the outputs.
+        NonFiniteError: if NaN or infinity appears, with the layer's name.
+
+    Example:
+        >>> network, meter = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3))), Meter()
+        >>> optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        >>> training_step(network, torch.rand(10, 2, 4), torch.tensor([0, 2]), optimizer, None, meter)
+        >>> meter.samples
+        2
     """
     optimizer.zero_grad()
     outputs = _run(network, x, chunk)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from spiking_lfp.errors import UsageError
+from spiking_lfp.training import distributed
 from spiking_lfp.training.loop import Callback, Trainer, reward_name
 from spiking_lfp.training.step import Meter
 
@@ -92,6 +93,16 @@ class ProgressBar(Callback):
             f"[bold]{held_out} {metrics[held_out]['accuracy']:.2%}[/bold]  {metrics['seconds']:.0f} s",
             highlight=False,
         )
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[tuple[Callback, ...]]:
+    """Yield the callbacks that show what happens, in the process that writes."""
+    if not (shown and distributed.is_writer()):
+        yield ()
+        return
+    with ProgressBar() as bar:
+        yield (bar,)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 
+from spiking_lfp.cli import main
 from spiking_lfp.cli.main import app
 from spiking_lfp.data import DATASET_NAMES, EVENT_SOURCES
 from spiking_lfp.training import (
@@ -183,20 +186,40 @@ def test_info_of_a_run_that_has_just_begun(call: Call, finished: Path) -> None:
 def test_datasets_says_which_are_there(folder: str, there: set[str], call: Call, data_root: Path) -> None:
     answer = call("datasets", "--data-root", data_root / folder)
     assert (answer.code, answer.err) == (0, "")
-    rows = [line.split("│") for line in answer.out.splitlines() if line.startswith("│")]
-    said = {row[1].strip(): row[-3].strip() for row in rows if row[1].strip()}
-    assert said == {name: "yes" if name in there else "no" for name in (*DATASET_NAMES, *EVENT_SOURCES)}
-    assert f"data root {data_root / folder};" in answer.out
+    said = dict(line.split()[:: len(line.split()) - 1] for line in answer.out.splitlines())
+    names = (*DATASET_NAMES, *EVENT_SOURCES)
+    assert {name: said[name] for name in names} == {name: "yes" if name in there else "no" for name in names}
+    assert re.search(rf"; data root {data_root / folder}$", answer.out, re.MULTILINE)
+
+
+def test_datasets_tells_more_of_one(call: Call, data_root: Path, tmp_path: Path) -> None:
+    shown = call("datasets", "mnist", "--data-root", data_root).out
+    for said in ("LeCun", "1 x 28 x 28", "10\n", "60,000 to learn, 10,000 to test", f"yes, in {data_root / 'MNIST'}"):
+        assert said in shown
+    assert "downloaded when" in call("datasets", "mnist", "--data-root", tmp_path).out
+    assert "cannot be downloaded" in call("datasets", "braille", "--data-root", tmp_path).out
+    assert call("datasets", "mnits").error.startswith("unknown data set 'mnits': did you mean 'mnist'?")
+
+
+@pytest.mark.parametrize("command", ["datasets", "presets"])
+def test_lists_fit_a_screen(command: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "out", Console(width=80))
+    lines = call(command, *(["--data-root", "data"] if command == "datasets" else [])).out.splitlines()
+    rows = [line for line in lines if not line.startswith(("cache ", "more "))]  # a path is as long as it is
+    assert max(map(len, rows)) <= 80
+    assert 10 < len(lines) < 24
+    assert "…" not in "".join(lines)
 
 
 def test_presets_shows_every_setting_of_every_preset(call: Call) -> None:
     answer = call("presets")
     assert (answer.code, answer.err) == (0, "")
-    rows = {line.split("│")[1].strip(): line for line in answer.out.splitlines() if line.startswith("│")}
+    assert all(re.search(rf"^{name} +{re.escape(preset_title(name))}", answer.out, re.M) for name in preset_names())
+    shown = call("presets", "custom").out
+    rows = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.startswith("│")}
     groups = {f"[{group}]" for group in GROUPS}
-    assert set(rows) == (set(TrainConfig.model_fields) - {"preset"}) | set(preset_names()) | groups
+    assert set(rows) == (set(TrainConfig.model_fields) - {"preset"}) | groups
     assert all(str(field.description) in rows[key] for key, field in TrainConfig.model_fields.items() if key in rows)
-    assert all(preset_title(name) in rows[name] for name in preset_names())
     assert "1000,1000" in rows["hidden"]
     for name in preset_names():
         shown = call("presets", name).out
@@ -253,7 +276,7 @@ def test_folders_may_have_brackets_in_their_names(folder: str, call: Call, setti
     shown = call("info", folder)
     assert shown.code == 0
     assert folder in shown.out
-    assert f"data root {folder};" in call("datasets", "--data-root", folder).out
+    assert f" {folder}\n" in call("datasets", "--data-root", folder).out
 
 
 def test_silent_layers_are_warned_of(call: Call, settings: list[str]) -> None:

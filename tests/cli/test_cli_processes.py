@@ -95,4 +95,4 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, forks: Forks) 
     assert (done.returncode, done.stderr.partition(" is not a run")[0]) == (1, f"error: {tmp_path}/donn\\xe9es")
     done = forks.run(ascii_only, "datasets", "--data-root", tmp_path / "données")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"data root {tmp_path}/donn\\xe9es;" in done.stdout
+    assert f" {tmp_path}/donn\\xe9es\n" in done.stdout

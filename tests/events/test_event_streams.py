@@ -1,6 +1,5 @@
 """Streams of windows are the recording, whatever their blocks and windows are, in memory that does not grow."""
 
-import doctest
 import gc
 import os
 import re
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from helpers import event_bytes as make
 from spiking_lfp.errors import DataError, UsageError
-from spiking_lfp.events import cameras, streams
+from spiking_lfp.events import streams
 from spiking_lfp.events._formats import simple, tables
 from spiking_lfp.events.cameras import Camera
 from spiking_lfp.events.files import read_events
@@ -424,8 +423,3 @@ def test_a_stream_that_is_endless_is_read_as_it_comes() -> None:
         for number in range(5):
             next(stream)
             assert asked == number + 1
-
-
-def test_examples_run() -> None:
-    assert doctest.testmod(streams).failed == 0
-    assert doctest.testmod(cameras).failed == 0

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers import oracles
-from helpers.docstrings import run_examples
 from spiking_lfp import (
     LIF,
     Affine,
@@ -344,10 +343,6 @@ def test_an_empty_batch_has_an_empty_reward(reward: Reward) -> None:
     outputs = torch.zeros(4, 0, 3)
     assert reward(outputs, torch.zeros(0, dtype=torch.int64)).shape == (4, 0, 3)
     assert reward(outputs, torch.zeros(0, 3)).shape == (4, 0, 3)
-
-
-def test_the_examples_run() -> None:
-    assert run_examples(rewards) > 8
 
 
 # ---------------------------------------------------------------- propagate

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.docstrings import run_examples
 from spiking_lfp import (
     LI,
     LIF,
@@ -212,7 +211,3 @@ def test_constants_out_of_range_are_refused() -> None:
         LI(nn.Linear(2, 2), beta=0.0)
     assert repr(LI(nn.Linear(2, 2), beta=0.5)).count("(beta=0.5, rule=") == 0
     assert "beta=0.5, rule=Epsilon" in repr(LI(nn.Linear(2, 2), beta=0.5))
-
-
-def test_the_examples_run() -> None:
-    assert run_examples(LI) > 0

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.docstrings import run_examples
 from spiking_lfp import (
     LI,
     LIF,
@@ -106,7 +105,3 @@ def test_a_membrane_readout_keeps_the_synapse_of_the_layer_that_it_replaces() ->
     for wrong in (Affine(nn.Linear(2, 2)), RecurrentLIF(nn.Linear(2, 2))):
         with pytest.raises(UsageError, match="a membrane readout replaces a spiking layer at the end"):
             with_membrane_readout(nn.Sequential(LIF(nn.Linear(2, 2)), wrong))
-
-
-def test_the_examples_run() -> None:
-    assert run_examples(PopulationReadout) > 0

@@ -1,6 +1,5 @@
 """Parts of a sequence, however it is cut, give the outputs of the whole."""
 
-import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn import stateful
 
 STEPS = 20
 
@@ -199,7 +197,3 @@ def test_training_and_recordings_are_refused() -> None:
     membrane: dict[str, Any] = {"5": torch.zeros(STEPS, 2, 5).double()}
     with lfp.recorded(net, membrane), pytest.raises(UsageError, match="layer 5 returns a recording, which has an end"):
         run(x)
-
-
-def test_examples_run() -> None:
-    assert doctest.testmod(stateful).failed == 0

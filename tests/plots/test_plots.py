@@ -54,9 +54,11 @@ def count(path: Path, colour: tuple[int, int, int]) -> int:
     return int((pixels(path) == colour).all(-1).sum())
 
 
-def epoch(number: int, accuracy: float, held_out: str = "test") -> dict[str, Any]:
+def epoch(
+    number: int, accuracy: float, held_out: str = "test", trained: tuple[int, float] = (80, 0.625)
+) -> dict[str, Any]:
     line: dict[str, Any] = {"kind": "epoch", "epoch": number, "test": None, "validation": None}
-    return {**line, held_out: {"accuracy": accuracy}}
+    return {**line, "train": dict(zip(("samples", "accuracy"), trained, strict=True)), held_out: {"accuracy": accuracy}}
 
 
 def batch(number: int, done: int, images: int, accuracy: float) -> dict[str, Any]:
@@ -74,35 +76,70 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 @pytest.mark.parametrize("held_out", ["test", "validation"])
 def test_the_learning_curve_has_both_courses(held_out: str, tmp_path: Path, drawn: list[Figure]) -> None:
-    # of 40 images 10 were right, of the next 40 all; then 80 new ones, half of them right
+    # of 40 images 10 were right, of the next 40 all; then 80 new ones, half of them right, and another 80, all right
     metrics = [batch(1, 2, 40, 0.25), batch(1, 4, 80, 0.625), epoch(1, 0.5, held_out)]
-    metrics += [batch(2, 4, 80, 0.5), epoch(2, 0.75, held_out)]
-    plots.learning_curve(metrics, tmp_path / "curve.png")
-    training, chosen = drawn[0].axes[0].lines
-    assert np.allclose(training.get_xydata(), [(0.25, 25), (0.5, 100), (1.5, 50)])
+    metrics += [batch(2, 4, 80, 0.5), epoch(2, 0.75, held_out, (160, 0.75))]
+    plots.learning_curve(metrics, tmp_path / "curve.png", "a run on data")
+    axes = drawn[0].axes[0]
+    training, chosen = axes.lines
+    assert np.allclose(training.get_xydata(), [(0.25, 25), (0.5, 100), (1.5, 50), (2, 100)])
     assert np.allclose(chosen.get_xydata(), [(1, 50), (2, 75)])
-    assert chosen.get_label() == held_out
+    assert chosen.get_label() == f"{held_out}, 75.00 % after epoch 2"
+    assert axes.get_title() == "a run on data"
+    assert [tick for tick in axes.get_xticks() if 0 <= tick <= 2] == [0, 1, 2]
     assert (pixels(tmp_path / "curve.png") == (255, 127, 14)).all(-1).sum() > 100
 
 
-def test_the_learning_curve_of_a_run_too_short_for_lines_of_batches(tmp_path: Path) -> None:
+def test_the_learning_curve_of_a_run_too_short_for_lines_of_batches(tmp_path: Path, drawn: list[Figure]) -> None:
     plots.learning_curve([epoch(1, 1.0)], tmp_path / "curve.png")
+    training, _ = drawn[0].axes[0].lines
+    assert (training.get_xydata().tolist(), training.get_marker()) == ([[1, 62.5]], ".")
     assert (pixels(tmp_path / "curve.png") == (255, 127, 14)).all(-1).sum() > 10
+
+
+def test_the_legend_of_a_learning_curve_covers_nothing(tmp_path: Path, drawn: list[Figure]) -> None:
+    plots.learning_curve([epoch(number, 0.1 * number) for number in range(1, 10)], tmp_path / "curve.png")
+    legend, axes = drawn[0].legends[0], drawn[0].axes[0]
+    assert axes.get_legend() is None
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_the_raster_has_a_mark_for_each_spike(tmp_path: Path, drawn: list[Figure]) -> None:
     first, second = torch.zeros(5, 3), torch.zeros(5, 100)
     first[0, 2] = first[4, 1] = 1
     second[3, [7, 99]] = 1
-    plots.spike_raster(shown(1, 4, 4), {"1": first, "out": second}, "a digit", tmp_path / "raster.png")
+    layers = {"1. LIF": first, "2. LIF out": second}
+    plots.spike_raster(shown(1, 4, 4), layers, "a digit", tmp_path / "raster.png", title="a run on data")
     image, small, large = drawn[0].axes
     assert image.get_title() == "a digit"
-    assert [small.get_title(), large.get_title()] == ["layer 1", "layer out"]
+    assert [small.get_title(), large.get_title()] == list(layers)
+    assert drawn[0].get_suptitle() == "a run on data"
+    assert small.get_xlim() == large.get_xlim()
     assert small.collections[0].get_offsets().tolist() == [[0, 2], [4, 1]]
     # of many neurons only those that spike
     assert large.collections[0].get_offsets().tolist() == [[3, 0], [3, 1]]
     assert small.get_xlim()[0] < 0 <= 4 < small.get_xlim()[1]
     assert (pixels(tmp_path / "raster.png") < 50).all(-1).sum() > 50
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_output_neurons_have_the_names_of_their_classes(classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"class {index}" for index in range(classes)]
+    layers = {"1. LIF": spikes(5, classes), "2. LIF": spikes(5, classes)}
+    plots.spike_raster(shown(1, 4, 4), layers, "it", tmp_path / "raster.png", names)
+    _, hidden, outputs = drawn[0].axes
+    assert [label.get_text() for label in outputs.get_yticklabels()] == names
+    assert outputs.get_yticks().tolist() == list(range(classes))
+    assert outputs.get_ylabel() == "class"
+    assert len({each.get_ylim() for each in (hidden, outputs)}) == 1
+    assert outputs.yaxis_inverted()  # the first class on top, as in a confusion matrix
+    assert "class" not in hidden.get_ylabel()
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 30), (1, 4, 5, 6)])
+def test_samples_without_height_and_width_are_drawn(shape: tuple[int, ...], tmp_path: Path) -> None:
+    plots.spike_raster(spikes(5, *shape), {"1. LIF": spikes(5, 3)}, "it", tmp_path / "raster.png")
+    assert pixels(tmp_path / "raster.png").std() > 1
 
 
 @pytest.mark.parametrize("neurons", [1, 61])

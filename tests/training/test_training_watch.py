@@ -2,17 +2,20 @@
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
+from helpers.small_recordings import write_nmnist
+from helpers.small_runs import small_config
 from spiking_lfp.data import ImageDataset, Samples
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.values import image_samples
 from spiking_lfp.nn.spiking import LIF
-from spiking_lfp.training import fit
+from spiking_lfp.training import Callback, fit, preset_config, resume, train
 from spiking_lfp.training.feeds import class_sizes
 from spiking_lfp.training.watch import ProgressBar
 
@@ -57,3 +60,33 @@ def test_a_run_begins_with_three_lines_and_epochs_fit_80_columns(tmp_path: Path)
     assert lines[2] == f"run      {tmp_path / 'run'}, on cpu"
     assert [line.split()[:2] for line in lines[3:] if line.strip()] == [["epoch", "1"], ["epoch", "2"]]
     assert max(map(len, lines[3:])) < 80
+
+
+def test_train_and_resume_show_what_happens_unless_told_not_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(small_config(), tmp_path / "shown")
+    assert "\nepoch 1 " in capsys.readouterr().out
+    resume(folder)
+    assert "run " in capsys.readouterr().out
+    resume(train(small_config(), tmp_path / "silent", progress=False), progress=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("way", ["train", "fit"])
+def test_callbacks_hear_of_recordings_that_are_read(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nmnist(tmp_path / "data")
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    heard: list[tuple[int, int]] = []
+
+    class Listener(Callback):
+        def preparing(self, done: int, total: int) -> None:
+            heard.append((done, total))
+
+    settings = {"hidden": (4,), "steps": 2, "epochs": 1, "threshold": 0.01, "copies": 1, "augment": ()}
+    kept: dict[str, Any] = {"out": tmp_path / "run", "data_root": tmp_path / "data", "progress": False}
+    if way == "train":
+        train(preset_config("nmnist-mlp", settings), callbacks=[Listener()], **kept)
+    else:
+        fit("mlp", "n-mnist", callbacks=[Listener()], **kept, **settings)
+    assert heard[-1] == (40, 40)

@@ -142,6 +142,10 @@ def write_nir(
     Raises:
         UsageError: for an unknown reader.
         ExportError: with the layer's name and what NIR cannot express, if nir is missing or the file cannot be written.
+
+    Example:
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8), reset="zero"), LIF(nn.Linear(8, 3), reset="zero"))
+        >>> write_nir(network, "net.nir", reader="norse")
     """
     path = Path(path)
     nir = import_package("nir")

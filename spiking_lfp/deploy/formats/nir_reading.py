@@ -46,6 +46,14 @@ def read_nir(path: str | Path, dt: float | None = None, reset: Reset | None = No
 
     Raises:
         ExportError: if the file cannot be read, or holds what our layers cannot run; with the node's name.
+
+    Example:
+        >>> from spiking_lfp.deploy.formats.nir import write_nir
+        >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+        >>> write_nir(network, "net.nir", dynamics_in_metadata=True)
+        >>> x = torch.rand(10, 2, 4)
+        >>> torch.equal(read_nir("net.nir")(x), network(x))
+        True
     """
     if reset not in (None, *RESETS):
         raise ExportError(f"reset is {reset!r}, expected {', '.join(RESETS)}")
