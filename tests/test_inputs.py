@@ -41,7 +41,8 @@ from spiking_lfp.checks import as_tensor
 from spiking_lfp.data import data_root, dataset_status, load_dataset
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.formats.c import write_c
-from spiking_lfp.deploy.formats.nir import read_nir, write_nir
+from spiking_lfp.deploy.formats.nir import write_nir
+from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.report import write_report
