@@ -16,10 +16,18 @@ from spiking_lfp.errors import RunError
 from spiking_lfp.nn.networks import stack
 from spiking_lfp.studies.cases import read_cases
 from spiking_lfp.studies.surrogate_comparison import benchmark
-from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome, cases_for, present_presets, run_cases
+from spiking_lfp.studies.surrogate_comparison.benchmark import (
+    NEUROTRAIN,
+    Case,
+    Outcome,
+    cases_for,
+    present_presets,
+    run_cases,
+)
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
 from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
+from spiking_lfp.training import preset_config
 
 snntorch = pytest.importorskip("snntorch")
 
@@ -174,6 +182,19 @@ def test_tables_have_means_and_deviations(tmp_path: Path) -> None:
         [one, two] = csv.DictReader(file)
     assert (one["method"], float(one["accuracy"]), two["settings"]) == ("lfp", pytest.approx(92), "lr=0.001")
     assert np.isclose(float(one["deviation"]), 1)
+
+
+def test_tables_of_rules_have_what_others_published(tmp_path: Path) -> None:
+    assert present_presets(tmp_path, NEUROTRAIN) == []
+    assert present_presets(tmp_path, ["yin-yang", "mnist-small"]) == ["yin-yang"]
+    results = [(Case(preset, "lfp", 1, 3, ""), outcome(0.9, None)) for preset in ("mnist-small", "yin-yang")]
+    path = write_report(results, tmp_path, "rules")[0]
+    assert path.name == "rules.md"
+    head, _, known, unknown = path.read_text().splitlines()
+    assert head.endswith("| memory | best in NeuroTrain |")
+    assert known.endswith("| 97.5 % TP, 97.8 % BPTT |")
+    assert unknown.endswith("MB |  |")
+    assert {preset_config(name).data for name in NEUROTRAIN} == {"mnist", "fashion-mnist", "cifar10"}
 
 
 def test_what_cannot_be_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The event data sets learned by LFP and by surrogate gradients, with the same network, optimiser and epochs.
+"""Data sets learned by LFP and by surrogate gradients, with the same network, optimiser and epochs.
 
 A case, one method on one data set from one seed, is trained in a process of its own, so that its peak memory can be
 measured, and its run comes back from whatever machine that was on. Finished cases are saved and not repeated, so that
@@ -6,7 +6,7 @@ an interrupted benchmark can be resumed.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from spiking_lfp.data import Split, event_set_status
+from spiking_lfp.data import Split, dataset_status, event_set_status
 from spiking_lfp.errors import RunError, UsageError, unknown_name
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies import cases as grids
@@ -36,6 +36,34 @@ BASELINE = {
     "braille": "threshold=1 beta=0.9",
     "dvs128-objects": "lr=0.002 gain=1",
     "nmnist-conv": "lr=0.001",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """The best test accuracies of a network in NeuroTrain (arXiv 2605.15058), in percent.
+
+    Attributes:
+        gradient: of back-propagation through time with a surrogate.
+        other: of the best of its rules that do without.
+        rule: which one that is.
+    """
+
+    gradient: float
+    other: float
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.other} % {self.rule}, {self.gradient} % BPTT"
+
+
+# presets with its networks and data
+NEUROTRAIN = {
+    "mnist-small": Published(97.8, 97.5, "TP"),
+    "mnist-conv": Published(98.9, 98.2, "TP"),
+    "fashion-mlp": Published(83.7, 86.4, "ES-D-RTRL"),
+    "fashion-conv": Published(82.9, 84.6, "TP"),
+    "cifar10-conv": Published(44.9, 56.9, "ES-D-RTRL"),
 }
 # number of test samples that neurobench measures; it runs them step by step, which is slow
 NEUROBENCH_SAMPLES = 100
@@ -77,10 +105,11 @@ class Outcome:
     neurobench: dict[str, float] | None
 
 
-def present_presets(root: Path | None = None) -> list[str]:
-    """Return the presets whose event data sets are available."""
-    available = {status.name for status in event_set_status(root) if status.present}
-    return [name for name in preset_names() if preset_config(name).data in available]
+def present_presets(root: Path | None = None, presets: Collection[str] | None = None) -> list[str]:
+    """Return those of some presets whose data sets are available; of all of event data sets for None."""
+    statuses = [*event_set_status(root), *([] if presets is None else dataset_status(root))]
+    available = {status.name for status in statuses if status.present}
+    return [name for name in presets or preset_names() if preset_config(name).data in available]
 
 
 def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs: int | None = None) -> list[Case]:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.studies.surrogate_comparison.benchmark import Case, Outcome
+from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
 
 COLOURS = {"lfp": "tab:blue", "surrogate": "tab:orange"}
 
@@ -77,27 +77,33 @@ def _mean(values: list[float]) -> float | None:
     return mean(values) if values else None
 
 
-def write_report(results: Sequence[tuple[Case, Outcome]], folder: Path) -> list[Path]:
-    """Write `events.md`, `events.csv` and `events.png` into `folder`, and return their paths."""
+def write_report(results: Sequence[tuple[Case, Outcome]], folder: Path, name: str = "events") -> list[Path]:
+    """Write `NAME.md`, `NAME.csv` and `NAME.png` into `folder`, and return their paths."""
     table = rows(results)
-    contents = {"events.md": markdown(table).encode(), "events.csv": _csv(table), "events.png": _figure(table)}
-    for name, content in contents.items():
-        RESULTS.write(folder / name, content)
-    return [folder / name for name in contents]
+    contents = {"md": markdown(table).encode(), "csv": _csv(table), "png": _figure(table)}
+    for suffix, content in contents.items():
+        RESULTS.write(folder / f"{name}.{suffix}", content)
+    return [folder / f"{name}.{suffix}" for suffix in contents]
 
 
 def markdown(table: Sequence[Row]) -> str:
     """Return the table in Markdown."""
+    published = any(row.preset in NEUROTRAIN for row in table)
     head = (
-        "| preset | samples | method | accuracy | spikes | SynOps | accumulates by NeuroBench | training | memory |\n"
-        "|---|---|---|---|---|---|---|---|---|\n"
+        "| preset | samples | method | accuracy | spikes | SynOps | accumulates by NeuroBench | training | memory |"
+        + (" best in NeuroTrain |" if published else "")
+        + "\n|---|---|---|---|---|---|---|---|---|"
+        + ("---|" if published else "")
+        + "\n"
     )
     return head + "".join(
         f"| {row.preset} | {row.train_samples:,} + {row.test_samples:,} "
         f"| {', '.join([row.method, f'{row.epochs} epochs', *row.settings.split()])} "
         f"| {row.accuracy:.2f} % ± {row.deviation:.2f}, {row.seeds} seed{'s' if row.seeds > 1 else ''} "
         f"| {row.spikes:,.0f} | {row.synops:,.0f} "
-        f"| {_number(row.neurobench_acs)} | {row.seconds:.0f} s | {_number(row.memory_mb)} MB |\n"
+        f"| {_number(row.neurobench_acs)} | {row.seconds:.0f} s | {_number(row.memory_mb)} MB |"
+        + (f" {NEUROTRAIN.get(row.preset, '')} |" if published else "")
+        + "\n"
         for row in table
     )
 
