@@ -198,8 +198,8 @@ def test_files_and_numbers_that_do_not_fit(call: Call, exported: Path) -> None:
     answer = call("verify", exported, "--with", "fpga-small")
     assert answer.error.startswith("unknown backend 'fpga-small'")
     answer = call("export", "nowhere")
-    assert answer.code == 1
-    assert "nowhere is not a run" in answer.error
+    assert answer.code == 2
+    assert answer.error.startswith("unknown path or network 'nowhere': known are ")
     Path("blocked").write_text("a file")
     answer = call("report", exported, "--data", "mnist", "-o", "blocked/page.html")
     assert answer.code == 1

@@ -100,8 +100,8 @@ def test_the_root_is_the_named_one_else_of_the_environment_else_the_cache(
 
 def test_status_tells_what_is_there(mnist_root: Path) -> None:
     states = {state.name: state for state in dataset_status(mnist_root)}
-    assert tuple(states) == DATASET_NAMES
-    assert {name for name, state in states.items() if state.present} == {"mnist-subset", "mnist"}
+    assert tuple(states) == (*DATASET_NAMES, "yin-yang", "spoken-digits")
+    assert {name for name, state in states.items() if state.present} == {"mnist-subset", "mnist", "yin-yang"}
     assert states["mnist"].location == mnist_root / "MNIST" / "raw"
     assert states["mnist-subset"].train_size == 10_000
     assert states["cifar100"].sample_shape == (3, 32, 32)
