@@ -256,7 +256,7 @@ def test_runs_and_data_are_found_by_paths_as_text(tmp_path: Path, monkeypatch: p
     assert read_metrics(text) == read_metrics(Path(text))
     assert read_config(text) == read_config(Path(text))
     assert data_root(str(tmp_path)) == tmp_path
-    assert [status.present for status in dataset_status(str(tmp_path))].count(True) == 1
+    assert [status.present for status in dataset_status(str(tmp_path))].count(True) == 2  # in the package
     with pytest.raises(DataError, match=str(tmp_path)):
         load_dataset("mnist", str(tmp_path), download=False)
 

@@ -15,6 +15,7 @@ from helpers.small_recordings import write_nmnist
 from spiking_lfp.cli import deploy
 from spiking_lfp.cli.deploy import _backends, export
 from spiking_lfp.data import load_dataset
+from spiking_lfp.deploy import conformance
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
@@ -163,10 +164,18 @@ def test_the_page_is_written_beside_the_network(call: Call, exported: Path) -> N
     assert Path("page.html").is_file()
 
 
-def test_conformance_shows_a_line_for_each_case(call: Call) -> None:
+def test_conformance_shows_a_line_for_each_case(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        conformance.Row("snntorch", "dense, to snntorch", "equal", 1234, 5000),
+        conformance.Row(f"{conformance.NIR_READ_BY}norse", "LI readout", "refused", reason="[left] out there"),
+    ]
+    monkeypatch.setattr(conformance, "conformance", lambda: rows)
     answer = call("conformance")
     assert (answer.code, answer.err) == (0, "")
-    assert "snntorch" in answer.out
+    for text in ("snntorch", "1,234", "equal", "LI readout", "refused", "[left]"):
+        assert text in answer.out
+    answer = call("conformance", "--nir-readers")
+    assert answer.out == "| network | norse |\n|---|---|\n| LI readout | refused (1) |\n\n1. [left] out there\n"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def dense(
     random = np.random.default_rng(seed)
     top = 2 ** (bits - 1) - 1
     weight = random.integers(-top, top + 1, (outputs, inputs)).astype(np.int8)
+    weight[0, 0] = weight[0, 0] or 1  # not all are zero
     theta = max(1, int(gain * top * levels * max(1.0, inputs * 0.1)))
     return Dense(
         name, (inputs,), weight, random.integers(-top, top + 1, outputs).astype(np.int32), np.full(outputs, 0.01),

@@ -163,7 +163,9 @@ def test_other_errors_keep_their_type_and_their_place(tmp_path: Path) -> None:
 
 def test_a_case_ends_with_the_command_that_runs_it(tmp_path: Path) -> None:
     """After Ctrl-C, and after a kill that leaves no time to tell anyone."""
+    # commands in the background of a script ignore Ctrl-C
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys, pathlib; from helpers.grids import sleeps; from spiking_lfp.studies.cases import run_cases; "
         "run_cases([{'folder': sys.argv[1], 'seconds': 60}], sleeps, pathlib.Path(sys.argv[1]), print)"
     )

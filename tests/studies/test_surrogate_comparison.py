@@ -140,6 +140,7 @@ def test_presets_of_data_that_are_there(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
+@pytest.mark.filterwarnings("ignore:.*did not spike")
 def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = cases_for(["nmnist-mlp"], ["lfp", "surrogate"], seeds=2, epochs=1)
     assert [(case.method, case.seed) for case in cases] == [("lfp", 1), ("lfp", 2), ("surrogate", 1), ("surrogate", 2)]
