@@ -334,11 +334,11 @@ def _check_nir_layer(name: str, layer: nn.Module) -> None:
     if isinstance(layer, SpikingLayer):
         found = read_synapse(synapse_copy(name, layer))[0]
         if not isinstance(found, Dense) and not (
-            isinstance(layer.synapse, nn.Conv2d) and isinstance(found, Convolution)
+            isinstance(layer.synapse, nn.Conv1d | nn.Conv2d) and isinstance(found, Convolution)
         ):
             raise ExportError(
-                f"layer {name}: {layer.synapse} is not written to NIR, expected nn.Linear, or nn.Conv2d padded evenly "
-                "with zeros"
+                f"layer {name}: {layer.synapse} is not written to NIR, expected nn.Linear, nn.Conv1d, or nn.Conv2d "
+                "padded evenly with zeros"
             )
     if isinstance(layer, Pool):
         square = all(isinstance(side, int) for side in (layer.kernel_size, layer.stride, layer.padding))

@@ -155,7 +155,7 @@ def test_gains_of_outputs_do_not_go_into_transposed_weights(norse: Any) -> None:
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (LIF(nn.Conv1d(1, 1, 3)), "layer 1: Conv1d.* is not written to NIR"),
+        (LIF(nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular")), "layer 1: Conv1d.* padded evenly with zeros"),
         (LIF(nn.ConvTranspose2d(1, 1, 3)), "layer 1: ConvTranspose2d"),
         (LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")), "layer 1: Conv2d.* padded evenly with zeros"),
         (LIF(nn.Conv2d(1, 1, 2, padding="same")), "layer 1: Conv2d.* padded evenly with zeros"),

@@ -98,6 +98,27 @@ def test_what_is_written_for_others_comes_back_with_equal_spikes(
     assert_equal(again(net, tmp_path / "n.nir", in_shape=SHAPE, reader=reader)(x), net(x))
 
 
+@pytest.mark.parametrize("reader", ["snntorch", "norse"])
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv1d(2, 4, 5, 2, 1, bias=False),
+        nn.Conv1d(2, 4, 3, padding="same", dilation=2),
+        nn.Conv1d(4, 2, 3, padding="valid"),
+    ],
+)
+def test_convolutions_of_signals_come_back(convolution: nn.Conv1d, reader: str, tmp_path: Path) -> None:
+    channels, length = convolution.in_channels, 16
+    inner = LIF(convolution.double(), torch.rand(convolution.out_channels, 1) / 2, 0.1, "zero")
+    width = inner(torch.zeros(1, 1, channels, length).double())[0].numel()
+    net = nn.Sequential(inner, Flatten(), LIF(nn.Linear(width, 9).double(), 0.75, 0.1, "zero"))
+    x = (torch.rand(30, 3, channels, length) < 0.3).double()
+    assert_equal(again(net, tmp_path / "n.nir", in_shape=(channels, length), reader=reader)(x), net(x))
+    graph = nir.read(tmp_path / "n.nir")
+    assert type(graph.nodes["layer0_weights"]).__name__ == "Conv1d"
+    assert list(graph.nodes["layer0_weights"].input_type["input"]) == [channels, length]
+
+
 def test_the_nodes_are_those_of_the_convention(tmp_path: Path) -> None:
     net, path = network(pool=MaxPool2d(2)), tmp_path / "n.nir"
     write_nir(net, path, SHAPE, DT)

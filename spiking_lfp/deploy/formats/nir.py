@@ -2,7 +2,7 @@
 
 A network is a chain of nodes from "input" to "output", without time and batch in their shapes:
 
-    LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv2d; then layer<k>_neurons:
+    LIF, Dense, Conv    layer<k>_weights: Affine, Linear (no bias), Conv1d, Conv2d; then layer<k>_neurons:
                         LIF(tau = dt / (1 - beta), r, v_leak = 0, v_threshold, v_reset = 0), of the neurons' shape
     LI                  the same with LI(tau, r, v_leak = 0), whose membrane is the output
     RecurrentLIF        the same, and layer<k>_recurrent: Linear, from the neurons to themselves
@@ -34,7 +34,7 @@ Metadata of the graph:
     encoder, levels, steps, class_names, notes, golden_inputs      of an integer network; names and notes as JSON
     checksum            that of `hdf5.digest` of all other data sets in /node, sorted by path
 
-of every first node of a layer: `layer`, its name; `bias`, 0 where a Conv2d has none; and of its neurons:
+of every first node of a layer: `layer`, its name; `bias`, 0 where a convolution has none; and of its neurons:
 
     reset               of the membrane by a spike
     beta, threshold     float: the constants, in float64, one number or broadcastable to the neurons
@@ -382,14 +382,17 @@ def _write_spiking(graph: Writer, k: int, name: str, layer: SpikingLayer, in_sha
                 scale_synapse(name, each, torch.as_tensor(np.prod(gains, axis=0)))
     weight, bias = (_numpy(values) for values in (synapse.weight, synapse.bias))
     assert weight is not None
-    if isinstance(synapse, nn.Conv2d):
+    if isinstance(synapse, nn.Conv1d | nn.Conv2d):
         zeros = np.zeros(len(weight), weight.dtype)
-        node = graph.nir.Conv2d(
-            input_shape=in_shape[1:],
+        geometry = (in_shape[1:], synapse.stride, _padding(synapse), synapse.dilation)
+        signal = isinstance(synapse, nn.Conv1d)
+        sides, stride, padding, dilation = (each[0] if signal else each for each in geometry)
+        node = (graph.nir.Conv1d if signal else graph.nir.Conv2d)(
+            input_shape=sides,
             weight=weight,
-            stride=synapse.stride,
-            padding=_padding(synapse),
-            dilation=synapse.dilation,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
             groups=synapse.groups,
             bias=zeros if bias is None else bias,
         )
@@ -507,12 +510,12 @@ def _out_shape(name: str, layer: nn.Module, shape: Shape) -> Shape:
     return tuple(out.shape[1:])
 
 
-def _padding(synapse: nn.Conv2d) -> tuple[int, ...]:
+def _padding(synapse: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:
     """Return the padding in pixels; our layers take "same" with odd kernels only."""
     if not isinstance(synapse.padding, str):
         return synapse.padding
     if synapse.padding == "valid":
-        return (0, 0)
+        return (0,) * len(synapse.kernel_size)
     return tuple(gap * (side - 1) // 2 for gap, side in zip(synapse.dilation, synapse.kernel_size, strict=True))
 
 

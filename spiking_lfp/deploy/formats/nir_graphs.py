@@ -47,6 +47,7 @@ NODES: dict[str, dict[str, Field]] = {
     "Output": {"shape": SHAPE},
     "Affine": {"weight": REAL[2], "bias": REAL[1]},
     "Linear": {"weight": REAL[2]},
+    "Conv1d": {"weight": REAL[3], **_CONV, "input_shape": Field("iu", (0,), True)},
     "Conv2d": {"weight": REAL[4], **_CONV, "input_shape": Field("iu", (1,), True)},
     "SumPool2d": _POOL,
     "AvgPool2d": _POOL,
@@ -59,7 +60,7 @@ NODES: dict[str, dict[str, Field]] = {
     "CubaLIF": {"tau_mem": ANY, "tau_syn": ANY, "w_in": ANY_OR_NONE, **_LIF},
 }
 NEURONS = ("Threshold", "LIF", "IF", "LI", "I", "CubaLIF")
-WEIGHTS = ("Affine", "Linear", "Conv2d")
+WEIGHTS = ("Affine", "Linear", "Conv1d", "Conv2d")
 
 
 class Fields(dict[str, Any]):
@@ -109,12 +110,17 @@ class Fields(dict[str, Any]):
         """Return an integer of at least `least`."""
         return self.integers(name, least, (0,))[0]
 
+    def sides(self, name: str, axes: int, least: int = 0) -> tuple[int, ...]:
+        """Return a size for each of one or two axes, which one number gives for both."""
+        found = self.integers(name, least)
+        if len(found) not in (1, axes):
+            self.refuse(name, str(list(found)), "one size" if axes == 1 else "one or two sizes")
+        return found * axes if len(found) == 1 else found
+
     def pair(self, name: str, least: int = 0) -> tuple[int, int]:
         """Return sizes of rows and columns."""
-        found = self.integers(name, least)
-        if len(found) > 2:
-            self.refuse(name, str(list(found)), "one or two sizes")
-        return found[0], found[-1]
+        rows, columns = self.sides(name, 2, least)
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -385,16 +391,20 @@ def out_shape(node: Node, shape: Shape) -> Shape:
             raise ExportError(f"node {node.key}: flattens axes {first} to {last} of {list(shape)}")
         first, last = first % axes, last % axes
         return (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :])
-    if len(shape) != 3:
-        raise ExportError(f"node {node.key}: gets values of shape {list(shape)}, expected channels, rows, columns")
+    axes = 1 if kind == "Conv1d" else 2
+    if len(shape) != 1 + axes:
+        expected = "channels, length" if axes == 1 else "channels, rows, columns"
+        raise ExportError(f"node {node.key}: gets values of shape {list(shape)}, expected {expected}")
     if kind in ("SumPool2d", "AvgPool2d"):
         windows = zip(
-            shape[1:], *(fields.pair(n, k) for n, k in (("kernel_size", 1), ("stride", 1), ("padding", 0))), strict=True
+            shape[1:],
+            *(fields.sides(n, 2, k) for n, k in (("kernel_size", 1), ("stride", 1), ("padding", 0))),
+            strict=True,
         )
         return (shape[0], *((side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in windows))
     weight, groups = fields["weight"], fields.integer("groups", 1)
     if "input_shape" in fields:
-        _expected(node, "input_shape", shape[1:], fields.integers("input_shape", 1))
+        _expected(node, "input_shape", shape[1:], fields.integers("input_shape", 1, (axes - 1,)))
     if weight.shape[1] * groups != shape[0] or len(weight) % groups:
         raise ExportError(
             f"node {node.key}: weights of shape {list(weight.shape)} in {groups} groups do not fit {list(shape)}"
@@ -402,28 +412,27 @@ def out_shape(node: Node, shape: Shape) -> Shape:
     _expected(node, "bias", weight.shape[:1], fields["bias"].shape)
     kernel, stride, padding, dilation = (
         weight.shape[2:],
-        fields.pair("stride", 1),
+        fields.sides("stride", axes, 1),
         padded(node),
-        fields.pair("dilation", 1),
+        fields.sides("dilation", axes, 1),
     )
     sides = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
     return (len(weight), *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides))
 
 
-def padded(node: Node) -> tuple[int, int]:
-    """Return the padding of a convolution, in rows and columns, on each side."""
-    found = node.fields["padding"]
+def padded(node: Node) -> tuple[int, ...]:
+    """Return the padding of a convolution along each axis, on each side."""
+    found, kernel = node.fields["padding"], node.fields["weight"].shape[2:]
+    axes = len(kernel)
     if not isinstance(found, str):
-        return node.fields.pair("padding")
+        return node.fields.sides("padding", axes)
     if found == "valid":
-        return (0, 0)
-    gaps = [
-        gap * (side - 1)
-        for gap, side in zip(node.fields.pair("dilation", 1), node.fields["weight"].shape[2:], strict=True)
-    ]
-    if found != "same" or node.fields.pair("stride", 1) != (1, 1) or any(gap % 2 for gap in gaps):
+        return (0,) * axes
+    gaps = [gap * (side - 1) for gap, side in zip(node.fields.sides("dilation", axes, 1), kernel, strict=True)]
+    strides = node.fields.sides("stride", axes, 1)
+    if found != "same" or set(strides) != {1} or any(gap % 2 for gap in gaps):
         raise ExportError(f"node {node.key}: padding is {found[:40]!r}, which is not the same on all sides here")
-    return gaps[0] // 2, gaps[1] // 2
+    return tuple(gap // 2 for gap in gaps)
 
 
 def _expected(node: Node, name: str, shape: Iterable[int], found: Iterable[int]) -> Shape:

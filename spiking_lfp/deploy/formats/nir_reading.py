@@ -261,17 +261,21 @@ def _recurrent(node: Node) -> nn.Linear:
     return found
 
 
-def _synapse(node: Node) -> nn.Linear | nn.Conv2d:
+CONVOLUTIONS: dict[str, Any] = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d}
+
+
+def _synapse(node: Node) -> nn.Linear | nn.Conv1d | nn.Conv2d:
     """Return weights and bias of a node."""
     weight = node.fields["weight"]
     dtype = torch.float64 if weight.dtype.itemsize > (4 if weight.dtype.kind == "f" else 2) else torch.float32
     has_bias = node.kind != "Linear" and not ("bias" in node.about and node.about.integer("bias") == 0)
     outputs = len(weight)
-    synapse: nn.Linear | nn.Conv2d
-    if node.kind == "Conv2d":
+    synapse: nn.Linear | nn.Conv1d | nn.Conv2d
+    if node.kind in CONVOLUTIONS:
+        kind, axes = CONVOLUTIONS[node.kind], weight.ndim - 2
         groups = node.fields.integer("groups", 1)
-        stride, dilation = (node.fields.pair(what, 1) for what in ("stride", "dilation"))
-        synapse = nn.Conv2d(
+        stride, dilation = (node.fields.sides(what, axes, 1) for what in ("stride", "dilation"))
+        synapse = kind(
             weight.shape[1] * groups, outputs, weight.shape[2:], stride, padded(node), dilation, groups, has_bias,
             dtype=dtype,
         )  # fmt: skip
@@ -315,7 +319,8 @@ def _read_integer(graph: Graph) -> IntegerNetwork:
             "neuron": IntegerLIF(**constants),
         }
         if first.kind == "Conv2d":
-            layers.append(Conv(**fields, stride=first.fields.pair("stride", 1), padding=padded(first),
+            rows, columns = padded(first)
+            layers.append(Conv(**fields, stride=first.fields.pair("stride", 1), padding=(rows, columns),
                                groups=first.fields.integer("groups", 1)))  # fmt: skip
         else:
             layers.append(Dense(**fields))
