@@ -298,7 +298,7 @@ BINS, LATE = 10, 3  # steps of a recording, and how many of them earn nothing
 
 def step_data(seed: int, held_out: bool) -> Data:
     recipe: Any = {"steps": BINS}
-    samples = load_samples("nmnist", EventRecipe(**recipe))
+    samples = load_samples("n-mnist", EventRecipe(**recipe))
     count = len(samples.train)
     first = torch.arange(count if not held_out else count * 4 // 5)
     test = samples.test if not held_out else samples.train.subset(torch.arange(len(first), count))
