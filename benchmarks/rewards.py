@@ -299,9 +299,12 @@ BINS, LATE = 10, 3  # steps of a recording, and how many of them earn nothing
 def step_data(seed: int, held_out: bool) -> Data:
     recipe: Any = {"steps": BINS}
     samples = load_samples("n-mnist", EventRecipe(**recipe))
-    count = len(samples.train)
-    first = torch.arange(count if not held_out else count * 4 // 5)
-    test = samples.test if not held_out else samples.train.subset(torch.arange(len(first), count))
+    # they lie in the order of their classes
+    order = torch.randperm(len(samples.train), generator=torch.Generator().manual_seed(0))
+    first, rest = (
+        (order, None) if not held_out else order.split([len(order) * 4 // 5, len(order) - len(order) * 4 // 5])
+    )
+    train, test = samples.train.subset(first), samples.test if rest is None else samples.train.subset(rest)
     random = torch.Generator().manual_seed(seed)
 
     def joined(split: Any, rows: Tensor, others: Tensor) -> Batch:
@@ -322,9 +325,7 @@ def step_data(seed: int, held_out: bool) -> Data:
         by_step = (right / all_steps).unflatten(0, (2, BINS))
         return {"counted steps": float(by_step[:, LATE:].mean()), "last steps": float(by_step[:, -1].mean())}
 
-    return Data(
-        len(first), lambda rows: joined(samples.train, rows, torch.randint(len(first), rows.shape)), score
-    )  # fmt: skip
+    return Data(len(train), lambda rows: joined(train, rows, torch.randint(len(train), rows.shape)), score)
 
 
 def watcher() -> nn.Sequential:
