@@ -9,7 +9,7 @@ $(foreach made,$(wildcard .outside/*/complete),$(eval $(call outside,$(notdir $(
 # the tests start processes by the dozen, and each would compile this package's modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test hardware-test clean
+.PHONY: demo test docs hardware-test clean
 
 # train a spiking network on real digits, with pictures, from nothing but Python >= 3.11
 demo: .venv/installed
@@ -51,5 +51,13 @@ hardware-test-only:
 	$(BIN)/python -m pip install --quiet --no-deps neurobench==2.3.0
 	touch $@
 
+# the site, in site/: every warning, such as a link that leads nowhere, is an error
+docs: .venv/docs-installed
+	$(BIN)/mkdocs build --quiet --strict
+
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .outside build dist
+	rm -rf .venv .outside build dist site

@@ -25,15 +25,22 @@ def _check_augmentation(text: str) -> str:
     return text
 
 
-def one_of(registry: Collection[str]) -> AfterValidator:
-    """Make a validator that accepts only the names in a registry."""
+class OneOf:
+    """Accepts only the names in a registry; called as a validator."""
 
-    def check(name: str) -> str:
-        if name not in registry:
-            raise ValueError(f"Input should be {', '.join(map(repr, registry))}")
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
+
+    def __call__(self, name: str) -> str:
+        """Return the name."""
+        if name not in self.names:
+            raise ValueError(f"Input should be {', '.join(map(repr, self.names))}")
         return name
 
-    return AfterValidator(check)
+
+def one_of(registry: Collection[str]) -> AfterValidator:
+    """Make a validator that accepts only the names in a registry."""
+    return AfterValidator(OneOf(registry))
 
 
 class InputRecipe(BaseModel):
