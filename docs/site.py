@@ -142,8 +142,8 @@ def settings() -> str:
 
     values = checked_config({}).model_dump(mode="json")
     parts = [
-        "# All settings\n\n`--set KEY=VALUE` on the command line, a keyword of `fit`, a line of `config.toml`. Which of "
-        "them a preset changes is in [the presets](presets.md). A run is determined by its settings."
+        "# All settings\n\n`--set KEY=VALUE` on the command line, a keyword of `fit`, a line of `config.toml`. Which "
+        "of them a preset changes is in [the presets](presets.md). A run is determined by its settings."
     ]
     for group, kind in GROUPS.items():
         rows = [
@@ -178,7 +178,8 @@ def limits(field: Any) -> str:
             return ", ".join(f"`{name}`" for name in names)
         for sign, words_of in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
             if hasattr(limit, sign):
-                found.append(f"{words_of} {getattr(limit, sign):,}")
+                value = getattr(limit, sign)
+                found.append(f"{words_of} {value:g}" if value > 1e5 else f"{words_of} {value:,}")
         if getattr(limit, "pattern", None):
             found.append(f"`{limit.pattern}`")
     if not words:
@@ -215,10 +216,13 @@ def api() -> dict[str, str]:
             names.setdefault(found[2], []).append(f"{found[1]}.{found[3]}")
     assert names.keys() == API.keys(), f"the pages of the API are {sorted(API)}, the names are of {sorted(names)}"
     pages = {}
-    index = ["# API\n\nThe names that `spiking_lfp` has. `from spiking_lfp import NAME`; they are loaded on first use.\n"]
+    index = [
+        "# API\n\nThe names that `spiking_lfp` has. `from spiking_lfp import NAME`; they are loaded on first use.\n"
+    ]
     for part, title in API.items():
-        entries = "\n\n".join(f"::: {name}" for name in sorted(names[part], key=str.lower))
+        ordered = sorted(names[part], key=lambda name: name.rpartition(".")[2].lower())
+        entries = "\n\n".join(f"::: {name}" for name in ordered)
         pages[f"api/{part}.md"] = f"# {title}\n\n{entries}\n"
-        listed = ", ".join(f"[`{name.rpartition('.')[2]}`]({part}.md#{name})" for name in sorted(names[part]))
+        listed = ", ".join(f"[`{name.rpartition('.')[2]}`]({part}.md#{name})" for name in ordered)
         index.append(f"**[{title}]({part}.md)**: {listed}\n")
     return {"api/index.md": "\n".join(index), **pages}
