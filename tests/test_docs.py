@@ -18,7 +18,7 @@ from spiking_lfp.cli.main import app
 from spiking_lfp.deploy.pretrained import network_names
 from spiking_lfp.studies.registry import EXPERIMENTS
 from spiking_lfp.training import preset_config, preset_names
-from spiking_lfp.training.config import GROUPS, checked_config
+from spiking_lfp.training.config import GROUPS, TrainConfig, checked_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
@@ -98,21 +98,18 @@ def test_a_command_has_these_arguments(page: str, call: str) -> None:
     context = command.context_class(command)
     # raises for options that there are not; files and folders need not be there
     options, left, _ = command.make_parser(context).parse_args(words)
-    if "NAME" in words:
-        return
-    if command.name in ("train", "tune") and options.get("resume") is None:
-        changes = {name: value for name, value in options.items() if name in checked_config({}).model_dump()}
-        changes |= assignments([each for each in options.get("changes", []) if "..." not in each and "KEY" not in each])
-        preset = options.get("preset")
-        if preset is None:
-            checked_config(changes)
-        else:
-            preset_config(preset, {name: value for name, value in changes.items() if name != "preset"})
-    elif command.name == "experiment" and options.get("name") is not None:
-        assert options["name"] in EXPERIMENTS
-    elif command.name == "networks" and options.get("name") is not None:
-        assert options["name"] in network_names()
     assert not left
+    name = options.get("name")
+    if command.name in ("train", "tune") and options.get("preset") != "NAME":
+        settings = TrainConfig.model_fields.keys() - {"preset"}
+        changes = {setting: value for setting, value in options.items() if setting in settings}
+        changes |= assignments([each for each in options.get("changes", []) if each not in ("KEY=VALUE", "reward=...")])
+        preset = options.get("preset")
+        assert checked_config(changes) if preset is None else preset_config(preset, changes)
+    elif command.name == "experiment":
+        assert name in (*EXPERIMENTS, "NAME", None)
+    elif command.name == "networks":
+        assert name in (*network_names(), "NAME", None)
 
 
 def test_every_setting_and_preset_is_on_its_page(site: ModuleType) -> None:
