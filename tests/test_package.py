@@ -75,6 +75,7 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
     for name in (*inside, *(f"hardware/{name}" for name in hardware)):
         assert f"spiking_lfp/{name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
+    assert f"spiking_lfp-{spiking_lfp.__version__}.dist-info/METADATA" in wheel
     assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in wheel)
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
