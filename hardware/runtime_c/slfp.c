@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#define BLOCK 16
-
 const slfp_arithmetic slfp_default = {SLFP_MUL12_TRUNC, 0, -8388607, 8388607, 0};
 
 size_t slfp_size(slfp_shape shape)
@@ -44,80 +42,6 @@ void slfp_start(slfp_state *state, const slfp_network *network, int32_t *words, 
     memset(state->spikes, 0, spikes);
 }
 
-/* sums += value * weights; in blocks of constant size, which compilers vectorise at -O2 too */
-static void add(int32_t *restrict sums, const int8_t *restrict weights, size_t count, int32_t value)
-{
-    size_t k, low = 0;
-
-    if (value == 1) {
-        for (; low + BLOCK <= count; low += BLOCK)
-            for (k = 0; k < BLOCK; k++)
-                sums[low + k] += weights[low + k];
-        for (; low < count; low++)
-            sums[low] += weights[low];
-    } else {
-        for (; low < count; low++)
-            sums[low] += value * weights[low];
-    }
-}
-
-static void add_dense(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
-{
-    const size_t outputs = layer->out.channels;
-    size_t k;
-
-    for (k = 0; k < layer->in.channels; k++)
-        if (inputs[k])
-            add(sums, layer->weight + k * outputs, outputs, inputs[k]);
-}
-
-/* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
-typedef struct {
-    size_t low, high;
-} range;
-
-static range reached_by(const slfp_layer *layer, int axis, size_t position, size_t outputs)
-{
-    const size_t kernel = layer->kernel[axis], stride = layer->stride[axis], padded = position + layer->padding[axis];
-    range found;
-
-    found.low = padded < kernel ? 0 : (padded - kernel) / stride + 1;
-    found.high = padded / stride + 1;
-    if (found.high > outputs)
-        found.high = outputs;
-    return found;
-}
-
-static void add_conv(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
-{
-    const size_t channels = layer->in.channels, outputs = layer->out.channels;
-    const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
-    const size_t kernel = (size_t)layer->kernel[0] * layer->kernel[1];
-    size_t c, y, x, i, j;
-
-    for (c = 0; c < channels; c++) {
-        const int8_t *taps = layer->weight + c * kernel * share;
-        int32_t *group = sums + c / per_group * share;
-        for (y = 0; y < layer->in.height; y++) {
-            const range rows = reached_by(layer, 0, y, layer->out.height);
-            for (x = 0; x < layer->in.width; x++) {
-                const int32_t value = *inputs++;
-                range columns;
-                if (!value)
-                    continue;
-                columns = reached_by(layer, 1, x, layer->out.width);
-                for (i = rows.low; i < rows.high; i++)
-                    for (j = columns.low; j < columns.high; j++) {
-                        const size_t a = y + layer->padding[0] - i * layer->stride[0];
-                        const size_t b = x + layer->padding[1] - j * layer->stride[1];
-                        add(group + (i * layer->out.width + j) * outputs, taps + (a * layer->kernel[1] + b) * share,
-                            share, value);
-                    }
-            }
-        }
-    }
-}
-
 /* Values that layers hand on: `size` of them, with `further` bytes each beside the first. */
 typedef struct {
     const uint8_t *bytes;
@@ -143,34 +67,232 @@ static void hand_on(const slfp_layer *layer, uint8_t *bytes, size_t k, uint32_t 
         bytes[byte * size + k] = (uint8_t)(value >> 8 * byte & 255);
 }
 
-/* sums += weights x inputs */
-static void add_inputs(const slfp_layer *layer, const uint8_t *inputs, int32_t *sums)
+/*
+ * Weights lie packed in words, see slfp.h. One addition adds as many of them as a word has lanes: 16 bits wide for weights of
+ * 8 bits, else 8 bits wide, which holds the sum of ROWS rows, of ROWS_4 where weights have 4 bits. Weights a lane apart
+ * are a part of their word; it has two parts, or four where weights have 2 bits.
+ */
+#define ROWS 64
+#define ROWS_4 16
+
+/* Rows of weights to be added: where each begins, in words, or in weights if rows are not padded; and how many times. */
+typedef struct {
+    size_t count;
+    uint32_t any; /* the bits that are set in any of the values */
+    uint32_t row[ROWS], value[ROWS];
+} row_list;
+
+/* Define a function that adds up four parts of rows: those of one or of two words of type WORD. */
+#define DEFINE_ADD_ROWS(NAME, WORD)                                                                                    \
+    static inline void NAME(const uint32_t *weights, const uint32_t *row, size_t count, unsigned bits, WORD *parts)    \
+    {                                                                                                                  \
+        const uint32_t lanes = bits == 8 ? 0x00ff00ffu : bits == 4 ? 0x0f0f0f0fu : 0x03030303u;                        \
+        WORD a = {0}, b = {0}, c = {0}, d = {0};                                                                       \
+        for (; count; count--) {                                                                                       \
+            const WORD *words = (const WORD *)(const void *)(weights + *row++);                                        \
+            const WORD first = words[0], second = bits == 2 ? first >> 4 : words[1];                                   \
+            a += first & lanes;                                                                                        \
+            b += first >> bits & lanes;                                                                                \
+            c += second & lanes;                                                                                       \
+            d += second >> bits & lanes;                                                                               \
+        }                                                                                                              \
+        parts[0] = a, parts[1] = b, parts[2] = c, parts[3] = d;                                                        \
+    }
+
+DEFINE_ADD_ROWS(add_words, uint32_t)
+
+/* sums += unit x (weights of a part): its lanes hold `offset` more, and are of every `step`th output */
+static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t part, unsigned width, int32_t offset,
+                          int32_t unit)
 {
-    if (layer->kind == SLFP_DENSE)
-        add_dense(layer, inputs, sums);
-    else
-        add_conv(layer, inputs, sums);
+    size_t k;
+
+    for (k = 0; k < outputs; k += step) {
+        sums[k] += ((int32_t)(part & ((1u << width) - 1)) - offset) * unit;
+        part >>= width;
+    }
+}
+
+/* sums += unit x rows, whose weights have `bits` bits */
+static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t count, unsigned bits, int32_t *sums,
+                            size_t outputs, int32_t unit)
+{
+    const size_t of_word = 32 / bits, step = bits == 2 ? 4 : 2, block = 4 / step * of_word;
+    const unsigned width = bits == 8 ? 16 : 8;
+    const int32_t offset = (int32_t)count * ((1 << (bits - 1)) - 1);
+    uint32_t parts[4];
+    size_t k;
+
+    for (; outputs >= block; outputs -= block, sums += block, weights += 4 / step) {
+        add_words(weights, row, count, bits, parts);
+        for (k = 0; k < 4; k++)
+            spread(sums + k / step * of_word + k % step, of_word, step, parts[k], width, offset, unit);
+    }
+    if (outputs) {
+        add_words(weights, row, count, bits, parts);
+        for (k = 0; k < 4; k++) {
+            const size_t first = k / step * of_word + k % step;
+            if (first < outputs)
+                spread(sums + first, outputs - first < of_word ? outputs - first : of_word, step, parts[k], width, offset,
+                       unit);
+        }
+    }
+}
+
+/* The same of one row that is not padded: its first weight is number `first`. */
+static void add_weights(const uint32_t *weights, size_t first, unsigned bits, int32_t *sums, size_t outputs, int32_t value)
+{
+    const int32_t offset = (1 << (bits - 1)) - 1;
+    size_t k;
+
+    for (k = 0; k < outputs; k++, first++) {
+        const uint32_t word = weights[first * bits / 32] >> first * bits % 32;
+        sums[k] += ((int32_t)(word & ((1u << bits) - 1)) - offset) * value;
+    }
+}
+
+static void add_spikes(const slfp_layer *layer, const uint32_t *row, size_t count, int32_t *sums, size_t outputs,
+                       int32_t unit)
+{
+    size_t few;
+
+    switch (layer->weight_bits) {
+    case 8:
+        add_rows(layer->weight, row, count, 8, sums, outputs, unit);
+        break;
+    case 4:
+        for (; count; count -= few, row += few) {
+            few = count < ROWS_4 ? count : ROWS_4;
+            add_rows(layer->weight, row, few, 4, sums, outputs, unit);
+        }
+        break;
+    default:
+        add_rows(layer->weight, row, count, 2, sums, outputs, unit);
+    }
+}
+
+/* sums += values x rows of a list, which is empty then */
+static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums, size_t outputs)
+{
+    uint32_t chosen[ROWS], bit;
+    size_t k, count;
+
+    if (!layer->row_words) {
+        for (k = 0; k < list->count; k++)
+            add_weights(layer->weight, list->row[k], layer->weight_bits, sums, outputs, (int32_t)list->value[k]);
+    } else if (list->any == 1) {
+        add_spikes(layer, list->row, list->count, sums, outputs, 1);
+    } else {
+        /* the rows of values with a bit, for each bit */
+        for (bit = 0; list->any >> bit; bit++) {
+            for (k = count = 0; k < list->count; k++) {
+                chosen[count] = list->row[k];
+                count += list->value[k] >> bit & 1;
+            }
+            if (count)
+                add_spikes(layer, chosen, count, sums, outputs, (int32_t)1 << bit);
+        }
+    }
+    list->count = 0;
+    list->any = 0;
+}
+
+/* Put a row into a list, which is added to the sums whenever it is full. */
+static inline void put(const slfp_layer *layer, row_list *list, size_t row, uint32_t value, int32_t *sums, size_t outputs)
+{
+    list->row[list->count] = (uint32_t)row;
+    list->value[list->count] = value;
+    list->any |= value;
+    if (++list->count == ROWS)
+        add_list(layer, list, sums, outputs);
+}
+
+static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
+{
+    const size_t outputs = layer->out.channels, row = layer->row_words ? layer->row_words : outputs;
+    row_list list;
+    uint32_t four = 0;
+    size_t k;
+
+    list.count = list.any = 0;
+    for (k = 0; k < inputs->size; k++) {
+        uint32_t value;
+        /* most inputs are 0 */
+        if (!inputs->further && k + 4 <= inputs->size) {
+            memcpy(&four, inputs->bytes + k, 4);
+            if (!four) {
+                k += 3;
+                continue;
+            }
+        }
+        value = value_at(inputs, k);
+        if (value)
+            put(layer, &list, k * row, value, sums, outputs);
+    }
+    add_list(layer, &list, sums, outputs);
+}
+
+/* The places along one axis of a kernel that lie on inputs, for the output at a position. */
+typedef struct {
+    size_t low, high;
+} range;
+
+static range on_inputs(const slfp_layer *layer, int axis, size_t position, size_t inputs)
+{
+    const size_t start = position * layer->stride[axis], padding = layer->padding[axis], kernel = layer->kernel[axis];
+    range found;
+
+    found.low = start < padding ? padding - start : 0;
+    found.high = inputs + padding - start < kernel ? inputs + padding - start : kernel;
+    return found;
+}
+
+static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sums)
+{
+    const slfp_shape in = layer->in, out = layer->out;
+    const size_t share = out.channels / layer->groups, per_group = in.channels / layer->groups;
+    const size_t row = layer->row_words ? layer->row_words : share;
+    row_list list;
+    size_t y, x, c, i, j;
+
+    list.count = list.any = 0;
+    for (y = 0; y < out.height; y++) {
+        const range rows = on_inputs(layer, 0, y, in.height);
+        for (x = 0; x < out.width; x++) {
+            const range columns = on_inputs(layer, 1, x, in.width);
+            int32_t *group = sums + (y * out.width + x) * out.channels;
+            for (c = 0; c < in.channels; c++) {
+                for (i = rows.low; i < rows.high; i++) {
+                    const size_t line = (c * in.height + y * layer->stride[0] + i - layer->padding[0]) * in.width +
+                                        x * layer->stride[1] - layer->padding[1];
+                    const size_t taps = (c * layer->kernel[0] + i) * layer->kernel[1];
+                    for (j = columns.low; j < columns.high; j++) {
+                        const uint32_t value = value_at(inputs, line + j);
+                        if (value)
+                            put(layer, &list, (taps + j) * row, value, group, share);
+                    }
+                }
+                if ((c + 1) % per_group == 0) {
+                    add_list(layer, &list, group, share);
+                    group += share;
+                }
+            }
+        }
+    }
 }
 
 /* sums = weights x inputs + bias */
 static void multiply(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
-    uint32_t byte = inputs->further;
     size_t k;
 
-    if (!byte)
-        for (k = 0; k < positions; k++)
-            memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
+    for (k = 0; k < positions; k++)
+        memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
+    if (layer->kind == SLFP_DENSE)
+        add_dense(layer, inputs, sums);
     else
-        memset(sums, 0, positions * outputs * sizeof *sums);
-    /* the highest bytes first: each time, what is there counts 256 times */
-    for (; byte; byte--) {
-        add_inputs(layer, inputs->bytes + byte * inputs->size, sums);
-        for (k = 0; k < positions * outputs; k++)
-            sums[k] = sums[k] * 256 + (byte == 1 ? layer->bias[k % outputs] : 0);
-    }
-    add_inputs(layer, inputs->bytes, sums);
+        add_conv(layer, inputs, sums);
 }
 
 /* old >> bits, rounded down; for negative numbers >> is implementation-defined in C */

@@ -64,9 +64,12 @@ typedef struct {
  * Values are one byte each. Larger ones, such as sums, have further bytes: the lowest byte of all values comes first,
  * then the next one of all values.
  *
- * Weights are in the order of inputs, so that an input spike adds contiguous weights to the sums, for each kernel tap:
+ * Weights are in rows, so that an input spike adds one row to the sums, for each place of a kernel:
  *     dense        weight[input][output]
  *     convolution  weight[input channel][kernel row][kernel column][output of the channel's group]
+ * Each has 8, 4 or 2 bits, and 2^(bits - 1) - 1 is added to it, so that it is not negative. They are packed in words, the
+ * first one in the lowest bits. Rows are padded to row_words words; or not at all, if row_words is 0. A further word,
+ * which is not used, follows the last row.
  */
 typedef struct {
     const char *name;
@@ -74,7 +77,8 @@ typedef struct {
     slfp_shape in, out;
     uint32_t kernel[2], stride[2], padding[2]; /* height, width */
     uint32_t groups;
-    const int8_t *weight;
+    const uint32_t *weight;
+    uint32_t weight_bits, row_words;
     const int32_t *bias;  /* by output channel */
     const int32_t *theta; /* by output channel; not of SLFP_LI, nor is reset */
     slfp_reset reset;

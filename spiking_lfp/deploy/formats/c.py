@@ -167,7 +167,7 @@ def _further_bytes(signal: Signal) -> int:
 
 def _arrays(k: int, layer: Spiking) -> Iterator[str]:
     """Yield the arrays of layer `k`, and its arithmetic if it is not the default of slfp.c."""
-    yield from _array("int8_t", f"weight_{k}", _by_input(layer))
+    yield from _array("uint32_t", f"weight_{k}", _packed(layer)[0])
     yield from _array("int32_t", f"bias_{k}", layer.bias)
     if layer.neuron.spiking:
         yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
@@ -184,6 +184,22 @@ def _arrays(k: int, layer: Spiking) -> Iterator[str]:
         yield from (f"    .{field} = {value}," for field, value in fields.items())
         yield "};"
         yield ""
+
+
+def _packed(layer: Spiking) -> tuple[Array, int, int]:
+    """Return the weights in words, see slfp.h, their bits, and the words of a row, 0 if rows are not padded."""
+    weights = _by_input(layer).astype(np.int64)
+    rows = weights.reshape(-1, weights.shape[-1])
+    bits = next(bits for bits in (2, 4, 8) if np.abs(rows).max() < 2 ** (bits - 1))
+    in_word = 32 // bits
+    words = -(-rows.shape[1] // in_word)
+    if words * in_word > 2 * rows.shape[1]:
+        # padding would be most of it
+        words, rows = 0, rows.reshape(1, -1)
+    padded = np.zeros((len(rows), -(-rows.shape[1] // in_word) * in_word), np.int64)
+    padded[:, : rows.shape[1]] = rows + 2 ** (bits - 1) - 1
+    packed = (padded.reshape(-1, in_word) << np.arange(0, 32, bits)).sum(1)
+    return np.append(packed, 0), bits, words
 
 
 # Return the weights by input, see slfp.h.
@@ -205,7 +221,9 @@ def _entry(k: int, layer: Layer, sources: tuple[int, ...] | None, signal: Signal
     """Yield the lines of layer `k`, which hands on `signal`, in the table of layers."""
     fields = {"name": _string(layer.name), "in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
     if isinstance(layer, Spiking):
-        fields |= {"weight": f"weight_{k}", "bias": f"bias_{k}", **_neuron(k, layer)}
+        _, bits, words = _packed(layer)
+        fields |= {"weight": f"weight_{k}", "weight_bits": str(bits), "row_words": str(words)}
+        fields |= {"bias": f"bias_{k}", **_neuron(k, layer)}
     fields |= _geometry(layer, signal)
     if sources is not None:
         fields["sources"] = f"sources_{k}"
