@@ -1,9 +1,23 @@
 /* Replays the golden run of golden.h and prints how many spikes, or membranes of a layer that does not fire, differ in
- * each layer; exits with 1 if any does. */
-#include <stdio.h>
-
+ * each layer; exits with 1 if any does. On a board it prints how many instructions a sample takes, too. */
 #include "golden.h"
 #include "network.h"
+
+#ifdef BOARD
+#include "board.h"
+#else
+#include <stdio.h>
+
+static void board_print(const char *text)
+{
+    fputs(text, stdout);
+}
+
+static uint64_t board_instructions(void)
+{
+    return 0;
+}
+#endif
 
 static network_memory memory;
 static slfp_state state;
@@ -19,17 +33,33 @@ static size_t differing(const slfp_layer *layer, const int32_t *membranes, const
     return count;
 }
 
+static void print_number(uint64_t number)
+{
+    char digits[21], *digit = digits + 20;
+
+    *digit = 0;
+    do
+        *--digit = (char)('0' + number % 10);
+    while (number /= 10);
+    board_print(digit);
+}
+
 int main(void)
 {
     /* by layer: spikes that differ, and all spikes */
     static size_t different[NETWORK_LAYERS], spikes[NETWORK_LAYERS];
     const uint8_t *inputs = golden_inputs;
     size_t sample, t, k, n, wrong = 0, all = 0;
+    uint64_t instructions = 0, before;
 
     for (sample = 0; sample < GOLDEN_SAMPLES; sample++) {
+        before = board_instructions();
         slfp_start(&state, &network, memory.words, memory.bytes);
+        instructions += board_instructions() - before;
         for (t = 0; t < GOLDEN_STEPS; t++) {
+            before = board_instructions();
             slfp_step(&state, inputs);
+            instructions += board_instructions() - before;
             if (!network.constant || t + 1 == GOLDEN_STEPS)
                 inputs += NETWORK_INPUTS;
             for (k = 0; k < network.layers; k++) {
@@ -52,12 +82,21 @@ int main(void)
     }
     for (k = 0; k < network.layers; k++)
         if (golden_spikes[k] || golden_membranes[k]) {
-            printf("layer %s: %lu %s, %lu differ\n", network.layer[k].name, (unsigned long)spikes[k],
-                   golden_spikes[k] ? "spikes" : "membranes", (unsigned long)different[k]);
+            board_print("layer ");
+            board_print(network.layer[k].name);
+            board_print(": ");
+            print_number(spikes[k]);
+            board_print(golden_spikes[k] ? " spikes, " : " membranes, ");
+            print_number(different[k]);
+            board_print(" differ\n");
             wrong += different[k];
             all += spikes[k];
         }
     if (all == 0)
-        printf("there are no spikes to compare\n");
+        board_print("there are no spikes to compare\n");
+    if (instructions) {
+        print_number(instructions / GOLDEN_SAMPLES);
+        board_print(" instructions a sample\n");
+    }
     return wrong != 0 || all == 0;
 }

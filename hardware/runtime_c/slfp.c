@@ -1,6 +1,8 @@
 #include "slfp.h"
 
-#include <string.h>
+/* as in string.h, which bare boards need not have */
+void *memcpy(void *restrict, const void *restrict, size_t);
+void *memset(void *, int, size_t);
 
 const slfp_arithmetic slfp_default = {SLFP_MUL12_TRUNC, 0, -8388607, 8388607, 0};
 

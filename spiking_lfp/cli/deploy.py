@@ -106,6 +106,10 @@ def export(
     netx_early_bias: Annotated[
         bool, typer.Option("--netx-early-bias", help="Allow biases in netx, which Lava adds before inputs arrive.")
     ] = False,
+    board: Annotated[
+        str | None,
+        typer.Option(help="With --to c: cortex-m4, cortex-m0 or rv32, a bare board; see hardware/README.md."),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Quantise a trained network and write it as artifact, NIR, netx, C or Verilog.
@@ -127,6 +131,7 @@ def export(
             nir_for=nir_for,
             nir_metadata=nir_metadata,
             netx_early_bias=netx_early_bias,
+            board=board,
             data_root=data_root,
         )
     except ExportError as error:

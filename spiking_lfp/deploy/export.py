@@ -14,6 +14,7 @@ from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
 from spiking_lfp.deploy.artifact import load_network
+from spiking_lfp.deploy.formats.c import check_board
 from spiking_lfp.deploy.formats.nir import READERS
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, note_of
@@ -66,6 +67,7 @@ def export(
     nir_for: str = "snntorch",
     nir_metadata: bool = False,
     netx_early_bias: bool = False,
+    board: str | None = None,
     data_root: str | Path | None = None,
 ) -> Exported:
     """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
@@ -86,6 +88,8 @@ def export(
         nir_for: package for which a NIR graph is written; "snntorch" is for all that run NIR's equations.
         nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
         netx_early_bias: allow biases in netx, which Lava adds before the first inputs arrive.
+        board: "cortex-m4", "cortex-m0" or "rv32": adds to C what programs on this bare board need; `make board` runs
+            the golden run in qemu.
         data_root: folder of the data sets by name.
 
     Returns:
@@ -103,10 +107,13 @@ def export(
         ['net.h5', 'c']
     """
     formats = list(dict.fromkeys(to))
-    writers = _writers(nir_for, nir_metadata, netx_early_bias)
+    writers = _writers(nir_for, nir_metadata, netx_early_bias, board)
     for name in formats:
         if name not in writers:
             raise unknown_name("format", name, writers)
+    check_board(board)
+    if board is not None and "c" not in formats:
+        raise UsageError(f"board={board} is for programs in C: add the format c")
     _one_of("reader of NIR", nir_for, tuple(READERS))
     _one_of("scale", scale, CALIBRATION_METHODS)
     _one_of("reset", reset, INTEGER_RESETS)
@@ -214,7 +221,7 @@ def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
     return x.byte(), labels, False
 
 
-def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool) -> dict[str, Writer]:
+def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str | None) -> dict[str, Writer]:
     def artifact(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.artifact import save_network
 
@@ -236,7 +243,7 @@ def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool) -> dict[st
     def c(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.c import write_c
 
-        write_c(network, folder / "c")
+        write_c(network, folder / "c", board)
         return folder / "c"
 
     def verilog(network: IntegerNetwork, folder: Path) -> Path:

@@ -9,9 +9,17 @@ def _runtime() -> Backend:
     return CRuntime()
 
 
+# compilers for bare boards, and their simulators
+BOARDS = {
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+    "qemu-system-arm": "qemu-system-arm",
+    "qemu-system-riscv32": "qemu-system-misc",
+}
+
 CHIP = Chip(
     title="any processor, in C99",
     arithmetic=None,
     backends={"c": _runtime},
-    programs={"cc": "gcc", "make": "make"},
+    programs={"cc": "gcc", "make": "make", **BOARDS},
 )

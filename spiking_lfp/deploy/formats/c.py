@@ -1,4 +1,4 @@
-"""A folder with C99 sources of a network, the runtime, and a self test: `make test`."""
+"""A folder with C99 sources of a network, the runtime, a self test, and programs for a bare board."""
 
 import re
 from collections.abc import Iterator
@@ -22,35 +22,45 @@ from spiking_lfp.deploy.model import (
     Spiking,
     SumPool,
 )
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, unknown_name
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.integers.fields import constraints
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "classify.c", "selftest.c", "Makefile")
+# the start, output and timer of each board's processor, in hardware/boards
+BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"}
 LINE = 24
 
 
-def write_c(network: IntegerNetwork, folder: str | Path) -> list[Path]:
+def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = None) -> list[Path]:
     """Write the runtime, `network.h`, and `golden.h` if the network has a golden run.
 
     Args:
         network: any valid network.
         folder: made if missing; files of the same names are replaced, each whole or not at all.
+        board: in `BOARDS`: adds what programs on this bare board need, see hardware/README.md.
 
     Returns:
         The files written.
 
     Raises:
         ExportError: if the network is not valid, or files cannot be read or written.
+        UsageError: for an unknown board.
     """
     folder = Path(folder)
+    check_board(board)
     network.check()
     sources = hardware_folder("runtime_c")
-    golden = folder / "golden.h"
+    golden, of_board = folder / "golden.h", folder / "board.mk"
     try:
         files = {name: (sources / name).read_bytes() for name in SOURCES}
+        if board is not None:
+            boards = hardware_folder("boards")
+            named = {"machine.c": BOARDS[board], of_board.name: f"{board}.mk"}
+            shared = ("board.h", "board.c", "board.ld", "stream.c")
+            files |= {name: (boards / named.get(name, name)).read_bytes() for name in (*shared, *named)}
         _check_neurons(network, files["slfp.h"].decode())
         files["network.h"] = _network_header(network).encode()
         if network.golden is not None:
@@ -61,9 +71,17 @@ def write_c(network: IntegerNetwork, folder: str | Path) -> list[Path]:
         if network.golden is None:
             # of another network
             golden.unlink(missing_ok=True)
+        if board is None:
+            of_board.unlink(missing_ok=True)
     except OSError as error:
         raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
     return [folder / name for name in files]
+
+
+def check_board(board: str | None) -> None:
+    """Raise a UsageError if the name of a board is not known."""
+    if board is not None and board not in BOARDS:
+        raise unknown_name("board", board, BOARDS)
 
 
 def _check_neurons(network: IntegerNetwork, header: str) -> None:
