@@ -71,8 +71,9 @@ static void hand_on(const slfp_layer *layer, uint8_t *bytes, size_t k, uint32_t 
 
 /*
  * Weights lie packed in words, see slfp.h. One addition adds as many of them as a word has lanes: 16 bits wide for weights of
- * 8 bits, else 8 bits wide, which holds the sum of ROWS rows, of ROWS_4 where weights have 4 bits. Weights a lane apart
- * are a part of their word; it has two parts, or four where weights have 2 bits.
+ * 8 bits, else 8 bits wide, which hold the sum of ROWS rows, of ROWS_4 where weights have 4 bits. Weights a lane apart
+ * are a part of their word; it has two parts, or four where weights have 2 bits. What is not negative needs no care for
+ * carries, so 2^(bits - 1) is added to weights of 8 bits here; to others 2^(bits - 1) - 1 is added already.
  */
 #define ROWS 64
 #define ROWS_4 16
@@ -85,14 +86,18 @@ typedef struct {
 } row_list;
 
 /* Define a function that adds up four parts of rows: those of one or of two words of type WORD. */
-#define DEFINE_ADD_ROWS(NAME, WORD)                                                                                    \
+#define DEFINE_ADD_WORDS(NAME, WORD)                                                                                   \
     static inline void NAME(const uint32_t *weights, const uint32_t *row, size_t count, unsigned bits, WORD *parts)    \
     {                                                                                                                  \
         const uint32_t lanes = bits == 8 ? 0x00ff00ffu : bits == 4 ? 0x0f0f0f0fu : 0x03030303u;                        \
+        const uint32_t positive = bits == 8 ? 0x80808080u : 0;                                                         \
         WORD a = {0}, b = {0}, c = {0}, d = {0};                                                                       \
         for (; count; count--) {                                                                                       \
             const WORD *words = (const WORD *)(const void *)(weights + *row++);                                        \
-            const WORD first = words[0], second = bits == 2 ? first >> 4 : words[1];                                   \
+            const WORD first = words[0] ^ positive;                                                                    \
+            WORD second = first >> 4;                                                                                  \
+            if (bits != 2)                                                                                             \
+                second = words[1] ^ positive;                                                                          \
             a += first & lanes;                                                                                        \
             b += first >> bits & lanes;                                                                                \
             c += second & lanes;                                                                                       \
@@ -101,7 +106,13 @@ typedef struct {
         parts[0] = a, parts[1] = b, parts[2] = c, parts[3] = d;                                                        \
     }
 
-DEFINE_ADD_ROWS(add_words, uint32_t)
+DEFINE_ADD_WORDS(add_words, uint32_t)
+
+/* How much more than the sum of its weights a lane holds after so many rows. */
+static inline int32_t offset_of(unsigned bits, size_t count)
+{
+    return (int32_t)count * (bits == 8 ? 128 : (1 << (bits - 1)) - 1);
+}
 
 /* sums += unit x (weights of a part): its lanes hold `offset` more, and are of every `step`th output */
 static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t part, unsigned width, int32_t offset,
@@ -115,17 +126,33 @@ static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t p
     }
 }
 
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define WIDE 4
+typedef uint32_t wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+DEFINE_ADD_WORDS(add_wide, wide)
+#endif
+
 /* sums += unit x rows, whose weights have `bits` bits */
 static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t count, unsigned bits, int32_t *sums,
                             size_t outputs, int32_t unit)
 {
-    const size_t of_word = 32 / bits, step = bits == 2 ? 4 : 2, block = 4 / step * of_word;
+    const size_t of_word = 32 / bits, step = bits == 2 ? 4 : 2, words = 4 / step, block = words * of_word;
     const unsigned width = bits == 8 ? 16 : 8;
-    const int32_t offset = (int32_t)count * ((1 << (bits - 1)) - 1);
+    const int32_t offset = offset_of(bits, count);
     uint32_t parts[4];
     size_t k;
 
-    for (; outputs >= block; outputs -= block, sums += block, weights += 4 / step) {
+#ifdef WIDE
+    for (; outputs >= WIDE * block; outputs -= WIDE * block, sums += WIDE * block, weights += WIDE * words) {
+        wide many[4];
+        size_t j;
+        add_wide(weights, row, count, bits, many);
+        for (k = 0; k < 4; k++)
+            for (j = 0; j < WIDE; j++)
+                spread(sums + (k / step * WIDE + j) * of_word + k % step, of_word, step, many[k][j], width, offset, unit);
+    }
+#endif
+    for (; outputs >= block; outputs -= block, sums += block, weights += words) {
         add_words(weights, row, count, bits, parts);
         for (k = 0; k < 4; k++)
             spread(sums + k / step * of_word + k % step, of_word, step, parts[k], width, offset, unit);
@@ -141,15 +168,37 @@ static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t
     }
 }
 
-/* The same of one row that is not padded: its first weight is number `first`. */
-static void add_weights(const uint32_t *weights, size_t first, unsigned bits, int32_t *sums, size_t outputs, int32_t value)
+/* sums += value x a row whose first weight is number `first` of the layer */
+static void add_row(const slfp_layer *layer, size_t first, int32_t *restrict sums, size_t outputs, int32_t value)
 {
-    const int32_t offset = (1 << (bits - 1)) - 1;
-    size_t k;
+    const unsigned bits = layer->weight_bits;
+    const uint32_t *word = layer->weight + first * bits / 32;
+    const int32_t offset = bits == 8 ? 0 : offset_of(bits, 1), sign = bits == 8 ? 128 : 0;
+    unsigned shift = (unsigned)(first * bits % 32);
+    size_t k = 0;
 
-    for (k = 0; k < outputs; k++, first++) {
-        const uint32_t word = weights[first * bits / 32] >> first * bits % 32;
-        sums[k] += ((int32_t)(word & ((1u << bits) - 1)) - offset) * value;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (bits == 8) {
+        const int8_t *weights = (const int8_t *)layer->weight + first;
+        size_t j;
+        /* blocks of constant size are what compilers vectorise at -O2 too */
+        if (value == 1)
+            for (; k + 16 <= outputs; k += 16)
+                for (j = 0; j < 16; j++)
+                    sums[k + j] += weights[k + j];
+        for (; k < outputs; k++)
+            sums[k] += value * weights[k];
+        return;
+    }
+#endif
+    for (; k < outputs; k++) {
+        const int32_t weight = (int32_t)(*word >> shift & ((1u << bits) - 1));
+        sums[k] += ((weight ^ sign) - sign - offset) * value;
+        shift += bits;
+        if (shift == 32) {
+            shift = 0;
+            word++;
+        }
     }
 }
 
@@ -179,10 +228,7 @@ static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums, siz
     uint32_t chosen[ROWS], bit;
     size_t k, count;
 
-    if (!layer->row_words) {
-        for (k = 0; k < list->count; k++)
-            add_weights(layer->weight, list->row[k], layer->weight_bits, sums, outputs, (int32_t)list->value[k]);
-    } else if (list->any == 1) {
+    if (list->any == 1) {
         add_spikes(layer, list->row, list->count, sums, outputs, 1);
     } else {
         /* the rows of values with a bit, for each bit */
@@ -199,27 +245,12 @@ static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums, siz
     list->any = 0;
 }
 
-/* Put a row into a list, which is added to the sums whenever it is full. */
-static inline void put(const slfp_layer *layer, row_list *list, size_t row, uint32_t value, int32_t *sums, size_t outputs)
+/* The first input from number `k` on that is not 0; most are. */
+static inline size_t next_input(const values *inputs, size_t k)
 {
-    list->row[list->count] = (uint32_t)row;
-    list->value[list->count] = value;
-    list->any |= value;
-    if (++list->count == ROWS)
-        add_list(layer, list, sums, outputs);
-}
+    uint32_t four;
 
-static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
-{
-    const size_t outputs = layer->out.channels, row = layer->row_words ? layer->row_words : outputs;
-    row_list list;
-    uint32_t four = 0;
-    size_t k;
-
-    list.count = list.any = 0;
-    for (k = 0; k < inputs->size; k++) {
-        uint32_t value;
-        /* most inputs are 0 */
+    for (; k < inputs->size; k++) {
         if (!inputs->further && k + 4 <= inputs->size) {
             memcpy(&four, inputs->bytes + k, 4);
             if (!four) {
@@ -227,59 +258,71 @@ static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *su
                 continue;
             }
         }
-        value = value_at(inputs, k);
-        if (value)
-            put(layer, &list, k * row, value, sums, outputs);
+        if (value_at(inputs, k))
+            break;
+    }
+    return k;
+}
+
+static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
+{
+    const size_t outputs = layer->out.channels;
+    row_list list;
+    size_t k;
+
+    list.count = list.any = 0;
+    for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
+        const uint32_t value = value_at(inputs, k);
+        if (!layer->row_words) {
+            add_row(layer, k * outputs, sums, outputs, (int32_t)value);
+            continue;
+        }
+        list.row[list.count] = (uint32_t)(k * layer->row_words);
+        list.value[list.count] = value;
+        list.any |= value;
+        if (++list.count == ROWS)
+            add_list(layer, &list, sums, outputs);
     }
     add_list(layer, &list, sums, outputs);
 }
 
-/* The places along one axis of a kernel that lie on inputs, for the output at a position. */
+/* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
 typedef struct {
     size_t low, high;
 } range;
 
-static range on_inputs(const slfp_layer *layer, int axis, size_t position, size_t inputs)
+static range reached_by(const slfp_layer *layer, int axis, size_t position, size_t outputs)
 {
-    const size_t start = position * layer->stride[axis], padding = layer->padding[axis], kernel = layer->kernel[axis];
+    const size_t kernel = layer->kernel[axis], stride = layer->stride[axis], padded = position + layer->padding[axis];
     range found;
 
-    found.low = start < padding ? padding - start : 0;
-    found.high = inputs + padding - start < kernel ? inputs + padding - start : kernel;
+    found.low = padded < kernel ? 0 : (padded - kernel) / stride + 1;
+    found.high = padded / stride + 1;
+    if (found.high > outputs)
+        found.high = outputs;
     return found;
 }
 
 static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
-    const slfp_shape in = layer->in, out = layer->out;
-    const size_t share = out.channels / layer->groups, per_group = in.channels / layer->groups;
-    const size_t row = layer->row_words ? layer->row_words : share;
-    row_list list;
-    size_t y, x, c, i, j;
+    const size_t channels = layer->in.channels, outputs = layer->out.channels;
+    const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
+    const size_t row = layer->row_words ? layer->row_words * 32 / layer->weight_bits : share;
+    const size_t kernel = (size_t)layer->kernel[0] * layer->kernel[1], plane = (size_t)layer->in.height * layer->in.width;
+    size_t k, i, j;
 
-    list.count = list.any = 0;
-    for (y = 0; y < out.height; y++) {
-        const range rows = on_inputs(layer, 0, y, in.height);
-        for (x = 0; x < out.width; x++) {
-            const range columns = on_inputs(layer, 1, x, in.width);
-            int32_t *group = sums + (y * out.width + x) * out.channels;
-            for (c = 0; c < in.channels; c++) {
-                for (i = rows.low; i < rows.high; i++) {
-                    const size_t line = (c * in.height + y * layer->stride[0] + i - layer->padding[0]) * in.width +
-                                        x * layer->stride[1] - layer->padding[1];
-                    const size_t taps = (c * layer->kernel[0] + i) * layer->kernel[1];
-                    for (j = columns.low; j < columns.high; j++) {
-                        const uint32_t value = value_at(inputs, line + j);
-                        if (value)
-                            put(layer, &list, (taps + j) * row, value, group, share);
-                    }
-                }
-                if ((c + 1) % per_group == 0) {
-                    add_list(layer, &list, group, share);
-                    group += share;
-                }
+    for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
+        const size_t c = k / plane, y = k % plane / layer->in.width, x = k % layer->in.width;
+        const int32_t value = (int32_t)value_at(inputs, k);
+        const range rows = reached_by(layer, 0, y, layer->out.height), columns = reached_by(layer, 1, x, layer->out.width);
+        int32_t *group = sums + c / per_group * share;
+        for (i = rows.low; i < rows.high; i++)
+            for (j = columns.low; j < columns.high; j++) {
+                const size_t a = y + layer->padding[0] - i * layer->stride[0];
+                const size_t b = x + layer->padding[1] - j * layer->stride[1];
+                add_row(layer, (c * kernel + a * layer->kernel[1] + b) * row,
+                        group + (i * layer->out.width + j) * outputs, share, value);
             }
-        }
     }
 }
 

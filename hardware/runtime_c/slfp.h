@@ -67,7 +67,7 @@ typedef struct {
  * Weights are in rows, so that an input spike adds one row to the sums, for each place of a kernel:
  *     dense        weight[input][output]
  *     convolution  weight[input channel][kernel row][kernel column][output of the channel's group]
- * Each has 8, 4 or 2 bits, and 2^(bits - 1) - 1 is added to it, so that it is not negative. They are packed in words, the
+ * Each has 8 bits, in two's complement; or 4 or 2, and then 2^(bits - 1) - 1 is added to it. They are packed in words, the
  * first one in the lowest bits. Rows are padded to row_words words; or not at all, if row_words is 0. A further word,
  * which is not used, follows the last row.
  */

@@ -215,7 +215,7 @@ def _packed(layer: Spiking) -> tuple[Array, int, int]:
         # padding would be most of it
         words, rows = 0, rows.reshape(1, -1)
     padded = np.zeros((len(rows), -(-rows.shape[1] // in_word) * in_word), np.int64)
-    padded[:, : rows.shape[1]] = rows + 2 ** (bits - 1) - 1
+    padded[:, : rows.shape[1]] = rows & 255 if bits == 8 else rows + 2 ** (bits - 1) - 1
     packed = (padded.reshape(-1, in_word) << np.arange(0, 32, bits)).sum(1)
     return np.append(packed, 0), bits, words
 
