@@ -10,4 +10,5 @@ RAM = 4M
 STACK = 2K
 MACHINE = $(shell $(CROSS)size -A $(1) | awk '/^\.(vectors|golden|text|data) /{f += $$2} /^\.(data|bss|stack) /{r += $$2} \
 	END {print f <= 262144 && r <= 16384 ? "microbit" : "mps2-an385"}')
-SIMULATE = qemu-system-arm -machine $(call MACHINE,$<) -nographic -monitor none -semihosting -icount shift=0,sleep=off -kernel
+SIMULATE = qemu-system-arm -machine $(call MACHINE,$<) -display none -monitor none -serial none \
+	-chardev stdio,id=host -semihosting-config enable=on,target=native,chardev=host -icount shift=0,sleep=off -kernel

@@ -7,4 +7,5 @@ FLASH = 4M
 RAM_ORIGIN = 0x20000000
 RAM = 4M
 STACK = 2K
-SIMULATE = qemu-system-arm -machine mps2-an386 -nographic -monitor none -semihosting -icount shift=0,sleep=off -kernel
+SIMULATE = qemu-system-arm -machine mps2-an386 -display none -monitor none -serial none \
+	-chardev stdio,id=host -semihosting-config enable=on,target=native,chardev=host -icount shift=0,sleep=off -kernel

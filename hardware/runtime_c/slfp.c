@@ -78,11 +78,12 @@ static void hand_on(const slfp_layer *layer, uint8_t *bytes, size_t k, uint32_t 
 #define ROWS 64
 #define ROWS_4 16
 
-/* Rows of weights to be added: where each begins, in words, or in weights if rows are not padded; and how many times. */
+/* Rows of weights that are to be added: the word where each begins, and how many times, up to 255. */
 typedef struct {
     size_t count;
-    uint32_t any; /* the bits that are set in any of the values */
-    uint32_t row[ROWS], value[ROWS];
+    uint32_t larger; /* not 0 if a value is larger than 1 */
+    uint32_t row[ROWS];
+    uint8_t value[ROWS];
 } row_list;
 
 /* Define a function that adds up four parts of rows: those of one or of two words of type WORD. */
@@ -114,14 +115,49 @@ static inline int32_t offset_of(unsigned bits, size_t count)
     return (int32_t)count * (bits == 8 ? 128 : (1 << (bits - 1)) - 1);
 }
 
-/* sums += unit x (weights of a part): its lanes hold `offset` more, and are of every `step`th output */
-static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t part, unsigned width, int32_t offset,
-                          int32_t unit)
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && defined(__thumb2__)
+/* Processors with these instructions add two signed bytes of a word to two lanes at once: bytes 0 and 2, or 1 and 3. */
+#define ADD_EVEN(lanes, word) __asm__("sxtab16 %0, %0, %1" : "+r"(lanes) : "r"(word))
+#define ADD_ODD(lanes, word) __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(lanes) : "r"(word))
+#define SIGNED_LANES
+
+/* sums += rows of 16 weights of 8 bits */
+static inline void add_16(const uint32_t *weights, const uint32_t *row, size_t count, int32_t *sums)
+{
+    const uint32_t *const end = row + count;
+    uint32_t lanes[8];
+    uint32_t a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0;
+    size_t k;
+
+    while (row < end) {
+        const uint32_t *words = weights + *row++;
+        const uint32_t first = words[0], second = words[1], third = words[2], fourth = words[3];
+        ADD_EVEN(a, first);
+        ADD_ODD(b, first);
+        ADD_EVEN(c, second);
+        ADD_ODD(d, second);
+        ADD_EVEN(e, third);
+        ADD_ODD(f, third);
+        ADD_EVEN(g, fourth);
+        ADD_ODD(h, fourth);
+    }
+    lanes[0] = a, lanes[1] = b, lanes[2] = c, lanes[3] = d, lanes[4] = e, lanes[5] = f, lanes[6] = g, lanes[7] = h;
+    for (k = 0; k < 8; k += 2, sums += 4) {
+        sums[0] += (int16_t)(lanes[k] & 0xffff);
+        sums[1] += (int16_t)(lanes[k + 1] & 0xffff);
+        sums[2] += (int16_t)(lanes[k] >> 16);
+        sums[3] += (int16_t)(lanes[k + 1] >> 16);
+    }
+}
+#endif
+
+/* sums += weights of a part: its lanes hold `offset` more, and are of every `step`th output */
+static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t part, unsigned width, int32_t offset)
 {
     size_t k;
 
     for (k = 0; k < outputs; k += step) {
-        sums[k] += ((int32_t)(part & ((1u << width) - 1)) - offset) * unit;
+        sums[k] += (int32_t)(part & ((1u << width) - 1)) - offset;
         part >>= width;
     }
 }
@@ -132,9 +168,9 @@ typedef uint32_t wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alia
 DEFINE_ADD_WORDS(add_wide, wide)
 #endif
 
-/* sums += unit x rows, whose weights have `bits` bits */
+/* sums += rows, whose weights have `bits` bits */
 static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t count, unsigned bits, int32_t *sums,
-                            size_t outputs, int32_t unit)
+                            size_t outputs)
 {
     const size_t of_word = 32 / bits, step = bits == 2 ? 4 : 2, words = 4 / step, block = words * of_word;
     const unsigned width = bits == 8 ? 16 : 8;
@@ -149,21 +185,24 @@ static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t
         add_wide(weights, row, count, bits, many);
         for (k = 0; k < 4; k++)
             for (j = 0; j < WIDE; j++)
-                spread(sums + (k / step * WIDE + j) * of_word + k % step, of_word, step, many[k][j], width, offset, unit);
+                spread(sums + (k / step * WIDE + j) * of_word + k % step, of_word, step, many[k][j], width, offset);
     }
+#endif
+#ifdef SIGNED_LANES
+    for (; bits == 8 && outputs >= 16; outputs -= 16, sums += 16, weights += 4)
+        add_16(weights, row, count, sums);
 #endif
     for (; outputs >= block; outputs -= block, sums += block, weights += words) {
         add_words(weights, row, count, bits, parts);
         for (k = 0; k < 4; k++)
-            spread(sums + k / step * of_word + k % step, of_word, step, parts[k], width, offset, unit);
+            spread(sums + k / step * of_word + k % step, of_word, step, parts[k], width, offset);
     }
     if (outputs) {
         add_words(weights, row, count, bits, parts);
         for (k = 0; k < 4; k++) {
             const size_t first = k / step * of_word + k % step;
             if (first < outputs)
-                spread(sums + first, outputs - first < of_word ? outputs - first : of_word, step, parts[k], width, offset,
-                       unit);
+                spread(sums + first, outputs - first < of_word ? outputs - first : of_word, step, parts[k], width, offset);
         }
     }
 }
@@ -202,47 +241,68 @@ static void add_row(const slfp_layer *layer, size_t first, int32_t *restrict sum
     }
 }
 
-static void add_spikes(const slfp_layer *layer, const uint32_t *row, size_t count, int32_t *sums, size_t outputs,
-                       int32_t unit)
+static void add_spikes(const slfp_layer *layer, const row_list *list, int32_t *sums)
 {
-    size_t few;
+    const size_t outputs = layer->out.channels;
+    size_t done, few;
 
     switch (layer->weight_bits) {
     case 8:
-        add_rows(layer->weight, row, count, 8, sums, outputs, unit);
+        add_rows(layer->weight, list->row, list->count, 8, sums, outputs);
         break;
     case 4:
-        for (; count; count -= few, row += few) {
-            few = count < ROWS_4 ? count : ROWS_4;
-            add_rows(layer->weight, row, few, 4, sums, outputs, unit);
+        for (done = 0; done < list->count; done += few) {
+            few = list->count - done < ROWS_4 ? list->count - done : ROWS_4;
+            add_rows(layer->weight, list->row + done, few, 4, sums, outputs);
         }
         break;
     default:
-        add_rows(layer->weight, row, count, 2, sums, outputs, unit);
+        add_rows(layer->weight, list->row, list->count, 2, sums, outputs);
+    }
+}
+
+/* sums += values x rows, whose weights have `bits` bits: four outputs at a time */
+static inline void add_values(const slfp_layer *layer, const row_list *list, unsigned bits, int32_t *sums)
+{
+    const uint32_t mask = (1u << bits) - 1, positive = bits == 8 ? 0x80808080u : 0;
+    const size_t outputs = layer->out.channels;
+    size_t total = 0, o, k;
+
+    for (k = 0; k < list->count; k++)
+        total += list->value[k];
+    for (o = 0; o < outputs; o += 4) {
+        const uint32_t *weights = layer->weight + o * bits / 32;
+        const unsigned shift = (unsigned)(o * bits % 32);
+        uint32_t a = 0, b = 0, c = 0, d = 0;
+        for (k = 0; k < list->count; k++) {
+            const uint32_t four = (weights[list->row[k]] ^ positive) >> shift, value = list->value[k];
+            a += (four & mask) * value;
+            b += (four >> bits & mask) * value;
+            c += (four >> 2 * bits & mask) * value;
+            d += (four >> 3 * bits & mask) * value;
+        }
+        sums[o] += (int32_t)a - offset_of(bits, total);
+        if (o + 1 < outputs)
+            sums[o + 1] += (int32_t)b - offset_of(bits, total);
+        if (o + 2 < outputs)
+            sums[o + 2] += (int32_t)c - offset_of(bits, total);
+        if (o + 3 < outputs)
+            sums[o + 3] += (int32_t)d - offset_of(bits, total);
     }
 }
 
 /* sums += values x rows of a list, which is empty then */
-static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums, size_t outputs)
+static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums)
 {
-    uint32_t chosen[ROWS], bit;
-    size_t k, count;
-
-    if (list->any == 1) {
-        add_spikes(layer, list->row, list->count, sums, outputs, 1);
-    } else {
-        /* the rows of values with a bit, for each bit */
-        for (bit = 0; list->any >> bit; bit++) {
-            for (k = count = 0; k < list->count; k++) {
-                chosen[count] = list->row[k];
-                count += list->value[k] >> bit & 1;
-            }
-            if (count)
-                add_spikes(layer, chosen, count, sums, outputs, (int32_t)1 << bit);
-        }
-    }
-    list->count = 0;
-    list->any = 0;
+    if (!list->larger)
+        add_spikes(layer, list, sums);
+    else if (layer->weight_bits == 8)
+        add_values(layer, list, 8, sums);
+    else if (layer->weight_bits == 4)
+        add_values(layer, list, 4, sums);
+    else
+        add_values(layer, list, 2, sums);
+    list->count = list->larger = 0;
 }
 
 /* The first input from number `k` on that is not 0; most are. */
@@ -267,23 +327,25 @@ static inline size_t next_input(const values *inputs, size_t k)
 static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels;
+    const size_t row = layer->row_words ? layer->row_words * 32 / layer->weight_bits : outputs;
     row_list list;
     size_t k;
 
-    list.count = list.any = 0;
+    list.count = list.larger = 0;
     for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
         const uint32_t value = value_at(inputs, k);
-        if (!layer->row_words) {
-            add_row(layer, k * outputs, sums, outputs, (int32_t)value);
+        if (!layer->row_words || value > 255) {
+            add_row(layer, k * row, sums, outputs, (int32_t)value);
             continue;
         }
         list.row[list.count] = (uint32_t)(k * layer->row_words);
-        list.value[list.count] = value;
-        list.any |= value;
+        list.value[list.count] = (uint8_t)value;
+        list.larger |= value & ~1u;
         if (++list.count == ROWS)
-            add_list(layer, &list, sums, outputs);
+            add_list(layer, &list, sums);
     }
-    add_list(layer, &list, sums, outputs);
+    if (list.count)
+        add_list(layer, &list, sums);
 }
 
 /* The outputs low..high - 1, along one axis, that the input at `position` reaches. */
