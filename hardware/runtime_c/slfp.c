@@ -162,7 +162,7 @@ static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t p
     }
 }
 
-#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON)) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define WIDE 4
 typedef uint32_t wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
 DEFINE_ADD_WORDS(add_wide, wide)
@@ -207,38 +207,59 @@ static inline void add_rows(const uint32_t *weights, const uint32_t *row, size_t
     }
 }
 
-/* sums += value x a row whose first weight is number `first` of the layer */
-static void add_row(const slfp_layer *layer, size_t first, int32_t *restrict sums, size_t outputs, int32_t value)
+/* Weight k of a word. */
+static inline int32_t weight_of(uint32_t word, unsigned k, unsigned bits)
 {
-    const unsigned bits = layer->weight_bits;
-    const uint32_t *word = layer->weight + first * bits / 32;
-    const int32_t offset = bits == 8 ? 0 : offset_of(bits, 1), sign = bits == 8 ? 128 : 0;
-    unsigned shift = (unsigned)(first * bits % 32);
+    return bits == 8 ? (int8_t)(word >> 8 * k & 255) : (int32_t)(word >> k * bits & ((1u << bits) - 1)) - offset_of(bits, 1);
+}
+
+/* sums += value x a row, whose weights have `bits` bits: four at a time */
+static inline void add_fours(const uint32_t *weights, unsigned bits, int32_t *restrict sums, size_t outputs, int32_t value)
+{
+    size_t k;
+
+    for (k = 0; k + 4 <= outputs; k += 4) {
+        const uint32_t four = weights[k * bits / 32] >> k * bits % 32;
+        sums[k] += value * weight_of(four, 0, bits);
+        sums[k + 1] += value * weight_of(four, 1, bits);
+        sums[k + 2] += value * weight_of(four, 2, bits);
+        sums[k + 3] += value * weight_of(four, 3, bits);
+    }
+    for (; k < outputs; k++)
+        sums[k] += value * weight_of(weights[k * bits / 32], (unsigned)(k % (32 / bits)), bits);
+}
+
+/* sums += value x row number `row` of a layer, whose rows have `outputs` weights */
+static void add_row(const slfp_layer *layer, size_t row, int32_t *restrict sums, size_t outputs, int32_t value)
+{
+    const unsigned bits = layer->weight_bits, in_word = 32 / bits;
+    const uint32_t *weights = layer->weight + row * layer->row_words;
     size_t k = 0;
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (!layer->row_words) {
+        for (row *= outputs; k < outputs; k++, row++)
+            sums[k] += value * weight_of(weights[row / in_word], (unsigned)(row % in_word), bits);
+        return;
+    }
+#ifdef WIDE
     if (bits == 8) {
-        const int8_t *weights = (const int8_t *)layer->weight + first;
+        const int8_t *bytes = (const int8_t *)weights;
         size_t j;
-        /* blocks of constant size are what compilers vectorise at -O2 too */
-        if (value == 1)
-            for (; k + 16 <= outputs; k += 16)
-                for (j = 0; j < 16; j++)
-                    sums[k + j] += weights[k + j];
+        /* blocks of constant size, which compilers vectorise */
+        for (; value == 1 && k + 16 <= outputs; k += 16)
+            for (j = 0; j < 16; j++)
+                sums[k + j] += bytes[k + j];
         for (; k < outputs; k++)
-            sums[k] += value * weights[k];
+            sums[k] += value * bytes[k];
         return;
     }
 #endif
-    for (; k < outputs; k++) {
-        const int32_t weight = (int32_t)(*word >> shift & ((1u << bits) - 1));
-        sums[k] += ((weight ^ sign) - sign - offset) * value;
-        shift += bits;
-        if (shift == 32) {
-            shift = 0;
-            word++;
-        }
-    }
+    if (bits == 8)
+        add_fours(weights, 8, sums, outputs, value);
+    else if (bits == 4)
+        add_fours(weights, 4, sums, outputs, value);
+    else
+        add_fours(weights, 2, sums, outputs, value);
 }
 
 static void add_spikes(const slfp_layer *layer, const row_list *list, int32_t *sums)
@@ -327,7 +348,6 @@ static inline size_t next_input(const values *inputs, size_t k)
 static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
     const size_t outputs = layer->out.channels;
-    const size_t row = layer->row_words ? layer->row_words * 32 / layer->weight_bits : outputs;
     row_list list;
     size_t k;
 
@@ -335,7 +355,7 @@ static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *su
     for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
         const uint32_t value = value_at(inputs, k);
         if (!layer->row_words || value > 255) {
-            add_row(layer, k * row, sums, outputs, (int32_t)value);
+            add_row(layer, k, sums, outputs, (int32_t)value);
             continue;
         }
         list.row[list.count] = (uint32_t)(k * layer->row_words);
@@ -369,7 +389,6 @@ static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sum
 {
     const size_t channels = layer->in.channels, outputs = layer->out.channels;
     const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
-    const size_t row = layer->row_words ? layer->row_words * 32 / layer->weight_bits : share;
     const size_t kernel = (size_t)layer->kernel[0] * layer->kernel[1], plane = (size_t)layer->in.height * layer->in.width;
     size_t k, i, j;
 
@@ -382,8 +401,8 @@ static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sum
             for (j = columns.low; j < columns.high; j++) {
                 const size_t a = y + layer->padding[0] - i * layer->stride[0];
                 const size_t b = x + layer->padding[1] - j * layer->stride[1];
-                add_row(layer, (c * kernel + a * layer->kernel[1] + b) * row,
-                        group + (i * layer->out.width + j) * outputs, share, value);
+                add_row(layer, c * kernel + a * layer->kernel[1] + b, group + (i * layer->out.width + j) * outputs, share,
+                        value);
             }
     }
 }
