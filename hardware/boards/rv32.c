@@ -78,5 +78,5 @@ static void first(void)
 
 __attribute__((section(".vectors"), naked, used)) static void reset(void)
 {
-    __asm__ volatile("la sp, stack_top\n j %0" : : "i"(first));
+    __asm__ volatile("la sp, stack_top\n tail %0" : : "i"(first));
 }

@@ -4,6 +4,13 @@
 void *memcpy(void *restrict, const void *restrict, size_t);
 void *memset(void *, int, size_t);
 
+/* tells the compiler that an address is a multiple of 4 */
+#ifdef __GNUC__
+#define ALIGNED(address) __builtin_assume_aligned(address, 4)
+#else
+#define ALIGNED(address) (address)
+#endif
+
 const slfp_arithmetic slfp_default = {SLFP_MUL12_TRUNC, 0, -8388607, 8388607, 0};
 
 size_t slfp_size(slfp_shape shape)
@@ -162,7 +169,7 @@ static inline void spread(int32_t *sums, size_t outputs, size_t step, uint32_t p
     }
 }
 
-#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON)) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
 #define WIDE 4
 typedef uint32_t wide __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
 DEFINE_ADD_WORDS(add_wide, wide)
@@ -229,26 +236,50 @@ static inline void add_fours(const uint32_t *weights, unsigned bits, int32_t *re
         sums[k] += value * weight_of(weights[k * bits / 32], (unsigned)(k % (32 / bits)), bits);
 }
 
-/* sums += value x row number `row` of a layer, whose rows have `outputs` weights */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_WORDS
+#ifdef WIDE
+#define BLOCK 16
+
+/* in blocks of constant size, which compilers vectorise */
+static inline void add_block(int32_t *restrict sums, const int8_t *restrict weights)
+{
+    size_t k;
+
+    for (k = 0; k < BLOCK; k++)
+        sums[k] += weights[k];
+}
+#else
+#define BLOCK 4
+
+static inline void add_block(int32_t *restrict sums, const int8_t *restrict weights)
+{
+    sums[0] += weights[0];
+    sums[1] += weights[1];
+    sums[2] += weights[2];
+    sums[3] += weights[3];
+}
+#endif
+#endif
+
+/* sums += value x a row of a layer: it begins at word `row`, or at weight `row` if rows are not padded */
 static void add_row(const slfp_layer *layer, size_t row, int32_t *restrict sums, size_t outputs, int32_t value)
 {
     const unsigned bits = layer->weight_bits, in_word = 32 / bits;
-    const uint32_t *weights = layer->weight + row * layer->row_words;
+    const uint32_t *weights = layer->weight + row;
     size_t k = 0;
 
     if (!layer->row_words) {
-        for (row *= outputs; k < outputs; k++, row++)
-            sums[k] += value * weight_of(weights[row / in_word], (unsigned)(row % in_word), bits);
+        for (; k < outputs; k++, row++)
+            sums[k] += value * weight_of(layer->weight[row / in_word], (unsigned)(row % in_word), bits);
         return;
     }
-#ifdef WIDE
+#ifdef LITTLE_ENDIAN_WORDS
     if (bits == 8) {
         const int8_t *bytes = (const int8_t *)weights;
-        size_t j;
-        /* blocks of constant size, which compilers vectorise */
-        for (; value == 1 && k + 16 <= outputs; k += 16)
-            for (j = 0; j < 16; j++)
-                sums[k + j] += bytes[k + j];
+        if (value == 1)
+            for (; k + BLOCK <= outputs; k += BLOCK)
+                add_block(sums + k, bytes + k);
         for (; k < outputs; k++)
             sums[k] += value * bytes[k];
         return;
@@ -315,7 +346,14 @@ static inline void add_values(const slfp_layer *layer, const row_list *list, uns
 /* sums += values x rows of a list, which is empty then */
 static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums)
 {
-    if (!list->larger)
+    const size_t outputs = layer->out.channels;
+    size_t k;
+
+    /* so few that lanes would not pay */
+    if (list->count <= (layer->weight_bits == 8 ? 2 : 1))
+        for (k = 0; k < list->count; k++)
+            add_row(layer, list->row[k], sums, outputs, list->value[k]);
+    else if (!list->larger)
         add_spikes(layer, list, sums);
     else if (layer->weight_bits == 8)
         add_values(layer, list, 8, sums);
@@ -326,39 +364,46 @@ static void add_list(const slfp_layer *layer, row_list *list, int32_t *sums)
     list->count = list->larger = 0;
 }
 
-/* The first input from number `k` on that is not 0; most are. */
+/* The number of the first input from `k` on that is not 0. */
 static inline size_t next_input(const values *inputs, size_t k)
 {
+    const uint8_t *bytes = inputs->bytes;
+    const size_t size = inputs->size;
     uint32_t four;
 
-    for (; k < inputs->size; k++) {
-        if (!inputs->further && k + 4 <= inputs->size) {
-            memcpy(&four, inputs->bytes + k, 4);
-            if (!four) {
-                k += 3;
-                continue;
-            }
-        }
-        if (value_at(inputs, k))
+    if (inputs->further) {
+        while (k < size && !value_at(inputs, k))
+            k++;
+        return k;
+    }
+    /* most are 0: a word of them at once */
+    for (; k < size && (uintptr_t)(bytes + k) % 4; k++)
+        if (bytes[k])
+            return k;
+    for (; k + 4 <= size; k += 4) {
+        memcpy(&four, ALIGNED(bytes + k), 4);
+        if (four)
             break;
     }
+    while (k < size && !bytes[k])
+        k++;
     return k;
 }
 
 static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
 {
-    const size_t outputs = layer->out.channels;
+    const size_t outputs = layer->out.channels, row = layer->row_words ? layer->row_words : outputs;
     row_list list;
     size_t k;
 
     list.count = list.larger = 0;
     for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
-        const uint32_t value = value_at(inputs, k);
+        const uint32_t value = inputs->further ? value_at(inputs, k) : inputs->bytes[k];
         if (!layer->row_words || value > 255) {
-            add_row(layer, k, sums, outputs, (int32_t)value);
+            add_row(layer, k * row, sums, outputs, (int32_t)value);
             continue;
         }
-        list.row[list.count] = (uint32_t)(k * layer->row_words);
+        list.row[list.count] = (uint32_t)(k * row);
         list.value[list.count] = (uint8_t)value;
         list.larger |= value & ~1u;
         if (++list.count == ROWS)
@@ -389,20 +434,21 @@ static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sum
 {
     const size_t channels = layer->in.channels, outputs = layer->out.channels;
     const size_t share = outputs / layer->groups, per_group = channels / layer->groups;
+    const size_t row = layer->row_words ? layer->row_words : share;
     const size_t kernel = (size_t)layer->kernel[0] * layer->kernel[1], plane = (size_t)layer->in.height * layer->in.width;
     size_t k, i, j;
 
     for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
         const size_t c = k / plane, y = k % plane / layer->in.width, x = k % layer->in.width;
-        const int32_t value = (int32_t)value_at(inputs, k);
+        const int32_t value = inputs->further ? (int32_t)value_at(inputs, k) : inputs->bytes[k];
         const range rows = reached_by(layer, 0, y, layer->out.height), columns = reached_by(layer, 1, x, layer->out.width);
         int32_t *group = sums + c / per_group * share;
         for (i = rows.low; i < rows.high; i++)
             for (j = columns.low; j < columns.high; j++) {
                 const size_t a = y + layer->padding[0] - i * layer->stride[0];
                 const size_t b = x + layer->padding[1] - j * layer->stride[1];
-                add_row(layer, c * kernel + a * layer->kernel[1] + b, group + (i * layer->out.width + j) * outputs, share,
-                        value);
+                add_row(layer, (c * kernel + a * layer->kernel[1] + b) * row,
+                        group + (i * layer->out.width + j) * outputs, share, value);
             }
     }
 }
