@@ -187,7 +187,8 @@ def test_packed_convolutions_agree_with_the_simulator(bits: int, outputs: int, g
     net = make.network([first, flat, make.dense("2", flat.out_shape[0], 5, bits=bits, gain=0.05)], 6, levels)
     inputs = make.inputs_for(net, 3, rate=0.7)
     expected = simulate(net, inputs, record=True).spikes
-    assert all(0 < spikes.mean() < 1 for spikes in expected.values())
+    assert 0 < expected["0"].mean() < 1
+    assert expected["2"].any()
     found = CRuntime(("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")).run(net, inputs)
     for name, spikes in expected.items():
         np.testing.assert_array_equal(found[name], spikes)
