@@ -200,15 +200,12 @@ def dyadic(net: nn.Sequential) -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    "layer",
-    [
-        LIF(nn.Linear(8, 6, bias=False), 0.75, 0.25, "zero"),
-        CubaLIF(nn.Linear(8, 6, bias=False), 0.5, 0.75, 0.5, "zero"),
-        RecurrentLIF(nn.Linear(8, 6, bias=False), 0.75, 0.25, "zero"),
-    ],
+    ("kind", "constants"),
+    [(LIF, (0.75, 0.25, "zero")), (CubaLIF, (0.5, 0.75, 0.5, "zero")), (RecurrentLIF, (0.75, 0.25, "zero"))],
 )
 @pytest.mark.parametrize("reader", ["snntorch", "spikingjelly"])
-def test_the_equations_of_the_nodes_spike_alike(layer: Any, reader: str, tmp_path: Path) -> None:
+def test_the_equations_of_the_nodes_spike_alike(kind: Any, constants: Any, reader: str, tmp_path: Path) -> None:
+    layer = kind(nn.Linear(8, 6, bias=False), *constants)
     net, x = dyadic(nn.Sequential(layer)), (torch.rand(40, 5, 8).double() * 128).round() / 64
     write_nir(net, tmp_path / "n.nir", None, DT, reader)
     nodes = nir.read(tmp_path / "n.nir").nodes
