@@ -37,7 +37,9 @@ def board(request: pytest.FixtureRequest) -> str:
 
 
 def call_make(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    # a make below another one tells of folders
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
 
 def recorded(net: IntegerNetwork, samples: int = 2) -> IntegerNetwork:

@@ -66,7 +66,10 @@ FORMATS = {
         lambda path: save_network(with_golden_run(small(), make.inputs_for(small(), 1)), path), load_network, checksum
     ),
     "artifact of a graph": Format(
-        lambda path: save_network(with_golden_run(skip(), make.inputs_for(skip(), 1)), path), load_network, checksum
+        lambda path: save_network(with_golden_run(skip(), make.inputs_for(skip(), 1)), path),
+        load_network,
+        checksum,
+        1000,
     ),
     "netx": Format(lambda path: write_netx(small(), path), read_netx, checksum),
     "nir": Format(lambda path: write_nir(floats(), path), read_nir, floats_digest),

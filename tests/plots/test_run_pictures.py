@@ -27,15 +27,17 @@ class Named(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answer = LIF(nn.Linear(16, 2), threshold=0.1)
-        self.body = nn.Sequential(LIF(nn.Conv1d(1, 2, 1), threshold=0.1), nn.Flatten(2))
+        self.answer = LIF(nn.Linear(16, 2), threshold=0.02)
+        self.body = nn.Sequential(LIF(nn.Conv1d(1, 2, 1), threshold=0.02), nn.Flatten(2))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, 0, 0.2)  # so that all layers spike
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.answer(self.body(x))
         return outputs
 
 
-SAMPLES = torch.rand(12, 1, 8), torch.arange(12) % 2
+SAMPLES = torch.rand(12, 1, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2
 
 
 def run_of(network: nn.Module, tmp_path: Path, **settings: Any) -> Run:
