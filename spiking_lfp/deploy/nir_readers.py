@@ -11,9 +11,12 @@ from spiking_lfp.errors import ExportError
 
 WORKER = Path(__file__).parent / "backends" / "workers" / "nir_reader.py"
 # their pins, of nir and torch among them, do not fit beside this package
-SINABS = Environment("sinabs", "sinabs", ("sinabs==3.1.3",))
+# and a torch of their own would bring gigabytes of CUDA where this one does not
+SINABS = Environment("sinabs", "sinabs", ("sinabs==3.1.3", "torch==2.13.0"))
 SPYX = Environment("spyx", "spyx", ("spyx==1.0.0",))
-SPIKINGJELLY = Environment("spikingjelly", "spikingjelly", ("spikingjelly==2.0.0", "nir==1.0.8", "nirtorch==2.6"))
+SPIKINGJELLY = Environment(
+    "spikingjelly", "spikingjelly", ("spikingjelly==2.0.0", "nir==1.0.8", "nirtorch==2.6", "torch==2.13.0")
+)
 ENVIRONMENTS = (SINABS, SPYX, SPIKINGJELLY)
 # these are in the extra `interop`
 PACKAGES = {
