@@ -1,5 +1,6 @@
 """Programs for bare boards in qemu, and how weights are packed for them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -37,9 +38,10 @@ def board(request: pytest.FixtureRequest) -> str:
 
 
 def call_make(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # a make below another one tells of folders
-    command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    # a make below another one, as of these tests, tells of folders
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False, timeout=300)
 
 
 def recorded(net: IntegerNetwork, samples: int = 2) -> IntegerNetwork:
