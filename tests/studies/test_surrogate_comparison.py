@@ -22,6 +22,7 @@ from spiking_lfp.studies.surrogate_comparison.benchmark import (
     Outcome,
     cases_for,
     present_presets,
+    run_case,
     run_cases,
 )
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
@@ -162,6 +163,13 @@ def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeyp
     paths = write_report(results, out)
     assert [path.name for path in paths] == ["events.md", "events.csv", "events.png"]
     assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["lfp", "surrogate"])
+def test_networks_whose_outputs_are_membranes_are_measured(method: str, tmp_path: Path) -> None:
+    found = run_case(Case("yin-yang", method, 1, 2, ""), tmp_path, None)
+    assert found.accuracy > 0.6
+    assert found.synops > 0
 
 
 def outcome(accuracy: float, neurobench: dict[str, float] | None) -> Outcome:

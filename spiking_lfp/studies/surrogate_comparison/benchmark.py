@@ -27,7 +27,7 @@ from spiking_lfp.training.config import to_toml
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.files import CONFIG
-from spiking_lfp.training.loop import Trainer, evaluate
+from spiking_lfp.training.loop import Trainer, evaluate, reward_of
 from spiking_lfp.training.runs import network_for, samples_for
 
 METHODS: dict[str, type[Trainer]] = {"lfp": Trainer, "surrogate": SurrogateTrainer}
@@ -203,7 +203,7 @@ def measure(network: nn.Module, config: TrainConfig, test: Split, train_samples:
     """Measure a trained network on the test samples."""
     memory, costs = peak_memory_mb(), Costs()
     with counted(network, costs):
-        meter = evaluate(network, test, chunk=config.chunk)
+        meter = evaluate(network, test, config.chunk, reward_of(config, network))
     assert isinstance(network, nn.Sequential)
     x, _ = test.batch(torch.arange(min(NEUROBENCH_SAMPLES, len(test)), device=test.labels.device))
     return Outcome(
