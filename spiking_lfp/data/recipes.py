@@ -1,7 +1,7 @@
 """Settings of how recordings are turned into sequences, typed and checked."""
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,6 +15,11 @@ from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 LARGEST = 10**15
 # in place of a name: given in Python
 OWN = "own"
+# settings of inputs that kinds of samples use
+OF_VALUES = ("encoding", "encoding_neurons", "normalize")
+OF_IMAGES = (*OF_VALUES, "shift", "flip", "cutout")
+OF_FILES = (*OF_IMAGES, "image_size", "colour")
+OF_SOUND = (*OF_VALUES, "mel_bands")
 
 
 def _check_augmentation(text: str) -> str:
@@ -43,10 +48,36 @@ def one_of(registry: Collection[str]) -> AfterValidator:
     return AfterValidator(OneOf(registry))
 
 
-class InputRecipe(BaseModel):
-    """How images, signals and other values are turned into sequences."""
+class Recipe(BaseModel):
+    """Settings that turn samples into sequences."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # settings that some samples have no use for
+    particular: ClassVar[tuple[str, ...]]
+
+    def check_used(self, title: str, used: Collection[str] = ()) -> None:
+        """Refuse settings that would change nothing.
+
+        Args:
+            title: what samples there are.
+            used: the particular settings that these samples have a use for.
+
+        Raises:
+            UsageError: with the name of a setting that was changed and is not used.
+        """
+        for name in self.particular:
+            found, default = getattr(self, name), type(self).model_fields[name].default
+            if name not in used and found != default:
+                shown = ", ".join(map(str, found)) if isinstance(found, tuple) else found
+                raise UsageError(f"{name} = {shown} changes nothing of {title}: leave it at {default!r}")
+
+
+class InputRecipe(Recipe):
+    """How images, signals and other values are turned into sequences."""
+
+    particular: ClassVar[tuple[str, ...]] = (
+        "encoding", "encoding_neurons", "normalize", "shift", "flip", "cutout", "image_size", "colour", "mel_bands"
+    )  # fmt: skip
 
     encoding: Annotated[str, one_of((*ENCODERS, *IN_TIME, OWN))] = Field(
         "constant",
@@ -92,13 +123,19 @@ class InputRecipe(BaseModel):
     hop_ms: float = Field(10.0, gt=0, le=1e4, description="time from one window of mel_bands to the next in ms")
 
     @model_validator(mode="after")
+    def _hops_are_of_bands(self) -> "InputRecipe":
+        if self.hop_ms != type(self).model_fields["hop_ms"].default and not self.mel_bands:
+            raise ValueError("hop_ms is the time between windows of mel_bands, which is 0: set mel_bands, too")
+        return self
+
+    @model_validator(mode="after")
     def _normalized_values_are_real(self) -> "InputRecipe":
         if self.normalize and self.encoding in ("rate", "latency", "delta"):
             raise ValueError(f"normalize does not go with encoding {self.encoding}: take constant or sequence")
         return self
 
 
-class EventRecipe(BaseModel):
+class EventRecipe(Recipe):
     """How a recording is turned into a sequence `[T, P, H, W]`; with the files, it determines what is cached.
 
     Each field is a setting: `spiking-lfp presets custom` says what it means.
@@ -112,7 +149,9 @@ class EventRecipe(BaseModel):
         20
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    particular: ClassVar[tuple[str, ...]] = (
+        "augment", "crop", "centre", "downsample", "denoise_us", "bin_by", "min_events", "sensor", "test_session"
+    )  # fmt: skip
 
     steps: int = Field(
         25,

@@ -66,8 +66,8 @@ def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0) -> Signal:
     empty = np.flatnonzero(~weights.any(1))
     if len(empty):
         raise DataError(
-            f"has {signal.rate:g} samples a second, whose frequencies do not fill {bands} mel bands (the {empty[0]}th "
-            "is empty): lower mel_bands"
+            f"has {signal.rate:g} samples a second, too few for {bands} mel bands, of which number {empty[0]} would be "
+            "empty: lower mel_bands"
         )
     spectrum = torch.stft(
         torch.from_numpy(signal.values.T.copy()), size, hop, window, torch.hann_window(window), pad_mode="constant",

@@ -68,11 +68,11 @@ class ImageAugmentation:
         generator = torch.Generator().manual_seed(epoch)
         device, sides = images.device, images.shape[2:]
         height, width = (torch.arange(side, device=device) for side in sides)
-        offsets = torch.randint(2 * self.shift + 1, (count, 2), generator=generator)[indices.cpu()].to(device)
+        offsets = torch.randint(2 * self.shift + 1, (count, 2), generator=generator).to(device)[indices]
         top, left = offsets.view(-1, 2, 1, 1).unbind(1)
         rows, columns = top + height.view(-1, 1), left + width
         if self.flip:
-            mirrored = torch.randint(2, (count,), generator=generator)[indices.cpu()].to(device).view(-1, 1, 1) == 1
+            mirrored = torch.randint(2, (count,), generator=generator).to(device)[indices].view(-1, 1, 1) == 1
             columns = torch.where(mirrored, columns.flip(-1), columns)
         if self.shift or self.flip:
             padded = F.pad(images, [self.shift] * 4)
@@ -81,7 +81,7 @@ class ImageAugmentation:
             images = padded[image, :, rows, columns].permute(0, 3, 1, 2)
         if self.cutout:
             middle = torch.stack([torch.randint(side, (count,), generator=generator) for side in sides], 1)
-            first = (middle[indices.cpu()] - self.cutout // 2).to(device).view(-1, 2, 1, 1)
+            first = (middle.to(device)[indices] - self.cutout // 2).view(-1, 2, 1, 1)
             inside = [
                 (places >= start) & (places < start + self.cutout)
                 for places, start in zip((height.view(-1, 1), width), first.unbind(1), strict=True)

@@ -15,7 +15,7 @@ from spiking_lfp.data.datasets import ImageDataset
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.own import array_split, as_tensor
-from spiking_lfp.data.recipes import OWN, EventRecipe, InputRecipe
+from spiking_lfp.data.recipes import OF_VALUES, OWN, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, split_every_nth
 from spiking_lfp.data.signals import Values
 from spiking_lfp.data.sound import read_sound
@@ -235,7 +235,11 @@ def array_samples(
         class_names: in the order of their labels.
         inputs: whether they are normalised.
         title: where they come from, for people.
+
+    Raises:
+        UsageError: for settings of images.
     """
+    inputs.check_used(title, OF_VALUES)
     encoder, splits = train.encoder, [train, test]
     assert isinstance(encoder, Encoder)
     if inputs.normalize:

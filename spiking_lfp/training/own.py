@@ -46,7 +46,7 @@ class OwnData:
             DataError: if the data are of another form, or labels and outputs do not fit.
             UsageError: for settings that do not fit the data.
         """
-        encoder = self.encoder or encoder_of(config.inputs, config.recipe, dtype_of(network))
+        encoder = self._encoder(config, dtype_of(network))
         train = source_of(self.train, encoder, config.batch_size, "train", shuffled=True)
         if self.test is not None:
             test = source_of(self.test, encoder, EVALUATION_BATCH, "test")
@@ -77,7 +77,7 @@ class OwnData:
         Raises:
             UsageError: if the number of classes is not known.
         """
-        encoder = self.encoder or encoder_of(config.inputs, config.recipe)
+        encoder = self._encoder(config, torch.float32)
         train = source_of(self.train, encoder, config.batch_size, "train")
         x = first_sequence(train, encoder)
         shape, levels = list(x.shape[2:]), levels_of(train, encoder, x)
@@ -86,6 +86,11 @@ class OwnData:
         if isinstance(train, ArraySplit) and train.labels.dim() == 1 and not train.labels.is_floating_point():
             return DataSpec(shape, int(train.labels.max()) + 1, kind=kind_of(encoder), levels=levels)
         raise UsageError("the number of classes is not known: give class_names")
+
+    def _encoder(self, config: TrainConfig, dtype: torch.dtype) -> Encode:
+        config.inputs.check_used("data given in Python", ("encoding", "encoding_neurons"))
+        config.recipe.check_used("data given in Python")
+        return self.encoder or encoder_of(config.inputs, config.recipe, dtype)
 
 
 def kind_of(encoder: Encode) -> str:

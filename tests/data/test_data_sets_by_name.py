@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from spiking_lfp import LIF, fit
 from spiking_lfp.data import dataset_status
 from spiking_lfp.data.samples import load_samples
 from spiking_lfp.data.signals import Signal, read_signal
@@ -122,6 +123,61 @@ def test_sound_without_a_rate_and_with_too_many_bands_is_refused(tmp_path: Path)
     assert len(read_sound(tmp_path / "a.npy").values) == len(read_signal(tmp_path / "a.npy").values)
     with pytest.raises(DataError, match=r"a.npy does not say its rate: set signal_rate"):
         read_sound(tmp_path / "a.npy", bands=8)
-    with pytest.raises(DataError, match=r"do not fill 400 mel bands .* lower mel_bands"):
+    with pytest.raises(
+        DataError, match=r"too few for 400 mel bands, of which number 0 would be empty: lower mel_bands"
+    ):
         read_sound(tmp_path / "a.npy", 8000.0, bands=400)
     assert read_sound(tmp_path / "a.npy", 8000.0, bands=8).values.shape == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "changes", "message"),
+    [
+        ("mnist-subset", {"mel_bands": 8}, "mel_bands = 8 changes nothing of mnist-subset in training: leave it at 0"),
+        ("mnist-subset", {"image_size": "9x9"}, "image_size = 9x9 changes nothing"),
+        (
+            "mnist-subset",
+            {"downsample": 2},
+            "downsample = 2 changes nothing of mnist-subset in training: leave it at 1",
+        ),
+        ("mnist-subset", {"augment": ("flip=0.5",), "copies": 2}, "augment = flip=0.5 changes nothing"),
+        ("yin-yang", {"flip": True}, "flip = True changes nothing of yin-yang in training: leave it at False"),
+        ("yin-yang", {"test_session": "x"}, "test_session = x changes nothing"),
+        ("spoken-digits", {"shift": 2, "encoding": "sequence"}, "shift = 2 changes nothing"),
+        ("recordings", {"cutout": 4}, "cutout = 4 changes nothing of .*recordings in training"),
+        ("recordings", {"encoding": "rate"}, "encoding = rate changes nothing .* leave it at 'constant'"),
+        ("recordings", {"normalize": True}, "normalize = True changes nothing"),
+        ("values.npz", {"shift": 1}, "shift = 1 changes nothing of values.npz"),
+        ("values.npz", {"crop": 3}, "crop = 3 changes nothing"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(
+    data: str, changes: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    if data == "spoken-digits":
+        write_digits(tmp_path, 6)
+    for kind in ("left", "right"):
+        for number in range(6):
+            path = tmp_path / "recordings" / kind / f"{number}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.arange(40).reshape(10, 4) % np.array([9, 9, 40, 2]))
+    np.savez(tmp_path / "values.npz", x=np.random.default_rng(0).random((20, 5)), y=np.arange(20) % 2)
+    config = settings(data="mnist", **changes)
+    name = data if data in ("mnist-subset", "yin-yang", "spoken-digits") else str(tmp_path / data)
+    with pytest.raises(UsageError, match=message):
+        load_samples(name, config.recipe, config.inputs, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"flip": True}, {"normalize": True}, {"crop": 3}, {"mel_bands": 4}])
+def test_fit_refuses_settings_that_would_change_nothing(changes: dict[str, object], tmp_path: Path) -> None:
+    samples = torch.rand(12, 6), torch.arange(12) % 2
+    network = torch.nn.Sequential(LIF(torch.nn.Linear(6, 2), threshold=0.1))
+    with pytest.raises(UsageError, match="changes nothing of data given in Python"):
+        fit(network, samples, samples, out=tmp_path / "run", epochs=1, progress=False, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_hops_need_bands() -> None:
+    with pytest.raises(ValueError, match="hop_ms is the time between windows of mel_bands, which is 0"):
+        settings(hop_ms=5.0)

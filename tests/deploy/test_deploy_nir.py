@@ -532,6 +532,47 @@ def test_other_tools_read_a_file_and_write_it_again(tmp_path: Path) -> None:
     assert_equal(found(x), net(x))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda heap: heap + 1, "the heap at [0-9]+ is none, expected one of texts"),
+        (lambda heap: 2**63, "the heap at [0-9]+ is none"),
+    ],
+)
+def test_texts_that_are_not_where_they_should_be_are_refused(change: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "n.nir"
+    write_nir(simple(), path)
+    with h5py.File(path, "r") as file:
+        text = file["node/nodes/layer0_neurons/type"]
+        place = text.id.get_offset()
+    content = bytearray(path.read_bytes())
+    heap = int.from_bytes(content[place + 4 : place + 12], "little")
+    assert content[heap : heap + 4] == b"GCOL"
+    content[place + 4 : place + 12] = change(heap).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(ExportError, match=message):
+        read_nir(path)
+    # a text of the heap that is not there, and one that is longer than it is stored
+    content[place + 4 : place + 12] = heap.to_bytes(8, "little")
+    for where, number in ((place + 12, 60_000), (place, 4000)):
+        changed = content.copy()
+        changed[where : where + 4] = number.to_bytes(4, "little")
+        path.write_bytes(changed)
+        with pytest.raises(ExportError, match="layer0_neurons/type is not in the file, expected a text of"):
+            read_nir(path)
+
+
+def test_texts_in_parts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.nir"
+    write_nir(simple(), path)
+    with h5py.File(path, "r+") as file:
+        edges = file["node/edges"][()]
+        del file["node/edges"]
+        file["node"].create_dataset("edges", data=edges, chunks=(1, 2), dtype=h5py.string_dtype())
+    with pytest.raises(ExportError, match="edges is in parts, or compressed, expected texts in one piece"):
+        read_nir(path)
+
+
 def test_a_file_that_says_it_is_ours_needs_our_checksum(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="/node/metadata/checksum is missing"):
         read_nir(edited(written(tmp_path / "n.nir"), CHECKSUM, None))
