@@ -292,6 +292,8 @@ def _nir_networks(reset: Any) -> Iterator[tuple[str, nn.Sequential]]:
         nn.Sequential(LIF(nn.Linear(SIDE, 20), 0.9, 0.3, reset), LIF(nn.Linear(20, 10), 0.7, 0.1, reset)),
     )
     yield "convolutions", nn.Sequential(image(), LIF(nn.Conv2d(4, 6, 3, stride=2, bias=False), 0.8, 0.2, reset))
+    signals = LIF(nn.Conv1d(2, 4, 3, padding=1), 0.8, 0.3, reset)
+    yield "convolutions of signals", nn.Sequential(signals, LIF(nn.Conv1d(4, 6, 3, 2, bias=False), 0.8, 0.2, reset))
     yield "flatten", nn.Sequential(image(), Flatten(), output(4 * SIDE**2))
     for what, pool in (("max pooling", MaxPool2d(2)), ("mean pooling", AvgPool2d(2))):
         yield what, nn.Sequential(image(), pool, LIF(nn.Conv2d(4, 6, 2, bias=False), 0.8, 0.2, reset))
@@ -315,7 +317,8 @@ def _nir_read_by(reader: str, seed: int) -> list[Row]:
         torch.manual_seed(seed)
         for case, network in _nir_networks(READERS[written].resets[0]):
             first = next(network.children())
-            shape = (2, SIDE, SIDE) if isinstance(first.get_submodule("synapse"), nn.Conv2d) else (SIDE,)
+            shapes: dict[type, tuple[int, ...]] = {nn.Conv2d: (2, SIDE, SIDE), nn.Conv1d: (2, SIDE)}
+            shape = shapes.get(type(first.get_submodule("synapse")), (SIDE,))
             x = torch.rand(STEPS, BATCH, *shape) * 2
             rows[case] = Row(title, case, "failed")
             try:

@@ -98,7 +98,7 @@ def test_what_is_written_for_others_comes_back_with_equal_spikes(
     assert_equal(again(net, tmp_path / "n.nir", in_shape=SHAPE, reader=reader)(x), net(x))
 
 
-@pytest.mark.parametrize("reader", ["snntorch", "norse"])
+@pytest.mark.parametrize("reader", ["snntorch", "spikingjelly"])
 @pytest.mark.parametrize(
     "convolution",
     [
@@ -117,6 +117,10 @@ def test_convolutions_of_signals_come_back(convolution: nn.Conv1d, reader: str, 
     graph = nir.read(tmp_path / "n.nir")
     assert type(graph.nodes["layer0_weights"]).__name__ == "Conv1d"
     assert list(graph.nodes["layer0_weights"].input_type["input"]) == [channels, length]
+    for other in ("norse", "spyx"):
+        with pytest.raises(ExportError, match=f"layer 0: {other} has no convolutions of signals: choose another"):
+            write_nir(net, tmp_path / "other.nir", (channels, length), None, other, dynamics_in_metadata=True)
+    assert not (tmp_path / "other.nir").exists()
 
 
 def test_the_nodes_are_those_of_the_convention(tmp_path: Path) -> None:

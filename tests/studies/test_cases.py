@@ -44,10 +44,12 @@ def test_each_case_has_a_process_and_is_run_once(tmp_path: Path) -> None:
 def test_a_grid_goes_on_after_a_case_that_fails(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="x=-1: x must be at least 0"):
         run_cases([{"x": 2}, {"x": -1}, {"x": 4}], squared, tmp_path, lambda *_: None)
-    assert [case for case, _ in read_cases(tmp_path)] == [{"x": 2}]
+    # the case behind the one that fails is begun before that is known, and is saved too if it ends in time
+    saved = [case for case, _ in read_cases(tmp_path)]
+    assert saved in ([{"x": 2}], [{"x": 2}, {"x": 4}])
     called: list[Any] = []
     results = run_cases([{"x": 2}, {"x": 4}], squared, tmp_path, lambda case, *_: called.append(case))
-    assert called == [{"x": 4}]
+    assert called == [{"x": 4}][: 2 - len(saved)]
     assert [outcome["squared"] for _, outcome in results] == [4, 16]
 
 

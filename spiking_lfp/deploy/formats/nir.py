@@ -91,6 +91,7 @@ class Form:
         pool: its node for means and maxima over windows.
         any_beta: of the neurons that make a maximum of a sum.
         detour: whether recurrent weights have a flatten of one axis, which changes nothing, behind them.
+        signals: whether it runs convolutions of signals.
         refuses: what it runs differently, whatever is written.
     """
 
@@ -101,6 +102,7 @@ class Form:
     pool: Literal["AvgPool2d", "SumPool2d"] = "AvgPool2d"
     any_beta: float = 0.5
     detour: bool = False
+    signals: bool = True
     refuses: str | None = None
 
 
@@ -109,9 +111,9 @@ READERS: dict[str, Form] = {
     # snnTorch sends what goes into a loop of two nodes through the recurrent weights too, and leaves others as they are
     "snntorch": Form(detour=True),
     "spikingjelly": Form(),
-    "norse": Form(dt=1e-3, gain=False, leakless=True, pool="SumPool2d"),
+    "norse": Form(dt=1e-3, gain=False, leakless=True, pool="SumPool2d", signals=False),
     # subtracts the threshold one step after a spike, and delays every layer by a step
-    "spyx": Form(dt=1.0, resets=("subtract",), leakless=True, pool="SumPool2d", any_beta=0.0),
+    "spyx": Form(dt=1.0, resets=("subtract",), leakless=True, pool="SumPool2d", any_beta=0.0, signals=False),
     "sinabs": Form(
         refuses="sinabs takes no metadata, and lets every LIF subtract its threshold at once, fire at v >= v_threshold "
         "and several times a step, which none of our neurons does: choose another reader"
@@ -386,6 +388,8 @@ def _write_spiking(graph: Writer, k: int, name: str, layer: SpikingLayer, in_sha
         zeros = np.zeros(len(weight), weight.dtype)
         geometry = (in_shape[1:], synapse.stride, _padding(synapse), synapse.dilation)
         signal = isinstance(synapse, nn.Conv1d)
+        if signal and not form.signals:
+            raise ExportError(f"layer {name}: {graph.reader} has no convolutions of signals: choose another reader")
         sides, stride, padding, dilation = (each[0] if signal else each for each in geometry)
         node = (graph.nir.Conv1d if signal else graph.nir.Conv2d)(
             input_shape=sides,
