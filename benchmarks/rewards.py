@@ -2,7 +2,6 @@
 
     python benchmarks/rewards.py                      # all tasks, three seeds each
     python benchmarks/rewards.py pixels --seeds 1
-    python benchmarks/rewards.py --show               # the table of what is there, also written to docs/rewards.md
     python benchmarks/rewards.py --picture            # docs/rewards.png, from trainings with the first seed
 
 Tasks: `mackey-glass`, NeuroBench's forecast of a chaotic series; `labels`, which two digits overlap in an image;
@@ -10,13 +9,12 @@ Tasks: `mackey-glass`, NeuroBench's forecast of a chaotic series; `labels`, whic
 `population`, several output neurons for each digit. Both methods get the same network, weights to start from, batches,
 Adam and schedule; LFP clips its updates. The learning rate of each is the best of three on samples held out from
 training, one seed. Adds a JSON line for each finished training, and skips those that are there, so that it can be
-stopped and started again.
+stopped and started again; `python benchmarks/tables.py` writes the table of docs/rewards.md.
 """
 
 import json
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,8 +24,6 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -421,15 +417,14 @@ def main(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks by name, all by default.")] = None,
     seeds: Annotated[int, typer.Option(help="How many: 1, 2, ...")] = 3,
     threads: Annotated[int, typer.Option(help="Threads; one is best on a busy machine.")] = 1,
-    show: Annotated[bool, typer.Option("--show", help="Train nothing; write the table to docs/rewards.md.")] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw docs/rewards.png.")] = False,
     output: Path = RESULTS,
 ) -> None:
-    """Train all methods and tabulate."""
+    """Train all methods, or draw."""
     torch.set_num_threads(threads)
     reuse_freed_memory()
     output.touch()
-    for name in [] if show or picture else tasks or TASKS:
+    for name in [] if picture else tasks or TASKS:
         task = TASKS[name]
         for way in task.methods:
             for rate in RATES:
@@ -438,19 +433,6 @@ def main(
                 measure(name, way, best_rate(name, way, output), seed, False, output)
     if picture:
         draw(DOCS / "rewards.png", output)
-        return
-    rows = table(finished(output))
-    shown = Table("task", "method", "lr", "seeds", "test scores: mean (deviation)", "seconds")
-    for row in rows:
-        shown.add_row(*row)
-    Console(width=120).print(shown)
-    if show:
-        page = DOCS / "rewards.md"
-        before, begin, rest = page.read_text().partition("<!-- benchmarks/rewards.py --show -->\n")
-        _, end, after = rest.partition("<!-- end -->\n")
-        head = ["| task | method | rate | seeds | test: mean (deviation) | seconds |", "|---|---|---|---|---|---|"]
-        lines = [*head, *("| " + " | ".join(row) + " |" for row in rows)]
-        page.write_text(before + begin + "\n".join(lines) + "\n" + end + after)
 
 
 def measure(name: str, way: str, rate: float, seed: int, held_out: bool, output: Path) -> None:
@@ -487,25 +469,6 @@ def score_of(line: dict[str, Any]) -> float:
 def finished(output: Path) -> list[dict[str, Any]]:
     """Return the trainings that are done."""
     return [json.loads(line) for line in output.read_text().splitlines()]
-
-
-def table(lines: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return rows of the scores on test samples: mean and standard deviation over seeds."""
-    rows: list[tuple[str, ...]] = []
-    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    for line in lines:
-        if not line["held_out"]:
-            groups.setdefault((line["task"], line["method"], line["lr"]), []).append(line)
-    for (task, way, rate), runs in groups.items():
-        cells = []
-        for name in list(runs[0])[7:-1]:
-            values = [run[name] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            sign = -1 if name.startswith("-") else 1
-            cells.append(f"{name.removeprefix('-')} {sign * statistics.mean(values):.4g} ({spread:.2g})")
-        seconds = statistics.mean(run["seconds"] for run in runs)
-        rows.append((task, way, f"{rate:g}", str(len(runs)), ", ".join(cells), f"{seconds:.0f}"))
-    return rows
 
 
 def draw(path: Path, output: Path) -> None:

@@ -51,14 +51,28 @@ SCRIPTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site.py")
+def loaded(path: Path) -> ModuleType:
+    """Import a file that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_{path.parent.name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def site() -> ModuleType:
+    return loaded(ROOT / "docs" / "site.py")
+
+
+def test_tables_of_results_are_those_of_their_files() -> None:
+    tables = loaded(ROOT / "benchmarks" / "tables.py")
+    places = [name for page in PAGES for _, name, _ in tables.TABLE.findall(page.read_text())]
+    assert sorted(places) == sorted(tables.TABLES)
+    for page in PAGES:
+        text = page.read_text()
+        assert tables.written(text) == text, f"{page.name}: run python benchmarks/tables.py"
 
 
 def test_readme_is_one_screen_of_reading() -> None:

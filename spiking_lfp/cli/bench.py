@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, workers
+from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, assignments, out, workers
 from spiking_lfp.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ def add_commands(app: typer.Typer) -> None:
 Methods = Annotated[str, typer.Option(help="lfp, surrogate, or both, separated by a comma.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds for each, counted from 1.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs, in place of those of the presets.", min=1)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A value of any other setting for all, as for train; repeatable."),
+]
 Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder for results and tables; finished cases are reused.")]
 
 
@@ -34,6 +38,7 @@ def events(
     methods: Methods = "lfp,surrogate",
     seeds: Seeds = 3,
     epochs: Epochs = None,
+    changes: Changes = None,
     folder: Folder = Path("bench"),
     threads: Threads = None,
     scheduler: Scheduler = None,
@@ -46,7 +51,7 @@ def events(
     from spiking_lfp.studies.surrogate_comparison.benchmark import present_presets
 
     chosen = presets or present_presets(data_root)
-    _compare("events", chosen, "event data set", methods, seeds, epochs, folder, threads, scheduler, data_root)
+    _compare("events", chosen, "event data set", methods, seeds, epochs, changes, folder, threads, scheduler, data_root)
 
 
 @bench.command()
@@ -58,6 +63,7 @@ def rules(
     methods: Methods = "lfp,surrogate",
     seeds: Seeds = 3,
     epochs: Epochs = None,
+    changes: Changes = None,
     folder: Folder = Path("bench-rules"),
     threads: Threads = None,
     scheduler: Scheduler = None,
@@ -72,7 +78,17 @@ def rules(
 
     chosen = presets or present_presets(data_root, NEUROTRAIN)
     _compare(
-        "rules", chosen, "data set of the comparison", methods, seeds, epochs, folder, threads, scheduler, data_root
+        "rules",
+        chosen,
+        "data set of the comparison",
+        methods,
+        seeds,
+        epochs,
+        changes,
+        folder,
+        threads,
+        scheduler,
+        data_root,
     )
 
 
@@ -83,6 +99,7 @@ def _compare(
     methods: str,
     seeds: int,
     epochs: int | None,
+    changes: list[str] | None,
     folder: Path,
     threads: int | None,
     scheduler: str | None,
@@ -103,7 +120,7 @@ def _compare(
         )
 
     names = [name.strip() for name in methods.split(",")]
-    cases = cases_for(presets, names, seeds, epochs)
+    cases = cases_for(presets, names, seeds, epochs, assignments(changes or []))
     with workers(scheduler, data_root) as executor:
         results = run_cases(cases, folder, data_root, on_case, executor, threads)
     published = any(preset in NEUROTRAIN for preset in presets)

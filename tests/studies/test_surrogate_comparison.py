@@ -165,6 +165,17 @@ def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeyp
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_settings_in_place_of_a_preset_s(tmp_path: Path) -> None:
+    [ours, surrogate] = cases_for(["braille"], ["lfp", "surrogate"], 1, changes={"augment": "", "copies": "1"})
+    assert ours.settings == "augment= copies=1"
+    assert surrogate.settings == "threshold=1 beta=0.9 augment= copies=1"
+    [case] = cases_for(["yin-yang"], ["lfp"], 1, 1, {"hidden": "9"})
+    assert (case, case.settings) != (cases_for(["yin-yang"], ["lfp"], 1, 1)[0], "")
+    [(_, _)] = run_cases([case], tmp_path, None, lambda *_: None)
+    assert "hidden = [\n    9,\n]" in (tmp_path / "yin-yang-lfp-1-hidden=9" / "config.toml").read_text()
+
+
 @pytest.mark.parametrize("method", ["lfp", "surrogate"])
 def test_networks_whose_outputs_are_membranes_are_measured(method: str, tmp_path: Path) -> None:
     found = run_case(Case("yin-yang", method, 1, 2, ""), tmp_path, None)
@@ -213,6 +224,10 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
         cases_for(["nmnist"], ["lfp"], 1)
     with pytest.raises(UsageError, match="seeds must be at least 1"):
         cases_for(["nmnist-mlp"], ["lfp"], 0)
+    with pytest.raises(UsageError, match="hidden"):
+        cases_for(["nmnist-mlp"], ["lfp"], 1, changes={"hidden": "many"})
+    with pytest.raises(UsageError, match="epochs is an option of its own: --epochs"):
+        cases_for(["nmnist-mlp"], ["lfp"], 1, changes={"epochs": "3"})
     (tmp_path / "cases.jsonl").write_text("{broken\n")
     with pytest.raises(RunError, match=r"cannot read .*cases.jsonl"):
         read_cases(tmp_path)

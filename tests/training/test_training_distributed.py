@@ -183,7 +183,7 @@ def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tm
     assert running(tmp_path) == []
     before = Checkpoint.load(tmp_path / "long").progress
     with pytest.raises(RunStopped):
-        resume(tmp_path / "long", callbacks=(Sigterm(before.epoch + 1, 2),))
+        resume(tmp_path / "long", callbacks=(Sigterm(before.epoch + 2, 1),))
     if how == signal.SIGTERM:
         said = "".join(path.read_text() for path in (tmp_path / "said").glob("*/attempt_0/*/stderr.log"))
         assert "stopped by SIGTERM; continue with: spiking-lfp train --resume" in said

@@ -5,13 +5,16 @@ measured, and its run comes back from whatever machine that was on. Finished cas
 an interrupted benchmark can be resumed.
 """
 
+import re
+import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,9 +36,9 @@ from spiking_lfp.training.runs import network_for, samples_for
 METHODS: dict[str, type[Trainer]] = {"lfp": Trainer, "surrogate": SurrogateTrainer}
 # settings the baseline learns best with, where they differ from the preset, which is tuned for LFP
 BASELINE = {
-    "braille": "threshold=1 beta=0.9",
-    "dvs128-objects": "lr=0.002 gain=1",
-    "nmnist-conv": "lr=0.001",
+    "braille": {"threshold": "1", "beta": "0.9"},
+    "dvs128-objects": {"lr": "0.002", "gain": "1"},
+    "nmnist-conv": {"lr": "0.001"},
 }
 
 
@@ -112,7 +115,13 @@ def present_presets(root: Path | None = None, presets: Collection[str] | None = 
     return [name for name in presets or preset_names() if preset_config(name).data in available]
 
 
-def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs: int | None = None) -> list[Case]:
+def cases_for(
+    presets: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
+    epochs: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> list[Case]:
     """Return the cases of a benchmark, with the preset's settings.
 
     Args:
@@ -120,10 +129,15 @@ def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs
         methods: names in `METHODS`.
         seeds: number of seeds, counted from 1.
         epochs: used in place of the preset's.
+        changes: other settings in place of the presets', by name.
 
     Raises:
-        UsageError: for unknown names.
+        UsageError: for unknown names, and values that settings do not take.
     """
+    changes = dict(changes or {})
+    for name in ("seed", "epochs"):
+        if name in changes:
+            raise UsageError(f"{name} is an option of its own: --{'seeds' if name == 'seed' else name}")
     for method in methods:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
@@ -132,9 +146,10 @@ def cases_for(presets: Sequence[str], methods: Sequence[str], seeds: int, epochs
     cases = []
     for preset in presets:
         for method in methods:
-            settings = BASELINE.get(preset, "") if method == "surrogate" else ""
-            case_epochs = epochs or preset_config(preset).epochs
-            cases += [Case(preset, method, seed, case_epochs, settings) for seed in range(1, seeds + 1)]
+            settings = {**(BASELINE.get(preset, {}) if method == "surrogate" else {}), **changes}
+            config = preset_config(preset, settings)
+            text = shlex.join(f"{name}={value}" for name, value in settings.items())
+            cases += [Case(preset, method, seed, epochs or config.epochs, text) for seed in range(1, seeds + 1)]
     return cases
 
 
@@ -179,14 +194,15 @@ def run_cases(
 def _run_plain(case: grids.Case, data_root: Path | None) -> grids.WithFiles:
     with TemporaryDirectory() as name:
         outcome = run_case(Case(**case), Path(name), data_root)
-        run = f"{case['preset']}-{case['method']}-{case['seed']}"
+        words = [case["preset"], case["method"], str(case["seed"]), *shlex.split(case["settings"])]
+        run = "-".join(re.sub(r"[^\w.=,-]", "_", word) for word in words)
         files = {f"{run}/{path.name}": path.read_bytes() for path in Path(name).iterdir()}
     return grids.WithFiles(asdict(outcome), files)
 
 
 def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
     """Train a case, save its run in `folder`, and measure it on the test samples."""
-    changes = dict(each.split("=") for each in case.settings.split())
+    changes = dict(each.split("=", 1) for each in shlex.split(case.settings))
     config = preset_config(case.preset, {**changes, "seed": case.seed, "epochs": case.epochs})
     samples = samples_for(config, data_root)
     torch.manual_seed(case.seed)

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from statistics import mean, stdev
@@ -40,20 +40,20 @@ class Row:
 
 def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
     """Return the means of the cases that differ in their seed only, in the order of the cases."""
-    groups: dict[tuple[str, str], list[tuple[Case, Outcome]]] = {}
+    groups: dict[Case, list[tuple[Case, Outcome]]] = {}
     for case, outcome in results:
-        groups.setdefault((case.preset, case.method), []).append((case, outcome))
+        groups.setdefault(replace(case, seed=0), []).append((case, outcome))
     table = []
-    for (preset, method), group in groups.items():
-        case, first = group[0]
+    for case, group in groups.items():
+        _, first = group[0]
         outcomes = [outcome for _, outcome in group]
         accuracies = [100 * outcome.accuracy for outcome in outcomes]
         by_neurobench = [outcome.neurobench for outcome in outcomes if outcome.neurobench]
         memories = [outcome.memory_mb for outcome in outcomes if outcome.memory_mb]
         table.append(
             Row(
-                preset=preset,
-                method=method,
+                preset=case.preset,
+                method=case.method,
                 seeds=len(group),
                 epochs=case.epochs,
                 settings=case.settings,
