@@ -530,7 +530,7 @@ def test_real_jpegs_are_as_pil_reads_them_one_pixel_at_a_time() -> None:
         ):
             names = [name for name in tar.getnames() if name.startswith(f"{inside}/")]
             mine = images[label * len(names) : (label + 1) * len(names)]
-            for image, name in zip(mine, names, strict=True):
+            for image, name in list(zip(mine, names, strict=True))[::7]:
                 file = tar.extractfile(name)
                 assert file is not None
                 np.testing.assert_array_equal(image.numpy(), slow_pixels(file.read()))

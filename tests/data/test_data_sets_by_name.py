@@ -32,7 +32,7 @@ def test_points_are_those_that_were_published() -> None:
 
 
 def test_points_need_no_files_and_train(tmp_path: Path) -> None:
-    config = preset_config("yin-yang", {"epochs": 2})
+    config = preset_config("yin-yang", {"epochs": 1})
     samples = load_samples("yin-yang", config.recipe, config.inputs, tmp_path)
     assert (len(samples.train), len(samples.test), samples.sample_shape) == (5000, 1000, (4,))
     assert samples.class_names == ("yin", "yang", "dot")

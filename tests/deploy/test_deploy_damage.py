@@ -63,17 +63,20 @@ def of_others(path: Path) -> None:
 
 FORMATS = {
     "artifact": Format(
-        lambda path: save_network(with_golden_run(small(), make.inputs_for(small(), 1)), path), load_network, checksum
+        lambda path: save_network(with_golden_run(small(), make.inputs_for(small(), 1)), path),
+        load_network,
+        checksum,
+        1000,
     ),
     "artifact of a graph": Format(
         lambda path: save_network(with_golden_run(skip(), make.inputs_for(skip(), 1)), path),
         load_network,
         checksum,
-        1000,
+        500,
     ),
     "netx": Format(lambda path: write_netx(small(), path), read_netx, checksum),
     "nir": Format(lambda path: write_nir(floats(), path), read_nir, floats_digest),
-    "nir, integers": Format(lambda path: write_nir(small(), path, dynamics_in_metadata=True), read_nir, checksum, 300),
+    "nir, integers": Format(lambda path: write_nir(small(), path, dynamics_in_metadata=True), read_nir, checksum, 150),
     # without a checksum of ours no change of a value is noticed
     "nir of others": Format(of_others, lambda path: read_nir(path, 1e-4), lambda _: "", 500),
 }

@@ -178,7 +178,7 @@ def test_settings_in_place_of_a_preset_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["lfp", "surrogate"])
 def test_networks_whose_outputs_are_membranes_are_measured(method: str, tmp_path: Path) -> None:
-    found = run_case(Case("yin-yang", method, 1, 2, ""), tmp_path, None)
+    found = run_case(Case("yin-yang", method, 1, 1, ""), tmp_path, None)
     assert found.accuracy > 0.6
     assert found.synops > 0
 
