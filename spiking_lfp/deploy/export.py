@@ -20,9 +20,11 @@ from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, note_of
 from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
+from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
 from spiking_lfp.integers.arithmetic import INTEGER_RESETS
+from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.training import Run, load_run, samples_for
 from spiking_lfp.training.config import TrainConfig
@@ -133,6 +135,9 @@ def export(
     module = run.network if isinstance(run, Run) else run
     split, golden, config, data = _samples(run, calibration, steps, class_names, data_root)
     inputs, labels, shown = integer_inputs(split, samples)
+    if shown and data.mean:
+        seen = constant(inputs[:1].float() / LEVELS, config.steps)
+        module = fold_normalisation(module, data.mean, data.deviation, seen)
     chosen: Any = {"scale": scale, "reset": reset}
     names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
     integers, report = quantize(
@@ -195,15 +200,18 @@ def _samples(
 def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
     """Return the first samples as an integer network takes them, their labels, and whether they are shown for T steps.
 
+    Those that are shown are not normalised: that is folded into the network.
+
     Raises:
         ExportError: for inputs that are neither spikes nor numbers from 0 to 1.
     """
     count = min(count, len(split))
     encoder = getattr(split, "encoder", None)
     if isinstance(split, ImageSplit | ArraySplit) and isinstance(encoder, Encoder) and encoder.name == "constant":
-        if encoder.mean or encoder.neurons:
-            what = "normalised" if encoder.mean else "encoded in neurons"
-            raise ExportError(f"inputs are {what}, integer hardware takes pixels from 0 to 255: train without that")
+        if encoder.neurons:
+            raise ExportError(
+                "inputs are encoded in neurons, integer hardware takes pixels: train without encoding_neurons"
+            )
         values = (split.images if isinstance(split, ImageSplit) else split.values)[:count]
         if values.dtype != torch.uint8:
             if bool(((values < 0) | (values > 1)).any()):

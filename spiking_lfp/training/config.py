@@ -195,6 +195,8 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
             raise ValueError("quantize = 1: weights need at least 2 bits, for -1, 0 and 1; 0 is for real numbers")
         if self.quantize and (self.precision != "highest" or self.reset == "none"):
             raise ValueError("quantize needs precision highest, and reset subtract or zero")
+        if self.quantize and self.normalize:
+            raise ValueError("quantize takes pixels as they are: leave out normalize, or quantise when it is exported")
         return self
 
     @property

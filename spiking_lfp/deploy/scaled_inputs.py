@@ -1,0 +1,91 @@
+"""Normalised inputs, folded into the layers that take them, so that an integer network takes pixels as they are.
+
+With a mean `m` and a deviation `s` of each channel, a synapse on `(x - m) / s` is one on `x`:
+
+    W (x - m) / s + b = W' x + b'        W' = W / s,  b' = b - W' m
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_lfp.deploy.graph import Place, trace
+from spiking_lfp.errors import ExportError
+from spiking_lfp.lfp.execution import Integer
+from spiking_lfp.lfp.synapses import Convolution, synapse_of
+from spiking_lfp.nn.layers import Flatten
+from spiking_lfp.nn.spiking import SpikingLayer
+
+
+def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Sequence[float], x: Tensor) -> nn.Module:
+    """Return a copy of a network, in evaluation mode, that computes on `x` what `network` does on `(x - m) / s`.
+
+    Args:
+        network: of layers with an integer form, of which dense ones, or convolutions without padding, take the inputs.
+        mean: of each channel, the axis of `x` after time and batch.
+        deviation: of each.
+        x: a sequence, `[T, B, C, ...]`.
+
+    Raises:
+        ExportError: with the layer's name, if something else takes the inputs, or was trained in integers.
+
+    Example:
+        >>> network = nn.Sequential(Flatten(), LIF(nn.Linear(4, 3)))
+        >>> folded = fold_normalisation(network, [0.5], [0.25], torch.rand(5, 2, 1, 2, 2))
+        >>> bool((folded[1].synapse.weight == 4 * network[1].synapse.weight).all())
+        True
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    each = [torch.tensor(values, dtype=torch.float64).view(-1, *[1] * (x.dim() - 3)) for values in (mean, deviation)]
+    m, s = (values.expand(x.shape[2:]) for values in each)
+    with torch.no_grad():
+        places = trace(network, x[:, :1])
+        reached = {0}
+        for number, place in enumerate(places, 1):
+            if reached.isdisjoint(place.sources):
+                continue
+            if isinstance(place.module, Flatten):
+                reached.add(number)
+            else:
+                _fold(place, m, s)
+    return network
+
+
+def _fold(place: Place, mean: Tensor, deviation: Tensor) -> None:
+    """Change the synapse of a layer for inputs of this mean and deviation, each `[*i]`."""
+    layer = place.module
+    if not isinstance(layer, SpikingLayer) or not isinstance(layer.synapse, nn.Linear | nn.Conv1d | nn.Conv2d):
+        what = "add" if layer is None else type(layer).__name__
+        raise ExportError(
+            f"layer {place.name}: {what} takes normalised inputs, which integer hardware does not: let a dense layer "
+            "or a convolution come first, or train without normalize"
+        )
+    if isinstance(layer.execution, Integer):
+        raise ExportError(f"layer {place.name}: was trained in integers on normalised inputs: train without normalize")
+    layer.fold_norm_()
+    synapse: Any = layer.synapse
+    weight = synapse.weight.double()
+    if isinstance(synapse, nn.Linear):
+        mean, deviation = mean.flatten(), deviation.flatten()
+    else:
+        described = synapse_of(synapse, synapse.weight)
+        if not isinstance(described, Convolution) or any(described.padding):
+            raise ExportError(
+                f"layer {place.name}: pads normalised inputs, which no pixel stands for: use padding=0, or train "
+                "without normalize"
+            )
+        # of a channel, the same at all its places; a group sees some of them
+        values = [each.flatten(1)[:, 0].view(synapse.groups, -1) for each in (mean, deviation)]
+        mean, deviation = (
+            each.repeat_interleave(len(weight) // synapse.groups, 0).view(*weight.shape[:2], *[1] * (weight.dim() - 2))
+            for each in values
+        )
+    weight = weight / deviation
+    bias = -(weight * mean).flatten(1).sum(1)
+    if synapse.bias is not None:
+        bias += synapse.bias.double()
+    for name, value in (("weight", weight), ("bias", bias)):
+        setattr(synapse, name, nn.Parameter(value.to(synapse.weight.dtype), requires_grad=False))

@@ -1,0 +1,112 @@
+"""Normalised inputs folded into what takes them: the same network on pixels, from the preset to the integers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import spiking_lfp as lfp
+from spiking_lfp import LIF, AvgPool2d, ExportError, Flatten, ThresholdBatchNorm, constant, export
+from spiking_lfp.deploy.predict import predict_files
+from spiking_lfp.deploy.scaled_inputs import fold_normalisation
+from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.errors import UsageError
+from spiking_lfp.training import load_run, preset_config, train
+
+MEAN, DEVIATION = [0.5, 0.4, 0.6, 0.45], [0.25, 0.2, 0.3, 0.5]
+
+
+def normalised(x: Tensor) -> Tensor:
+    m, s = (torch.tensor(values, dtype=x.dtype).view(4, *[1] * (x.dim() - 3)) for values in (MEAN, DEVIATION))
+    return (x - m) / s
+
+
+def small(synapse: nn.Module, outputs: int, **arguments: object) -> nn.Sequential:
+    return nn.Sequential(LIF(synapse, 0.8, 0.5, **arguments), Flatten(), LIF(nn.Linear(outputs, 3), 0.8, 0.2)).double()
+
+
+def in_integers(net: nn.Sequential) -> nn.Sequential:
+    lfp.run_in_integers(net, 8)
+    return net
+
+
+NETWORKS = {
+    "convolution": lambda: small(nn.Conv2d(4, 6, 3, stride=2), 24),
+    "groups": lambda: small(nn.Conv2d(4, 6, 3, stride=2, groups=2, bias=False), 24),
+    "signal": lambda: small(nn.Conv1d(4, 6, 3, dilation=2), 12),
+    "norm": lambda: small(nn.Conv2d(4, 6, 3, 2, bias=False), 24, norm=ThresholdBatchNorm(6, 0.5)),
+    "flat": lambda: nn.Sequential(Flatten(), LIF(nn.Linear(100, 9)), LIF(nn.Linear(9, 3), threshold=0.1)).double(),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_computes_on_pixels_what_it_did_on_normalised_ones(name: str) -> None:
+    net = NETWORKS[name]()
+    x = constant(torch.rand(7, 4, *[6] * 1 if name == "signal" else [5, 5]).double(), 6)
+    net(normalised(x))  # statistics of a normalisation
+    net.eval()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    folded = fold_normalisation(net, MEAN, DEVIATION, x)
+    expected = net(normalised(x))
+    assert torch.equal(folded(x), expected)
+    assert 0 < expected.mean() < 1
+    assert not torch.equal(net(x), expected)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = Flatten()
+        self.a, self.b = (LIF(nn.Linear(100, 9), threshold=0.5) for _ in range(2))
+        self.out = LIF(nn.Linear(9, 3), threshold=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.flat(x)
+        return self.out(lfp.add(self.a(x), self.b(x)))
+
+
+def test_every_branch_that_takes_the_inputs_is_changed() -> None:
+    net, x = Branches().double().eval(), constant(torch.rand(5, 4, 5, 5).double(), 4)
+    folded = fold_normalisation(net, MEAN, DEVIATION, x)
+    assert torch.equal(folded(x), net(normalised(x)))
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (small(nn.Conv2d(4, 6, 3, padding=1), 150), "layer 0: pads normalised inputs, which no pixel stands for"),
+        (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "layer 0: pads normalised inputs"),
+        (nn.Sequential(AvgPool2d(2), Flatten(), LIF(nn.Linear(16, 3))).double(), "layer 0: AvgPool2d takes normalised"),
+        (in_integers(small(nn.Conv2d(4, 6, 3, stride=2), 24)), "layer 0: was trained in integers on normalised inputs"),
+    ],
+)
+def test_what_cannot_be_folded_is_named(net: nn.Sequential, said: str) -> None:
+    with pytest.raises(ExportError, match=said):
+        fold_normalisation(net, MEAN, DEVIATION, constant(torch.rand(2, 4, 5, 5).double(), 3))
+    with pytest.raises(UsageError, match="quantize takes pixels as they are"):
+        preset_config("cifar10-conv", {"quantize": 8})
+
+
+def test_a_run_on_normalised_pixels_answers_alike_in_integers(tmp_path: Path) -> None:
+    changes = {
+        "data": "mnist-subset",
+        "normalize": True,
+        "hidden": (40,),
+        "epochs": 1,
+        "steps": 6,
+        "readout": "membrane",
+    }
+    run = load_run(train(preset_config("mnist-small", changes), tmp_path / "run"))
+    digits = lfp.load_dataset("mnist-subset")
+    made = export(run, out=tmp_path / "out", to=["artifact"])
+    images, labels = digits.test_images[:500].numpy(), digits.test_labels[:500].numpy()
+    integers = simulate(made.network, images)
+    trained = run.predict(digits.test_images[:500]).scores.argmax(1).numpy()
+    assert (trained == labels).mean() > 0.75
+    assert (integers.predictions == trained).mean() > 0.97
+    np.save(tmp_path / "digits.npy", images[:20, 0])
+    _, answered = predict_files(lfp.load(tmp_path / "out" / "net.h5"), [tmp_path / "digits.npy"])
+    assert answered.scores.argmax(1).tolist() == integers.predictions[:20].tolist()
