@@ -78,7 +78,8 @@ def export(
     ],
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
     to: Annotated[
-        list[str] | None, typer.Option(help="artifact (net.h5), nir, netx, c, verilog.", show_default="artifact")
+        list[str] | None,
+        typer.Option(help="artifact (net.h5), nir, netx, c, arduino, zephyr, verilog.", show_default="artifact"),
     ] = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
     bits: Annotated[
@@ -112,7 +113,7 @@ def export(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Quantise a trained network and write it as artifact, NIR, netx, C or Verilog.
+    """Quantise a trained network and write it as artifact, NIR, netx, C, a library of it, or Verilog.
 
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact c verilog -o out/
     """

@@ -72,7 +72,7 @@ def export(
     board: str | None = None,
     data_root: str | Path | None = None,
 ) -> Exported:
-    """Quantise a trained network, and write it as artifact, NIR, netx, C or Verilog.
+    """Quantise a trained network, and write it as artifact, NIR, netx, C, a library of it, or Verilog.
 
     Args:
         network: a run or its folder; or a network of layers with an integer form, see `quantize`. An integer network,
@@ -82,7 +82,8 @@ def export(
             have a name or a path.
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
         out: folder to write to.
-        to: formats, of "artifact" (`net.h5`), "nir", "netx", "c", "verilog".
+        to: formats, of "artifact" (`net.h5`), "nir", "netx", "c", "arduino" and "zephyr" (C as their libraries),
+            "verilog".
         class_names: of a network without a run.
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: see `quantize`, `per_channel` and `reset`, too.
@@ -260,7 +261,20 @@ def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str
         write_verilog(network, folder / "verilog")
         return folder / "verilog"
 
-    return {"artifact": artifact, "nir": nir, "netx": netx, "c": c, "verilog": verilog}
+    def arduino(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.c_libraries import write_arduino
+
+        write_arduino(network, folder / "arduino")
+        return folder / "arduino"
+
+    def zephyr(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.c_libraries import write_zephyr
+
+        write_zephyr(network, folder / "zephyr")
+        return folder / "zephyr"
+
+    found = (artifact, nir, netx, c, arduino, zephyr, verilog)
+    return {writer.__name__: writer for writer in found}
 
 
 def _made(folder: Path) -> Path:
