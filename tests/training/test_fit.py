@@ -115,6 +115,7 @@ def reading(kind: str) -> tuple[nn.Module, Tensor, dict[str, Any]]:
     return images, (VALUES > 0.5).long().view(-1, 2, 3), {}
 
 
+@pytest.mark.usefixtures("unchecked")  # with annotations checked it takes three times as long
 @pytest.mark.parametrize("kind", ["several labels", "several labels by membranes", "values", "places"])
 def test_other_targets_are_learned_resumed_and_asked(kind: str, tmp_path: Path) -> None:
     settings = {**SMALL, "epochs": 30, "lr": 0.03, "clip": 0.1, "steps": 8}

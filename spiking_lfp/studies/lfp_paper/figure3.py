@@ -103,7 +103,9 @@ def vgg16(classes: int, width: float, side: int) -> Any:
     vgg = torchvision_models().vgg
     features = vgg.make_layers([each if each == "M" else round(width * each) for each in vgg.cfgs["D"]])
     positions = 1 if side == 32 else 7
-    model = vgg.VGG(features, init_weights=False)
+    with torch.device("meta"):  # its dense layers, of 120 million weights, are replaced
+        model = vgg.VGG(nn.Identity(), init_weights=False)
+    model.features = features
     model.avgpool = nn.AdaptiveAvgPool2d(positions)
     dense, channels = round(width * 4096), round(width * 512)
     model.classifier = nn.Sequential(
