@@ -137,7 +137,8 @@ class InputReader:
         return [Input(f"{path}[{row}]", each, False) for row, each in enumerate(values)]
 
     def _signal(self, path: Path) -> list[Input]:
-        signal = read_sound(path, self.inputs.signal_rate, self.inputs.mel_bands, self.inputs.hop_ms)
+        inputs = self.inputs
+        signal = read_sound(path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
         windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
         return [
             Input(name, self.encoder(torch.from_numpy(window)[None])[:, 0], True)

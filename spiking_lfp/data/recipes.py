@@ -122,8 +122,16 @@ class InputRecipe(Recipe):
     )
     hop_ms: float = Field(10.0, gt=0, le=1e4, description="time from one window of mel_bands to the next in ms")
 
+    centre_bands: bool = Field(
+        False,
+        description="subtract from each of mel_bands its mean over a recording, what microphone and voice add to all of "
+        "it: for new speakers",
+    )
+
     @model_validator(mode="after")
     def _hops_are_of_bands(self) -> "InputRecipe":
+        if self.centre_bands and not self.mel_bands:
+            raise ValueError("centre_bands is about mel_bands, which is 0: set mel_bands, too")
         if self.hop_ms != type(self).model_fields["hop_ms"].default and not self.mel_bands:
             raise ValueError("hop_ms is the time between windows of mel_bands, which is 0: set mel_bands, too")
         return self

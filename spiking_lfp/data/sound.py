@@ -14,7 +14,9 @@ WINDOW_MS = 25.0
 FLOOR = 1e-5
 
 
-def read_sound(path: str | Path, rate: float = 0.0, bands: int = 0, hop_ms: float = 10.0) -> Signal:
+def read_sound(
+    path: str | Path, rate: float = 0.0, bands: int = 0, hop_ms: float = 10.0, centred: bool = False
+) -> Signal:
     """Read a signal, and turn it into bands; see `read_signal` and `mel_bands`.
 
     Args:
@@ -22,6 +24,7 @@ def read_sound(path: str | Path, rate: float = 0.0, bands: int = 0, hop_ms: floa
         rate: samples per second of files that do not say it.
         bands: how many, 0 for the signal as it is.
         hop_ms: from one window to the next.
+        centred: see `mel_bands`.
 
     Raises:
         DataError: if it cannot be read, or does not say its rate, or is too slow for so many bands.
@@ -30,12 +33,12 @@ def read_sound(path: str | Path, rate: float = 0.0, bands: int = 0, hop_ms: floa
     if not bands:
         return signal
     try:
-        return mel_bands(signal, bands, hop_ms)
+        return mel_bands(signal, bands, hop_ms, centred)
     except DataError as error:
         raise DataError(f"{path} {error}") from None
 
 
-def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0) -> Signal:
+def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0, centred: bool = False) -> Signal:
     """Return the logarithm of the energy in bands of the mel scale.
 
     Windows of 25 ms (Hann) are transformed by Fourier, and the powers of frequencies added up by triangles that are
@@ -45,9 +48,11 @@ def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0) -> Signal:
         signal: `[L, C]` from -1 to 1, with its rate.
         bands: M.
         hop_ms: from one window to the next, in milliseconds.
+        centred: subtract from each band its mean over the signal, what a microphone and a voice add to all of it.
 
     Returns:
-        `[1 + L // hop, C * M]`, decimal logarithms of powers, from -5 for silence on, at `1000 / hop_ms` a second.
+        `[1 + L // hop, C * M]`, decimal logarithms of powers, from -5 for silence on if they are not centred, at
+        `1000 / hop_ms` a second.
 
     Raises:
         DataError: if the rate is not known, or so many bands are narrower than the frequencies of a window.
@@ -76,6 +81,8 @@ def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0) -> Signal:
     powers = spectrum.abs().square() / window
     energies = torch.from_numpy(weights).float() @ powers
     logarithms = (energies + FLOOR).log10()
+    if centred:
+        logarithms -= logarithms.mean(2, keepdim=True)
     return Signal(logarithms.permute(2, 0, 1).flatten(1).numpy(), 1000 / hop_ms)
 
 

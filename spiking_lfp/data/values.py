@@ -108,7 +108,7 @@ def signal_folder(
     for samples in (listing.train, listing.test):
         split = []
         for sample in samples:
-            signal = read_sound(sample.path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms)
+            signal = read_sound(sample.path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
             channels = channels or (signal.values.shape[1], sample.path)
             if signal.values.shape[1] != channels[0]:
                 raise DataError(

@@ -78,6 +78,8 @@ def test_bands_are_those_of_the_definition() -> None:
     expected = np.concatenate([slow_bands(values[:, channel], 4000.0, 6, 20) for channel in range(2)], 1)
     np.testing.assert_allclose(found.values, expected, atol=1e-4)
     assert found.rate == 200
+    centred = mel_bands(Signal(values, 4000.0), 6, hop_ms=5.0, centred=True)
+    np.testing.assert_allclose(centred.values, expected - expected.mean(0), atol=1e-4)
 
 
 def write_digits(root: Path, takes: int) -> None:
@@ -115,6 +117,10 @@ def test_digits_are_split_by_take_or_by_speaker_heard_in_bands_and_predicted(tmp
     run = load_run(train(config, tmp_path / "run", tmp_path))
     files = [tmp_path / "fsdd" / f"{digit}_ann_0.wav" for digit in range(10)]
     _, found = run.predict_files(files)
+    centred = {**changes, "centre_bands": True, "normalize": False}
+    louder = settings(**centred)
+    x, _ = load_samples("spoken-digits", louder.recipe, louder.inputs, tmp_path).train.batch(torch.arange(60))
+    assert x.mean(0).abs().max() < 0.2  # bins of unequal length have a mean beside that of the recording
     assert sum(name == str(digit) for digit, name in enumerate(found.names)) >= 8
 
 
@@ -181,3 +187,5 @@ def test_fit_refuses_settings_that_would_change_nothing(changes: dict[str, objec
 def test_hops_need_bands() -> None:
     with pytest.raises(ValueError, match="hop_ms is the time between windows of mel_bands, which is 0"):
         settings(hop_ms=5.0)
+    with pytest.raises(ValueError, match="centre_bands is about mel_bands, which is 0"):
+        settings(centre_bands=True)
