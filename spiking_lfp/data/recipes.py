@@ -124,8 +124,8 @@ class InputRecipe(Recipe):
 
     centre_bands: bool = Field(
         False,
-        description="subtract from each of mel_bands its mean over a recording, what microphone and voice add to all of "
-        "it: for new speakers",
+        description="subtract from each of mel_bands its mean over a recording, what microphone and voice add to all "
+        "of it: for new speakers",
     )
 
     @model_validator(mode="after")
