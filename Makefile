@@ -51,7 +51,7 @@ hardware-test-only:
 	$(BIN)/python -m pip install --quiet --no-deps neurobench==2.3.0
 	touch $@
 
-# the site, in site/: every warning, such as a link that leads nowhere, is an error
+# the site, in site/, with tutorials that run meanwhile: every warning, such as a link that leads nowhere, is an error
 docs: .venv/docs-installed
 	$(BIN)/mkdocs build --quiet --strict
 

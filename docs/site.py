@@ -97,7 +97,8 @@ def shown_at(page: str, link: str) -> str | None:
         return None
     path = normpath(f"{dirname(source_of(page))}/{link}").removeprefix("/")
     if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+        # a tutorial is a notebook in a Python file, see notebooks.py
+        return re.sub(r"^(tutorials/.*)\.py$", r"\1.md", path.removeprefix("docs/"))
     if not (ROOT / path).exists() or path.startswith(".."):
         return None
     if (ROOT / path / "README.md").is_file():

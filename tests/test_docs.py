@@ -1,11 +1,14 @@
 """README and pages: scripts run, commands and settings are those that there are, generated pages tell all."""
 
+import ast
+import importlib
 import importlib.util
+import logging
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from spiking_lfp.training.config import GROUPS, TrainConfig, checked_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,6 +68,11 @@ def loaded(path: Path) -> ModuleType:
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
     return loaded(ROOT / "docs" / "site.py")
+
+
+@pytest.fixture(scope="module")
+def notebooks() -> ModuleType:
+    return loaded(ROOT / "docs" / "notebooks.py")
 
 
 def test_tables_of_results_are_those_of_their_files() -> None:
@@ -160,6 +169,10 @@ def test_every_public_name_is_in_the_api(site: ModuleType) -> None:
         ("index.md", "https://example.org", None),
         ("index.md", "examples/none.py", None),
         ("own_data.md", "../../../etc/passwd", None),
+        ("index.md", "docs/tutorials/01_first_network.py", "tutorials/01_first_network.md"),
+        ("tutorials/01_first_network.md", "02_feedback.py", "tutorials/02_feedback.md"),
+        ("tutorials/01_first_network.md", "../rules.md", "rules.md"),
+        ("tutorials/07_hardware.md", "../../hardware/README.md", "c_and_verilog.md"),
     ],
 )
 def test_links_lead_to_pages(site: ModuleType, page: str, link: str, shown: str | None) -> None:
@@ -170,3 +183,68 @@ def test_a_file_or_folder_becomes_a_page(site: ModuleType) -> None:
     assert (ROOT / "examples" / "train_step.py").read_text() in site.file_page("files/examples/train_step.py.md")
     folder = site.file_page("files/examples.md")
     assert "- [train_step.py](examples/train_step.py): The training step in four lines" in folder
+
+
+def cells(tutorial: Path) -> list[tuple[str, str]]:
+    """Return the head and the text of every cell of a notebook in jupytext's percent format."""
+    parts = re.split(r"^(# %%.*)\n", tutorial.read_text(), flags=re.MULTILINE)
+    assert parts[0] == ""
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_tutorial_is_in_the_navigation_and_listed() -> None:
+    names = [tutorial.stem for tutorial in TUTORIALS]
+    assert len(names) == 10
+    assert re.findall(r"tutorials/(\w+)\.md", (ROOT / "mkdocs.yml").read_text()) == names
+    assert re.findall(r"^\| .*tutorials/(\w+)\.py", (ROOT / "docs" / "tutorials.md").read_text(), re.MULTILINE) == names
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
+def test_a_tutorial_teaches_and_its_names_are_there(tutorial: Path, site: ModuleType) -> None:
+    """It runs when the site is built; what can be seen without that is seen here."""
+    found = cells(tutorial)
+    texts = [text for head, text in found if head == "# %% [markdown]"]
+    assert all(line.startswith("#") for text in texts for line in text.splitlines() if line)
+    assert re.match(r"# # .+\n", texts[0])
+    assert "**What you will learn:**" in texts[0]
+    assert "minutes to read" in re.sub(r"\n# ", " ", texts[0])
+    assert "# ## Where to go on\n" in texts[-1]
+    for link in re.findall(r"\]\(([^)#]+)", "".join(texts)):
+        assert "://" in link or (tutorial.parent / link).is_file(), link
+    code = [(head, text) for head, text in found if head != "# %% [markdown]"]
+    for head, text in code:
+        compile(text, tutorial.name, "exec")
+        assert ("plt.show()" not in text) or re.fullmatch(r'# %% alt="[^"]+"', head), text
+    for node in ast.walk(ast.parse("".join(text for _, text in code))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("spiking_lfp"):
+            module = importlib.import_module(str(node.module))
+            assert all(hasattr(module, each.name) for each in node.names), ast.unparse(node)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lfp":
+            assert node.attr in spiking_lfp.__all__
+
+
+def cell(source: str, *outputs: dict[str, Any], **metadata: str) -> SimpleNamespace:
+    shown = [SimpleNamespace(**output) for output in outputs]
+    return SimpleNamespace(cell_type="code", source=source, outputs=shown, metadata=metadata)
+
+
+def test_cells_become_code_text_and_pictures(notebooks: ModuleType) -> None:
+    title = SimpleNamespace(cell_type="markdown", source="# Title")
+    picture = {"output_type": "display_data", "data": {"image/png": "aGVsbG8=", "text/plain": "<Figure>"}}
+    number = {"output_type": "execute_result", "data": {"text/plain": "2"}}
+    notebook = SimpleNamespace(cells=[title, cell("draw()", picture, alt="A curve"), cell("1 + 1", number)])
+    text, pictures = notebooks.page("name", notebook, 3.2)
+    assert text.startswith("# Title\n\n[Download the notebook](name.ipynb)")
+    assert "ran in 3 seconds" in text
+    assert "```python\ndraw()\n```\n\n![A curve](name-1.png)\n\n```python\n1 + 1\n```\n\n~~~~~" in text
+    assert pictures == {"name-1.png": b"hello"}
+
+
+def test_what_cells_warn_of_is_a_warning_of_the_build(notebooks: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    warned = cell("f()", {"output_type": "stream", "name": "stderr", "text": "UserWarning: no\n"})
+    nameless = cell("draw()", {"output_type": "display_data", "data": {"image/png": "aGVsbG8="}})
+    with caplog.at_level(logging.WARNING):
+        notebooks.page("name", SimpleNamespace(cells=[warned, nameless]), 1.0)
+    first, second = caplog.messages
+    assert "UserWarning: no" in first
+    assert 'without alt="..."' in second

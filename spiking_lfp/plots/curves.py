@@ -12,13 +12,16 @@ from spiking_lfp.plots.drawing import save
 FEW_POINTS = 20
 
 
-def learning_curve(metrics: list[dict[str, Any]], path: str | Path, title: str = "") -> None:
+def learning_curve(metrics: list[dict[str, Any]], path: str | Path | None = None, title: str = "") -> Figure:
     """Draw the accuracy over the epochs of a run.
 
     Args:
         metrics: lines that `spiking_lfp.training.read_metrics` returns, with at least one finished epoch.
-        path: PNG file to write.
+        path: PNG file to write, if any.
         title: which run on which data.
+
+    Returns:
+        The figure, which a notebook shows.
 
     Raises:
         RunError: if the file cannot be written.
@@ -26,7 +29,7 @@ def learning_curve(metrics: list[dict[str, Any]], path: str | Path, title: str =
     Example:
         >>> lines = [{"kind": "epoch", "epoch": number, "validation": None, "train": {"samples": 60, "accuracy": 0.5},
         ...           "test": {"accuracy": 0.4 + 0.2 * number}} for number in (1, 2)]
-        >>> learning_curve(lines, "curve.png", "an example")
+        >>> figure = learning_curve(lines, "curve.png", "an example")
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -43,7 +46,7 @@ def learning_curve(metrics: list[dict[str, Any]], path: str | Path, title: str =
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    save(figure, path)
+    return save(figure, path)
 
 
 def _recent_accuracy(metrics: list[dict[str, Any]]) -> tuple[list[float], list[float]]:

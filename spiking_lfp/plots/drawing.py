@@ -126,13 +126,15 @@ def draw_legend(figure: Figure, channels: int) -> None:
         figure.legend(handles=patches, loc="outside lower left", ncols=2, fontsize=8, frameon=False, handlelength=1)
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as a PNG file; no incomplete file is left behind."""
-    path = Path(path)
+def save(figure: Figure, path: str | Path | None) -> Figure:
+    """Write a figure as a PNG file, if there is a path, and return it; no incomplete file is left behind."""
     FigureCanvasAgg(figure)
+    if path is None:
+        return figure
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    RESULTS.write(path, buffer.getvalue())
+    RESULTS.write(Path(path), buffer.getvalue())
+    return figure
 
 
 def _hex_code(colour: Colour) -> str:

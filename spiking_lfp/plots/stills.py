@@ -39,10 +39,10 @@ def spike_raster(
     sequence: Values,
     spikes: Mapping[str, Values],
     label: str,
-    path: str | Path,
+    path: str | Path | None = None,
     class_names: Sequence[str] = (),
     title: str = "",
-) -> None:
+) -> Figure:
     """Draw one sample and the spikes it causes, layer by layer.
 
     Args:
@@ -51,16 +51,19 @@ def spike_raster(
         spikes: the spikes of each layer by its title, `[T, neurons]`; at most the first 60 neurons that spike are
             shown.
         label: class of the sample, above it.
-        path: PNG file to write.
+        path: PNG file to write, if any.
         class_names: of the neurons of the last layer, if it has one for each class.
         title: which run and which sample.
+
+    Returns:
+        The figure, which a notebook shows.
 
     Raises:
         RunError: if the file cannot be written.
 
     Example:
         >>> spikes = {"1. LIF": torch.eye(5)}  # five neurons, one after the other
-        >>> spike_raster(torch.rand(5, 1, 28, 28), spikes, "noise", "raster.png")
+        >>> figure = spike_raster(torch.rand(5, 1, 28, 28), spikes, "noise", "raster.png")
     """
     sequence = _frames_of(on_host(sequence))
     longest = max(map(len, class_names), default=0)
@@ -86,24 +89,27 @@ def spike_raster(
         raster.set_yticks(range(len(shown)), class_names, fontsize=8)
         raster.set_ylabel("class")
     draw_legend(figure, sequence.shape[1])
-    save(figure, path)
+    return save(figure, path)
 
 
-def frame_strip(sequence: Values, label: str, path: str | Path, frames: int = 8) -> None:
+def frame_strip(sequence: Values, label: str, path: str | Path | None = None, frames: int = 8) -> Figure:
     """Draw a recording as frames of equally many steps, side by side, each on a scale of its own.
 
     Args:
         sequence: steps of the recording, `[T, C, H, W]`; the steps of a frame are summed.
         label: class of the sample, for the title.
-        path: PNG file to write.
+        path: PNG file to write, if any.
         frames: largest number of frames; the last one may have fewer steps.
+
+    Returns:
+        The figure, which a notebook shows.
 
     Raises:
         RunError: if the file cannot be written.
 
     Example:
         >>> events = saccade_events(torch.eye(28, dtype=torch.uint8) * 255).events
-        >>> frame_strip(event_frames(events, (2, 34, 34), steps=12), "a line", "frames.png", frames=4)
+        >>> figure = frame_strip(event_frames(events, (2, 34, 34), steps=12), "a line", "frames.png", frames=4)
     """
     sequence = on_host(sequence)
     chunks = sequence.split(-(-len(sequence) // frames))
@@ -117,16 +123,16 @@ def frame_strip(sequence: Values, label: str, path: str | Path, frames: int = 8)
         first = last + 1
     figure.suptitle(label, fontsize=10)
     draw_legend(figure, sequence.shape[1])
-    save(figure, path)
+    return save(figure, path)
 
 
 def explanation(
     sequences: Values,
     feedback: Values,
     labels: Sequence[str],
-    path: str | Path,
+    path: str | Path | None = None,
     about: str = "the prediction",
-) -> None:
+) -> Figure:
     """Draw samples and, with each, the inputs that contributed to a class and those that opposed it.
 
     Feedback on camera frames is summed over all steps and channels. Each sample has a scale of its own.
@@ -135,8 +141,11 @@ def explanation(
         sequences: inputs of the network, `[T, samples, C, H, W]`.
         feedback: feedback of the inputs, as `spiking_lfp.nn.explain.input_feedback` returns it.
         labels: a title for each sample.
-        path: PNG file to write.
+        path: PNG file to write, if any.
         about: name of the explained class, for the colour bar.
+
+    Returns:
+        The figure, which a notebook shows.
 
     Raises:
         RunError: if the file cannot be written.
@@ -144,7 +153,7 @@ def explanation(
     Example:
         >>> network = lenet(channels=(4, 8), hidden=(20,), gain=3.0).eval()
         >>> x = rate(torch.rand(2, 1, 28, 28), steps=5)
-        >>> explanation(x, input_feedback(network, x, [3, 7]), ["first", "second"], "explain.png", "3 and 7")
+        >>> figure = explanation(x, input_feedback(network, x, [3, 7]), ["first", "second"], "explain.png", "3 and 7")
     """
     sequences, feedback = on_host(sequences), on_host(feedback)
     count = len(labels)
@@ -180,7 +189,7 @@ def explanation(
     bar.ax.tick_params(length=0, labelsize=8)
     bar.set_ticklabels([f"against {about}", f"for {about}"])
     draw_legend(figure, sequences.shape[2])
-    save(figure, path)
+    return save(figure, path)
 
 
 def _draw_feedback(axes: Axes, sequence: Sequence4, feedback: Sequence4) -> None:

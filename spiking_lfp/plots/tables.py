@@ -12,20 +12,23 @@ from spiking_lfp.plots.drawing import on_host, save
 LABELLED = 20
 
 
-def confusion(counts: Values, class_names: Sequence[str], title: str, path: str | Path) -> None:
+def confusion(counts: Values, class_names: Sequence[str], title: str, path: str | Path | None = None) -> Figure:
     """Draw how many samples of each class (row) were taken for each class (column), coloured by the share of the row.
 
     Args:
         counts: `[C, C]`.
         class_names: of rows and columns.
         title: what was evaluated on what.
-        path: PNG file to write.
+        path: PNG file to write, if any.
+
+    Returns:
+        The figure, which a notebook shows.
 
     Raises:
         RunError: if the file cannot be written.
 
     Example:
-        >>> confusion([[8, 2], [1, 9]], ["cat", "dog"], "a run on data", "confusion.png")
+        >>> figure = confusion([[8, 2], [1, 9]], ["cat", "dog"], "a run on data", "confusion.png")
     """
     counts = on_host(counts)
     classes = len(counts)
@@ -50,4 +53,4 @@ def confusion(counts: Values, class_names: Sequence[str], title: str, path: str 
                         column, row, f"{int(counts[row, column])}", ha="center", va="center", color=colour, fontsize=7
                     )
     figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
-    save(figure, path)
+    return save(figure, path)

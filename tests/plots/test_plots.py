@@ -69,8 +69,13 @@ def batch(number: int, done: int, images: int, accuracy: float) -> dict[str, Any
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved."""
     figures: list[Figure] = []
+
+    def save(figure: Figure, path: Path | None) -> Figure:
+        figures.append(figure)
+        return drawing.save(figure, path)
+
     for module in (curves, stills):
-        monkeypatch.setattr(module, "save", lambda figure, path: (figures.append(figure), drawing.save(figure, path)))
+        monkeypatch.setattr(module, "save", save)
     return figures
 
 
@@ -371,6 +376,17 @@ def test_feedback_of_flat_sensors_is_drawn_over_time(tmp_path: Path, drawn: list
     assert strong.get_offsets().tolist() == [[1, 2], [4, 8]]
     assert strong.get_array().tolist() == [0.5, -0.5]
     assert strong.get_clim() == (-0.5, 0.5)
+
+
+def test_a_figure_without_a_path_is_returned_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raster = plots.spike_raster(shown(1, 28, 28), {"out": spikes(5, 10)}, "a digit")
+    table = plots.confusion(torch.eye(3), NAMES[:3], "a run")
+    assert [axes.get_title() for axes in raster.axes] == ["a digit", "out"]
+    assert table.axes[0].get_xlabel() == "predicted class"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -17,8 +17,13 @@ from spiking_lfp.plots.runs import title_of
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved."""
     figures: list[Figure] = []
+
+    def save(figure: Figure, path: Path | None) -> Figure:
+        figures.append(figure)
+        return drawing.save(figure, path)
+
     for module in (curves, stills):
-        monkeypatch.setattr(module, "save", lambda figure, path: (figures.append(figure), drawing.save(figure, path)))
+        monkeypatch.setattr(module, "save", save)
     return figures
 
 
