@@ -87,7 +87,7 @@ learning_curve(read_metrics(run.folder), title="784-200-10 on 10,000 digits")
 # Each row is a neuron, each mark a spike. The neuron of the digit's class now fires most: the class is read from
 # *spike counts*.
 
-# %% alt="A seven, the spikes of 60 hidden neurons, and those of the ten output neurons, of which that of class 7 fires most"
+# %% alt="A digit, the spikes of 60 hidden neurons, and those of the ten outputs, of which that of its class fires most"
 with torch.no_grad():
     hidden = network[0](x)
     outputs = network[1](hidden)

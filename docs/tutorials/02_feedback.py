@@ -61,8 +61,10 @@ middle.text(STEPS - 0.6, 1.05, "threshold", ha="right", fontsize=8, color="0.4")
 picture = bottom.imshow(feedback.T, cmap="RdBu_r", vmin=-0.6, vmax=0.6, aspect="auto")
 bottom.set(yticks=range(3), yticklabels=["+0.6", "+0.4", "-0.3"], ylabel="inputs", xlabel="step")
 figure.colorbar(picture, ax=bottom, label="feedback")
+bottom.set_xticks(range(0, STEPS, 5))
 for axes in (top, middle, bottom):
     axes.axvline(15, color="C1", linewidth=1)
+middle.text(15.2, -0.2, "reward", fontsize=8, color="C1")
 
 # %% [markdown]
 # Three things are to be seen.
@@ -113,7 +115,7 @@ for axes, values, title in zip(panels, (feedback, gradient), ("LFP feedback", "s
     largest = values.abs().max()
     axes.imshow(values.T, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
     axes.set(yticks=range(3), yticklabels=["+0.6", "+0.4", "-0.3"], title=title)
-panels[1].set_xlabel("step")
+panels[1].set(xlabel="step", xticks=range(0, STEPS, 5))
 plt.show()
 
 # %% [markdown]
@@ -177,7 +179,7 @@ for batch in torch.randperm(len(labels)).split(100)[:60]:
 # `input_feedback` rewards the output of a class and returns what reaches the inputs. We ask of a four why it is a
 # four, and what it would take to be a nine.
 
-# %% alt="A four twice. Feedback for the class 4 is red along its strokes; for the class 9 the open top is blue"
+# %% alt="A four twice, and beneath it which of its pixels speak for a four and for a nine, red, and which against, blue"
 four = digits.test_images[digits.test_labels == 4][2].flatten() / 255
 x = lfp.constant(four.repeat(2, 1), steps=10)
 feedback = lfp.input_feedback(network.eval(), x, [4, 9])

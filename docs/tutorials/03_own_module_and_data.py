@@ -27,7 +27,7 @@ def spiral(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return points `[N, 2]` from 0 to 1, and which of three arms each is on."""
     random = np.random.default_rng(seed)
     arm, along = random.integers(3, size=samples), np.sqrt(random.random(samples))
-    angle = 2 * np.pi * arm / 3 + 4 * along + 0.15 * random.standard_normal(samples)
+    angle = 2 * np.pi * arm / 3 + 4 * along + 0.45 * random.standard_normal(samples)
     points = 0.5 + 0.5 * along[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     return points.clip(0, 1).astype(np.float32), arm
 
@@ -88,7 +88,7 @@ network = Skip(inputs=2 * 8, hidden=100, classes=3)
 
 # %%
 run = lfp.fit(
-    network, train, test, steps=12, epochs=12, lr=5e-3, encoding_neurons=8, class_names=["first", "second", "third"],
+    network, train, test, steps=12, epochs=6, lr=5e-3, encoding_neurons=8, class_names=["first", "second", "third"],
     progress=False,
 )  # fmt: skip
 print(f"test accuracy: {run.history[-1]['test']['accuracy']:.1%}")

@@ -50,9 +50,10 @@ theirs = nn.Sequential(
 
 @torch.no_grad()
 def run_theirs(network, images):
-    """Return the spikes `[T, B, 10]` of an snnTorch network."""
+    """Return the spikes `[T, B, 10]` of an snnTorch network, which with `output=True` returns membranes, too."""
     utils.reset(network)
-    return torch.stack([network(images)[0] for _ in range(STEPS)])
+    outputs = [network(images) for _ in range(STEPS)]
+    return torch.stack([each[0] if isinstance(each, tuple) else each for each in outputs])
 
 
 untrained = run_theirs(theirs, test_images)

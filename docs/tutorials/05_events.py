@@ -35,16 +35,15 @@ events = recording.events
 print(f"{len(events):,} events, sensor {recording.sensor}")
 events[:3]
 
-# %% alt="Events as points in space and time, on events blue and off events orange, in three bursts"
-figure = plt.figure(figsize=(7.5, 3.4))
-axes = figure.add_subplot(projection="3d", box_aspect=(2.6, 1, 1))
-for polarity, colour, name in ((True, "C0", "on"), (False, "C1", "off")):
-    some = events[events["p"] == polarity][::4]
-    axes.scatter(some["t"] / 1000, some["x"], some["y"], s=1, color=colour, label=name)
-axes.set(xlabel="time [ms]", yticks=[], zticks=[])
-axes.invert_zaxis()
-axes.view_init(elev=12, azim=-70)
-axes.legend(markerscale=5)
+# %% alt="Events over time, by row and by column of the sensor: slanted lines, on and off, in three bursts"
+figure, panels = plt.subplots(2, 1, figsize=(7.5, 4), sharex=True)
+for polarity, name in ((True, "on"), (False, "off")):
+    some = events[events["p"] == polarity]
+    for axes, place in zip(panels, ("y", "x"), strict=True):
+        axes.plot(some["t"] / 1000, some[place], ".", markersize=1.5, label=name)
+panels[0].set(ylabel="row", ylim=(33, 0))
+panels[1].set(ylabel="column", ylim=(0, 33), xlabel="time [ms]")
+panels[0].legend(markerscale=5, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
@@ -53,10 +52,10 @@ plt.show()
 # A network takes steps, so time is cut into bins: all events of a bin make one frame `[2, H, W]`, 0 or 1. Ten steps
 # for 300 ms keep enough of the motion.
 
-# %% alt="The recording as ten frames, in which the outline of a digit moves"
+# %% alt="The recording, two steps in each picture: the outline of a digit, which moves"
 STEPS = 10
 frames = lfp.event_frames(events, recording.sensor, STEPS)
-frame_strip(frames, f"a {digits.train_labels[3]}", frames=STEPS)
+frame_strip(frames, f"a {digits.train_labels[3]}", frames=5)
 
 
 # %%

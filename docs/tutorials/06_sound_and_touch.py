@@ -108,9 +108,9 @@ dict(zip(names, answers.names, strict=True))
 # spike where it has fallen. The setting `encoding="delta"` trains on these, and such a network also fits hardware
 # that takes spikes only.
 
-# %% alt="On and off spikes of 24 bands for a rising call: a band turns on and off, then the one above"
-bands = torch.from_numpy(mel_bands(read_signal("calls/rising/000.wav"), bands=24).values)
-spikes = lfp.delta(bands[:, None], threshold=0.8)  # [T, 1, 2, 24]: on, then off
+# %% alt="On and off spikes of 24 bands for a trill: bands turn on one after the other, upwards, then downwards"
+bands = torch.from_numpy(mel_bands(read_signal("calls/trill/000.wav"), bands=24).values)
+spikes = lfp.delta(bands[:, None], threshold=1.3)  # [T, 1, 2, 24]: on, then off
 
 figure, axes = plt.subplots(figsize=(7.5, 2.3))
 for channel, (colour, name) in enumerate((("C0", "on"), ("C1", "off"))):
@@ -123,8 +123,8 @@ plt.show()
 # %% [markdown]
 # ## Touch
 #
-# One real recording of touch *is* in the package: a robot's fingertip slid over a Braille letter, and four of its
-# pressure sensors became spikes of level crossings. It comes with the trained network that reads it, as the run by
+# One real recording of touch *is* in the package: a robot's fingertip slid over Braille, and four of its pressure
+# sensors became spikes wherever they crossed a level. It comes with the trained network that reads it, as the run by
 # which copies of the network on chips are checked.
 
 # %%
@@ -140,9 +140,12 @@ print("it knows", " ".join(reader.class_names))
 found = simulate(reader, touch, record=True)
 letter = reader.class_names[found.predictions[0]]
 first, last = found.spikes.values()
-spike_raster(touch[:, 0], {"hidden": first[:, 0], "output": last[:, 0]}, f"read as: {letter}")
+spike_raster(touch[:, 0], {"hidden": first[:, 0], "output": last[:, 0]}, f"read as {letter}")
 
 # %% [markdown]
+# The recording is of a space, a cell without dots, which the fingertip hardly feels; the letters are in the data set
+# `braille`.
+#
 # ## Where to go on
 #
 # - [Event cameras, ears and skins](../events.md): spoken digits, SHD, Braille

@@ -78,7 +78,11 @@ for rule in (lfp.Epsilon(), Floor()):
 
 # %%
 deep = nn.Sequential(*[part for _ in range(9) for part in (nn.Linear(100, 100), nn.ReLU())], nn.Linear(100, 10))
-samples = torch.rand(50, 100)
+for layer in deep:
+    if isinstance(layer, nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # sums keep their size from layer to layer
+        nn.init.zeros_(layer.bias)
+samples = torch.randn(50, 100)
 
 
 def feedback_by_layer(rule: lfp.Rule) -> list[float]:

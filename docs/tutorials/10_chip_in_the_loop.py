@@ -9,6 +9,8 @@
 # forward pass may happen on the chip: it runs, its spikes are recorded, and feedback is divided over the recording.
 
 # %%
+import copy
+
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
@@ -34,8 +36,8 @@ class Chip:
 
     def __init__(self, sizes: list[int], seed: int) -> None:
         self.noise = torch.Generator().manual_seed(seed)
-        self.threshold = [(1 + 0.35 * torch.randn(n, generator=self.noise)).clamp(min=0.3) for n in sizes]
-        self.beta = [0.6 + 0.39 * torch.rand(n, generator=self.noise) for n in sizes]
+        self.threshold = [torch.exp(0.5 * torch.randn(n, generator=self.noise)) for n in sizes]
+        self.beta = [0.5 + 0.49 * torch.rand(n, generator=self.noise) for n in sizes]
 
     @torch.no_grad()
     def run(self, weights: list[tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
@@ -45,7 +47,7 @@ class Chip:
             current = x @ weight.T + bias
             membrane, fired, spikes = torch.zeros_like(current[0]), torch.zeros_like(current[0]), []
             for now in current:
-                noise = 0.1 * torch.randn(now.shape, generator=self.noise)
+                noise = 0.2 * torch.randn(now.shape, generator=self.noise)
                 membrane = beta * membrane + now + noise - threshold * fired
                 fired = (membrane > threshold).float()
                 spikes.append(fired)
@@ -130,7 +132,7 @@ def membranes(layer: lfp.LIF, inputs: Tensor, spikes: Tensor) -> Tensor:
 x = lfp.constant(test_images[:1], STEPS * 3)
 spikes = chip.run(weights_of(network), x)[0]
 followed = membranes(network[0], x, spikes)
-neuron = int(spikes[:, 0].sum(0).argmax())
+neuron = int((spikes[:, 0].sum(0) - STEPS).abs().argmin())  # one that fires in about every third step
 state, alone = None, []
 for step in range(len(x)):
     _, state = network[0].run(x[step : step + 1], state)
@@ -151,37 +153,60 @@ plt.show()
 # %% [markdown]
 # ## The chip in the loop
 #
-# Inside `recorded` the layers return the recording in place of running. Everything else is the loop as ever: reward,
-# `propagate`, optimiser; then the new weights go to the chip.
+# Inside `recorded` the layers return the recording in place of running; the network's outputs are the chip's own
+# spikes.
 
 # %%
-course = [on_chip]
-for number, batch in enumerate(torch.randperm(len(labels)).split(100), 1):
-    x = lfp.constant(images[batch], STEPS)
-    hidden, outputs = chip.run(weights_of(network), x)
-    states = {"0": membranes(network[0], x, hidden), "1": membranes(network[1], hidden, outputs)}
+x = lfp.constant(images[:100], STEPS)
+hidden, outputs = chip.run(weights_of(network), x)
+states = {"0": membranes(network[0], x, hidden), "1": membranes(network[1], hidden, outputs)}
+with lfp.recorded(network, states):
+    spikes = network(x)
+torch.equal(spikes, outputs)
 
-    optimizer.zero_grad()
-    with lfp.recorded(network, states):
-        spikes = network(x)
-    assert torch.equal(spikes, outputs)  # the chip's own
-    lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels[batch]))
-    clip()
-    optimizer.step()
-    if number % 10 == 0:
-        course.append(accuracy_on_chip(network))
-print(f"on the chip, trained with it: {course[-1]:.1%}")
+# %% [markdown]
+# Everything else is the loop as ever: reward, `propagate`, optimiser; then the new weights go to the chip. To be
+# fair, we compare with a second pass in software.
 
-# %% alt="Accuracy on the chip over batches with the chip in the loop: it rises from that of the software weights to nearly the accuracy in software"
-figure, axes = plt.subplots(figsize=(7.5, 2.6))
-axes.plot(range(0, 101, 10), [100 * value for value in course], "o-", label="on the chip")
-axes.axhline(100 * in_software, color="C1", linestyle="--", linewidth=1, label="in software, before")
-axes.set(xlabel="batch with the chip in the loop", ylabel="test accuracy [%]")
+
+# %%
+def second_pass(in_the_loop: bool) -> list[float]:
+    """Train a copy of the network for another pass, and return its accuracy on the chip after every tenth batch."""
+    torch.manual_seed(1)
+    trained = copy.deepcopy(network)
+    optimizer, clip = torch.optim.Adam(trained.parameters(), lr=2e-3), lfp.AdaptiveClip(trained.parameters())
+    course = [accuracy_on_chip(trained)]
+    for number, batch in enumerate(torch.randperm(len(labels)).split(100), 1):
+        x = lfp.constant(images[batch], STEPS)
+        optimizer.zero_grad()
+        if in_the_loop:
+            hidden, outputs = chip.run(weights_of(trained), x)
+            states = {"0": membranes(trained[0], x, hidden), "1": membranes(trained[1], hidden, outputs)}
+            with lfp.recorded(trained, states):
+                spikes = trained(x)
+        else:
+            spikes = trained(x)
+        lfp.propagate(spikes, lfp.spike_count_reward(spikes, labels[batch]))
+        clip()
+        optimizer.step()
+        if number % 10 == 0:
+            course.append(accuracy_on_chip(trained))
+    return course
+
+
+# %% alt="Accuracy on the chip over the batches of a second pass: with the chip in the loop it rises above that of a pass in software"
+figure, axes = plt.subplots(figsize=(7.5, 2.8))
+for in_the_loop, name in ((True, "chip in the loop"), (False, "in software")):
+    course = second_pass(in_the_loop)
+    label = f"second pass {name}, {course[-1]:.1%}"
+    axes.plot(range(0, 101, 10), [100 * value for value in course], "o-", markersize=4, label=label)
+axes.axhline(100 * in_software, color="0.5", linestyle="--", linewidth=1, label="first pass, where it runs in software")
+axes.set(xlabel="batch of the second pass", ylabel="accuracy on the chip [%]")
 axes.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# The network never learned what the thresholds are. It learned weights that work with them.
+# The network was never told what the thresholds are. It found weights that work with them.
 #
 # ## With a chip of your own
 #
