@@ -101,7 +101,7 @@ def feedback_by_layer(rule: lfp.Rule) -> list[float]:
     return sizes
 
 
-# %% alt="Size of feedback by layer on a logarithmic scale: with epsilon it grows layer by layer, with the floor less, with z-plus-z-minus not at all"
+# %% alt="Size of feedback by layer on a logarithmic scale: with epsilon it stays far above what was given, with the floor a little above, with z-plus-z-minus it fades"
 figure, axes = plt.subplots(figsize=(7.5, 2.8))
 for rule in (lfp.Epsilon(), Floor(), lfp.ZPlusZMinus()):
     axes.semilogy(range(1, 11), feedback_by_layer(rule), "o-", markersize=4, label=type(rule).__name__)
@@ -110,6 +110,11 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
+# Each output was given a tenth, ten of them 1 together. `Epsilon` hands on many times of that, since some sums nearly
+# cancel, and rare samples dominate a batch. `ZPlusZMinus` divides by all contributions, of either sign, so that
+# feedback never grows, and fades with depth. The floor lies between: it takes the peaks away, and hands the rest on
+# as it is.
+#
 # ## It trains
 #
 # The rule is an argument of every layer. Three networks of spikes, the same start, the same batches.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What every bare board has in common: memory at the start, and the two functions that compilers call. */
 #include "board.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a program on a bare board needs beside slfp.h: text, a count of instructions, a timer, an end. No C library. */
 #ifndef BOARD_H
 #define BOARD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Start, output by semihosting, and SysTick as a timer, for any Cortex-M; see board.h. */
 #include "board.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Start, output and timer for 32-bit RISC-V, in machine mode, at the addresses of qemu's `virt`; see board.h. */
 #include "board.h"
 

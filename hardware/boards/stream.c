@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * A network behind a sensor: an interrupt brings the inputs of one step at a time, the program takes the steps between the
  * interrupts, and says after the last step of a sample which class it is.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "spiking_network.h"
 
 #include "network.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One spiking network, for programs that have no other:
  *

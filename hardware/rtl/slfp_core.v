@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs a network of integer LIF layers, event-driven; hardware/README.md describes the contents of the memories.
 //
 // The host writes the inputs of a sample (all of it, or of its first step) while `idle`, and raises `go` for one cycle.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One integer LIF neuron, in two pipeline stages: leak and current, then reset, saturation and threshold.
 //
 // Stage 1 reads its inputs while `en1` is set, stage 2 one cycle later while `en2` is set.

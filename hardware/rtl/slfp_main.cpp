@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The testbench slfp_tb.v in C++, for Verilator: the same arguments, the same files.
 
 #include <cstdio>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Max pooling of spikes: for each output word, the OR of the input words in its window, one input word a cycle.
 //
 // Words hold LANES channels and are in the order (y, x, block), so the window is the same for all lanes.

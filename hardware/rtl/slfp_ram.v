@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A RAM with one write and one read port, both synchronous. Reading a word while it is written returns the old one.
 module slfp_ram #(
     parameter WIDTH = 24,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A ROM with one synchronous read port, initialised from a file of hexadecimal words.
 module slfp_rom #(
     parameter WIDTH = 8,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Scans the inputs of a layer and emits one event, with its position, for each that is not zero.
 //
 // Inputs are in the order (y, x, channel): spikes as words of LANES channels, pixels as one byte each. A word of zeros

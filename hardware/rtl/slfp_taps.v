@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Emits the addresses of the weights of an event and of the accumulators that they are added to, one word a cycle.
 //
 // An input at row y reaches, through kernel row ky, output row (y + padding - ky) / stride where that is a whole number:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Testbench: runs the core on the samples of inputs.hex; writes spikes.hex, one word a line, and cycles.txt, one line
 // for each sample.
 //

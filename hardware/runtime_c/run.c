@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * run [STEPS] < samples > spikes
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Replays the golden run of golden.h and prints how many spikes, or membranes of a layer that does not fire, differ in
  * each layer; exits with 1 if any does. On a board it prints how many instructions a sample takes, too. */
 #include "golden.h"

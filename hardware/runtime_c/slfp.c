@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "slfp.h"
 
 /* as in string.h, which bare boards need not have */

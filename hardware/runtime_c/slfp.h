@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Runs integer spiking networks: C99, integers only, no heap, no recursion; of the standard library only memset and
  * memcpy. Bit for bit the neurons of spiking_lfp/integers.

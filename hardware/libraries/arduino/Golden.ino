@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs the samples of golden_samples.h, and says of each which class it is and whether that is the one expected.
 // A network of your own: fill an array of SPIKING_NETWORK_INPUTS bytes from a sensor, and give it to
 // spiking_network_step().

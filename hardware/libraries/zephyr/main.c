@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Runs the samples of golden_samples.h, and says of each which class it is and whether that is the one expected. */
 #include <spiking_network.h>
 #include <zephyr/kernel.h>
