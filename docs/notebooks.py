@@ -97,7 +97,7 @@ def shown(name: str, cell: Any, output: Any, pictures: dict[str, bytes]) -> str:
             if "alt" not in cell.metadata:
                 log.warning('docs/tutorials/%s.py draws a picture without alt="...":\n%s', name, cell.source)
             picture = f"{name}-{len(pictures) + 1}.{ending}"
-            pictures[f"{picture}"] = base64.b64decode(output.data[kind])
+            pictures[picture] = base64.b64decode(output.data[kind])
             return f"![{cell.metadata.get('alt', '')}]({picture})"
     return as_text(output.data["text/plain"])
 

@@ -194,13 +194,13 @@ def cells(tutorial: Path) -> list[tuple[str, str]]:
 
 def test_every_tutorial_is_in_the_navigation_and_listed() -> None:
     names = [tutorial.stem for tutorial in TUTORIALS]
-    assert len(names) == 10
+    assert len(names) >= 10
     assert re.findall(r"tutorials/(\w+)\.md", (ROOT / "mkdocs.yml").read_text()) == names
     assert re.findall(r"^\| .*tutorials/(\w+)\.py", (ROOT / "docs" / "tutorials.md").read_text(), re.MULTILINE) == names
 
 
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
-def test_a_tutorial_teaches_and_its_names_are_there(tutorial: Path, site: ModuleType) -> None:
+def test_a_tutorial_teaches_and_its_names_are_there(tutorial: Path) -> None:
     """It runs when the site is built; what can be seen without that is seen here."""
     found = cells(tutorial)
     texts = [text for head, text in found if head == "# %% [markdown]"]

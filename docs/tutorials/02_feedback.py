@@ -153,8 +153,8 @@ right.set(xlabel="minus the gradient", ylabel="LFP update / |w|", title="over |w
 plt.show()
 
 # %% [markdown]
-# So a small weight learns slowly, and hardly crosses zero. That is why networks that LFP trains tend to be sparse,
-# and why a weight of exactly zero never changes.
+# So a small weight learns slowly and hardly crosses zero. Weights gather there, and one of exactly zero never
+# changes.
 
 # %% [markdown]
 # ## A network
