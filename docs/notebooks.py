@@ -79,8 +79,8 @@ def page(name: str, notebook: Any, seconds: float) -> tuple[str, dict[str, bytes
         for output in cell.outputs:
             parts.append(shown(name, cell, output, pictures))
     offer = (
-        f"[Download the notebook]({name}.ipynb){{ .md-button download }}\n\nAll cells ran in {seconds:.0f} seconds, on "
-        "the machine that built this page."
+        f"[Download the notebook]({name}.ipynb){{ .md-button .md-button--primary download }}\n\n"
+        f"All cells ran in {seconds:.0f} seconds, on the machine that built this page."
     )
     parts.insert(1, offer)
     return "\n\n".join(parts) + "\n", pictures
@@ -104,7 +104,8 @@ def shown(name: str, cell: Any, output: Any, pictures: dict[str, bytes]) -> str:
 
 def as_text(output: str) -> str:
     """Return what a cell printed as a block that looks unlike code."""
-    return f"~~~~~ {{ .text .no-copy .output }}\n{output.strip()}\n~~~~~"
+    lines = output.strip("\n")
+    return f"~~~~~ {{ .text .no-copy .output }}\n{lines}\n~~~~~"
 
 
 def download(notebook: Any) -> str:

@@ -91,16 +91,15 @@ plt.show()
 # %% [markdown]
 # ## What it costs
 #
-# Operations are counted by the simulator, energy is estimated from published figures of single operations: it
-# compares networks, and does not predict the power of a chip.
+# The simulator counts what happens for each digit: spikes, synaptic operations (SynOps, additions of a weight), and
+# multiply-accumulates (MACs) where inputs are pixels. `spiking-lfp simulate` and `report` also estimate energy.
 
 # %%
 counted = costs(exported.network, outcome)
+print(" layer   spikes   SynOps     MACs      KiB")
 for layer in (*counted.layers, counted.total):
-    print(
-        f"layer {layer.name:>5}: {layer.spikes:6.1f} spikes, {layer.synops:8.0f} synaptic operations, "
-        f"{layer.macs:9.0f} multiply-accumulates, {layer.footprint.total / 1024:6.1f} KiB"
-    )
+    kib = layer.footprint.total / 1024
+    print(f"{layer.name:>6} {layer.spikes:8.1f} {layer.synops:8.0f} {layer.macs:8.0f} {kib:8.1f}")
 
 # %% [markdown]
 # ## Does it fit a chip?
@@ -109,7 +108,8 @@ for layer in (*counted.layers, counted.total):
 
 # %%
 for chip in ("loihi", "fpga-small"):
-    print(f"{chip}:", "; ".join(check(exported.network, chip)) or "fits")
+    for finding in check(exported.network, chip) or ["it fits"]:
+        print(f"{chip}: {finding}")
 
 # %% [markdown]
 # ## In C
