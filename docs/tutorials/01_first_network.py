@@ -32,6 +32,7 @@ figure, panels = plt.subplots(1, 10, figsize=(7.5, 1))
 for number, axes in enumerate(panels):
     axes.imshow(digits.train_images[digits.train_labels == number][0, 0])
     axes.axis("off")
+plt.show()
 
 # %% [markdown]
 # Rows of pixels are joined to one vector of 784 values.

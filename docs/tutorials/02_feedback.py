@@ -65,6 +65,7 @@ bottom.set_xticks(range(0, STEPS, 5))
 for axes in (top, middle, bottom):
     axes.axvline(15, color="C1", linewidth=1)
 middle.text(15.2, -0.2, "reward", fontsize=8, color="C1")
+plt.show()
 
 # %% [markdown]
 # Three things are to be seen.
