@@ -196,7 +196,7 @@ def second_pass(in_the_loop: bool) -> list[float]:
 
 # %% alt="Accuracy on the chip over the batches of a second pass: with the chip in the loop it rises above that of a pass in software"
 figure, axes = plt.subplots(figsize=(7.5, 2.8))
-for in_the_loop, name in ((True, "chip in the loop"), (False, "in software")):
+for in_the_loop, name in ((True, "with the chip in the loop"), (False, "in software")):
     course = second_pass(in_the_loop)
     label = f"second pass {name}, {course[-1]:.1%}"
     axes.plot(range(0, 101, 10), [100 * value for value in course], "o-", markersize=4, label=label)
