@@ -269,38 +269,69 @@ def report(
     network_file: NetworkFile,
     more: Annotated[list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Further ones after --with.")] = None,
     names: Annotated[list[str] | None, typer.Option("--with", help="Backends to compare with: see verify.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set.", show_default="that of the training")] = None,
-    samples: Annotated[int | None, typer.Option(help="Number of test samples.")] = 1000,
+    data: Annotated[
+        str | None, typer.Option(help="Data set.", show_default="that of the training; with --live the golden run")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of test samples.", show_default="1000; with --live 20")
+    ] = None,
     page: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             help="The page.",
-            show_default="report.html beside the network, or here for one in the package",
+            show_default="report.html or live.html beside the network, or here for one in the package",
         ),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="A page in which the network runs, on drawings, files and samples.")
+    ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement."""
+    """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement.
+
+    spiking-lfp report mnist-mlp-int8 --live
+    """
     from spiking_lfp.data.recipes import OWN
     from spiking_lfp.deploy.artifact import load_network
     from spiking_lfp.deploy.report import write_report
     from spiking_lfp.deploy.verify import verify as compare
 
     network = load_network(network_file)
+    name = "live.html" if live else "report.html"
+    if page is None:
+        page = Path(name) if network_file.parent == FOLDER else network_file.with_name(name)
+    if live:
+        if names or more:
+            raise UsageError("--live runs the network in the page, and compares with no backend: leave out --with")
+        _write_live(page, network, data, samples, data_root)
+        out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+        return
     data = data or network.notes.get("data")
     if data in (None, OWN):
         raise UsageError("the file names no data set that could be loaded: name one with --data")
-    inputs, labels = _inputs(network, data, samples, data_root)
+    inputs, labels = _inputs(network, data, 1000 if samples is None else samples, data_root)
     assert labels is not None
     backends = _backends([*(names or []), *(more or [])])
     few = inputs[:GOLDEN_SAMPLES] if network.encoder == "constant" else inputs[:, :GOLDEN_SAMPLES]
     agreements = compare(network, few, backends) if backends else ()
-    if page is None:
-        page = Path("report.html") if network_file.parent == FOLDER else network_file.with_name("report.html")
     write_report(page, network, inputs, labels, agreements)
     out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+
+
+def _write_live(
+    page: Path, network: "IntegerNetwork", data: str | None, samples: int | None, data_root: Path | None
+) -> None:
+    """Write the page in which a network runs, with its golden run, or samples of a data set."""
+    from spiking_lfp.deploy.live import write_live
+    from spiking_lfp.deploy.simulator import with_golden_run
+
+    if data is None and (samples is None or network.golden is None):
+        write_live(page, network)
+        return
+    inputs, labels = _inputs(network, data, 20 if samples is None else samples, data_root)
+    write_live(page, with_golden_run(network, inputs), () if labels is None else labels.tolist())
 
 
 def conformance(

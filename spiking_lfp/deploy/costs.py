@@ -40,6 +40,18 @@ class Energy(NamedTuple):
     source: str
 
 
+class UnitEnergies(NamedTuple):
+    """Estimates for one operation of a layer, in picojoules.
+
+    Attributes:
+        operation: a synaptic operation, or a multiply-accumulate.
+        update: of a neuron in a step.
+    """
+
+    operation: float
+    update: float
+
+
 ADD = Energy("int32 addition", 0.1, _HOROWITZ)
 MULTIPLY_8 = Energy("int8 multiplication", 0.2, _HOROWITZ)
 MULTIPLY_32 = Energy("int32 multiplication", 3.1, _HOROWITZ)
@@ -143,6 +155,7 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
         spikes, operations, updates = (count / samples for count in (counted.spikes, counted.synops, counted.updates))
         analogue = inputs[0].largest > 1
         synops, macs = (0.0, operations) if analogue else (operations, 0.0)
+        core, loihi = unit_energies(layer, analogue)
         lines.append(
             Cost(
                 layer.name,
@@ -153,8 +166,8 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
                 updates,
                 _sparsity(spikes, updates),
                 footprint(layer),
-                _energy_45nm(layer, synops, macs, updates),
-                None if analogue else synops * LOIHI_SYNOP.picojoules + updates * LOIHI_UPDATE.picojoules,
+                operations * core.operation + updates * core.update,
+                None if loihi is None else operations * loihi.operation + updates * loihi.update,
             )
         )
     return Costs(tuple(lines), _total(lines), samples)
@@ -200,12 +213,18 @@ def _sparsity(spikes: float, updates: float) -> float:
     return 1 - spikes / updates if updates else nan
 
 
-def _energy_45nm(layer: Spiking, synops: float, macs: float, updates: float) -> float:
-    weight = READ.picojoules * layer.bits / _WORD_BITS
+def unit_energies(layer: Spiking, analogue: bool) -> tuple[UnitEnergies, UnitEnergies | None]:
+    """Return the energies of single operations of a layer on a plain 45 nm core, and on Loihi if it runs there.
+
+    Args:
+        layer: with neurons.
+        analogue: whether its inputs may be larger than 1.
+    """
+    weight = READ.picojoules * layer.bits / _WORD_BITS + ADD.picojoules
     state = READ.picojoules * (2 * _state_bits(layer) + 2 * 32) / _WORD_BITS
     states = len(layer.neuron.states)
-    return (
-        (synops + macs) * (weight + ADD.picojoules)
-        + macs * MULTIPLY_8.picojoules
-        + updates * (state + states * MULTIPLY_32.picojoules + (2 + states) * ADD.picojoules)
+    core = UnitEnergies(
+        weight + MULTIPLY_8.picojoules if analogue else weight,
+        state + states * MULTIPLY_32.picojoules + (2 + states) * ADD.picojoules,
     )
+    return core, None if analogue else UnitEnergies(LOIHI_SYNOP.picojoules, LOIHI_UPDATE.picojoules)

@@ -11,7 +11,7 @@ from struct import pack
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
@@ -95,17 +95,19 @@ def write_report(
         "shown_neurons": SHOWN_NEURONS,
         "data": {"steps": steps, "samples": [sample["classes"] for sample in shown]},
     }
-    text = _environment().from_string(_template()).render(page)
+    text = environment().get_template("report.html").render(page)
     EXPORTS.write(path, text.encode("utf-8", "replace"))
 
 
-def _template() -> str:
-    return files("spiking_lfp.deploy").joinpath("report.html").read_text("utf-8")
-
-
-def _environment() -> Environment:
-    """Return the environment of the template: every value is escaped, none may be missing."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def environment() -> Environment:
+    """Return the environment of the templates in `pages`: every value is escaped, none may be missing."""
+    environment = Environment(
+        loader=FunctionLoader(lambda name: files("spiking_lfp.deploy").joinpath("pages", name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
         "number": _number,
         "css": _css,

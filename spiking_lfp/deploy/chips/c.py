@@ -17,9 +17,12 @@ BOARDS = {
     "qemu-system-riscv32": "qemu-system-misc",
 }
 
+# what builds the runtime for WebAssembly, and runs it in tests
+WASM = {"clang": "clang", "wasm-ld": "lld", "node": "nodejs"}
+
 CHIP = Chip(
     title="any processor, in C99",
     arithmetic=None,
     backends={"c": _runtime},
-    programs={"cc": "gcc", "make": "make", **BOARDS},
+    programs={"cc": "gcc", "make": "make", **BOARDS, **WASM},
 )

@@ -25,13 +25,15 @@ from spiking_lfp.deploy.model import (
 from spiking_lfp.errors import ExportError, unknown_name
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
-from spiking_lfp.integers.arithmetic import DEFAULT
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import constraints
 
 SOURCES = ("slfp.h", "slfp.c", "run.c", "classify.c", "selftest.c", "Makefile")
 # the start, output and timer of each board's processor, in hardware/boards
 BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"}
 LINE = 24
+# a field of slfp_layer in slfp.h: numbers, an enumerator, an array or an arithmetic
+Field = int | tuple[int, ...] | str | Array | Arithmetic
 
 
 def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = None) -> list[Path]:
@@ -105,18 +107,14 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
-    layers, sources = _graph(network)
-    signals = {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
+    layers = runtime_layers(network)
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
     states = sum(layer.neurons * len(layer.neuron.states) for layer in network.spiking)
     largest = max(layer.neurons for layer in network.spiking)
     constant = network.encoder == "constant"
     inputs = int(np.prod(network.in_shape))
-    arrays = [line for k, layer in enumerate(layers) if isinstance(layer, Spiking) for line in _arrays(k, layer)]
-    for k, each in enumerate(sources):
-        arrays += [] if each is None else _array("uint32_t", f"sources_{k}", np.array(each))
-    values = sum(int(np.prod(layer.out_shape)) * (1 + _further_bytes(signals[layer.name])) for layer in layers)
+    values = sum(int(np.prod(layer.out_shape)) * (1 + fields["further_bytes"]) for layer, fields in layers)
     return _lines(
         "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program. */",
         "#ifndef NETWORK_H",
@@ -134,19 +132,19 @@ def _network_header(network: IntegerNetwork) -> str:
         f"    uint8_t bytes[{values}];",
         "} network_memory;",
         "",
-        *arrays,
+        *(line for k, (_, fields) in enumerate(layers) for line in _arrays(k, fields)),
         "static const char *const network_class_names[] = {",
         *(f"    {_string(name)}," for name in network.class_names),
         "};",
         "",
         "static const slfp_layer network_layers[NETWORK_LAYERS] = {",
-        *(line for k, layer in enumerate(layers) for line in _entry(k, layer, sources[k], signals[layer.name])),
+        *(line for k, (layer, fields) in enumerate(layers) for line in _entry(k, layer, fields)),
         "};",
         "",
         "static const slfp_network network = {",
         "    .layer = network_layers,",
         "    .layers = NETWORK_LAYERS,",
-        f"    .first = {next(k for k, layer in enumerate(layers) if layer is first)},",
+        f"    .first = {next(k for k, (layer, _) in enumerate(layers) if layer is first)},",
         "    .inputs = NETWORK_INPUTS,",
         f"    .neurons = {neurons},",
         f"    .largest = {largest},",
@@ -158,6 +156,13 @@ def _network_header(network: IntegerNetwork) -> str:
         "",
         "#endif",
     )
+
+
+def runtime_layers(network: IntegerNetwork) -> list[tuple[Layer, dict[str, Field]]]:
+    """Return the layers that slfp.c runs, and the fields of each as slfp_layer in slfp.h has them; others are 0."""
+    signals = {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
+    layers, sources = _graph(network)
+    return [(layer, _fields(layer, each, signals[layer.name])) for layer, each in zip(layers, sources, strict=True)]
 
 
 def _graph(network: IntegerNetwork) -> tuple[list[Layer], list[tuple[int, ...] | None]]:
@@ -183,25 +188,27 @@ def _further_bytes(signal: Signal) -> int:
     return max(0, (signal.largest.bit_length() - 1) // 8)
 
 
-def _arrays(k: int, layer: Spiking) -> Iterator[str]:
-    """Yield the arrays of layer `k`, and its arithmetic if it is not the default of slfp.c."""
-    yield from _array("uint32_t", f"weight_{k}", _packed(layer)[0])
-    yield from _array("int32_t", f"bias_{k}", layer.bias)
-    if layer.neuron.spiking:
-        yield from _array("int32_t", f"theta_{k}", layer.neuron.theta)
-    arithmetic = layer.neuron.arithmetic
-    if arithmetic != DEFAULT:
-        fields = {
-            "leak": f"SLFP_{arithmetic.leak.upper()}",
-            "at_threshold": str(int(arithmetic.comparison == ">=")),
-            "smallest": str(arithmetic.smallest),
-            "largest": str(arithmetic.largest),
-            "wraps": str(int(arithmetic.overflow == "wrap")),
-        }
-        yield f"static const slfp_arithmetic arithmetic_{k} = {{"
-        yield from (f"    .{field} = {value}," for field, value in fields.items())
-        yield "};"
-        yield ""
+def _arrays(k: int, fields: dict[str, Field]) -> Iterator[str]:
+    """Yield the arrays of layer `k`, and its arithmetic."""
+    for field, value in fields.items():
+        if isinstance(value, Arithmetic):
+            yield f"static const slfp_arithmetic {field}_{k} = {{"
+            yield from (f"    .{name} = {each}," for name, each in arithmetic_fields(value).items())
+            yield "};"
+            yield ""
+        elif isinstance(value, np.ndarray):
+            yield from _array(f"{value.dtype}_t", f"{field}_{k}", value)
+
+
+def arithmetic_fields(arithmetic: Arithmetic) -> dict[str, int | str]:
+    """Return the fields of slfp_arithmetic in slfp.h."""
+    return {
+        "leak": f"SLFP_{arithmetic.leak.upper()}",
+        "at_threshold": int(arithmetic.comparison == ">="),
+        "smallest": arithmetic.smallest,
+        "largest": arithmetic.largest,
+        "wraps": int(arithmetic.overflow == "wrap"),
+    }
 
 
 def _packed(layer: Spiking) -> tuple[Array, int, int]:
@@ -217,7 +224,7 @@ def _packed(layer: Spiking) -> tuple[Array, int, int]:
     padded = np.zeros((len(rows), -(-rows.shape[1] // in_word) * in_word), np.int64)
     padded[:, : rows.shape[1]] = rows & 255 if bits == 8 else rows + 2 ** (bits - 1) - 1
     packed = (padded.reshape(-1, in_word) << np.arange(0, 32, bits)).sum(1)
-    return np.append(packed, 0), bits, words
+    return np.append(packed, 0).astype(np.uint32), bits, words
 
 
 # Return the weights by input, see slfp.h.
@@ -235,69 +242,80 @@ def _(layer: Conv) -> Array:
     return layer.weight.reshape(layer.groups, share, per_group, *layer.kernel).transpose(0, 2, 3, 4, 1)
 
 
-def _entry(k: int, layer: Layer, sources: tuple[int, ...] | None, signal: Signal) -> Iterator[str]:
-    """Yield the lines of layer `k`, which hands on `signal`, in the table of layers."""
-    fields = {"name": _string(layer.name), "in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
+def _fields(layer: Layer, sources: tuple[int, ...] | None, signal: Signal) -> dict[str, Field]:
+    """Return the fields of a layer that hands on `signal`."""
+    fields: dict[str, Field] = {"in": _shape(layer.in_shape), "out": _shape(layer.out_shape)}
     if isinstance(layer, Spiking):
-        _, bits, words = _packed(layer)
-        fields |= {"weight": f"weight_{k}", "weight_bits": str(bits), "row_words": str(words)}
-        fields |= {"bias": f"bias_{k}", **_neuron(k, layer)}
+        weight, bits, words = _packed(layer)
+        fields |= {"weight": weight, "weight_bits": bits, "row_words": words, "bias": layer.bias, **_neuron(layer)}
     fields |= _geometry(layer, signal)
     if sources is not None:
-        fields["sources"] = f"sources_{k}"
+        fields["sources"] = np.array(sources, np.uint32)
     if isinstance(layer, Add):
-        fields["summands"] = str(len(layer.sources))
-    if _further_bytes(signal):
-        fields["further_bytes"] = str(_further_bytes(signal))
+        fields["summands"] = len(layer.sources)
+    return {**fields, "further_bytes": _further_bytes(signal)}
+
+
+def _neuron(layer: Spiking) -> dict[str, Field]:
+    """Return the fields of the neurons of a layer, and their arithmetic if it is not the default of slfp.c."""
+    neuron = layer.neuron
+    fields: dict[str, Field] = {}
+    if neuron.spiking:
+        fields |= {"theta": neuron.theta, "reset": f"SLFP_{neuron.reset.upper()}"}
+    fields |= {"decay": neuron.decay, "frac_bits": neuron.frac_bits}
+    if type(neuron) is not IntegerLIF:
+        own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerLIF)]
+        fields |= {"neuron": _neuron_name(type(neuron)), **{name: getattr(neuron, name) for name in own}}
+    return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": neuron.arithmetic}
+
+
+def _entry(k: int, layer: Layer, fields: dict[str, Field]) -> Iterator[str]:
+    """Yield the lines of layer `k` in the table of layers."""
     yield "    {"
-    yield from (f"        .{field} = {value}," for field, value in fields.items())
+    yield f"        .name = {_string(layer.name)},"
+    for field, value in fields.items():
+        if isinstance(value, tuple):
+            text = "{" + ", ".join(map(str, value)) + "}"
+        elif isinstance(value, np.ndarray | Arithmetic):
+            text = f"{'&' if isinstance(value, Arithmetic) else ''}{field}_{k}"
+        else:
+            text = str(value)
+        yield f"        .{field} = {text},"
     yield "    },"
 
 
-def _neuron(k: int, layer: Spiking) -> dict[str, str]:
-    """Return the fields of the neurons of layer `k`."""
-    neuron = layer.neuron
-    fields = {"theta": f"theta_{k}", "reset": f"SLFP_{neuron.reset.upper()}"} if neuron.spiking else {}
-    fields |= {"decay": str(neuron.decay), "frac_bits": str(neuron.frac_bits)}
-    if type(neuron) is not IntegerLIF:
-        own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerLIF)]
-        fields |= {"neuron": _neuron_name(type(neuron)), **{name: str(getattr(neuron, name)) for name in own}}
-    return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": f"&arithmetic_{k}"}
-
-
 # Return the fields of a kind of layer.
-_geometry: ByLayer[dict[str, str]] = ByLayer("the C runtime")
+_geometry: ByLayer[dict[str, Field]] = ByLayer("the C runtime")
 
 
 @_geometry.register(Dense)
-def _(layer: Dense, signal: Signal) -> dict[str, str]:
+def _(layer: Dense, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_DENSE"}
 
 
 @_geometry.register(Conv)
-def _(layer: Conv, signal: Signal) -> dict[str, str]:
-    return {"kind": "SLFP_CONV", "groups": str(layer.groups), **_window(layer)}
+def _(layer: Conv, signal: Signal) -> dict[str, Field]:
+    return {"kind": "SLFP_CONV", "groups": layer.groups, **_window(layer)}
 
 
 @_geometry.register(MaxPool)
-def _(layer: MaxPool, signal: Signal) -> dict[str, str]:
+def _(layer: MaxPool, signal: Signal) -> dict[str, Field]:
     kind = "SLFP_MAX_POOL" if signal.largest == 1 else "SLFP_LARGEST"
-    return {"kind": kind, "kernel": _pair(layer.kernel), "stride": _pair(layer.stride)}
+    return {"kind": kind, "kernel": (layer.kernel, layer.kernel), "stride": (layer.stride, layer.stride)}
 
 
 @_geometry.register(SumPool)
-def _(layer: SumPool, signal: Signal) -> dict[str, str]:
+def _(layer: SumPool, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_SUM_POOL", **_window(layer)}
 
 
 @_geometry.register(Add)
-def _(layer: Add, signal: Signal) -> dict[str, str]:
+def _(layer: Add, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_ADD"}
 
 
-def _window(layer: Conv | SumPool) -> dict[str, str]:
-    pairs = {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
-    return {what: _pair(*pair) for what, pair in pairs.items()}
+def _window(layer: Conv | SumPool) -> dict[str, Field]:
+    return {"kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
 
 
 def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
@@ -357,12 +375,8 @@ def _array(kind: str, name: str, values: Array) -> Iterator[str]:
     yield ""
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return "{" + ", ".join(map(str, (*shape, 1, 1)[:3])) + "}"
-
-
-def _pair(height: int, width: int | None = None) -> str:
-    return f"{{{height}, {height if width is None else width}}}"
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape, 1, 1)[:3]
 
 
 def _string(text: str) -> str:
