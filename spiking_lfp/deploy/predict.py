@@ -111,13 +111,18 @@ def integer_inputs(network: IntegerNetwork, samples: Sequence[Input], reader: In
         ExportError: for real numbers below 0 or above 1.
     """
     if network.encoder == "constant":
-        images = torch.stack([sample.values for sample in samples])
-        if images.dtype != torch.uint8:
-            if bool(((images < 0) | (images > 1)).any()):
-                raise ExportError("values go beyond 0 to 1, which the integer network takes: scale them as in training")
-            images = (images * network.levels).round().to(torch.uint8)
-        return np.asarray(images)
+        # one by one: pixels and real numbers may come together
+        return np.asarray(torch.stack([_as_levels(sample.values, network.levels) for sample in samples]))
     sequences = [
         sample.values if sample.is_sequence else reader.encoder(sample.values[None])[:, 0] for sample in samples
     ]
     return np.asarray(torch.stack(sequences, 1).to(torch.uint8))
+
+
+def _as_levels(values: torch.Tensor, levels: int) -> torch.Tensor:
+    """Return pixels as they are, and numbers from 0 to 1 as integers up to `levels`."""
+    if values.dtype == torch.uint8:
+        return values
+    if bool(((values < 0) | (values > 1)).any()):
+        raise ExportError("values go beyond 0 to 1, which the integer network takes: scale them as in training")
+    return (values * levels).round().to(torch.uint8)

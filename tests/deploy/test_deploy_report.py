@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import shutil
-import subprocess
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import integer_networks as make
+from helpers.browser import chromium, needs_chromium
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.report import _depth, _si, write_report
@@ -26,8 +25,6 @@ from spiking_lfp.errors import ExportError
 HOSTILE = "<script>document.documentElement.dataset.stolen = 1</script>"
 BREAKOUT = '</script><img src=x onerror="document.documentElement.dataset.stolen = 1">\u2028\''
 SECTIONS = ["layers", "spikes", "confusion", "costs", "quantisation", "agreement"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 
 class Page(HTMLParser):
@@ -353,19 +350,6 @@ def test_a_page_takes_the_old_one_s_place_by_renaming(tmp_path: Path) -> None:
     assert reader.read_text() == "old"
     assert path.read_text("utf-8").endswith("</html>")
     assert {file.name for file in tmp_path.iterdir()} == {"report.html", "reader"}
-
-
-def chromium(folder: Path, *arguments: str) -> str:
-    """Run a browser without a screen and return what it prints."""
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", *arguments,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 def dom(folder: Path, page: Page, script: str = "") -> Page:

@@ -93,10 +93,17 @@ function scaled(plane, width, height, columns, rows) {
     [right, bottom] = [Math.fround(width / byX), Math.fround(height / byY)];
     [width, height] = [Math.ceil(width / byX), Math.ceil(height / byY)];
   }
-  if (columns !== width || right !== columns) {
-    plane = along(plane, columns, height, weightsOf(width, right, columns), width, 1);
-  }
-  if (rows !== height || bottom !== rows) plane = along(plane, columns, rows, weightsOf(height, bottom, rows), columns, columns);
+  const across = () => {
+    if (columns !== width || right !== columns) plane = along(plane, columns, height, weightsOf(width, right, columns), width, 1);
+    width = columns;
+  };
+  const down = () => {
+    if (rows !== height || bottom !== rows) plane = along(plane, width, rows, weightsOf(height, bottom, rows), width, width);
+    height = rows;
+  };
+  // columns are scaled first if that leaves much fewer pixels
+  const passes = height - rows > 2 * Math.max(0, width - columns) ? [down, across] : [across, down];
+  passes.forEach(pass => pass());
   return plane;
 }
 
