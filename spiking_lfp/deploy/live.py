@@ -40,11 +40,6 @@ def write_live(path: str | Path, network: IntegerNetwork, labels: Sequence[int] 
 
     Raises:
         ExportError: if the network has a readout, or the page would be too large, or cannot be written.
-
-    Example:
-        >>> network = nn.Sequential(LIF(nn.Linear(64, 8)), LIF(nn.Linear(8, 3)))
-        >>> integers = export(network, (torch.rand(9, 64), [0, 1, 2] * 3), steps=10).network
-        >>> write_live("live.html", integers)
     """
     if network.readout is not None:
         raise ExportError("the page adds up output neurons by class, and a network with a mono readout has none")
@@ -159,10 +154,9 @@ def _inputs(network: IntegerNetwork) -> dict[str, Any]:
     if kind == EVENTS:
         assert reader is not None
         recipe = reader.recipe
-        plain = type(recipe)(steps=recipe.steps, polarities=recipe.polarities)
-        same = ("window_ms", "min_events", "bin_by", "values", "crop", "centre", "downsample", "denoise_us")
+        plain = ("window_ms", "min_events", "bin_by", "values", "crop", "centre", "downsample", "denoise_us")
         recording = (
-            all(getattr(recipe, name) == getattr(plain, name) for name in same)
+            all(getattr(recipe, name) == type(recipe).model_fields[name].default for name in plain)
             and [recipe.polarities, *reader.data.sensor[1:]] == list(network.in_shape)
             and network.in_shape[1] <= NMNIST_ROWS
         )

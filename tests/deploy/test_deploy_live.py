@@ -497,3 +497,13 @@ def test_what_a_page_takes() -> None:
     for name, value in {"window_ms": 100.0, "centre": True, "denoise_us": 5, "bin_by": "count"}.items():
         changed = {**notes, "recipe": {**notes["recipe"], name: value}}
         assert kinds(replace(events, notes={NOTE: json.dumps(changed)})) == [None, False, False]
+
+
+def test_pixels_and_numbers_may_be_asked_about_together(tmp_path: Path) -> None:
+    net = with_inputs(make.lenet())
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", pixels / 255)
+    both = predict_files(net, [tmp_path / "x.png", tmp_path / "x.npy"])[1].scores
+    assert both[0].any()
+    assert torch.equal(both[0], both[1])

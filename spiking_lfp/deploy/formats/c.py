@@ -107,14 +107,14 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
-    layers = runtime_layers(network)
+    layers, signals = runtime_layers(network), _signals(network)
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
     states = sum(layer.neurons * len(layer.neuron.states) for layer in network.spiking)
     largest = max(layer.neurons for layer in network.spiking)
     constant = network.encoder == "constant"
     inputs = int(np.prod(network.in_shape))
-    values = sum(int(np.prod(layer.out_shape)) * (1 + fields["further_bytes"]) for layer, fields in layers)
+    values = sum(int(np.prod(layer.out_shape)) * (1 + _further_bytes(signals[layer.name])) for layer, _ in layers)
     return _lines(
         "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program. */",
         "#ifndef NETWORK_H",
@@ -160,9 +160,14 @@ def _network_header(network: IntegerNetwork) -> str:
 
 def runtime_layers(network: IntegerNetwork) -> list[tuple[Layer, dict[str, Field]]]:
     """Return the layers that slfp.c runs, and the fields of each as slfp_layer in slfp.h has them; others are 0."""
-    signals = {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
+    signals = _signals(network)
     layers, sources = _graph(network)
     return [(layer, _fields(layer, each, signals[layer.name])) for layer, each in zip(layers, sources, strict=True)]
+
+
+def _signals(network: IntegerNetwork) -> dict[str, Signal]:
+    """Return what each layer hands on, by name."""
+    return {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
 
 
 def _graph(network: IntegerNetwork) -> tuple[list[Layer], list[tuple[int, ...] | None]]:
