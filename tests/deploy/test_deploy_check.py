@@ -258,6 +258,7 @@ def test_the_installation_reads_chips_with_nothing_installed() -> None:
     needed = {tuple(line.split("|")[:2]) for line in done.stdout.splitlines()}
     programs = {"cc", "make", "g++", "iverilog", "vvp", "verilator", "yosys"}
     programs |= {"arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "qemu-system-arm", "qemu-system-riscv32"}
+    programs |= {"clang", "wasm-ld", "node"}
     environments = [*ENVIRONMENTS, *(home.name for home in nir_readers.ENVIRONMENTS)]
     assert needed == {*(("program", name) for name in programs), *(("environment", name) for name in environments)}
 

@@ -24,6 +24,7 @@ from helpers import event_bytes
 from helpers import integer_networks as make
 from helpers.browser import chromium, needs_chromium
 from spiking_lfp.cli.main import app
+from spiking_lfp.data import load_dataset
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
@@ -469,11 +470,23 @@ def test_what_cannot_be_a_page_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert not path.exists()
 
 
+def samples_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"))
+    assert found is not None
+    samples: dict[str, Any] = json.loads(found[1])["samples"]
+    return samples
+
+
 def test_the_command(tmp_path: Path) -> None:
     run = CliRunner()
     done = run.invoke(app, ["report", "mnist-mlp-ternary", "--live", "-o", str(tmp_path / "x.html")])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "x.html").read_text("utf-8").count("sample") > 0
+    assert len(samples_of(tmp_path / "x.html")["labels"]) == 0
+    assert samples_of(tmp_path / "x.html")["count"] == 4
+    data = ("--data", "mnist-subset", "--samples", "5")
+    done = run.invoke(app, ["report", "mnist-mlp-ternary", "--live", *data, "-o", str(tmp_path / "x.html")])
+    assert done.exit_code == 0, done.output
+    assert samples_of(tmp_path / "x.html")["labels"] == load_dataset("mnist-subset").test_labels[:5].tolist()
     done = run.invoke(app, ["report", "mnist-mlp-ternary", "--live", "--with", "c", "-o", str(tmp_path / "y.html")])
     assert done.exit_code != 0
     assert not (tmp_path / "y.html").exists()
