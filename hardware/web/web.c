@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * slfp.c for WebAssembly, with a reader of networks as spiking_lfp/deploy/formats/wasm.py writes them: one module runs any
  * network. A page calls
