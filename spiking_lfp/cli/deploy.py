@@ -13,6 +13,7 @@ from spiking_lfp.cli.console import DataRoot, err, fail, out
 from spiking_lfp.deploy.chips import backends, chips, targets
 from spiking_lfp.deploy.pretrained import FOLDER, network_path
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
+from spiking_lfp.integers.arithmetic import ARITHMETICS
 
 if TYPE_CHECKING:
     from spiking_lfp.deploy.costs import Costs
@@ -79,7 +80,7 @@ def export(
     more: Annotated[list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Further formats after --to.")] = None,
     to: Annotated[
         list[str] | None,
-        typer.Option(help="artifact (net.h5), nir, netx, c, arduino, zephyr, verilog.", show_default="artifact"),
+        typer.Option(help="artifact (net.h5), nir, netx, c, arduino, zephyr, verilog, xylo.", show_default="artifact"),
     ] = None,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
     bits: Annotated[
@@ -95,6 +96,10 @@ def export(
     per_channel: Annotated[bool, typer.Option("--per-channel", help="A scale for every output.")] = False,
     reset: Annotated[
         str | None, typer.Option(help="zero, subtract or subtract_decayed.", show_default="that of the training")
+    ] = None,
+    arithmetic: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(ARITHMETICS)}.", show_default="that of the training in integers, else default"),
     ] = None,
     calibration: Annotated[int, typer.Option(help="Number of training samples for calibration.", min=1)] = 500,
     nir_for: Annotated[
@@ -113,7 +118,7 @@ def export(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Quantise a trained network and write it as artifact, NIR, netx, C, a library of it, or Verilog.
+    """Quantise a trained network and write it as artifact, NIR, netx, C, a library of it, Verilog or for a Xylo.
 
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact c verilog -o out/
     """
@@ -128,6 +133,7 @@ def export(
             scale=scale,
             per_channel=per_channel,
             reset=reset,
+            arithmetic=arithmetic,
             samples=calibration,
             nir_for=nir_for,
             nir_metadata=nir_metadata,

@@ -49,6 +49,8 @@ layer of any other arithmetic has the group /layers/k/arithmetic with the attrib
     resets          text [any]         those that a layer may have
     overflow        text               "symmetric": V saturates at +-(2^(membrane_bits-1) - 1); "saturate": at
                                        -2^(membrane_bits-1) and 2^(membrane_bits-1) - 1; "wrap": it wraps around
+    accumulation    text               "events", see `integers.arithmetic`; without it "sum"
+    spikes          int64 ()           how often a neuron spikes in a step at most, 2..255; without it 1
 
 Versions from before this group refuse such a file because of its leak or its checksum.
 
@@ -85,7 +87,7 @@ and data sets
 Data sets of a golden run of N samples, if there is a group /golden:
 
     /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
-    /golden/spikes/k  uint8 [T, N, *out_shape], 0 or 1, gzip, of every layer with neurons; int32, membranes, of "li"
+    /golden/spikes/k  uint8 [T, N, *out_shape], how many, gzip, of every layer with neurons; int32, membranes, of "li"
 
 The checksum is the SHA-256 of records in the order above: root attributes without the checksum, then layer by
 layer its attributes, with those of its arithmetic before `bits` and NAME before `leak`, data sets, attributes of its
@@ -99,7 +101,7 @@ names are one record each, `/class_names/0` and so on. Compression and layout of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -202,7 +204,7 @@ def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
         yield from _field_records(at, neuron, arrays=False)
         yield at + "leak", neuron.arithmetic.leak
         if neuron.arithmetic != DEFAULT:
-            yield from _field_records(at + "arithmetic/", neuron.arithmetic, but=["leak"])
+            yield from _field_records(at + "arithmetic/", neuron.arithmetic, but=["leak", *_usual(neuron.arithmetic)])
         own = [name for name in constraints(type(layer)) if name not in common]
         yield from _field_records(at, layer, arrays=False, but=own)
         yield from _field_records(at, layer, arrays=True)
@@ -210,6 +212,11 @@ def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
     for name, constraint in layer.derived.items():
         yield at + name, _value(constraint, getattr(layer, name))
     yield from _field_records(at, layer, arrays=False, but=common)
+
+
+def _usual(arithmetic: Arithmetic) -> list[str]:
+    """Return the fields that a file leaves out: those whose value is the default of the class."""
+    return [each.name for each in fields(Arithmetic) if getattr(arithmetic, each.name) == each.default]
 
 
 def _field_records(
@@ -298,8 +305,10 @@ def _check_golden(network: IntegerNetwork, golden: GoldenRun) -> None:
                 f"golden run, layer {layer.name}: spikes are {spikes.dtype} {list(spikes.shape)}, expected "
                 f"{_golden_type(layer)} {list(expected)}"
             )
-        if layer.neuron.spiking and spikes.max() > 1:
-            raise ExportError(f"golden run, layer {layer.name}: a spike is {spikes.max()}, expected 0 or 1")
+        most = layer.neuron.arithmetic.spikes
+        if layer.neuron.spiking and spikes.max() > most:
+            allowed = "0 or 1" if most == 1 else f"0..{most}"
+            raise ExportError(f"golden run, layer {layer.name}: a spike is {spikes.max()}, expected {allowed}")
 
 
 def _golden_type(layer: Spiking) -> str:
@@ -416,7 +425,10 @@ class _Reader(Reader[IntegerNetwork]):
         arithmetic = DEFAULT
         if "arithmetic" in at:
             leak = self.value(at, "leak", constraints(Arithmetic)["leak"], sizes)
-            about = self.fields(self.group(at, "arithmetic"), Arithmetic, sizes, but=["leak"])
+            group = self.group(at, "arithmetic")
+            left_out = [each.name for each in fields(Arithmetic) if each.default is not MISSING]
+            absent = [name for name in left_out if name not in group.attrs]
+            about = self.fields(group, Arithmetic, sizes, but=["leak", *absent])
             arithmetic = Arithmetic(leak=leak, **about)
         elif self.text(at, "leak") != arithmetic.leak:
             self.refuse(f"{at.name}/leak", repr(self.text(at, "leak")), repr(arithmetic.leak))

@@ -23,6 +23,7 @@ from spiking_lfp.deploy.model import (
     unsupported_neurons,
 )
 from spiking_lfp.errors import unknown_name
+from spiking_lfp.integers.cuba import IntegerCubaLIF
 
 
 def check(network: IntegerNetwork, target: str) -> list[str]:
@@ -54,9 +55,13 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
         if isinstance(layer, Add | SumPool):
             findings += [f"layer {layer.name}: {type(layer).__name__} is not supported by {target}"]
         if isinstance(layer, Spiking):
-            reason = None if chip.arithmetic is None else unsupported_neurons(layer, target, chip.arithmetic)
+            arithmetic = chip.arithmetic
+            if arithmetic is not None and layer is layers[-1]:
+                arithmetic = arithmetic.of_outputs()
+            reason = None if arithmetic is None else unsupported_neurons(layer, target, arithmetic, chip.neuron)
             findings += [*_layer(layer, target, limits)] if reason is None else [reason]
     findings += _cores(layers, target, limits)
+    findings += _populations(layers, target, limits)
     findings += _network(layers, target, limits)
     findings += _memory(network, target, limits)
     return findings
@@ -76,6 +81,8 @@ def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
     if limits.resets is not None and neuron.spiking and neuron.reset not in limits.resets:
         yield f"layer {layer.name}: reset is {neuron.reset}, {target} has {', '.join(limits.resets)}"
     values = {"decay": ((neuron.decay, neuron.decay), limits.decay)}
+    if isinstance(neuron, IntegerCubaLIF):
+        values["current_decay"] = (neuron.current_decay, neuron.current_decay), limits.current_decay
     if neuron.spiking:
         values["theta"] = (int(neuron.theta.min()), int(neuron.theta.max())), limits.theta
     values |= {
@@ -111,6 +118,41 @@ def _cores(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str
     if cores.count is not None and total > cores.count:
         each = ", ".join(f"layer {name} {count}" for name, count in needed.items())
         yield f"the network needs {total} cores at least ({each}), {target} has {cores.count}"
+
+
+def _populations(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str]:
+    """Yield what does not fit into a chip of inputs, hidden neurons and outputs."""
+    most = limits.populations
+    if most is None:
+        return
+    for layer in layers:
+        if isinstance(layer, MaxPool):
+            yield f"layer {layer.name}: {type(layer).__name__} is not supported by {target}"
+    spiking = [layer for layer in layers if isinstance(layer, Spiking)]
+    if len(spiking) < 2:
+        yield f"the network has {len(spiking)} layer with neurons, {target} needs a hidden one: inputs reach no output"
+        return
+    *hidden, last = spiking
+    inputs, neurons = int(np.prod(hidden[0].in_shape)), sum(layer.neurons for layer in hidden)
+    if inputs > most.inputs:
+        yield f"layer {hidden[0].name}: has {inputs} inputs, {target} has {most.inputs} channels"
+    if neurons > most.hidden:
+        each = ", ".join(f"layer {layer.name} {layer.neurons}" for layer in hidden)
+        yield f"the network has {neurons} hidden neurons ({each}), {target} has {most.hidden}"
+    if last.neurons > most.outputs:
+        yield f"layer {last.name}: has {last.neurons} neurons, {target} has {most.outputs} outputs"
+    among, synapses = hidden[1:], sum(int(layer.fan_out().sum()) for layer in hidden[1:])
+    for layer in among:
+        reached = int(layer.fan_out().max())
+        if reached > most.fan_out:
+            yield f"layer {layer.name}: a neuron below has a fan-out of {reached}, {target} has {most.fan_out}"
+        if layer.neuron.frac_bits != among[0].neuron.frac_bits:
+            yield (
+                f"layer {layer.name}: frac_bits is {layer.neuron.frac_bits}, and {among[0].neuron.frac_bits} in layer "
+                f"{among[0].name}: {target} shifts all weights among hidden neurons by as many bits"
+            )
+    if synapses > most.synapses:
+        yield f"the network has {synapses} synapses among hidden neurons, {target} holds {most.synapses}"
 
 
 def _network(layers: Sequence[Layer], target: str, limits: Limits) -> Iterator[str]:

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from spiking_lfp.errors import ExportError
+from spiking_lfp.integers import IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 
 if TYPE_CHECKING:
@@ -156,6 +157,25 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Populations:
+    """A chip with one population of hidden neurons, which alone sees the inputs, and one of outputs behind it.
+
+    Attributes:
+        inputs: input channels.
+        hidden: hidden neurons, all layers but the last.
+        outputs: neurons of the last layer.
+        fan_out: how many hidden neurons a hidden neuron reaches.
+        synapses: among hidden neurons.
+    """
+
+    inputs: int
+    hidden: int
+    outputs: int
+    fan_out: int
+    synapses: int
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a chip can hold; None is no limit. What a network takes of cores and memory is a lower bound.
 
@@ -163,6 +183,7 @@ class Limits:
         analogue: whether the inputs of the first layer may be integers instead of spikes.
         resets: that its neurons have.
         decay: of a layer.
+        current_decay: of the synaptic currents of a layer.
         theta: threshold of a neuron, in weight units.
         bias: of a neuron, in weight units.
         frac_bits: of a layer.
@@ -170,12 +191,14 @@ class Limits:
         pooling_neurons: whether max pooling takes a neuron for each output, and a synapse for each pixel of its window.
         cores: of the chip.
         synapses: of the whole network.
+        populations: of the chip, if it has no cores.
         memory: of the chip.
     """
 
     analogue: bool = True
     resets: tuple[IntegerReset, ...] | None = None
     decay: Range | None = None
+    current_decay: Range | None = None
     theta: Range | None = None
     bias: Range | None = None
     frac_bits: Range | None = None
@@ -183,6 +206,7 @@ class Limits:
     pooling_neurons: bool = False
     cores: Cores = Cores()
     synapses: int | None = None
+    populations: Populations | None = None
     memory: Memory | None = None
 
 
@@ -194,6 +218,7 @@ class Chip:
         title: for messages and tables.
         limits: None if only its backends know them.
         arithmetic: of its neurons, None for any.
+        neuron: which kind it has.
         backends: factories of the backends that compute as it does, by name.
         programs: that its backends call, with the Debian package of each.
         environments: that its backends need.
@@ -202,6 +227,7 @@ class Chip:
     title: str
     limits: Limits | None = None
     arithmetic: Arithmetic | None = DEFAULT
+    neuron: type[IntegerNeuron] = IntegerLIF
     backends: Mapping[str, Callable[[], Backend]] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     environments: tuple[Environment, ...] = ()

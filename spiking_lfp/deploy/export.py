@@ -23,7 +23,7 @@ from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport,
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
-from spiking_lfp.integers.arithmetic import INTEGER_RESETS
+from spiking_lfp.integers.arithmetic import ARITHMETICS, INTEGER_RESETS
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.training import Run, load_run, samples_for
@@ -65,6 +65,7 @@ def export(
     scale: str | None = None,
     per_channel: bool = False,
     reset: str | None = None,
+    arithmetic: str | None = None,
     samples: int = 500,
     nir_for: str = "snntorch",
     nir_metadata: bool = False,
@@ -72,7 +73,7 @@ def export(
     board: str | None = None,
     data_root: str | Path | None = None,
 ) -> Exported:
-    """Quantise a trained network, and write it as artifact, NIR, netx, C, a library of it, or Verilog.
+    """Quantise a trained network, and write it as artifact, NIR, netx, C, a library of it, Verilog or for a Xylo.
 
     Args:
         network: a run or its folder; or a network of layers with an integer form, see `quantize`. An integer network,
@@ -83,10 +84,11 @@ def export(
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
         out: folder to write to.
         to: formats, of "artifact" (`net.h5`), "nir", "netx", "c", "arduino" and "zephyr" (C as their libraries),
-            "verilog".
+            "verilog", "xylo" (its configuration).
         class_names: of a network without a run.
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: see `quantize`, `per_channel` and `reset`, too.
+        arithmetic: "default" or "xylo"; if None that of the training in integers, else the default.
         samples: how many samples are used for the calibration at most.
         nir_for: package for which a NIR graph is written; "snntorch" is for all that run NIR's equations.
         nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
@@ -120,16 +122,18 @@ def export(
     _one_of("reader of NIR", nir_for, tuple(READERS))
     _one_of("scale", scale, CALIBRATION_METHODS)
     _one_of("reset", reset, INTEGER_RESETS)
+    _one_of("arithmetic", arithmetic, tuple(ARITHMETICS))
     if bits is not None and not 2 <= bits <= 8:
         raise UsageError(f"bits must be 2..8, found {bits}")
     if isinstance(network, str | Path):
         path = network_path(network)
         network = load_network(path) if path.is_file() else load_run(path, "cpu")
     if isinstance(network, IntegerNetwork):
-        if calibration is not None or steps is not None or class_names or bits or scale or per_channel or reset:
+        asked = (class_names, bits, scale, per_channel, reset, arithmetic)
+        if calibration is not None or steps is not None or any(asked):
             raise UsageError(
                 "the network is in integers already, as it stays: leave out calibration, steps, class_names, bits, "
-                "scale, per_channel and reset, or give the run that it was made from"
+                "scale, per_channel, reset and arithmetic, or give the run that it was made from"
             )
         return Exported(network, None, *_write(network, formats, writers, Path(out)))
     run = network
@@ -139,7 +143,7 @@ def export(
     if shown and data.mean:
         seen = constant(inputs[:1].float() / LEVELS, config.steps)
         module = fold_normalisation(module, data.mean, data.deviation, seen)
-    chosen: Any = {"scale": scale, "reset": reset}
+    chosen: Any = {"scale": scale, "reset": reset, "arithmetic": arithmetic and ARITHMETICS[arithmetic]}
     names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
     integers, report = quantize(
         module, inputs, labels, config.steps if shown else None, names, bits, per_channel=per_channel, **chosen
@@ -273,7 +277,13 @@ def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str
         write_zephyr(network, folder / "zephyr")
         return folder / "zephyr"
 
-    found = (artifact, nir, netx, c, arduino, zephyr, verilog)
+    def xylo(network: IntegerNetwork, folder: Path) -> Path:
+        from spiking_lfp.deploy.formats.xylo import write_xylo
+
+        write_xylo(network, _made(folder) / "xylo.json")
+        return folder / "xylo.json"
+
+    found = (artifact, nir, netx, c, arduino, zephyr, verilog, xylo)
     return {writer.__name__: writer for writer in found}
 
 

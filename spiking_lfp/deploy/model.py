@@ -6,8 +6,8 @@ layer, channels of a convolution). In every step the synapse gives the neurons t
     acc  = W s_in + bias
 
 and states start at 0. There is no delay between layers. Analogue inputs, images as they are (constant encoding), are
-integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1. Between layers run spikes, and
-behind `Add` and `SumPool` larger integers; `Signal` says which.
+integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1. Between layers run spikes, how
+many where neurons spike several times in a step, and behind `Add` and `SumPool` larger integers; `Signal` says which.
 """
 
 from abc import ABC, abstractmethod
@@ -42,9 +42,6 @@ class Signal:
 
     levels: int
     largest: int
-
-
-SPIKES = Signal(1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +116,8 @@ class Spiking(Layer):
         """Return the fan-out: how many synapses each input has, int64 of shape `in_shape`."""
 
     def gives(self, inputs: Sequence[Signal]) -> Signal:
-        """Return that it hands on spikes."""
-        return SPIKES
+        """Return that it hands on spikes, and how many in a step."""
+        return Signal(1, self.neuron.arithmetic.spikes)
 
     def largest_current(self, most: int) -> Array:
         """Return the largest `|acc|` of each output that inputs 0..`most` can cause, int64 `[O]`."""
@@ -154,10 +151,13 @@ class Spiking(Layer):
             raise ExportError(f"layer {self.name}: all weights are zero")
         room = arithmetic.largest >> neuron.frac_bits
         current = int(self.largest_current(inputs[0].largest).max())
-        if current > room:
+        # what joins a state event by event saturates there; its sum has to be exact nevertheless
+        most = LARGEST >> neuron.frac_bits if neuron.by_events else room
+        if current > most:
+            holds = "exact sums reach" if neuron.by_events else "the membrane holds"
             raise ExportError(
-                f"layer {self.name}: the currents of one step may add up to {current}, the membrane holds {room}: "
-                "use fewer bits or fewer inputs"
+                f"layer {self.name}: the currents of one step may add up to {current}, {holds} {most}: use fewer bits "
+                "or fewer inputs"
             )
         if neuron.spiking and (neuron.theta.min() < 1 or neuron.theta.max() > room):
             raise ExportError(
@@ -387,11 +387,13 @@ class ByLayer(Generic[Result]):
         return None
 
 
-def unsupported_neurons(layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT) -> str | None:
-    """Return why a target with LIF neurons of one arithmetic cannot run the neurons of a layer, or None."""
+def unsupported_neurons(
+    layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT, kind: type[IntegerNeuron] = IntegerLIF
+) -> str | None:
+    """Return why a target with neurons of one kind and arithmetic cannot run the neurons of a layer, or None."""
     neuron = layer.neuron
-    if type(neuron) is not IntegerLIF:
-        return f"layer {layer.name}: {type(neuron).__name__} is not supported by {where}, only IntegerLIF is"
+    if type(neuron) is not kind:
+        return f"layer {layer.name}: {type(neuron).__name__} is not supported by {where}, only {kind.__name__} is"
     difference = arithmetic.difference(neuron.arithmetic)
     return None if difference is None else f"layer {layer.name}: {difference} as in {where}"
 
@@ -402,7 +404,8 @@ class GoldenRun:
 
     Attributes:
         inputs: uint8, `[N, *in_shape]`, the same in every step, or spikes `[T, N, *in_shape]`.
-        spikes: uint8 `[T, N, *out_shape]` of every layer with neurons, by name; int32, membranes, if they do not fire.
+        spikes: uint8 `[T, N, *out_shape]`, how many, of every layer with neurons, by name; int32, membranes, if they do
+            not fire.
     """
 
     inputs: Array

@@ -172,6 +172,7 @@ def quantize(
     if arithmetic is None:
         arithmetic = DEFAULT if trained is None else trained.arithmetic
     settings = _Settings(bits, scale, per_channel, reset, arithmetic)
+    last = replace(settings, arithmetic=arithmetic.of_outputs())
     if steps is None:
         seen, steps, levels = images.float(), len(images), 1
     else:
@@ -211,8 +212,9 @@ def quantize(
                 if not module.kind.spiking and place is not places[-1]:
                     raise ExportError(f"layer {name}: does not fire, so it has to be the last layer")
                 _check_training(name, executions[module], inputs[0], bits)
-                convert = _converter(module, name, shape, inputs[0], settings)
-                layer, chosen = _chosen(convert, module, given[0], reals[number], steps, settings, inputs[0])
+                of_layer = last if place is places[-1] else settings
+                convert = _converter(module, name, shape, inputs[0], of_layer)
+                layer, chosen = _chosen(convert, module, given[0], reals[number], steps, of_layer, inputs[0])
                 integers[number], saturated = run_layer(layer, given[0], steps)
                 spikes, real_spikes = integers[number], reals[number]
                 reports.append(_report(chosen, module, layer, real_spikes, spikes, saturated, inputs[0].levels))

@@ -54,8 +54,8 @@ class Outcome:
     Attributes:
         counts: spike counts of the outputs, or the sums of their membranes if they do not fire, int64 `[N, outputs]`.
         counters: by spiking layer.
-        spikes: uint8 `[T, N, *out_shape]` by spiking layer, if they were recorded; int32, membranes, of neurons that do
-            not fire.
+        spikes: uint8 `[T, N, *out_shape]`, how many, by spiking layer, if they were recorded; int32, membranes, of
+            neurons that do not fire.
         scores: of the readout, float64 `[N, classes]`, if the network has one.
     """
 
@@ -82,6 +82,9 @@ class _Neurons:
         self.state = tuple(np.zeros(shape, np.int32) for _ in layer.neuron.states)
         self.fired = np.zeros(shape, bool)
         self.counters = Counters()
+        if layer.neuron.by_events:
+            most = replace(layer, weight=layer.weight.clip(min=0)), replace(layer, weight=layer.weight.clip(max=0))
+            self.by_sign = tuple(map(_synapse, most))
 
     def current(self, x: Array) -> Array:
         """Return `(W x + bias) << frac_bits`."""
@@ -89,12 +92,33 @@ class _Neurons:
 
     def step(self, current: Array, x: Array) -> Array:
         """Take one step with the `current` of the inputs `x`, and return the spikes, or membranes that do not fire."""
+        if self.layer.neuron.by_events:
+            current = self._by_events(current, x)
         self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
-        counters.spikes += int(np.count_nonzero(self.fired))
+        counters.spikes += int(self.fired.sum())
         counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
         counters.updates += self.fired.size
         return self.fired if self.layer.neuron.spiking else self.state[0]
+
+    def _by_events(self, current: Array, x: Array) -> Array:
+        """Return what the synaptic currents gain if they saturate after every spike."""
+        shift, axes = self.layer.neuron.frac_bits, [1] * len(self.layer.out_shape)
+
+        def events() -> Iterator[Array]:
+            rows = self.synapse(np.eye(flat.shape[1], dtype=np.int32).reshape(-1, *self.layer.in_shape)) << shift
+            yield (self.bias << shift)[None]
+            for column, row in zip(flat.T, rows, strict=True):
+                if column.any():
+                    yield column.reshape(-1, *axes) * row
+
+        flat, reach = (
+            x.reshape(len(x), -1).astype(np.int32),
+            (synapse(x) + self.bias << shift for synapse in self.by_sign),
+        )
+        gained: Array = self.layer.neuron.arithmetic.gained(self.state[1], current, reach, events)
+        self.counters.saturated += int(np.count_nonzero(gained != current))
+        return gained
 
     def _limit(self, values: Array) -> Array:
         """Saturate or wrap values as the chip does, and count those that this changes."""
@@ -119,7 +143,8 @@ class Stream:
     def step(self, x: ArrayLike) -> dict[str, Array]:
         """Take one step with inputs `[N, *in_shape]`, and return the spikes of every spiking layer, bool `[N, ...]`.
 
-        Of a layer that does not fire they are its membranes, int32.
+        They are int32, how many, where neurons spike several times in a step. Of a layer that does not fire they are
+        its membranes, int32.
         """
         return self._step(np.asarray(x), {})
 

@@ -4,7 +4,8 @@ Everything here is written with operators that NumPy's arrays and torch's tensor
 both: `Integers` is either, of signed integers of 32 bits or more.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
 from spiking_lfp.integers.fields import IntegerRange, Text, Texts
@@ -18,6 +19,8 @@ Comparison = Literal[">", ">="]
 COMPARISONS: tuple[Comparison, ...] = get_args(Comparison)
 Overflow = Literal["symmetric", "saturate", "wrap"]
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
+Accumulation = Literal["sum", "events"]
+ACCUMULATIONS: tuple[Accumulation, ...] = get_args(Accumulation)
 IntegerReset = Literal["zero", "subtract", "subtract_decayed"]
 INTEGER_RESETS: tuple[IntegerReset, ...] = get_args(IntegerReset)
 
@@ -26,6 +29,8 @@ DECAY_BITS = 12
 DECAY_ONE = 1 << DECAY_BITS
 # 4 bits
 _LARGEST_SHIFT = 15
+# golden runs hold them in a byte
+_MOST_SPIKES = 255
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Arithmetic:
             once, so before the leak of the next step; "subtract", it subtracts it in the next step, after the leak.
         overflow: "symmetric": a membrane saturates at +-(2^(membrane_bits-1) - 1); "saturate": at the smallest and
             largest integer of membrane_bits; "wrap": it wraps around, as in two's complement.
+        accumulation: how what arrives in a step meets the states of neurons with a synaptic current:
+            "sum": it is added up, which has to fit into a membrane, and joins the current after the current's leak;
+            "events": spike by spike, in the order of the inputs, it joins the current, which saturates each time and
+            leaks afterwards; and what the membrane gains, the current minus its leak, saturates before it is added.
+        spikes: how often a neuron spikes in a step at most: above 1 as often as its threshold goes into its membrane.
     """
 
     name: Annotated[str, Text()] = field(compare=False)
@@ -56,6 +66,8 @@ class Arithmetic:
     comparison: Annotated[Comparison, Text(COMPARISONS)]
     resets: Annotated[tuple[IntegerReset, ...], Texts(INTEGER_RESETS)]
     overflow: Annotated[Overflow, Text(OVERFLOWS)]
+    accumulation: Annotated[Accumulation, Text(ACCUMULATIONS)] = "sum"
+    spikes: Annotated[int, IntegerRange(1, _MOST_SPIKES)] = 1
 
     @property
     def largest(self) -> int:
@@ -101,13 +113,37 @@ class Arithmetic:
             return ((membrane - self.smallest) & (1 << self.membrane_bits) - 1) + self.smallest
         return membrane.clip(self.smallest, self.largest)
 
+    def gained(
+        self, before: Integers, arriving: Integers, reach: Iterable[Integers], events: Callable[[], Iterable[Integers]]
+    ) -> Integers:
+        """Return what states gain that saturate after every event.
+
+        Args:
+            before: the states.
+            arriving: the sum of the events.
+            reach: the sum of the positive ones, and of the negative ones: while they fit, their order does not matter.
+            events: returns them in order; equal ones may be one, as any of the same sign.
+        """
+        if all((self.limit(before + each) == before + each).all() for each in reach):
+            return arriving
+        after = before
+        for event in events():
+            after = self.limit(after + event)
+        return after - before
+
     def fires(self, membrane: Integers, threshold: Integers) -> Booleans:
-        """Return where neurons spike."""
-        return membrane > threshold if self.comparison == ">" else membrane >= threshold
+        """Return where neurons spike, or how often if they may do so more than once in a step."""
+        if self.spikes == 1:
+            return membrane > threshold if self.comparison == ">" else membrane >= threshold
+        return ((membrane - int(self.comparison == ">")) // threshold).clip(0, self.spikes)
+
+    def of_outputs(self) -> "Arithmetic":
+        """Return that of the last layer, whose neurons spike once in a step at most: spikes are what is read there."""
+        return replace(self, spikes=1)
 
     def difference(self, other: "Arithmetic") -> str | None:
         """Return in what the other arithmetic computes membranes differently, as a clause, or None."""
-        for name in ("leak", "comparison", "membrane_bits", "overflow"):
+        for name in ("leak", "comparison", "membrane_bits", "overflow", "accumulation", "spikes"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"its {name.replace('_', ' ')} is {theirs}, not {mine}"
@@ -116,6 +152,8 @@ class Arithmetic:
 
 # of the C runtime and the Verilog core; Loihi's, but for overflow: its membranes are as wide and do not saturate
 DEFAULT = Arithmetic("default", 8, 24, 6, "mul12_trunc", ">", INTEGER_RESETS, "symmetric")
-# SynSense's Xylo, in part: its membrane and threshold, for one spike a step. Not modelled are its synaptic current,
-# which decays by itself, several spikes a step, and overflow of the weights that arrive in one step.
-XYLO = Arithmetic("Xylo's membranes", 8, 16, 0, "shift", ">=", ("subtract_decayed",), "saturate")
+# SynSense's Xylo, equal to its simulator xylosim 0.1.3 spike for spike and state for state; fraction bits are its
+# weight shifts, and 4 leave room for 16 times a threshold that is as large as the largest weight
+XYLO = Arithmetic("xylo", 8, 16, 4, "shift", ">=", ("subtract_decayed",), "saturate", "events", 31)
+# those that training and export know by name
+ARITHMETICS = {each.name: each for each in (DEFAULT, XYLO)}

@@ -1,6 +1,7 @@
 """The integer leaky integrate-and-fire neuron with a synaptic current of its own decay.
 
 I = limit(leak(I) + weighted inputs + bias)        with the decay current_decay
+I = leak(limit(I + weighted inputs + bias))        accumulation "events"
 V, S as in `lif`, with this I
 """
 
@@ -24,6 +25,16 @@ class IntegerCubaLIF(IntegerLIF):
 
     current_decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)] = field(kw_only=True)
 
+    @property
+    def by_events(self) -> bool:
+        """Whether what arrives saturates event by event."""
+        return self.arithmetic.accumulation == "events"
+
+    @property
+    def kept_of_inputs(self) -> float:
+        """The part of what arrives in a step that has not leaked at its end, up to rounding."""
+        return self.arithmetic.beta(self.current_decay) if self.by_events else 1.0
+
     kind: ClassVar[str] = "cuba"
     states: ClassVar[tuple[str, ...]] = ("membrane", "current")
 
@@ -32,6 +43,10 @@ class IntegerCubaLIF(IntegerLIF):
     ) -> tuple[State, Booleans]:
         """Take one step; see `IntegerNeuron.step`."""
         membrane, before = state
-        current = (limit or self.arithmetic.limit)(self.arithmetic.leaked(before, self.current_decay) + current)
+        arithmetic, limited = self.arithmetic, limit or self.arithmetic.limit
+        if self.by_events:
+            current = arithmetic.leaked(limited(before + current), self.current_decay)
+        else:
+            current = limited(arithmetic.leaked(before, self.current_decay) + current)
         membrane, fires = self.membrane(membrane, fired, current, limit)
         return (membrane, current), fires

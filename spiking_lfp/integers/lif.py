@@ -1,11 +1,11 @@
 """The integer leaky integrate-and-fire neuron.
 
-V = 0                        where S of the last step is 1, reset "zero"
+V = 0                        where S of the last step is not 0, reset "zero"
 V = V - theta S              reset "subtract_decayed"
-V = leak(V) + I
+V = leak(V) + I                   accumulation "events": V + limit(I - (V - leak(V)))
 V = V - theta S              reset "subtract"
 V = limit(V)
-S = V > theta                or >=
+S = V > theta                or >=; more than one where the arithmetic has several spikes in a step
 """
 
 from collections.abc import Callable
@@ -41,13 +41,17 @@ class IntegerLIF(IntegerNeuron):
         self, membrane: Integers, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None
     ) -> tuple[Integers, Booleans]:
         """Return the membrane after a step, and which neurons spike."""
-        theta = self.threshold(current)
+        theta, limit = self.threshold(current), limit or self.arithmetic.limit
         if self.reset == "zero":
-            membrane = membrane * ~fired
+            membrane = membrane * (fired == 0)
         elif self.reset == "subtract_decayed":
             membrane = membrane - theta * fired
-        membrane = self.arithmetic.leaked(membrane, self.decay) + current
+        kept = self.arithmetic.leaked(membrane, self.decay)
+        if self.arithmetic.accumulation == "events":
+            membrane = membrane + limit(current - (membrane - kept))
+        else:
+            membrane = kept + current
         if self.reset == "subtract":
             membrane = membrane - theta * fired
-        membrane = (limit or self.arithmetic.limit)(membrane)
+        membrane = limit(membrane)
         return membrane, self.arithmetic.fires(membrane, theta)

@@ -32,6 +32,16 @@ class IntegerNeuron(ABC):
     states: ClassVar[tuple[str, ...]]
     spiking: ClassVar[bool] = True
 
+    @property
+    def by_events(self) -> bool:
+        """Whether what arrives in a step joins a state event by event, which may saturate each time."""
+        return False
+
+    @property
+    def kept_of_inputs(self) -> float:
+        """The part of what arrives in a step that has not leaked at its end, up to rounding."""
+        return 1.0
+
     @abstractmethod
     def step(
         self, state: State, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None = None
@@ -41,12 +51,12 @@ class IntegerNeuron(ABC):
         Args:
             state: after the last step, as `states` names it, each `[N, *neurons]`; zeros at first. The membrane is
                 that before any reset by a spike of the same step.
-            fired: which neurons spiked in the last step.
+            fired: which neurons spiked in the last step, or how often.
             current: `(W s + bias) << frac_bits`.
             limit: used in place of `Arithmetic.limit`, to count overflows.
 
         Returns:
-            The state after this step, and which neurons spike.
+            The state after this step, and which neurons spike, or how often; see `Arithmetic.fires`.
         """
 
     def threshold(self, like: Integers) -> Integers:

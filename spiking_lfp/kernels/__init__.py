@@ -22,9 +22,16 @@ GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def forward(
-    neuron: Neuron | IntegerNeuron, current: Tensor, steps: int, initial: State | None
+    neuron: Neuron | IntegerNeuron,
+    current: Tensor,
+    steps: int,
+    initial: State | None,
+    arrivals: integer.Arrivals | None = None,
 ) -> tuple[Tensor, State, Trace]:
-    """Run neurons: see `Neuron.forward`; `current` is used up and may be overwritten."""
+    """Run neurons: see `Neuron.forward`, and `neurons.integer.forward` for arrivals; `current` may be overwritten."""
+    if arrivals is not None:
+        assert isinstance(neuron, IntegerNeuron)
+        return integer.forward(neuron, current, steps, initial, arrivals)
     kernel = registry.find("forward", current, type(neuron))
     if kernel is None and isinstance(neuron, IntegerNeuron):
         kernel = integer.forward

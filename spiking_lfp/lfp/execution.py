@@ -12,7 +12,7 @@ from spiking_lfp import kernels
 from spiking_lfp.errors import UsageError
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.neurons import Neuron, State, Trace
-from spiking_lfp.neurons.integer import FixedPoint, trace_of
+from spiking_lfp.neurons.integer import Arrivals, FixedPoint, trace_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Prepared:
         """Return how many units of the current make one of the real threshold's, `[O]`; None for one."""
         if self.unit is None or not isinstance(self.neuron, IntegerNeuron):
             return self.unit
-        units: Tensor = self.unit / 2**self.neuron.frac_bits
+        units: Tensor = self.unit / (2**self.neuron.frac_bits * self.neuron.kept_of_inputs)
         return units
 
 
@@ -50,6 +50,11 @@ class Execution(ABC):
         return 1
 
     @property
+    def largest(self) -> int | None:
+        """The largest integer that arrives; `levels` if None."""
+        return None
+
+    @property
     def in_integers(self) -> bool:
         """Whether weights are rounded, those of an output together."""
         return False
@@ -59,10 +64,16 @@ class Execution(ABC):
         """Return what the layer runs with; `name` is for errors."""
 
     def run(
-        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+        self,
+        prepared: Prepared,
+        current: Tensor,
+        steps: int,
+        initial: State | None,
+        name: str,
+        arrivals: Arrivals | None = None,
     ) -> tuple[Tensor, State, Trace]:
-        """Run the neurons; see `Neuron.forward`."""
-        return kernels.forward(prepared.neuron, current, steps, initial)
+        """Run the neurons; see `Neuron.forward`, and `neurons.integer.forward` for arrivals."""
+        return kernels.forward(prepared.neuron, current, steps, initial, arrivals)
 
 
 @dataclass(frozen=True)
@@ -93,14 +104,21 @@ class Integer(FixedPoint, Execution):
             raise UsageError(f"layer {name}: recurrent layers do not run in integers")
         layer = self.layer(weight, bias, neuron, name)
         columns = layer.scale.view(-1, *[1] * (layer.weight.dim() - 1))
-        unit = self.levels / layer.scale * 2**layer.neuron.frac_bits
+        # of what arrives, the states hold what a step keeps
+        unit = self.levels / layer.scale * 2**layer.neuron.frac_bits * layer.neuron.kept_of_inputs
         return Prepared(layer.weight, layer.bias, layer.neuron, layer.weight * columns, unit)
 
     def run(
-        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+        self,
+        prepared: Prepared,
+        current: Tensor,
+        steps: int,
+        initial: State | None,
+        name: str,
+        arrivals: Arrivals | None = None,
     ) -> tuple[Tensor, State, Trace]:
         """Run the neurons; membranes that are outputs become real numbers again."""
-        outputs, final, trace = super().run(prepared, current, steps, initial, name)
+        outputs, final, trace = super().run(prepared, current, steps, initial, name, arrivals)
         assert isinstance(prepared.neuron, IntegerNeuron)
         return outputs if prepared.neuron.spiking else _real(outputs, prepared), final, trace
 
@@ -129,6 +147,11 @@ class Recorded(Execution):
         return self.of.levels
 
     @property
+    def largest(self) -> int | None:
+        """That of the execution that was recorded."""
+        return self.of.largest
+
+    @property
     def in_integers(self) -> bool:
         """Whether the execution that was recorded rounded weights."""
         return self.of.in_integers
@@ -138,7 +161,13 @@ class Recorded(Execution):
         return self.of.prepare(weight, bias, neuron, name)
 
     def run(
-        self, prepared: Prepared, current: Tensor, steps: int, initial: State | None, name: str
+        self,
+        prepared: Prepared,
+        current: Tensor,
+        steps: int,
+        initial: State | None,
+        name: str,
+        arrivals: Arrivals | None = None,
     ) -> tuple[Tensor, State, Trace]:
         """Return what the neurons did.
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from spiking_lfp import kernels
 from spiking_lfp.checks import require
 from spiking_lfp.errors import NonFiniteError, UsageError
+from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.kernels.spikes import PackedSpikes, hand_on, handed_on
 from spiking_lfp.lfp.execution import Execution
@@ -24,6 +25,7 @@ from spiking_lfp.lfp.propagation import distribute, signed, sums_by_sign
 from spiking_lfp.lfp.synapses import Convolution, Synapse, is_constant
 from spiking_lfp.neurons import Neuron, State, Trace
 from spiking_lfp.neurons.base import Q, by_sign
+from spiking_lfp.neurons.integer import Arrivals
 from spiking_lfp.rules import Contributions, Rule
 
 
@@ -120,11 +122,16 @@ class SpikingFunction(torch.autograd.Function):
             inputs = shown if constant else spec.synapse.inputs(x, handed_on(x))
             if execution.in_integers and isinstance(inputs, Tensor):
                 # the room in a membrane is that for spikes, and fractions would be cut off
+                most = execution.largest or 1
+                spikes_of = "0 or 1" if most == 1 else f"0 to {most} in a step"
                 refusal = (
-                    f"layer {spec.name}: trained in integers it takes spikes, 0 or 1, not sums, means or others: "
+                    f"layer {spec.name}: trained in integers it takes spikes, {spikes_of}, not sums, means or others: "
                     "train in real numbers, and quantise when it is exported"
                 )
-                require(((shown == 0) | (shown == 1)).all(), UsageError, refusal)
+                taken = (shown == 0) | (shown == 1)
+                if most > 1:
+                    taken |= (shown == shown.round()) & (shown > 0) & (shown <= most)
+                require(taken.all(), UsageError, refusal)
         current = spec.synapse.current(inputs, prepared.weight, prepared.bias)
         _check_neurons(spec, current, start)
         if spec.watch is not None:
@@ -134,7 +141,11 @@ class SpikingFunction(torch.autograd.Function):
         if neuron.forgets:
             arrived = current.sum() if recurrent is None else current.sum() + recurrent.sum()
             require(arrived.isfinite(), NonFiniteError, lost)
-        spikes, final, trace = execution.run(prepared, current, len(x), start, spec.name)
+        arrivals = None
+        if isinstance(prepared.neuron, IntegerNeuron) and prepared.neuron.by_events:
+            arriving = inputs if isinstance(inputs, Tensor) else shown
+            arrivals = Arrivals(arriving, spec.synapse.current, prepared.weight, prepared.bias)
+        spikes, final, trace = execution.run(prepared, current, len(x), start, spec.name, arrivals)
         for state in final:
             require(state.sum().isfinite(), NonFiniteError, lost)
         if trace.packed is not None:

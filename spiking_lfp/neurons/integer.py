@@ -7,7 +7,8 @@ Shapes: O outputs of a layer (neurons of a dense one, channels of a convolution)
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -119,6 +120,7 @@ class FixedPoint:
         arithmetic, own, thresholds = self.arithmetic, dict[str, Any](), []
         if isinstance(neuron, LIFNeuron):
             own["reset"], thresholds = self._reset(reset or neuron.reset, name), [neuron.threshold.flatten()]
+            own["theta"] = None  # below, since it depends on the decays
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
         integers = (weight / columns).round_().clamp_(-most, most)
@@ -137,31 +139,49 @@ class FixedPoint:
         largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * (self.largest or self.levels)
         if whole is not None:
             largest += whole.abs()
-        reach, least = int(largest.max()), 1
+        own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
+        make: Any = form
+        integer: IntegerNeuron = make(frac_bits=0, arithmetic=arithmetic, **own)
+        self._check_inputs(integer, name)
+        reach, least = 0 if integer.by_events else int(largest.max()), 1
         for threshold in thresholds:
-            theta = (threshold * self.levels / scale).round_()
-            reach, least = int(torch.maximum(largest, theta).max()), int(theta.min())
-            own["theta"] = theta.int()
+            theta = (threshold * self.levels / scale * integer.kept_of_inputs).round_()
+            reach, least = max(reach, int(theta.max())), int(theta.min())
+            integer = replace(integer, theta=theta.int())  # type: ignore[type-var]
         if reach > arithmetic.largest or least < 1:
             raise UsageError(
                 f"layer {name}: currents or threshold reach {reach} in weight units (threshold {least} at least), the "
                 f"membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
             )
-        if not thresholds:
-            # nothing bounds a membrane that does not fire: leave room for the largest current in several steps
+        if not thresholds or integer.by_events:
+            # nothing bounds a membrane that does not fire, or events: leave room for several of the largest
             reach = min(arithmetic.largest, ROOM_STEPS * reach)
         # as many bits of fraction as leave room for the largest current and threshold
         frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
         while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
-        own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
-        make: Any = form
-        return IntegerLayer(integers, whole, scale, make(frac_bits=frac_bits, arithmetic=arithmetic, **own))
+        integer = replace(integer, frac_bits=frac_bits)  # type: ignore[type-var]
+        return IntegerLayer(integers, whole, scale, integer)
+
+    def _check_inputs(self, integer: IntegerNeuron, name: str) -> None:
+        """Refuse neurons that the arithmetic gives no way in."""
+        arithmetic = self.arithmetic
+        if arithmetic.accumulation == "events" and not integer.by_events:
+            raise UsageError(
+                f"layer {name}: the arithmetic {arithmetic.name} is for neurons with a synaptic current: use CubaLIF"
+            )
+        if integer.kept_of_inputs == 0:
+            raise UsageError(
+                f"layer {name}: alpha becomes a shift of 0 in the arithmetic {arithmetic.name}, so that what arrives "
+                "leaks in the same step: use alpha greater than 0.25"
+            )
 
     def _reset(self, wanted: Reset | IntegerReset, name: str) -> IntegerReset:
         """Return a reset if the arithmetic has it."""
         if wanted == "none":
             raise UsageError(f"layer {name}: integer neurons reset to zero or subtract, found reset 'none'")
+        if wanted == "subtract" and wanted not in self.arithmetic.resets:
+            wanted = "subtract_decayed"  # before the leak of the next step, not after it
         if wanted not in self.arithmetic.resets:
             known = ", ".join(self.arithmetic.resets)
             raise UsageError(
@@ -170,8 +190,56 @@ class FixedPoint:
         return wanted
 
 
+@dataclass(frozen=True)
+class Arrivals:
+    """What arrives at neurons whose currents saturate after every spike.
+
+    Attributes:
+        inputs: integers `[T, B, *i]`, or `[1, B, *i]` for the same in all steps.
+        synapse: returns `W x` for a weight.
+        weight: in integers.
+        bias: `[O]`, or None.
+    """
+
+    inputs: Tensor
+    synapse: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    weight: Tensor
+    bias: Tensor | None
+
+    def gained(self, neuron: IntegerNeuron, current: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """Return the function from a step and the synaptic currents `[B, *n]` before it to what they gain.
+
+        Args:
+            neuron: constants.
+            current: the sum of what arrives, in membrane units, `[time, B, *n]`.
+        """
+        scale = 2**neuron.frac_bits
+        parts = (self.weight.clamp(min=0), self.weight.clamp(max=0))
+        reach = [(self.synapse(self.inputs, part, self.bias) * scale).int() for part in parts]
+
+        def events(t: int) -> Iterator[Tensor]:
+            columns = self.inputs[t].flatten(1).T
+            one_each = torch.eye(len(columns), device=columns.device, dtype=columns.dtype)
+            rows = self.synapse(one_each.view(1, -1, *self.inputs.shape[2:]), self.weight, None)[0] * scale
+            if self.bias is not None:
+                yield (self.bias * scale).int().view(-1, *[1] * (rows.dim() - 2))
+            for column, row in zip(columns, rows, strict=True):
+                yield (column.view(-1, *[1] * (rows.dim() - 1)) * row).int()
+
+        def gained(t: int, before: Tensor) -> Tensor:
+            t %= len(current)
+            found: Tensor = neuron.arithmetic.gained(before, current[t], [each[t] for each in reach], lambda: events(t))
+            return found
+
+        return gained
+
+
 def forward(
-    neuron: IntegerNeuron, current: Float[Tensor, "time batch *n"], steps: int, initial: State | None
+    neuron: IntegerNeuron,
+    current: Float[Tensor, "time batch *n"],
+    steps: int,
+    initial: State | None,
+    arrivals: Arrivals | None = None,
 ) -> tuple[Float[Tensor, "steps batch *n"], State, Trace]:
     """Run integer neurons: `Neuron.forward` in integers.
 
@@ -180,10 +248,12 @@ def forward(
         current: `W x + b`, integers `[T, B, *n]`, or `[1, B, *n]` for the same current in all steps.
         steps: T.
         initial: the states before, or None for zero.
+        arrivals: of which the current is the sum, if it matters: see `IntegerNeuron.by_events`.
 
     Returns:
-        spikes, exactly 0 or 1, or membranes of neurons that do not fire; the final states; and the trace, states in
-        integers before any reset of the same step, with constants in the same unit.
+        spikes, 0 or 1, or how many if there may be several in a step, or membranes of neurons that do not fire; the
+        final states; and the trace, states in integers before any reset of the same step, with constants in the same
+        unit.
     """
     arrived = current.int() << neuron.frac_bits
     zeros = tuple(torch.zeros_like(arrived[0]) for _ in neuron.states)
@@ -193,8 +263,10 @@ def forward(
         fired = neuron.arithmetic.fires(state[0], neuron.threshold(arrived[0]))
     states = tuple(current.new_empty((steps, *current.shape[1:])) for _ in state)
     spikes = torch.empty_like(states[0])
+    gained = None if arrivals is None else arrivals.gained(neuron, arrived)
     for t in range(steps):
-        state, fired = neuron.step(state, fired, arrived[t % len(arrived)])
+        arriving = arrived[t % len(arrived)] if gained is None else gained(t, state[1])
+        state, fired = neuron.step(state, fired, arriving)
         spikes[t] = fired
         for values, now in zip(states, state, strict=True):
             values[t] = now
@@ -207,7 +279,6 @@ def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, states: S
     """Return the trace of integer states and spikes, each `[T, B, *n]`, with constants in their unit."""
     arithmetic, own = neuron.arithmetic, dict[str, Any]()
     if neuron.spiking:
-        assert neuron.reset != "subtract_decayed"  # no real neuron has it
         own = {"threshold": neuron.threshold(states[0][0]).to(states[0].dtype), "reset": neuron.reset}
     kind = next(REAL_FORMS[form] for form in type(neuron).__mro__ if form in REAL_FORMS)
     decays = kind.counterparts.decays.items()

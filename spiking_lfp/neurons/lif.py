@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import IntegerReset
 from spiking_lfp.neurons.base import (
     KEPT_PART,
     POSITIVE,
@@ -34,6 +35,7 @@ class LIFNeuron(Neuron):
         U[t] = beta * U[t-1] + I[t] - threshold * S[t-1]      reset "subtract", delayed by one step
         U[t] = beta * U[t-1] * (1 - S[t-1]) + I[t]            reset "zero"
         U[t] = beta * U[t-1] + I[t]                           reset "none"
+        U[t] = beta * (U[t-1] - threshold * S[t-1]) + I[t]    reset "subtract_decayed", of integers
         S[t] = 1 if U[t] > threshold else 0                   strictly greater; U[-1] = S[-1] = 0
 
     Feedback (LFP eq. 2, 3 applied to eq. A.15), with `V[t]` the membrane before the reset:
@@ -45,12 +47,12 @@ class LIFNeuron(Neuron):
     Attributes:
         beta: part of the membrane that a step keeps, 0 < beta <= 1; scalar, or broadcastable to `*n`.
         threshold: greater than 0; likewise.
-        reset: which of the three lines.
+        reset: which of the lines.
     """
 
     beta: Tensor = field(metadata=KEPT_PART)
     threshold: Tensor = field(metadata=POSITIVE)
-    reset: Reset = "subtract"
+    reset: Reset | IntegerReset = "subtract"
 
     counterparts: ClassVar[Counterparts] = Counterparts(
         integer=IntegerLIF,
@@ -76,6 +78,8 @@ class LIFNeuron(Neuron):
             return self.beta * before + current - fired.to(before.dtype) * self.threshold
         if self.reset == "zero":
             return self.beta * before.masked_fill(fired, 0) + current
+        if self.reset == "subtract_decayed":
+            return self.beta * (before - fired.to(before.dtype) * self.threshold) + current
         return self.beta * before + current
 
     def fires(self, state: State) -> Tensor:
@@ -116,7 +120,10 @@ class LIFNeuron(Neuron):
         before, total = trace.before(), trace.states[0]
         # V[t] is taken from U[t] by undoing the reset, so that a recorded membrane is enough
         if self.reset != "none":
-            total = total + trace.spikes_before() * (self.threshold if self.reset == "subtract" else self.beta * before)
+            taken = self.threshold if self.reset == "subtract" else self.beta * before
+            if self.reset == "subtract_decayed":
+                taken = self.beta * self.threshold
+            total = total + trace.spikes_before() * taken
         if sums is not None:
             sums = self.all_sums(trace, sums)
         return as_pair(rule.gain(Contributions(total, before, sums)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.lfp.execution import Integer, Real, Recorded
 from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.spiking import spiking_layers
@@ -20,7 +21,12 @@ LEVELS = 255
 
 
 def run_in_integers(
-    network: nn.Module, bits: int, levels: int = LEVELS, per_channel: bool = False, scale: ScaleMethod | None = None
+    network: nn.Module,
+    bits: int,
+    levels: int = LEVELS,
+    per_channel: bool = False,
+    scale: ScaleMethod | None = None,
+    arithmetic: Arithmetic = DEFAULT,
 ) -> None:
     """Let the spiking layers of `network` run like integer hardware from now on, while their real-valued weights learn.
 
@@ -34,6 +40,8 @@ def run_in_integers(
         levels: the integer that represents an input of 1; 1 if the inputs are spikes.
         per_channel: give each output channel a scale of its own, but for layers that do not fire.
         scale: see `FixedPoint`; "mean" up to 4 bits and "max" above if None.
+        arithmetic: of the chip, such as `XYLO` of `spiking_lfp.integers.arithmetic`, whose hidden neurons spike several
+            times in a step.
 
     Raises:
         UsageError: if the network has no spiking layer, or a number is out of range.
@@ -51,7 +59,9 @@ def run_in_integers(
     for index, layer in enumerate(layers):
         # membranes are compared with each other, so they have one unit
         apart = per_channel and layer.kind.spiking
-        layer.execution = Integer(bits, levels if index == 0 else 1, apart, rule) if bits else Real()
+        own = arithmetic.of_outputs() if index == len(layers) - 1 else arithmetic
+        given = {"levels": levels} if index == 0 else {"largest": arithmetic.spikes if arithmetic.spikes > 1 else None}
+        layer.execution = Integer(bits, **given, per_channel=apart, scale=rule, arithmetic=own) if bits else Real()
 
 
 @contextmanager

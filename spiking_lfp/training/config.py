@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import LARGEST, OWN, EventRecipe, InputRecipe, one_of
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.kernels.precision import Precision
 from spiking_lfp.lfp.rewards import ANALOGUE_REWARDS, REWARDS, SPIKE_REWARDS
 from spiking_lfp.mono.readout import Scheme
@@ -141,6 +142,9 @@ class HardwareSettings(BaseModel):
     quantize_scale: ScaleMethod | Literal["auto"] = Field(
         "auto", description="scale of integer weights: from the largest, or from the mean; auto takes mean up to 4 bits"
     )
+    quantize_arithmetic: Annotated[str, one_of(ARITHMETICS)] = Field(
+        "default", description="chip with whose arithmetic quantize trains: that of this project, or xylo"
+    )
     precision: Precision = Field(
         "highest",
         description="precision of float32 products: highest; high (TF32 on GPUs); medium (bfloat16 on CPUs, too)",
@@ -197,6 +201,8 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
             raise ValueError("quantize needs precision highest, and reset subtract or zero")
         if self.quantize and self.normalize:
             raise ValueError("quantize takes pixels as they are: leave out normalize, or quantise when it is exported")
+        if self.quantize_arithmetic != "default" and not self.quantize:
+            raise ValueError("quantize_arithmetic needs quantize, the bits of the weights: 8 for xylo")
         return self
 
     @property

@@ -14,6 +14,7 @@ from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS, read_regular
+from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.layers import PopulationReadout
@@ -277,7 +278,8 @@ def adapted(network: nn.Module, config: TrainConfig, levels: int) -> nn.Module:
         composite(config.rule).assign(network)
     if config.quantize:
         scale = None if config.quantize_scale == "auto" else config.quantize_scale
-        run_in_integers(network, config.quantize, levels, scale=scale)
+        arithmetic = ARITHMETICS[config.quantize_arithmetic]
+        run_in_integers(network, config.quantize, levels, scale=scale, arithmetic=arithmetic)
     return network
 
 

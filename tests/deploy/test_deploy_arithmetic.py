@@ -31,7 +31,7 @@ from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF
-from spiking_lfp.integers.arithmetic import COMPARISONS, DEFAULT, INTEGER_RESETS, LEAKS, OVERFLOWS, XYLO, Arithmetic
+from spiking_lfp.integers.arithmetic import COMPARISONS, DEFAULT, INTEGER_RESETS, LEAKS, OVERFLOWS, Arithmetic
 from spiking_lfp.kernels.cpu import integer as compiled
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons import LIFNeuron
@@ -39,6 +39,8 @@ from spiking_lfp.neurons import integer as reference
 from spiking_lfp.neurons.integer import FixedPoint
 
 SHIFT = replace(DEFAULT, name="default with shifts", leak="shift")
+# what Xylo has without its synaptic current and several spikes in a step, which `test_deploy_xylo.py` tests
+XYLO = Arithmetic("Xylo's membranes", 8, 16, 0, "shift", ">=", ("subtract_decayed",), "saturate")
 # what a chip may be: every leak, comparison and overflow
 ARITHMETICS = [
     Arithmetic(f"{leak} {comparison} {overflow}", 8, bits, 0, leak, comparison, INTEGER_RESETS, overflow)
@@ -282,6 +284,11 @@ def test_layers_are_brought_to_an_arithmetic() -> None:
         FixedPoint(8, arithmetic=replace(SHIFT, membrane_bits=8)).layer(torch.ones(1, 4), None, neuron, "a")
     with pytest.raises(lfp.UsageError, match=r"weights need 2\.\.4 bits"):
         FixedPoint(8, arithmetic=replace(SHIFT, weight_bits=4))
+    # what subtracts the threshold does it as the arithmetic can
+    assert (
+        FixedPoint(8, arithmetic=XYLO).layer(torch.randn(6, 20), None, neuron, "a").neuron.reset == "subtract_decayed"
+    )
+    neuron = replace(neuron, reset="zero")
     with pytest.raises(lfp.UsageError, match="layer a: the arithmetic Xylo's membranes has the reset subtract_decayed"):
         FixedPoint(8, arithmetic=XYLO).layer(torch.randn(6, 20), None, neuron, "a")
 
@@ -316,13 +323,11 @@ def test_a_network_is_brought_to_the_arithmetic_that_is_asked_for() -> None:
     network = nn.Sequential(lfp.LIF(nn.Linear(40, 20), threshold=0.3), lfp.LIF(nn.Linear(20, 4), threshold=0.3))
     spikes = (torch.rand(9, 12, 40) < 0.3).to(torch.uint8)
     asked: dict[str, Any] = {"steps": None, "class_names": tuple("abcd"), "bits": 6, "scale": "max"}
-    integers, report = quantize(
-        network, spikes, torch.arange(12) % 4, **asked, reset="subtract_decayed", arithmetic=XYLO
-    )
+    integers, report = quantize(network, spikes, torch.arange(12) % 4, **asked, arithmetic=XYLO)
     assert {layer.neuron.arithmetic for layer in integers.spiking} == {XYLO}
     assert all(0 < line.rate_integer < 1 for line in report.layers)
     with pytest.raises(ExportError, match="layer 0: the arithmetic Xylo's membranes has the reset subtract_decayed"):
-        quantize(network, spikes, torch.arange(12) % 4, **asked, arithmetic=XYLO)
+        quantize(network, spikes, torch.arange(12) % 4, **asked, reset="zero", arithmetic=XYLO)
 
 
 # files

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from spiking_lfp.deploy.formats.c import write_c
+from spiking_lfp.deploy.formats.c import unsupported, write_c
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
@@ -36,14 +36,14 @@ class CRuntime:
         return None
 
     def unsupported(self, network: IntegerNetwork) -> str | None:
-        """Return None: every valid network runs."""
-        return None
+        """Return which layer the runtime does not support and why, or None."""
+        return unsupported(network)
 
     def run(self, network: IntegerNetwork, inputs: Array) -> dict[str, Array]:
         """Export, compile and run a network, and return the spikes of every spiking layer.
 
         Args:
-            network: any valid network.
+            network: for which `unsupported` returned None.
             inputs: as `simulator.simulate` takes them.
 
         Returns:

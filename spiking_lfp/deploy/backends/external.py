@@ -151,11 +151,7 @@ class ExternalBackend:
         with TemporaryDirectory(prefix="spiking_lfp_") as folder:
             path, result = Path(folder) / "network.npz", Path(folder) / "spikes.npz"
             np.savez(path, allow_pickle=False, **arrays)
-            command = [self.environment.python(self.title), str(WORKERS / self.worker), str(path), str(result)]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode or not result.exists():
-                message = " ".join((done.stderr or done.stdout).strip().splitlines()[-ERROR_LINES:])
-                raise ExportError(f"{self.title} ended with {done.returncode}: {message}")
+            run_worker(self.title, self.environment, self.worker, path, result)
             with np.load(result, allow_pickle=False) as found:
                 spikes = {
                     layer.name: found[f"spikes{k}"].reshape(*inputs.shape[:2], *layer.out_shape)
@@ -164,6 +160,19 @@ class ExternalBackend:
                 }
                 setup, run = map(float, found["seconds"])
         return ExternalRun(spikes, setup, run)
+
+
+def run_worker(title: str, environment: Environment, worker: str, path: Path, result: Path) -> None:
+    """Run a script of `workers` in its environment, beside the file that it reads; it writes another.
+
+    Raises:
+        ExportError: if it is not installed, or fails.
+    """
+    command = [environment.python(title), str(WORKERS / worker), str(path), str(result)]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=False)
+    if done.returncode or not result.exists():
+        message = " ".join((done.stderr or done.stdout).strip().splitlines()[-ERROR_LINES:])
+        raise ExportError(f"{title} ended with {done.returncode}: {message}")
 
 
 def neuron_layers(network: IntegerNetwork) -> list[Spiking]:
@@ -239,7 +248,7 @@ def _(layer: Conv) -> tuple[Array, Array, Array]:
     )
 
 
-def _per_neuron(layer: Spiking, values: Array) -> Array:
+def per_neuron(layer: Spiking, values: Array) -> Array:
     """Return values of outputs `[O]` by neuron, int64 `[neurons]`."""
     return np.repeat(values.astype(np.int64), layer.neurons // layer.outputs)
 
@@ -252,8 +261,8 @@ def _arrays(layers: Iterable[Spiking], inputs: Array, unrolled: bool) -> dict[st
         values: dict[str, Array] = {
             "in_shape": np.array(layer.in_shape),
             "out_shape": np.array(layer.out_shape),
-            "bias": _per_neuron(layer, layer.bias),
-            "theta": _per_neuron(layer, layer.neuron.theta),
+            "bias": per_neuron(layer, layer.bias),
+            "theta": per_neuron(layer, layer.neuron.theta),
             "decay": np.array(layer.neuron.decay),
             "reset": np.array(INTEGER_RESETS.index(layer.neuron.reset)),
         }

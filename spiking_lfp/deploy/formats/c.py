@@ -40,7 +40,7 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
     """Write the runtime, `network.h`, and `golden.h` if the network has a golden run.
 
     Args:
-        network: any valid network.
+        network: any valid network whose neurons spike once in a step at most.
         folder: made if missing; files of the same names are replaced, each whole or not at all.
         board: in `BOARDS`: adds what programs on this bare board need, see hardware/README.md.
 
@@ -54,6 +54,9 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
     folder = Path(folder)
     check_board(board)
     network.check()
+    refusal = unsupported(network)
+    if refusal is not None:
+        raise ExportError(refusal)
     sources = hardware_folder("runtime_c")
     golden, of_board = folder / "golden.h", folder / "board.mk"
     try:
@@ -159,7 +162,14 @@ def _network_header(network: IntegerNetwork) -> str:
 
 
 def runtime_layers(network: IntegerNetwork) -> list[tuple[Layer, dict[str, Field]]]:
-    """Return the layers that slfp.c runs, and the fields of each as slfp_layer in slfp.h has them; others are 0."""
+    """Return the layers that slfp.c runs, and the fields of each as slfp_layer in slfp.h has them; others are 0.
+
+    Raises:
+        ExportError: for a layer that it does not run.
+    """
+    refusal = unsupported(network)
+    if refusal is not None:
+        raise ExportError(refusal)
     signals = _signals(network)
     layers, sources = _graph(network)
     return [(layer, _fields(layer, each, signals[layer.name])) for layer, each in zip(layers, sources, strict=True)]
@@ -168,6 +178,18 @@ def runtime_layers(network: IntegerNetwork) -> list[tuple[Layer, dict[str, Field
 def _signals(network: IntegerNetwork) -> dict[str, Signal]:
     """Return what each layer hands on, by name."""
     return {layer.name: signal for layer, signal in zip(network.layers, network.signals()[1:], strict=True)}
+
+
+def unsupported(network: IntegerNetwork) -> str | None:
+    """Return which layer the runtime does not support and why, or None."""
+    for layer in network.spiking:
+        arithmetic = layer.neuron.arithmetic
+        if arithmetic.accumulation != "sum" or arithmetic.spikes != 1:
+            return (
+                f"layer {layer.name}: the C runtime adds up what arrives in a step, and its neurons spike once in it, "
+                f"not as in the arithmetic {arithmetic.name}"
+            )
+    return None
 
 
 def _graph(network: IntegerNetwork) -> tuple[list[Layer], list[tuple[int, ...] | None]]:
