@@ -1,6 +1,6 @@
 """Train Braille letters within the limits of SynSense's Xylo, in real numbers and with its arithmetic in the loop.
 
-    python benchmarks/xylo.py --data-root DATA --out docs/results/xylo_braille.json
+    python benchmarks/xylo.py --data-root DATA --out benchmarks/xylo_braille.json
 
 Seven letters, as many as its 8 outputs hold: the space and the vowels. Four taxels become 16 channels, spikes where a
 reading rises or falls through multiples of 2 and of 16. Decays are chosen on a fifth of the training samples, by
