@@ -144,7 +144,7 @@ class SpikingFunction(torch.autograd.Function):
         arrivals = None
         if isinstance(prepared.neuron, IntegerNeuron) and prepared.neuron.by_events:
             arriving = inputs if isinstance(inputs, Tensor) else shown
-            arrivals = Arrivals(arriving, spec.synapse.current, prepared.weight, prepared.bias)
+            arrivals = Arrivals(arriving, spec.synapse.current, prepared.weight)
         spikes, final, trace = execution.run(prepared, current, len(x), start, spec.name, arrivals)
         for state in final:
             require(state.sum().isfinite(), NonFiniteError, lost)

