@@ -212,7 +212,7 @@ def quantize(
                 if not module.kind.spiking and place is not places[-1]:
                     raise ExportError(f"layer {name}: does not fire, so it has to be the last layer")
                 _check_training(name, executions[module], inputs[0], bits)
-                of_layer = last if place is places[-1] else settings
+                of_layer = last if place is below[-1] else settings
                 convert = _converter(module, name, shape, inputs[0], of_layer)
                 layer, chosen = _chosen(convert, module, given[0], reals[number], steps, of_layer, inputs[0])
                 integers[number], saturated = run_layer(layer, given[0], steps)

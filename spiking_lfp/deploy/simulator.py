@@ -96,7 +96,7 @@ class _Neurons:
             current = self._by_events(current, x)
         self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
-        counters.spikes += int(self.fired.sum())
+        counters.spikes += int(np.count_nonzero(self.fired) if self.fired.dtype == bool else self.fired.sum())
         counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
         counters.updates += self.fired.size
         return self.fired if self.layer.neuron.spiking else self.state[0]
@@ -104,6 +104,8 @@ class _Neurons:
     def _by_events(self, current: Array, x: Array) -> Array:
         """Return what the synaptic currents gain if they saturate after every spike."""
         shift, axes = self.layer.neuron.frac_bits, [1] * len(self.layer.out_shape)
+        flat = x.reshape(len(x), -1).astype(np.int32)
+        reach = (synapse(x) + self.bias << shift for synapse in self.by_sign)
 
         def events() -> Iterator[Array]:
             rows = self.synapse(np.eye(flat.shape[1], dtype=np.int32).reshape(-1, *self.layer.in_shape)) << shift
@@ -112,10 +114,6 @@ class _Neurons:
                 if column.any():
                     yield column.reshape(-1, *axes) * row
 
-        flat, reach = (
-            x.reshape(len(x), -1).astype(np.int32),
-            (synapse(x) + self.bias << shift for synapse in self.by_sign),
-        )
         gained: Array = self.layer.neuron.arithmetic.gained(self.state[1], current, reach, events)
         self.counters.saturated += int(np.count_nonzero(gained != current))
         return gained

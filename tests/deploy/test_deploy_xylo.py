@@ -261,6 +261,17 @@ def test_what_was_trained_is_exported_to_the_bit() -> None:
     assert outcome.counters["1"].saturated
 
 
+def test_the_outputs_of_the_chip_are_those_below_a_readout() -> None:
+    net = nn.Sequential(*trainable((12, 10, 8)), lfp.PopulationReadout(2))
+    lfp.run_in_integers(net, 8, levels=1, arithmetic=XYLO)
+    x = torch.from_numpy(spikes_for(network((12, 5)), 8, share=0.4))
+    integers, _ = quantize(net, x, torch.arange(8) % 4, None, tuple("abcd"))
+    assert check(integers, "xylo") == []
+    counts = simulate(integers, x.numpy()).counts
+    assert np.array_equal(counts, net[:2](x.float()).sum(0).detach().numpy())
+    assert counts.any()
+
+
 def test_feedback_is_divided_among_what_the_chip_added_up() -> None:
     """Weight by weight, in units of the membrane: LFP through both states, of neurons that spike several times."""
     torch.manual_seed(1)
