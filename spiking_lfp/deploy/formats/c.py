@@ -54,9 +54,6 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
     folder = Path(folder)
     check_board(board)
     network.check()
-    refusal = unsupported(network)
-    if refusal is not None:
-        raise ExportError(refusal)
     sources = hardware_folder("runtime_c")
     golden, of_board = folder / "golden.h", folder / "board.mk"
     try:
