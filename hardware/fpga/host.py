@@ -76,6 +76,12 @@ class Board:
         found = self.read(5)
         if found != b"I" + network["id"].to_bytes(4, "little"):
             raise Failure(f"the board answers {found.hex()}: it does not have the network of {FOLDER}, make flash")
+        if network["weight_bytes"]:
+            # of a memory that no bitstream holds
+            words_of_weights = hexadecimal("weights.hex")
+            line.write(b"L" + b"".join(word.to_bytes(network["weight_bytes"], "little") for word in words_of_weights))
+            if self.read(1) != b"L":
+                raise Failure("the board did not take the weights")
 
     def read(self, count):
         """Return as many bytes, or raise a Failure."""
@@ -136,7 +142,7 @@ def hexadecimal(name):
     try:
         return [int(line, 16) for line in (FOLDER / name).read_text().split()]
     except OSError as error:
-        raise Failure(f"there is no golden run: {error}") from None
+        raise Failure(f"{name} is missing, is there a golden run? {error}") from None
 
 
 def golden_of(network):

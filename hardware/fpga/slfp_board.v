@@ -2,7 +2,8 @@
 //
 // A command is a byte: "I" asks which network this is, "S", the number of steps (16 bits, low byte first) and inputs run
 // a sample. An image is a byte for each pixel; spikes are words of LANES bits, in bytes, low byte first, of one step: the
-// board asks with "W" for those of each further step. A break on the line ends whatever was going on.
+// board asks with "W" for those of each further step. "L" and words of weights, in bytes, low byte first, fill a memory
+// of weights that no bitstream holds. A break on the line ends whatever was going on.
 `include "parameters.vh"
 `include "board.vh"
 
@@ -19,8 +20,11 @@ module slfp_board #(
     localparam COUNT_BITS = `SLFP_COUNT_BITS;
     // bytes of an input word, and its width in whole bytes
     localparam [3:0] IN_BYTES = ANALOGUE != 0 ? 1 : (LANES + 7) / 8;
+    localparam LOAD_BITS = LANES * `SLFP_WEIGHT_BITS;
+    localparam [7:0] LOAD_BYTES = (LOAD_BITS + 7) / 8;
     localparam WORD_BITS = 8 * ((IN_BITS + 7) / 8);
-    localparam [ADDR-1:0] IN_WORDS = `SLFP_IN_WORDS, STEP_WORDS = `SLFP_STEP_WORDS, OUT_WORDS = `SLFP_OUT_WORDS;
+    localparam [ADDR-1:0] IN_WORDS = `SLFP_IN_WORDS, STEP_WORDS = `SLFP_STEP_WORDS, OUT_WORDS = `SLFP_OUT_WORDS,
+        LOAD_WORDS = `SLFP_WEIGHT_WORDS;
     localparam [15:0] CLASSES = `SLFP_CLASSES;
     localparam [7:0] LANE_END = LANES - 1;
     localparam [31:0] POLYNOMIAL = 32'h04c11db7, ID = `SLFP_ID;
@@ -54,11 +58,43 @@ module slfp_board #(
     wire idle, waiting, out_valid, done;
     wire [LANES-1:0] out_spikes;
     wire [31:0] cycles;
+    wire load, load_we, load_end;
+    wire [ADDR-1:0] load_addr;
+    wire [LOAD_BITS-1:0] load_data;
 
     slfp_core core (
         .clk(clk), .rst(rst), .go(go), .steps(steps), .in_we(in_we), .in_addr(in_addr), .in_data(in_data[IN_BITS-1:0]),
+        .load_we(load_we), .load_addr(load_addr), .load_data(load_data),
         .idle(idle), .waiting(waiting), .out_valid(out_valid), .out_spikes(out_spikes), .done(done), .cycles(cycles)
     );
+
+    // ---- weights from the host
+
+    generate
+        if (`SLFP_LOADED != 0) begin : loading
+            reg [7:0] byte_of;
+            reg [ADDR-1:0] place;
+            reg [8*LOAD_BYTES-1:0] bytes;
+            reg we;
+            wire [8*LOAD_BYTES+7:0] more_bytes = {rx_data, bytes};
+            assign {load_we, load_addr, load_data} = {we, place, bytes[LOAD_BITS-1:0]};
+            assign load_end = we && place + 1'b1 == LOAD_WORDS;
+            always @(posedge clk) begin
+                we <= 1'b0;
+                if (!load) {byte_of, place} <= 0;
+                else begin
+                    if (we) place <= place + 1'b1;
+                    if (rx_valid) begin
+                        bytes <= more_bytes[8*LOAD_BYTES+7:8];
+                        we <= byte_of + 1'b1 == LOAD_BYTES;
+                        byte_of <= byte_of + 1'b1 == LOAD_BYTES ? 8'd0 : byte_of + 1'b1;
+                    end
+                end
+            end
+        end else begin : fixed
+            assign {load_we, load_end, load_addr, load_data} = 0;
+        end
+    endgenerate
 
     // ---- what comes out of it: a signature of all spikes, and a count for each class
 
@@ -105,7 +141,7 @@ module slfp_board #(
     // ---- the protocol
 
     localparam [3:0] COMMAND = 0, LOW = 1, HIGH = 2, INPUTS = 3, GO = 4, RUN = 5, ASK = 6, WHO = 7, TAG = 8, READ = 9,
-        TAKE = 10, COUNT = 11, TAIL = 12;
+        TAKE = 10, COUNT = 11, TAIL = 12, LOAD = 13, LOADED = 14;
 
     reg [3:0] state;
     reg [3:0] part;                 // byte of an input word, of an answer
@@ -114,13 +150,15 @@ module slfp_board #(
     reg [COUNT_BITS-1:0] highest;
     reg [LANES*COUNT_BITS-1:0] left;
     wire [15:0] count = {{(16 - COUNT_BITS){1'b0}}, left[COUNT_BITS-1:0]};
-    wire sending = state == ASK || state == WHO || state == TAG || state == COUNT || state == TAIL;
+    wire sending = state == ASK || state == WHO || state == TAG || state == COUNT || state == TAIL ||
+        state == LOADED;
     wire word_end = part + 1'b1 == IN_BYTES, in_end = in_addr + 1'b1 == IN_WORDS;
     wire class_end = class_of + 1'b1 == CLASSES;
     wire [WORD_BITS+7:0] more = {rx_data, in_data};
 
     assign started = state == HIGH;
     assign reading = state == READ;
+    assign load = state == LOAD;
     assign go = state == GO && (idle || waiting);
     assign busy = state != COMMAND;
     assign tx_valid = sending && tx_ready;
@@ -128,6 +166,7 @@ module slfp_board #(
     always @(*)
         case (state)
             ASK: tx_data = "W";
+            LOADED: tx_data = "L";
             WHO:
                 case (part)
                     0: tx_data = "I";
@@ -166,6 +205,7 @@ module slfp_board #(
                     in_addr <= 0;
                     if (rx_valid && rx_data == "I") state <= WHO;
                     if (rx_valid && rx_data == "S") state <= LOW;
+                    if (rx_valid && rx_data == "L" && `SLFP_LOADED != 0) state <= LOAD;
                 end
                 LOW:
                     if (rx_valid) begin
@@ -199,6 +239,8 @@ module slfp_board #(
                         part <= part + 1'b1;
                         if (part == 4) state <= COMMAND;
                     end
+                LOAD: if (load_end) state <= LOADED;
+                LOADED: if (tx_ready) state <= COMMAND;
                 TAG: if (tx_ready) state <= READ;
                 READ: begin
                     count_addr <= count_addr + 1'b1;

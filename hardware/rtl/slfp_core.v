@@ -22,6 +22,7 @@ module slfp_core #(
     parameter ACC_WORDS = `SLFP_ACC_WORDS,
     parameter SPIKE_WORDS = `SLFP_SPIKE_WORDS,
     parameter PIXEL_WORDS = `SLFP_PIXEL_WORDS,
+    parameter LOADED = `SLFP_LOADED,                // 1: weights are in RAM, which the host writes through `load_we`
     parameter IN_BITS = ANALOGUE != 0 && LANES < 8 ? 8 : LANES
 ) (
     input wire clk,
@@ -31,6 +32,9 @@ module slfp_core #(
     input wire in_we,
     input wire [ADDR-1:0] in_addr,
     input wire [IN_BITS-1:0] in_data,
+    input wire load_we,
+    input wire [ADDR-1:0] load_addr,
+    input wire [LANES*WEIGHT_BITS-1:0] load_data,
     output wire idle,
     output wire waiting,
     output wire out_valid,
@@ -171,9 +175,18 @@ module slfp_core #(
     wire acc_we = add || clear || (lif[0] && !keep);
     wire [ADDR-1:0] acc_waddr = clear ? acc_at : add_target;
 
-    slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
-        .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
-    );
+    generate
+        if (LOADED != 0) begin : loaded
+            slfp_store #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR)) ram_weights (
+                .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q),
+                .we(load_we), .waddr(load_addr), .d(load_data)
+            );
+        end else begin : fixed
+            slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
+                .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
+            );
+        end
+    endgenerate
 
     always @(posedge clk)
         if (rst) begin
@@ -342,5 +355,5 @@ module slfp_core #(
             endcase
         end
 
-    wire unused = &{1'b0, theta_q, fetch_value};
+    wire unused = &{1'b0, theta_q, fetch_value, load_we, load_addr, load_data};
 endmodule

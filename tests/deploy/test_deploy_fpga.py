@@ -107,11 +107,26 @@ def test_the_host_sends_files_of_samples(tmp_path: Path, levels: int) -> None:
     assert printed(done.stdout) == [(str(row.argmax()), int(row.max())) for row in counts]
     (tmp_path / "samples.bin").write_bytes(content[:-1])
     assert f"the file has {len(content) - 1} bytes, a sample of this network has" in host("samples.bin").stderr
-    assert "there is no golden run" in host("--golden").stderr
+    assert "is there a golden run?" in host("--golden").stderr
     described = json.loads((tmp_path / "network.json").read_text())
     (tmp_path / "network.json").write_text(json.dumps(described | {"id": described["id"] ^ 1}))
     (tmp_path / "samples.bin").write_bytes(content)
     assert "it does not have the network of" in host("samples.bin").stderr
+
+
+def test_weights_that_no_bitstream_holds_come_from_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(ICARUS)
+    board = BOARDS["icebreaker"]
+    net = recorded(make.mlp((21, 14, 5), steps=6, bits=4))
+    assert not fitting(net, "icebreaker").core.loaded
+    for lanes, blocks in ((1, 4), (3, 6)):
+        # none is left for weights
+        monkeypatch.setitem(BOARDS, "icebreaker", replace(board, blocks=blocks))
+        write_verilog(net, tmp_path, lanes, "icebreaker")
+        assert "LOADED 1" in (tmp_path / "parameters.vh").read_text()
+        done = call_make(tmp_path, "simulate")
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert printed(done.stdout) == told(net)
 
 
 def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:
@@ -133,9 +148,9 @@ def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:
 def test_what_fits_is_counted_in_blocks() -> None:
     net = make.mlp((16, 16, 4))
     found = {ram.name: ram.blocks(BOARDS["icebreaker"]) for ram in rams(net, layout(net, 1)) if ram.name != "tables"}
-    # 320 weights of 8 bits fill one block of 512 x 8; 24 bits need two of 16
+    # 320 weights of 8 bits fill one block of 512 x 8; 24 bits need two of 16; what is small is made of logic
     assert found == {
-        "weights": 1, "biases and thresholds": 4, "membranes": 2, "accumulators": 2, "spikes": 1, "counts": 1
+        "weights": 1, "biases and thresholds": 0, "membranes": 2, "accumulators": 2, "spikes": 0, "counts": 0
     }  # fmt: skip
     assert misfit(net, layout(net, 1), "icebreaker") is None
     assert fitting(net, "icebreaker").core.lanes < fitting(net, "ulx3s-85f").core.lanes
@@ -144,14 +159,16 @@ def test_what_fits_is_counted_in_blocks() -> None:
 def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
     net = make.mlp((784, 128, 10), bits=4)
     with pytest.raises(ExportError) as refused:
-        write_verilog(net, tmp_path / "out", board="icebreaker")
+        write_verilog(net, tmp_path / "out", board="hx8k-breakout")
     text = str(refused.value)
-    assert re.search(r"with 1 lanes? takes \d+ blocks of RAM \(weights 406528 bits in \d+, ", text)
-    assert "iCE40UP5K on icebreaker has 30: take a smaller network, fewer bits or the board ulx3s-85f" in text
+    assert re.search(r"with 1 lane takes \d+ blocks of RAM \(weights 406528 bits in 10\d, ", text)
+    assert "iCE40HX8K on hx8k-breakout has 32: take a smaller network, fewer bits or the board ulx3s-85f" in text
+    with pytest.raises(ExportError, match="and 7 memories for weights, iCE40UP5K on icebreaker has 30 and 4: take"):
+        write_verilog(make.mlp((784, 128, 10)), tmp_path / "out", 1, "icebreaker")
     assert not (tmp_path / "out").exists()
     assert fitting(net, "ulx3s-85f").core.lanes >= 8
     with pytest.raises(ExportError, match="fewer lanes"):
-        write_verilog(make.mlp((64, 32, 10)), tmp_path, 32, "hx8k-breakout")
+        write_verilog(make.mlp((600, 32, 10)), tmp_path, 32, "hx8k-breakout")
     with pytest.raises(ExportError, match=r"1\.\.32 lanes, not 64"):
         write_verilog(net, tmp_path, 64, "ulx3s-85f")
     with pytest.raises(ExportError, match="70000 steps"):

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.verilog import MEMBRANE_BITS, Memories
@@ -13,6 +13,8 @@ from spiking_lfp.errors import ExportError, unknown_name
 SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 # words that the signature of the board takes
 MAX_LANES = 32
+# bits of a ROM that cost yosys as much as one of a RAM
+ROM_BITS = 16
 # of a count of spikes, at least
 COUNT_BITS = 8
 
@@ -27,8 +29,10 @@ class Board:
         constraints: suffix of its file of pins.
         blocks: of RAM.
         shapes: depth and width that a block may have.
+        block_cost: of a block in yosys, in bits of RAM made of logic.
         logic: cells with a look-up table of four inputs.
         lanes: to choose from, most first.
+        store: number, depth and width of memories that take weights only, and from the host; None without.
     """
 
     part: str
@@ -36,8 +40,10 @@ class Board:
     constraints: str
     blocks: int
     shapes: tuple[tuple[int, int], ...]
+    block_cost: int
     logic: int
     lanes: tuple[int, ...]
+    store: tuple[int, int, int] | None = None
 
 
 # Lattice, iCE40 LP/HX (FPGA-DS-02029) and iCE40 UltraPlus (FPGA-DS-02008) Family Data Sheets
@@ -46,9 +52,9 @@ _ICE40 = (256, 16), (512, 8), (1024, 4), (2048, 2)
 _ECP5 = (512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)
 
 BOARDS = {
-    "icebreaker": Board("iCE40UP5K", "ice40.v", "pcf", 30, _ICE40, 5280, (4, 2, 1)),
-    "hx8k-breakout": Board("iCE40HX8K", "ice40.v", "pcf", 32, _ICE40, 7680, (4, 2, 1)),
-    "ulx3s-85f": Board("LFE5U-85F", "ecp5.v", "lpf", 208, _ECP5, 83640, (16, 8, 4, 2, 1)),
+    "icebreaker": Board("iCE40UP5K", "ice40.v", "pcf", 30, _ICE40, 64, 5280, (4, 2, 1), (4, 16384, 16)),
+    "hx8k-breakout": Board("iCE40HX8K", "ice40.v", "pcf", 32, _ICE40, 64, 7680, (4, 2, 1)),
+    "ulx3s-85f": Board("LFE5U-85F", "ecp5.v", "lpf", 208, _ECP5, 128, 83640, (16, 8, 4, 2, 1)),
 }
 
 
@@ -61,12 +67,14 @@ class Ram:
         width: of a word, in bits.
         depth: in words.
         count: how many there are.
+        rom: whether it is only read.
     """
 
     name: str
     width: int
     depth: int
     count: int = 1
+    rom: bool = False
 
     @property
     def bits(self) -> int:
@@ -74,9 +82,10 @@ class Ram:
         return self.width * self.depth * self.count
 
     def blocks(self, board: Board) -> int:
-        """Return how many blocks of RAM it takes on a board."""
+        """Return how many blocks of RAM it takes on a board, none if yosys takes logic, which costs less."""
         each = min(-(-self.width // width) * -(-self.depth // depth) for depth, width in board.shapes)
-        return self.count * each
+        logic = self.width * self.depth / (ROM_BITS if self.rom else 1)
+        return 0 if logic < board.block_cost * each else self.count * each
 
 
 def rams(network: IntegerNetwork, memories: Memories) -> list[Ram]:
@@ -85,14 +94,14 @@ def rams(network: IntegerNetwork, memories: Memories) -> list[Ram]:
     lanes = core.lanes
     pixels = [Ram("pixels", 8, core.pixel_words)] if core.analogue else []
     return [
-        Ram("weights", lanes * core.weight_bits, core.weight_words),
-        Ram("biases and thresholds", lanes * MEMBRANE_BITS, core.neuron_words, 2),
+        Ram("weights", lanes * core.weight_bits, core.weight_words, rom=True),
+        Ram("biases and thresholds", lanes * MEMBRANE_BITS, core.neuron_words, 2, rom=True),
         Ram("membranes", MEMBRANE_BITS, core.membrane_words, lanes),
         Ram("accumulators", MEMBRANE_BITS, core.acc_words, lanes),
         Ram("spikes", lanes, core.spike_words),
         *pixels,
-        Ram("tables", 32, core.table_words),
-        Ram("tables", 2 * core.addr, core.channel_words),
+        Ram("tables", 32, core.table_words, rom=True),
+        Ram("tables", 2 * core.addr, core.channel_words, rom=True),
         Ram("counts", lanes * _count_bits(network), _out_words(network, lanes)),
     ]
 
@@ -119,12 +128,14 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
     if lanes is not None and lanes > MAX_LANES:
         raise ExportError(f"a board has 1..{MAX_LANES} lanes, not {lanes}")
     refused = ""
-    for each in BOARDS[board].lanes if lanes is None else (lanes,):
-        memories = verilog.layout(network, each)
-        found = misfit(network, memories, board)
-        if found is None:
-            return memories
-        refused = found
+    for loaded in (0, 1) if BOARDS[board].store else (0,):
+        for each in BOARDS[board].lanes if lanes is None else (lanes,):
+            memories = verilog.layout(network, each)
+            memories.core = replace(memories.core, loaded=loaded)
+            found = misfit(network, memories, board)
+            if found is None:
+                return memories
+            refused = found
     raise ExportError(refused)
 
 
@@ -132,26 +143,35 @@ def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | Non
     """Return why the core does not fit on a board, or None."""
     part, lanes = BOARDS[board], memories.core.lanes
     needed: dict[str, list[int]] = {}
+    apart = stored = 0
     for ram in rams(network, memories):
+        if ram.name == "weights" and memories.core.loaded and part.store:
+            apart, depth, width = part.store
+            stored = -(-ram.width // width) * -(-ram.depth // depth)
+            continue
         bits, blocks = needed.get(ram.name, [0, 0])
         needed[ram.name] = [bits + ram.bits, blocks + ram.blocks(part)]
     total = sum(blocks for _, blocks in needed.values())
-    if total > part.blocks:
-        each = ", ".join(f"{name} {bits} bits in {blocks}" for name, (bits, blocks) in needed.items())
-        return (
-            f"the network with {lanes} lanes takes {total} blocks of RAM ({each}), {part.part} on {board} has "
-            f"{part.blocks}: take {_advice(network, lanes, board)}"
-        )
-    return None
+    if total <= part.blocks and stored <= apart:
+        return None
+    each = ", ".join(f"{name} {bits} bits in {blocks}" for name, (bits, blocks) in needed.items() if blocks)
+    weights = f" and {stored} memories for weights" if apart else ""
+    return (
+        f"the network with {lanes} lane{'s' * (lanes > 1)} takes {total} blocks of RAM ({each}){weights}, "
+        f"{part.part} on {board} has {part.blocks}{f' and {apart}' if apart else ''}: take "
+        f"{_advice(network, memories, board)}"
+    )
 
 
-def _advice(network: IntegerNetwork, lanes: int, board: str) -> str:
-    larger = [name for name, each in BOARDS.items() if each.logic > BOARDS[board].logic]
-    bits = max(layer.bits for layer in network.spiking)
+def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
+    """Return what might fit: larger boards only if the network fits there."""
+    lanes = memories.core.lanes
     ways = ["a smaller network"]
-    ways += ["fewer bits"] if bits > 2 else []
+    ways += ["fewer bits"] if memories.core.weight_bits > 2 else []
     ways += ["fewer lanes"] if lanes > 1 else []
-    ways += [f"the board {larger[-1]}"] if larger else []
+    for name, part in BOARDS.items():
+        if part.logic > BOARDS[board].logic and misfit(network, verilog.layout(network, lanes), name) is None:
+            ways.append(f"the board {name}")
     return " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
 
@@ -176,6 +196,7 @@ def board_files(network: IntegerNetwork, memories: Memories, board: str) -> dict
         "steps": network.steps,
         "shape": list(inputs),
         "lanes": core.lanes,
+        "weight_bytes": -(-core.lanes * core.weight_bits // 8) if core.loaded else 0,
         "classes": list(network.class_names),
     }
     if network.golden is not None:

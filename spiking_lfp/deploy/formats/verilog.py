@@ -41,6 +41,7 @@ MEMBRANE_BITS = DEFAULT.membrane_bits
 
 SOURCES = (
     "slfp_core.v", "slfp_scan.v", "slfp_taps.v", "slfp_lif.v", "slfp_pool.v", "slfp_ram.v", "slfp_rom.v",
+    "slfp_store.v",
 )  # fmt: skip
 TESTBENCHES = ("slfp_tb.v", "slfp_main.cpp")
 
@@ -56,6 +57,7 @@ class Core:
         addr: width of an address.
         dim: width of a height, a width and a number of channels.
         table_words: depth of the layer table in words; so also the other memories.
+        loaded: 1 if the host writes the weights, into RAM.
     """
 
     lanes: int
@@ -71,6 +73,7 @@ class Core:
     acc_words: int
     spike_words: int
     pixel_words: int
+    loaded: int = 0
 
     def text(self) -> str:
         """Return `parameters.vh`."""
