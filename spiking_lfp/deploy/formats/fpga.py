@@ -15,6 +15,10 @@ SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 MAX_LANES = 32
 # bits of a ROM that cost yosys as much as one of a RAM
 ROM_BITS = 16
+# cells of logic, about: of everything but the lanes, of a lane, of its products, of a bit of addresses
+CORE_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADDRESS_LOGIC = 2500, 800, 350, 60
+# how much of the logic place and route can fill
+FILLED = 0.85
 # of a count of spikes, at least
 COUNT_BITS = 8
 
@@ -31,6 +35,7 @@ class Board:
         shapes: depth and width that a block may have.
         block_cost: of a block in yosys, in bits of RAM made of logic.
         logic: cells with a look-up table of four inputs.
+        multipliers: of 16 bits or more; None if products are made of logic.
         lanes: to choose from, most first.
         store: number, depth and width of memories that take weights only, and from the host; None without.
     """
@@ -42,6 +47,7 @@ class Board:
     shapes: tuple[tuple[int, int], ...]
     block_cost: int
     logic: int
+    multipliers: int | None
     lanes: tuple[int, ...]
     store: tuple[int, int, int] | None = None
 
@@ -52,9 +58,9 @@ _ICE40 = (256, 16), (512, 8), (1024, 4), (2048, 2)
 _ECP5 = (512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)
 
 BOARDS = {
-    "icebreaker": Board("iCE40UP5K", "ice40.v", "pcf", 30, _ICE40, 64, 5280, (4, 2, 1), (4, 16384, 16)),
-    "hx8k-breakout": Board("iCE40HX8K", "ice40.v", "pcf", 32, _ICE40, 64, 7680, (4, 2, 1)),
-    "ulx3s-85f": Board("LFE5U-85F", "ecp5.v", "lpf", 208, _ECP5, 128, 83640, (16, 8, 4, 2, 1)),
+    "icebreaker": Board("iCE40UP5K", "ice40.v", "pcf", 30, _ICE40, 64, 5280, 8, (4, 2, 1), (4, 16384, 16)),
+    "hx8k-breakout": Board("iCE40HX8K", "ice40.v", "pcf", 32, _ICE40, 64, 7680, None, (4, 2, 1)),
+    "ulx3s-85f": Board("LFE5U-85F", "ecp5.v", "lpf", 208, _ECP5, 128, 83640, 156, (16, 8, 4, 2, 1)),
 }
 
 
@@ -133,15 +139,23 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
             memories = verilog.layout(network, each)
             memories.core = replace(memories.core, loaded=loaded)
             found = misfit(network, memories, board)
-            if found is None:
+            if found is None and (
+                lanes is not None or each == 1 or logic(memories, board) <= BOARDS[board].logic * FILLED
+            ):
                 return memories
-            refused = found
+            refused = found or refused
     raise ExportError(refused)
 
 
 def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | None:
     """Return why the core does not fit on a board, or None."""
     part, lanes = BOARDS[board], memories.core.lanes
+    products = lanes * (2 + memories.core.analogue)
+    if part.multipliers is not None and products > part.multipliers:
+        return (
+            f"the network with {lanes} lanes takes {products} multipliers, {part.part} on {board} has "
+            f"{part.multipliers}: take fewer lanes"
+        )
     needed: dict[str, list[int]] = {}
     apart = stored = 0
     for ram in rams(network, memories):
@@ -161,6 +175,13 @@ def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | Non
         f"{part.part} on {board} has {part.blocks}{f' and {apart}' if apart else ''}: take "
         f"{_advice(network, memories, board)}"
     )
+
+
+def logic(memories: Memories, board: str) -> int:
+    """Return about how many cells of logic the core takes, by what small networks took."""
+    core = memories.core
+    lane = LANE_LOGIC if BOARDS[board].multipliers is None else LANE_LOGIC - PRODUCT_LOGIC
+    return CORE_LOGIC + core.lanes * lane + (core.addr - 8) * ADDRESS_LOGIC
 
 
 def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
