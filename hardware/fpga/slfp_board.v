@@ -117,8 +117,8 @@ module slfp_board #(
     genvar lane;
     generate
         for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
-            wire [COUNT_BITS-1:0] before = add_first ? {COUNT_BITS{1'b0}} : count_q[lane*COUNT_BITS+:COUNT_BITS];
-            assign count_d[lane*COUNT_BITS+:COUNT_BITS] = before + {{(COUNT_BITS - 1){1'b0}}, add_spikes[lane]};
+            wire [COUNT_BITS-1:0] old = add_first ? {COUNT_BITS{1'b0}} : count_q[lane*COUNT_BITS+:COUNT_BITS];
+            assign count_d[lane*COUNT_BITS+:COUNT_BITS] = old + {{(COUNT_BITS - 1){1'b0}}, add_spikes[lane]};
         end
     endgenerate
 

@@ -72,5 +72,5 @@ module slfp_lif (
     end
 
     // bits that are always 0, or not used
-    wire unused = &{1'b0, negated[23], leaked[23], low_2[11:0], reduced[24]};
+    wire unused = &{1'b0, negated[23], leaked[23], low_2[11:0], missing[23:0], reduced[24]};
 endmodule
