@@ -16,7 +16,7 @@ MAX_LANES = 32
 # bits of a ROM that cost yosys as much as one of a RAM
 ROM_BITS = 16
 # cells of logic, about: of everything but the lanes, of a lane, of its products, of a bit of addresses
-CORE_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADDRESS_LOGIC = 2500, 800, 350, 60
+CORE_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADDRESS_LOGIC = 2750, 800, 350, 60
 # how much of the logic place and route can fill
 FILLED = 0.85
 # of a count of spikes, at least
