@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A board with an ECP5 and an oscillator of 25 MHz: the core on its serial line.
 //
 // CLOCK is in MHz: 25, or a multiple of 5 from 10 to 100, from the PLL. Names of pins are those of the .lpf.

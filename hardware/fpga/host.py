@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Sends inputs to the network on a board, over its serial line, and prints the class of each sample.
 
 host.py --port /dev/ttyUSB1 samples.bin       samples as `spiking-lfp convert` writes them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A board with an iCE40 and an oscillator of 12 MHz: the core on its serial line.
 //
 // CLOCK is in MHz: 12, or a multiple of 3 from 18 to 66, from the PLL; PLL_PAD is set where the oscillator is on the pad

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The core on a serial line, 8 bits, no parity, one stop bit; hardware/README.md describes the protocol.
 //
 // A command is a byte: "I" asks which network this is, "S", the number of steps (16 bits, low byte first) and inputs run

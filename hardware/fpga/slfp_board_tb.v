@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A board for host.py: sends bytes over the serial line of `top`, and prints those that come back.
 //
 // Lines of standard input: "w XX" sends a byte, "r N" prints the next N bytes, a line each. DIVISOR is defined as the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A RAM with one port, read or written in a cycle: on an iCE40 UltraPlus SPRAM, which no bitstream initialises.
 module slfp_store #(
     parameter WIDTH = 16,
