@@ -96,10 +96,11 @@ def made(case: Case) -> IntegerNetwork:
         return load_network(network_path(case.network))
     torch.manual_seed(1)
     sizes = [int(size) for size in case.network.split("-")]
-    layers = [lfp.LIF(nn.Linear(inputs, outputs)) for inputs, outputs in pairwise(sizes)]
-    for layer in layers:
+    linears = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+    for linear in linears:
         # about a tenth of the neurons spike in a step
-        nn.init.normal_(layer.synapse.weight, 0.0, 2.0 * layer.synapse.in_features**-0.5)
+        nn.init.normal_(linear.weight, 0.0, 2.0 / linear.in_features**0.5)
+    layers = [lfp.LIF(linear) for linear in linears]
     spikes = (torch.rand(20, STEPS, sizes[0]) < 0.2).float()
     labels = [k % sizes[-1] for k in range(20)]
     with TemporaryDirectory() as temporary:
