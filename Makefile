@@ -30,14 +30,14 @@ lint:
 suite:
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-# the same network everywhere: C, Icarus, Verilator, yosys, SANA-FE, brian2-loihi, lava-nc; installs them, or says what it cannot
+# the same network everywhere: C, Icarus, Verilator, the bitstream of an FPGA, SANA-FE, brian2-loihi, lava-nc; installs them, or says what it cannot
 hardware-test: .venv/test-installed
 	PYTHON=$(PYTHON) hardware/install.sh
 	$(MAKE) hardware-test-only
 
 .PHONY: hardware-test-only
 hardware-test-only:
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests/deploy
+	SPIKING_LFP_BITSTREAMS=1 $(BIN)/python -m pytest -n 2 --dist loadscope tests/deploy
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'

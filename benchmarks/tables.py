@@ -86,8 +86,24 @@ def rewards() -> str:
     return markdown(["task", "method", "rate", "seeds", "test", "seconds"], lines)
 
 
+def fpga() -> str:
+    """Networks on FPGA boards: clock after place and route, what they take, and samples a second at that clock."""
+    lines = []
+    for line in read(EXPERIMENTS / "fpga.jsonl"):
+        row = [line["network"], str(line["bits"]), line["board"], str(line.get("lanes", ""))]
+        if line["fits"]:
+            row += [f"{line['MHz']:.1f}"]
+            row += [f"{line[name]:,}" for name in ("cells", "block RAM", "multipliers", "cycles")]
+            row += [f"{line['MHz'] * 1e6 / line['cycles']:,.0f}", f"{line['bytes']:,}"]
+        lines.append(row if line["fits"] else [*row, "does not fit", *[""] * 6])
+    return markdown(
+        ["network", "bits", "board", "lanes", "MHz", "cells", "block RAM", "multipliers", "cycles", "samples/s",
+         "bitstream, bytes"], lines
+    )  # fmt: skip
+
+
 # each is written where a page has a place for it
-TABLES: dict[str, Callable[[], str]] = {"accuracies": accuracies, "rewards": rewards}
+TABLES: dict[str, Callable[[], str]] = {"accuracies": accuracies, "fpga": fpga, "rewards": rewards}
 
 
 def written(text: str) -> str:

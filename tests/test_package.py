@@ -71,7 +71,7 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
         "deploy/networks/LICENSE.md",
         *(f"deploy/networks/{name}.{end}" for name in network_names() for end in ("h5", "toml")),
     )
-    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "boards/board.ld")
+    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "boards/board.ld", "fpga/slfp_board.v")
     for name in (*inside, *(f"hardware/{name}" for name in hardware)):
         assert f"spiking_lfp/{name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)

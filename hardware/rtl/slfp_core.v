@@ -22,6 +22,7 @@ module slfp_core #(
     parameter ACC_WORDS = `SLFP_ACC_WORDS,
     parameter SPIKE_WORDS = `SLFP_SPIKE_WORDS,
     parameter PIXEL_WORDS = `SLFP_PIXEL_WORDS,
+    parameter LOADED = `SLFP_LOADED,                // 1: weights are in RAM, which the host writes through `load_we`
     parameter IN_BITS = ANALOGUE != 0 && LANES < 8 ? 8 : LANES
 ) (
     input wire clk,
@@ -31,6 +32,9 @@ module slfp_core #(
     input wire in_we,
     input wire [ADDR-1:0] in_addr,
     input wire [IN_BITS-1:0] in_data,
+    input wire load_we,
+    input wire [ADDR-1:0] load_addr,
+    input wire [LANES*WEIGHT_BITS-1:0] load_data,
     output wire idle,
     output wire waiting,
     output wire out_valid,
@@ -39,8 +43,10 @@ module slfp_core #(
     output reg [31:0] cycles
 );
     localparam [4:0] FIELDS = 24;
-    localparam [3:0] HEADER = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, DRAIN = 7, POOL = 8,
-        NEXT = 9, WAIT = 10;
+    localparam LIF_STAGES = 6;
+    localparam TERM = ANALOGUE != 0 ? WEIGHT_BITS + 9 : WEIGHT_BITS;
+    localparam [3:0] HEADER = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, POOL = 7, NEXT = 8,
+        WAIT = 9;
 
     reg [3:0] state;
     reg [4:0] field;
@@ -59,7 +65,7 @@ module slfp_core #(
     );
 
     reg pool, analogue;
-    reg [1:0] reset;
+    reg [1:0] reset, reset_last;      // of the layer in the table, of the neurons in the last stage
     reg [2:0] frac;
     reg [12:0] kept;
     reg [DIM-1:0] in_h, in_w, inner, out_h, out_w;
@@ -150,44 +156,50 @@ module slfp_core #(
         end
     endgenerate
 
-    // ---- weights are added to accumulators: read in one cycle, written in the next
+    // ---- weights are added to accumulators: a weight is read in one cycle, its accumulator in the next, then written
 
     wire lif_read = state == LIF;
-    reg [ADDR-1:0] place, neuron;
-    reg add, forward;
-    reg [7:0] add_value;
-    reg [ADDR-1:0] add_target;
-    reg lif_1, lif_2, lif_3;
-    reg [ADDR-1:0] lif_at_1, lif_at_2, lif_at_3;
+    reg [ADDR-1:0] neuron, neuron_last, acc_at, mem_at, mem_to, out_at, out_last, out_to;
+    reg fetch, add, forward;
+    reg [7:0] fetch_value;
+    reg [ADDR-1:0] fetch_target, add_target;
+    // words in the pipeline of the neurons
+    reg [LIF_STAGES:0] lif;
+    wire lif_write = lif[LIF_STAGES];
     wire [LANES*WEIGHT_BITS-1:0] weight_q;
     // accumulators are cleared when the neurons have read them, those of an image after the last step
     wire keep = analogue && !ending;
     wire clear = state == CLEAR;
-    wire acc_re = emit || lif_read;
-    wire [ADDR-1:0] acc_raddr = lif_read ? acc_base + place : acc_base + tap_target;
-    wire acc_we = add || clear || (lif_3 && !keep);
-    wire [ADDR-1:0] acc_waddr = add ? add_target : clear ? place : acc_base + lif_at_3;
+    wire acc_re = fetch || lif_read;
+    wire [ADDR-1:0] acc_raddr = lif_read ? acc_at : fetch_target;
+    wire acc_we = add || clear || (lif[0] && !keep);
+    wire [ADDR-1:0] acc_waddr = clear ? acc_at : add_target;
 
-    slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
-        .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
-    );
+    generate
+        if (LOADED != 0) begin : loaded
+            slfp_store #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR)) ram_weights (
+                .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q),
+                .we(load_we), .waddr(load_addr), .d(load_data)
+            );
+        end else begin : fixed
+            slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
+                .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
+            );
+        end
+    endgenerate
 
     always @(posedge clk)
         if (rst) begin
-            add <= 1'b0;
-            {lif_1, lif_2, lif_3} <= 3'b000;
+            {fetch, add} <= 2'b00;
+            lif <= 0;
         end else begin
-            add <= emit;
-            {lif_1, lif_2, lif_3} <= {lif_read, lif_1, lif_2};
-            if (emit) begin
-                add_value <= tap_value;
-                add_target <= acc_raddr;
-                // the accumulator that is read is written in this cycle
-                forward <= add && add_target == acc_raddr;
-            end
-            if (lif_read) lif_at_1 <= place;
-            if (lif_1) lif_at_2 <= lif_at_1;
-            if (lif_2) lif_at_3 <= lif_at_2;
+            {fetch, add} <= {emit, fetch};
+            lif <= {lif[LIF_STAGES-1:0], lif_read};
+            fetch_value <= tap_value;
+            fetch_target <= acc_base + tap_target;
+            add_target <= acc_raddr;
+            // the accumulator that is read is written in this cycle
+            forward <= add && add_target == fetch_target;
         end
 
     // ---- neurons
@@ -207,15 +219,14 @@ module slfp_core #(
         for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
             wire signed [WEIGHT_BITS-1:0] weight = weight_q[lane*WEIGHT_BITS+:WEIGHT_BITS];
             wire signed [23:0] acc_q, membrane_q, membrane_next;
-            wire signed [23:0] term;
+            reg signed [TERM-1:0] term;
             reg signed [23:0] last_sum;
-            wire signed [23:0] sum = (forward ? last_sum : acc_q) + term;
+            wire signed [23:0] sum = (forward ? last_sum : acc_q) + {{(24 - TERM){term[TERM-1]}}, term};
 
             if (ANALOGUE != 0) begin : product
-                wire signed [WEIGHT_BITS+8:0] whole = weight * $signed({1'b0, add_value});
-                assign term = {{(15 - WEIGHT_BITS){whole[WEIGHT_BITS+8]}}, whole};
+                always @(posedge clk) term <= weight * $signed({1'b0, fetch_value});
             end else begin : copy
-                assign term = {{(24 - WEIGHT_BITS){weight[WEIGHT_BITS-1]}}, weight};
+                always @(posedge clk) term <= weight;
             end
 
             always @(posedge clk) if (add) last_sum <= sum;
@@ -225,18 +236,18 @@ module slfp_core #(
                 .we(acc_we), .waddr(acc_waddr), .d(add ? sum : 24'd0)
             );
             slfp_ram #(.WIDTH(24), .DEPTH(MEMBRANE_WORDS), .ADDR(ADDR)) ram_membranes (
-                .clk(clk), .re(lif_read), .raddr(mem_base + place), .q(membrane_q),
-                .we(lif_3), .waddr(mem_base + lif_at_3), .d(membrane_next)
+                .clk(clk), .re(lif_read), .raddr(mem_at), .q(membrane_q),
+                .we(lif_write), .waddr(mem_to), .d(membrane_next)
             );
             slfp_lif lif (
-                .clk(clk), .en1(lif_1), .en2(lif_2), .first_step(first), .reset(reset), .frac(frac), .kept(kept),
+                .clk(clk), .first_step(first), .subtract(reset == 2'd1), .reset(reset_last), .frac(frac), .kept(kept),
                 .membrane(membrane_q), .acc(acc_q), .bias(bias_q[lane*24+:24]), .theta(theta_q[lane*24+:23]),
                 .last_spike(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
             );
         end
     endgenerate
 
-    assign out_valid = lif_3;
+    assign out_valid = lif_write;
     assign out_spikes = fired;
 
     // ---- spikes: inputs and outputs of all layers
@@ -255,25 +266,26 @@ module slfp_core #(
     slfp_ram #(.WIDTH(LANES), .DEPTH(SPIKE_WORDS), .ADDR(ADDR)) ram_spikes (
         .clk(clk),
         .re(lif_read || pool_re || scan_re),
-        .raddr(lif_read ? out_base + place : pool_re ? pool_raddr : scan_addr),
+        .raddr(lif_read ? out_at : pool_re ? pool_raddr : scan_addr),
         .q(spike_q),
-        .we(lif_3 || pool_we || (in_we && !constant)),
-        .waddr(lif_3 ? out_base + lif_at_3 : pool_we ? pool_waddr : in_addr),
-        .d(lif_3 ? fired : pool_we ? pool_d : in_data[LANES-1:0])
+        .we(lif_write || pool_we || (in_we && !constant)),
+        .waddr(lif_write ? out_to : pool_we ? pool_waddr : in_addr),
+        .d(lif_write ? fired : pool_we ? pool_d : in_data[LANES-1:0])
     );
 
     // ---- state machine
 
     assign idle = state == IDLE;
     assign waiting = state == WAIT;
-    wire neuron_end = neuron + 1'b1 == neuron_base + blocks;
+    wire neuron_end = neuron + 1'b1 == neuron_last, out_end = out_at + 1'b1 == out_last;
+    wire layer_end = layer + 1'b1 == layers;
 
     always @(posedge clk)
         if (rst) begin
             state <= HEADER;
             field <= 0;
             table_addr <= 0;
-            place <= 0;
+            acc_at <= 0;
             done <= 1'b0;
             constant <= 1'b0;
         end else begin
@@ -283,13 +295,17 @@ module slfp_core #(
                 field <= field + 1'b1;
                 if (table_re) table_addr <= table_addr + 1'b1;
             end
+            if (lif_write) begin
+                mem_to <= mem_to + 1'b1;
+                out_to <= out_to + 1'b1;
+            end
             case (state)
                 HEADER:
                     if (field == 1) {constant, layers} <= table_q[8:0];
                     else if (field == 2) state <= CLEAR;
                 CLEAR: begin
-                    place <= place + 1'b1;
-                    if (place + 1'b1 == table_q[ADDR-1:0]) state <= IDLE;
+                    acc_at <= acc_at + 1'b1;
+                    if (acc_at + 1'b1 == table_q[ADDR-1:0]) state <= IDLE;
                 end
                 IDLE:
                     if (go) begin
@@ -302,34 +318,42 @@ module slfp_core #(
                     end
                 TABLE: if (field == FIELDS) state <= BEGIN;
                 BEGIN: begin
-                    place <= 0;
                     neuron <= neuron_base;
+                    neuron_last <= neuron_base + blocks;
+                    acc_at <= acc_base;
+                    {mem_at, mem_to} <= {2{mem_base}};
+                    {out_at, out_to} <= {2{out_base}};
+                    out_last <= out_base + out_words;
+                    reset_last <= reset;
                     state <= pool ? POOL : EVENTS;
                 end
-                EVENTS: if (!scanning && !tapping && !add) state <= LIF;
+                EVENTS: if (!scanning && !tapping && !fetch && !add) state <= LIF;
                 LIF: begin
-                    place <= place + 1'b1;
+                    acc_at <= acc_at + 1'b1;
+                    mem_at <= mem_at + 1'b1;
+                    out_at <= out_at + 1'b1;
                     neuron <= neuron_end ? neuron_base : neuron + 1'b1;
-                    if (place + 1'b1 == out_words) state <= DRAIN;
+                    if (out_end) state <= NEXT;
                 end
-                DRAIN: if (!lif_1 && !lif_2) state <= NEXT;
                 POOL: if (!pooling) state <= NEXT;
-                NEXT: begin
-                    field <= 0;
-                    layer <= layer + 1'b1;
-                    if (layer + 1'b1 != layers) state <= TABLE;
-                    else begin
+                NEXT:
+                    // the last words are on their way while the table of the next layer is read
+                    if (!layer_end) begin
+                        field <= 0;
+                        layer <= layer + 1'b1;
+                        state <= TABLE;
+                    end else if (lif == 0 || (constant && !ending)) begin
+                        field <= 0;
                         layer <= 0;
                         table_addr <= 2;
                         step <= step + 1'b1;
                         done <= ending;
                         state <= ending ? IDLE : constant ? TABLE : WAIT;
                     end
-                end
                 WAIT: if (go) state <= TABLE;
                 default: state <= HEADER;
             endcase
         end
 
-    wire unused = &{1'b0, theta_q, add_value};
+    wire unused = &{1'b0, theta_q, fetch_value, load_we, load_addr, load_data};
 endmodule

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// One integer LIF neuron, in two pipeline stages: leak and current, then reset, saturation and threshold.
+// One integer LIF neuron in six pipeline stages, each with one addition at most beside the product.
 //
-// Stage 1 reads its inputs while `en1` is set, stage 2 one cycle later while `en2` is set.
+// 1 size of the membrane, current; 2 products; 3 leak, current minus what is subtracted; 4 their sum; 5 saturation;
+// 6 threshold and reset. Inputs are read in the first stage, `kept` and `frac` in the second, `reset` in the last.
 module slfp_lif (
     input wire clk,
-    input wire en1,
-    input wire en2,
     input wire first_step,            // the first step of a sample: the membrane counts as 0, its last spike as none
+    input wire subtract,              // reset is 1
     input wire [1:0] reset,           // 0 zero, 1 subtract (one step late), 2 subtract_decayed
     input wire [2:0] frac,            // fraction bits of the membrane
     input wire [12:0] kept,           // 4096 - decay
@@ -18,40 +18,59 @@ module slfp_lif (
     output reg signed [23:0] next,
     output reg spike
 );
-    localparam signed [25:0] LARGEST = 26'sd8388607;
-
     wire [23:0] negated = -membrane;
-    wire [22:0] size = first_step ? 23'd0 : membrane[23] ? negated[22:0] : membrane[22:0];
+
+    reg [22:0] size_1, theta_1, theta_2, theta_3, theta_4, theta_5;
+    reg signed [23:0] sum_1, current_2;
+    reg negative_1, negative_2, negative_3, subtract_1, subtract_2;
+    reg [24:0] low_2;
+    reg [23:0] high_2;
+    reg [22:0] leaked_3;
+    reg signed [24:0] rest_3;
+    reg signed [25:0] sum_4;
+    reg signed [23:0] limited_5;
+
     // the product of magnitudes, shifted right, truncates towards zero
-    wire [35:0] product = {13'd0, size} * {23'd0, kept};
-    wire signed [23:0] leaked = $signed({1'b0, product[34:12]});
-    wire signed [23:0] current = (acc + bias) <<< frac;
+    wire [23:0] leaked = high_2 + {11'd0, low_2[24:12]};
+    wire signed [24:0] current = {current_2[23], current_2};
+    wire signed [25:0] rest = {rest_3[24], rest_3}, leak = {3'b000, leaked_3};
+    // beyond -(2^23 - 1) .. 2^23 - 1
+    wire above = !sum_4[25] && sum_4[24:23] != 2'b00;
+    wire below = sum_4[25] && (sum_4[24:23] != 2'b11 || sum_4[22:0] == 23'd0);
+    wire signed [24:0] limited = {limited_5[23], limited_5}, threshold = {2'b00, theta_5};
+    wire signed [24:0] missing = threshold - limited;
+    wire signed [24:0] reduced = limited - threshold;
 
-    reg signed [23:0] leak_1, current_1;
-    reg [22:0] theta_1;
-    reg subtract_1;
+    always @(posedge clk) begin
+        size_1 <= first_step ? 23'd0 : membrane[23] ? negated[22:0] : membrane[22:0];
+        negative_1 <= membrane[23];
+        sum_1 <= acc + bias;
+        theta_1 <= theta;
+        subtract_1 <= last_spike && !first_step && subtract;
 
-    always @(posedge clk)
-        if (en1) begin
-            leak_1 <= membrane[23] ? -leaked : leaked;
-            current_1 <= current;
-            theta_1 <= theta;
-            subtract_1 <= last_spike && !first_step && reset == 2'd1;
-        end
+        low_2 <= {13'd0, size_1[11:0]} * {12'd0, kept};
+        high_2 <= {13'd0, size_1[22:12]} * {11'd0, kept};
+        negative_2 <= negative_1;
+        current_2 <= sum_1 <<< frac;
+        theta_2 <= theta_1;
+        subtract_2 <= subtract_1;
 
-    wire signed [25:0] threshold = $signed({3'b000, theta_1});
-    wire signed [25:0] subtracted = subtract_1 ? threshold : 26'sd0;
-    wire signed [25:0] sum = {{2{leak_1[23]}}, leak_1} + {{2{current_1[23]}}, current_1} - subtracted;
-    wire signed [25:0] limited = sum > LARGEST ? LARGEST : sum < -LARGEST ? -LARGEST : sum;
-    wire fired = limited > threshold;
-    wire signed [25:0] reduced = limited - threshold;
+        leaked_3 <= leaked[22:0];
+        negative_3 <= negative_2;
+        rest_3 <= current - (subtract_2 ? $signed({2'b00, theta_2}) : 25'sd0);
+        theta_3 <= theta_2;
 
-    always @(posedge clk)
-        if (en2) begin
-            spike <= fired;
-            next <= !fired || reset == 2'd1 ? limited[23:0] : reset == 2'd0 ? 24'sd0 : reduced[23:0];
-        end
+        sum_4 <= negative_3 ? rest - leak : rest + leak;
+        theta_4 <= theta_3;
+
+        limited_5 <= above ? 24'sd8388607 : below ? -24'sd8388607 : sum_4[23:0];
+        theta_5 <= theta_4;
+
+        // the sign of what is missing
+        spike <= missing[24];
+        next <= !missing[24] || reset == 2'd1 ? limited_5 : reset == 2'd0 ? 24'sd0 : reduced[23:0];
+    end
 
     // bits that are always 0, or not used
-    wire unused = &{1'b0, negated[23], product[35], product[11:0], reduced[25:24]};
+    wire unused = &{1'b0, negated[23], leaked[23], low_2[11:0], missing[23:0], reduced[24]};
 endmodule

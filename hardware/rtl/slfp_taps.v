@@ -39,19 +39,19 @@ module slfp_taps #(
     output reg [ADDR-1:0] weight,
     output reg [ADDR-1:0] target
 );
-    reg active;
-    reg [7:0] ky, kx, kx_0;
+    // of the current tap, found while the one before is emitted: inside the kernel, its output inside, the last word of
+    // its pixel, another kernel row or column may follow; those with _0 are of the first kernel column
+    reg active, valid_tap, in_row, in_col, in_col_0, last_block, more_y, more_x, more_x_0;
+    reg [7:0] kx_0;
+    // of the next kernel row and column
+    reg [8:0] ky_next, kx_next;
     reg [DIM-1:0] oy, ox, ox_0;
-    reg [ADDR-1:0] block, row_w, tap_w, row_a, tap_a;
+    reg [ADDR-1:0] left, row_w, tap_w, row_a, tap_a;
 
-    wire [8:0] ky_next = {1'b0, ky} + {1'b0, stride_h};
-    wire [8:0] kx_next = {1'b0, kx} + {1'b0, stride_w};
-    wire valid_tap = ky < kernel_h && kx < kernel_w;
-    wire in_row = oy < out_h;
-    wire here = in_row && ox < out_w;
-    wire tap_end = !here || block + 1'b1 == reach;
-    wire row_end = !in_row || (tap_end && (kx_next >= {1'b0, kernel_w} || ox == 0));
-    wire over = !valid_tap || (row_end && (ky_next >= {1'b0, kernel_h} || oy == 0));
+    wire here = in_row && in_col;
+    wire tap_end = !here || last_block;
+    wire row_end = !in_row || (tap_end && !more_x);
+    wire over = !valid_tap || (row_end && !more_y);
 
     assign busy = active;
     assign accept = valid && (!active || over);
@@ -59,34 +59,54 @@ module slfp_taps #(
 
     wire [ADDR-1:0] next_row_w = row_w + row_w_step, next_tap_w = tap_w + col_w_step;
     wire [ADDR-1:0] next_row_a = row_a - row_a_inc, next_tap_a = tap_a - blocks_a;
+    wire [8:0] ry_next = {1'b0, ry} + {1'b0, stride_h}, rx_next = {1'b0, rx} + {1'b0, stride_w};
+    wire [8:0] kx_first = {1'b0, kx_0} + {1'b0, stride_w};
+    wire [8:0] ky_after = ky_next + {1'b0, stride_h}, kx_after = kx_next + {1'b0, stride_w};
+    wire first_more_x = rx_next < {1'b0, kernel_w} && qx != 0, first_in_col = qx < out_w;
 
     always @(posedge clk)
         if (rst) active <= 1'b0;
         else if (accept) begin
             active <= 1'b1;
             value <= value_in;
-            {ky, kx, kx_0} <= {ry, rx, rx};
+            valid_tap <= ry < kernel_h && rx < kernel_w;
+            {ky_next, kx_next, kx_0} <= {ry_next, rx_next, rx};
             {oy, ox, ox_0} <= {qy, qx, qx};
-            block <= 0;
+            in_row <= qy < out_h;
+            {in_col, in_col_0} <= {2{first_in_col}};
+            more_y <= ry_next < {1'b0, kernel_h} && qy != 0;
+            {more_x, more_x_0} <= {2{first_more_x}};
+            left <= reach - 1'b1;
+            last_block <= reach == 1;
             {row_w, tap_w, weight} <= {3{weight_in}};
             {row_a, tap_a, target} <= {3{target_in}};
         end else if (active) begin
             if (over) active <= 1'b0;
             else if (row_end) begin
-                ky <= ky_next[7:0];
+                ky_next <= ky_after;
+                kx_next <= kx_first;
                 oy <= oy - 1'b1;
-                {kx, ox} <= {kx_0, ox_0};
-                block <= 0;
+                ox <= ox_0;
+                in_row <= oy - 1'b1 < out_h;
+                in_col <= in_col_0;
+                more_y <= ky_after < {1'b0, kernel_h} && oy != 1;
+                more_x <= more_x_0;
+                left <= reach - 1'b1;
+                last_block <= reach == 1;
                 {row_w, tap_w, weight} <= {3{next_row_w}};
                 {row_a, tap_a, target} <= {3{next_row_a}};
             end else if (tap_end) begin
-                kx <= kx_next[7:0];
+                kx_next <= kx_after;
                 ox <= ox - 1'b1;
-                block <= 0;
+                in_col <= ox - 1'b1 < out_w;
+                more_x <= kx_after < {1'b0, kernel_w} && ox != 1;
+                left <= reach - 1'b1;
+                last_block <= reach == 1;
                 {tap_w, weight} <= {2{next_tap_w}};
                 {tap_a, target} <= {2{next_tap_a}};
             end else begin
-                block <= block + 1'b1;
+                left <= left - 1'b1;
+                last_block <= left == 1;
                 weight <= weight + 1'b1;
                 target <= target + 1'b1;
             end

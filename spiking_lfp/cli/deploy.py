@@ -114,7 +114,17 @@ def export(
     ] = False,
     board: Annotated[
         str | None,
-        typer.Option(help="With --to c: cortex-m4, cortex-m0 or rv32, a bare board; see hardware/README.md."),
+        typer.Option(
+            help="With --to c: cortex-m4, cortex-m0 or rv32, a bare board; with --to verilog: icebreaker, "
+            "hx8k-breakout or ulx3s-85f, a board with an FPGA; see hardware/README.md."
+        ),
+    ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            help="With --to verilog: neurons computed in parallel, 1..64.",
+            show_default="8, or as many as fit the board",
+        ),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -139,6 +149,7 @@ def export(
             nir_metadata=nir_metadata,
             netx_early_bias=netx_early_bias,
             board=board,
+            lanes=lanes,
             data_root=data_root,
         )
     except ExportError as error:

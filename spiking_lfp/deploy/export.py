@@ -14,7 +14,8 @@ from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
 from spiking_lfp.deploy.artifact import load_network
-from spiking_lfp.deploy.formats.c import check_board
+from spiking_lfp.deploy.formats import c as c_format
+from spiking_lfp.deploy.formats import fpga
 from spiking_lfp.deploy.formats.nir import READERS
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, note_of
@@ -71,6 +72,7 @@ def export(
     nir_metadata: bool = False,
     netx_early_bias: bool = False,
     board: str | None = None,
+    lanes: int | None = None,
     data_root: str | Path | None = None,
 ) -> Exported:
     """Quantise a trained network, and write it as artifact, NIR, netx, C, a library of it, Verilog or for a Xylo.
@@ -94,7 +96,9 @@ def export(
         nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
         netx_early_bias: allow biases in netx, which Lava adds before the first inputs arrive.
         board: "cortex-m4", "cortex-m0" or "rv32": adds to C what programs on this bare board need; `make board` runs
-            the golden run in qemu.
+            the golden run in qemu. "icebreaker", "hx8k-breakout" or "ulx3s-85f": adds to Verilog what this FPGA board
+            needs; `make` makes its bitstream.
+        lanes: neurons that the Verilog core computes in parallel, 1..64; None for 8, or as many as fit on the board.
         data_root: folder of the data sets by name.
 
     Returns:
@@ -112,13 +116,18 @@ def export(
         ['net.h5', 'c']
     """
     formats = list(dict.fromkeys(to))
-    writers = _writers(nir_for, nir_metadata, netx_early_bias, board)
+    if board is not None and board not in (*c_format.BOARDS, *fpga.BOARDS):
+        raise unknown_name("board", board, (*c_format.BOARDS, *fpga.BOARDS))
+    writers = _writers(nir_for, nir_metadata, netx_early_bias, board, lanes)
     for name in formats:
         if name not in writers:
             raise unknown_name("format", name, writers)
-    check_board(board)
-    if board is not None and "c" not in formats:
+    if board in c_format.BOARDS and "c" not in formats:
         raise UsageError(f"board={board} is for programs in C: add the format c")
+    if board in fpga.BOARDS and "verilog" not in formats:
+        raise UsageError(f"board={board} is for Verilog: add the format verilog")
+    if lanes is not None and "verilog" not in formats:
+        raise UsageError(f"lanes={lanes} is for Verilog: add the format verilog")
     _one_of("reader of NIR", nir_for, tuple(READERS))
     _one_of("scale", scale, CALIBRATION_METHODS)
     _one_of("reset", reset, INTEGER_RESETS)
@@ -234,7 +243,9 @@ def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
     return x.byte(), labels, False
 
 
-def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str | None) -> dict[str, Writer]:
+def _writers(
+    nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str | None, lanes: int | None
+) -> dict[str, Writer]:
     def artifact(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.artifact import save_network
 
@@ -256,13 +267,13 @@ def _writers(nir_for: str, nir_metadata: bool, netx_early_bias: bool, board: str
     def c(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.c import write_c
 
-        write_c(network, folder / "c", board)
+        write_c(network, folder / "c", board if board in c_format.BOARDS else None)
         return folder / "c"
 
     def verilog(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.verilog import write_verilog
 
-        write_verilog(network, folder / "verilog")
+        write_verilog(network, folder / "verilog", lanes, board if board in fpga.BOARDS else None)
         return folder / "verilog"
 
     def arduino(network: IntegerNetwork, folder: Path) -> Path:

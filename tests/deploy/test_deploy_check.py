@@ -261,6 +261,7 @@ def test_the_installation_reads_chips_with_nothing_installed() -> None:
     assert done.returncode == 0, done.stderr
     needed = {tuple(line.split("|")[:2]) for line in done.stdout.splitlines()}
     programs = {"cc", "make", "g++", "iverilog", "vvp", "verilator", "yosys"}
+    programs |= {"nextpnr-ice40", "icepack", "icebox_vlog"}
     programs |= {"arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "qemu-system-arm", "qemu-system-riscv32"}
     programs |= {"clang", "wasm-ld", "node"}
     environments = [*ENVIRONMENTS, *(home.name for home in nir_readers.ENVIRONMENTS)]
@@ -272,6 +273,7 @@ ENVIRONMENTS = {
     "brian2-loihi": "SPIKING_LFP_BRIAN2_LOIHI_PYTHON",
     "lava": "SPIKING_LFP_LAVA_PYTHON",
     "xylosim": "SPIKING_LFP_XYLOSIM_PYTHON",
+    "nextpnr-ecp5": "SPIKING_LFP_NEXTPNR_ECP5_PYTHON",
 }
 
 

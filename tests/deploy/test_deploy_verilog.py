@@ -206,7 +206,7 @@ def test_silence_takes_the_cycles_that_the_readme_says() -> None:
     layers = [replace(layer, bias=np.zeros_like(layer.bias)) for layer in (hidden, last)]
     net = make.network([pool, Flatten("1", pool.out_shape), *layers], 7)
     # words of 8 channels: the hidden layer sees 9 pixels of 2 words, has 3 words itself, and the last one has 1
-    step = (29 + 9 * 2 * 4) + (32 + 9 * 2 + 3) + (32 + 3 + 1)
+    step = (29 + 9 * 2 * 4) + (29 + 9 * 2 + 3) + (29 + 3 + 1) + 7
     assert core.measure(net, np.zeros((7, 1, 10, 6, 6), np.uint8)).cycles == 7 * step
 
 

