@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from spiking_lfp.training import preset_title
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "docs" / "experiments"
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+SPEAKERS = "each speaker unknown in turn"
 NAMES = {"lfp": "LFP", "surrogate": "surrogate"}
 
 
@@ -49,6 +51,11 @@ def accuracies() -> str:
     """Every data set and network that is not one of recordings, by LFP and by the surrogate."""
     found = [(Case(**line["case"]), Outcome(**line["outcome"])) for line in read(EXPERIMENTS / "rules" / "cases.jsonl")]
     order = list(dict.fromkeys(case.preset for case, _ in found))
+    # a training for each speaker that it does not know: a row of their mean
+    found = [
+        (replace(case, settings=SPEAKERS) if case.settings.startswith("test_session=") else case, outcome)
+        for case, outcome in found
+    ]
 
     def place(row: Row) -> tuple[int, int, str, str]:
         return order.index(row.preset), row.epochs, row.settings, row.method
@@ -57,15 +64,30 @@ def accuracies() -> str:
     for row in sorted(rows(found), key=place):
         known = NEUROTRAIN.get(row.preset) if "data" not in row.settings else None
         lines.append([
-            f"`{row.preset}` {row.settings}".strip(), preset_title(row.preset).partition(":")[0],
+            f"`{row.preset}`{f', {row.settings}' if row.settings else ''}", preset_title(row.preset),
             NAMES[row.method], str(row.epochs),
             f"**{row.accuracy:.2f}**" + (f" ± {row.deviation:.2f}" if row.seeds > 1 else ""), str(row.seeds),
             f"{row.spikes:,.0f}", f"{row.seconds:,.0f} s", "" if known is None else str(known),
         ])  # fmt: skip
     return markdown(
-        ["preset", "data, network", "method", "epochs", "test accuracy, %", "seeds", "spikes", "training",
+        ["preset", "data, network", "method", "epochs", "test accuracy, %", "runs", "spikes", "training",
          "best in NeuroTrain"], lines
     )  # fmt: skip
+
+
+def tried() -> str:
+    """What settings were chosen from, on training samples held out."""
+    lines = [
+        [
+            line["data"],
+            line["tried"],
+            str(line["epochs"]),
+            f"{100 * line['train']:.1f}",
+            f"{100 * line['held_out']:.1f}",
+        ]
+        for line in read(EXPERIMENTS / "tried.jsonl")
+    ]
+    return markdown(["data", "tried", "epochs", "training, %", "held out, %"], lines)
 
 
 def rewards() -> str:
@@ -103,7 +125,7 @@ def fpga() -> str:
 
 
 # each is written where a page has a place for it
-TABLES: dict[str, Callable[[], str]] = {"accuracies": accuracies, "fpga": fpga, "rewards": rewards}
+TABLES: dict[str, Callable[[], str]] = {"accuracies": accuracies, "tried": tried, "fpga": fpga, "rewards": rewards}
 
 
 def written(text: str) -> str:
