@@ -67,11 +67,11 @@ def test_wheel_and_sdist_hold_data_presets_types_and_licences(built: Path) -> No
         "data/digits/digits.npz",
         "data/digits/LICENSE.md",
         "training/presets/mnist-mlp.toml",
-        "deploy/report.html",
+        *(f"deploy/pages/{name}" for name in ("page.html", "report.html", "live.html", "live.js")),
         "deploy/networks/LICENSE.md",
         *(f"deploy/networks/{name}.{end}" for name in network_names() for end in ("h5", "toml")),
     )
-    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "boards/board.ld", "fpga/slfp_board.v")
+    hardware = ("rtl/slfp_core.v", "runtime_c/slfp.c", "boards/board.ld", "fpga/slfp_board.v", "web/slfp.wasm")
     for name in (*inside, *(f"hardware/{name}" for name in hardware)):
         assert f"spiking_lfp/{name}" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)

@@ -277,7 +277,9 @@ def _fields(layer: Layer, sources: tuple[int, ...] | None, signal: Signal) -> di
         fields["sources"] = np.array(sources, np.uint32)
     if isinstance(layer, Add):
         fields["summands"] = len(layer.sources)
-    return {**fields, "further_bytes": _further_bytes(signal)}
+    if _further_bytes(signal):
+        fields["further_bytes"] = _further_bytes(signal)
+    return fields
 
 
 def _neuron(layer: Spiking) -> dict[str, Field]:
