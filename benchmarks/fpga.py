@@ -27,8 +27,7 @@ import spiking_lfp as lfp
 from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.backends.verilog import VerilogCore
 from spiking_lfp.deploy.chips.verilog import ICARUS
-from spiking_lfp.deploy.formats.fpga import BOARDS
-from spiking_lfp.deploy.formats.verilog import write_verilog
+from spiking_lfp.deploy.formats.fpga import BOARDS, write_board
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.errors import ExportError
@@ -81,7 +80,7 @@ def measure(case: Case, board: str, output: Path) -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         try:
-            write_verilog(network, folder, case.lanes, board)
+            write_board(network, folder, board, case.lanes)
         except ExportError as error:
             line = key | {"fits": False, "reason": str(error)}
         else:

@@ -273,7 +273,10 @@ def _writers(
     def verilog(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.verilog import write_verilog
 
-        write_verilog(network, folder / "verilog", lanes, board if board in fpga.BOARDS else None)
+        if board in fpga.BOARDS:
+            fpga.write_board(network, folder / "verilog", board, lanes)
+        else:
+            write_verilog(network, folder / "verilog", 8 if lanes is None else lanes)
         return folder / "verilog"
 
     def arduino(network: IntegerNetwork, folder: Path) -> Path:

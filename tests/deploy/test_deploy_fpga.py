@@ -15,8 +15,8 @@ import pytest
 from helpers import integer_networks as make
 from spiking_lfp import export
 from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40
-from spiking_lfp.deploy.formats.fpga import BOARDS, fitting, misfit, rams
-from spiking_lfp.deploy.formats.verilog import layout, write_verilog
+from spiking_lfp.deploy.formats.fpga import BOARDS, fitting, misfit, rams, write_board
+from spiking_lfp.deploy.formats.verilog import layout
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
@@ -72,7 +72,7 @@ def test_a_board_answers_as_the_simulator(board: str, name: str, tmp_path: Path)
     need(ICARUS)
     net, lanes = NETWORKS[name]
     net = recorded(net)
-    write_verilog(net, tmp_path, lanes, board)
+    write_board(net, tmp_path, board, lanes)
     done = call_make(tmp_path, "simulate")
     assert done.returncode == 0, done.stderr + done.stdout
     assert printed(done.stdout) == told(net)
@@ -92,7 +92,7 @@ def test_the_host_sends_files_of_samples(tmp_path: Path, levels: int) -> None:
     net = make.lenet(6, steps=3, levels=levels)
     inputs = make.inputs_for(net, 3)
     content = (inputs if levels > 1 else inputs.swapaxes(0, 1)).astype(np.uint8).tobytes()
-    write_verilog(net, tmp_path, 4, "ulx3s-85f")
+    write_board(net, tmp_path, "ulx3s-85f", 4)
     assert call_make(tmp_path, "board.vvp").returncode == 0
     (tmp_path / "samples.bin").write_bytes(content)
 
@@ -121,7 +121,7 @@ def test_weights_that_no_bitstream_holds_come_from_the_host(tmp_path: Path, monk
     for lanes, blocks in ((1, 4), (3, 6)):
         # none is left for weights
         monkeypatch.setitem(BOARDS, "icebreaker", replace(board, blocks=blocks))
-        write_verilog(net, tmp_path, lanes, "icebreaker")
+        write_board(net, tmp_path, "icebreaker", lanes)
         assert "LOADED 1" in (tmp_path / "parameters.vh").read_text()
         done = call_make(tmp_path, "simulate")
         assert done.returncode == 0, done.stderr + done.stdout
@@ -133,7 +133,7 @@ def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:
     if os.environ.get(SLOW) is None:
         pytest.skip(f"synthesis, place and route take minutes: set {SLOW}=1, as make hardware-test does")
     net = recorded(make.mlp((6, 5, 3), steps=4), 1)
-    write_verilog(net, tmp_path, 1, "hx8k-breakout")
+    write_board(net, tmp_path, "hx8k-breakout", 1)
     for target in ("netlist", "routed"):
         done = call_make(tmp_path, target, "CLOCK=12", "BAUD=3000000")
         assert done.returncode == 0, done.stderr + done.stdout
@@ -158,22 +158,22 @@ def test_what_fits_is_counted_in_blocks() -> None:
 def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
     net = make.mlp((784, 128, 10), bits=4)
     with pytest.raises(ExportError) as refused:
-        write_verilog(net, tmp_path / "out", board="hx8k-breakout")
+        write_board(net, tmp_path / "out", "hx8k-breakout")
     text = str(refused.value)
     assert re.search(r"with 1 lane takes \d+ blocks of RAM \(weights 406528 bits in 10\d, ", text)
     assert "iCE40HX8K on hx8k-breakout has 32: take a smaller network, fewer bits or the board ulx3s-85f" in text
     with pytest.raises(ExportError, match="and 7 memories for weights, iCE40UP5K on icebreaker has 30 and 4: take"):
-        write_verilog(make.mlp((784, 128, 10)), tmp_path / "out", 1, "icebreaker")
+        write_board(make.mlp((784, 128, 10)), tmp_path / "out", "icebreaker", 1)
     assert not (tmp_path / "out").exists()
     assert fitting(net, "ulx3s-85f").core.lanes >= 8
     with pytest.raises(ExportError, match="fewer lanes"):
-        write_verilog(make.mlp((600, 32, 10)), tmp_path, 32, "hx8k-breakout")
+        write_board(make.mlp((600, 32, 10)), tmp_path, "hx8k-breakout", 32)
     with pytest.raises(
         ExportError, match="with 4 lanes takes 12 multipliers, iCE40UP5K on icebreaker has 8: take fewer"
     ):
-        write_verilog(make.mlp((16, 16, 4), levels=255), tmp_path, 4, "icebreaker")
+        write_board(make.mlp((16, 16, 4), levels=255), tmp_path, "icebreaker", 4)
     with pytest.raises(ExportError, match=r"1\.\.32 lanes, not 64"):
-        write_verilog(net, tmp_path, 64, "ulx3s-85f")
+        write_board(net, tmp_path, "ulx3s-85f", 64)
     with pytest.raises(ExportError, match="70000 steps"):
         fitting(replace(make.mlp(), steps=70000), "ulx3s-85f")
 
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
 def test_boards_are_known_by_name_and_belong_to_verilog(tmp_path: Path) -> None:
     net = make.mlp((9, 8, 3))
     with pytest.raises(UsageError, match="icebreaker"):
-        write_verilog(net, tmp_path, board="icebraker")
+        write_board(net, tmp_path, "icebraker")
     with pytest.raises(UsageError, match="add the format verilog"):
         export(net, to=["c"], out=tmp_path, board="icebreaker")
     with pytest.raises(UsageError, match="add the format verilog"):

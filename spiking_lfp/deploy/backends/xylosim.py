@@ -8,7 +8,7 @@ import numpy as np
 
 from spiking_lfp.deploy.backends.external import run_worker
 from spiking_lfp.deploy.check import check
-from spiking_lfp.deploy.chips.xylo import XYLOSIM
+from spiking_lfp.deploy.chip import Environment
 from spiking_lfp.deploy.formats.xylo import TARGET, configuration
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
@@ -18,12 +18,19 @@ TITLE = "XyloSim"
 
 
 class XyloSim:
-    """See `chip.Backend`. Layer k spikes k steps later there, and its spikes are shifted back."""
+    """See `chip.Backend`. Layer k spikes k steps later there, and its spikes are shifted back.
+
+    Args:
+        environment: in which xylosim is installed.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
 
     def missing(self) -> str | None:
         """Return how to install it, or None."""
         try:
-            XYLOSIM.python(TITLE)
+            self.environment.python(TITLE)
         except ExportError as error:
             return str(error)
         return None
@@ -42,7 +49,7 @@ class XyloSim:
         with TemporaryDirectory(prefix="spiking_lfp_") as folder:
             path, result = Path(folder) / "network.json", Path(folder) / "spikes.json"
             path.write_text(json.dumps({"configuration": configuration(network), "inputs": flat.tolist()}))
-            run_worker(TITLE, XYLOSIM, "xylosim_worker.py", path, result)
+            run_worker(TITLE, self.environment, "xylosim_worker.py", path, result)
             found = json.loads(result.read_text())
         hidden, outputs = (np.array(found[name], np.uint8).swapaxes(0, 1) for name in ("hidden", "outputs"))
         spikes, low = {}, 0

@@ -16,7 +16,7 @@ def _xylosim() -> Backend:
     """XyloSim, which runs the configuration that `export --to xylo` writes."""
     from spiking_lfp.deploy.backends.xylosim import XyloSim
 
-    return XyloSim()
+    return XyloSim(XYLOSIM)
 
 
 CHIP = Chip(

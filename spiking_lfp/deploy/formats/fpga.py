@@ -3,6 +3,7 @@
 import json
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.verilog import MEMBRANE_BITS, Memories
@@ -116,6 +117,31 @@ def check_board(board: str) -> None:
     """Raise a UsageError if the name of a board is not known."""
     if board not in BOARDS:
         raise unknown_name("board", board, BOARDS)
+
+
+def write_board(network: IntegerNetwork, folder: str | Path, board: str, lanes: int | None = None) -> list[Path]:
+    """Write the core as `write_verilog` does, with top level, pins and programs of a board; return the files.
+
+    `make` makes a bitstream, see hardware/README.md.
+
+    Args:
+        network: to write.
+        folder: made if missing.
+        board: in `BOARDS`.
+        lanes: neurons computed in parallel; None for the most that fit.
+
+    Raises:
+        ExportError: if the network exceeds the limits of the core or does not fit on the board, or a file cannot be
+            written.
+        UsageError: for an unknown board.
+    """
+    network.check()
+    memories = fitting(network, board, lanes)
+    try:
+        files = board_files(network, memories, board)
+    except OSError as error:
+        raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
+    return verilog.write_core(network, folder, memories, files)
 
 
 def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Memories:

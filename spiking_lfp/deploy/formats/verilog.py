@@ -5,7 +5,7 @@ with the channels of a pixel padded to whole words; so a dense layer after a fla
 large as its input. `layout` makes the memories of a network; hardware/README.md describes every word.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -286,9 +286,7 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     return spikes
 
 
-def write_verilog(
-    network: IntegerNetwork, folder: str | Path, lanes: int | None = None, board: str | None = None
-) -> list[Path]:
+def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -> list[Path]:
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
@@ -297,21 +295,20 @@ def write_verilog(
     Args:
         network: to write.
         folder: made if missing.
-        lanes: neurons computed in parallel, 1..64; None for 8, or as many as fit on the board.
-        board: in `fpga.BOARDS`: adds its top level, pins and programs; `make` makes a bitstream, see
-            hardware/README.md.
+        lanes: neurons computed in parallel, 1..64.
 
     Raises:
-        ExportError: if the network exceeds the limits of the core or does not fit on the board, or a file cannot be
-            written.
-        UsageError: for an unknown board.
+        ExportError: if the network exceeds the limits of the core, or a file cannot be written.
     """
-    from spiking_lfp.deploy.formats import fpga
-
-    folder = Path(folder)
     network.check()
-    memories = layout(network, 8 if lanes is None else lanes) if board is None else fpga.fitting(network, board, lanes)
-    lanes = memories.core.lanes
+    return write_core(network, folder, layout(network, lanes), {})
+
+
+def write_core(
+    network: IntegerNetwork, folder: str | Path, memories: Memories, board: Mapping[str, bytes]
+) -> list[Path]:
+    """Write what `write_verilog` does, for these memories, and the files of a board if there is one."""
+    folder, lanes = Path(folder), memories.core.lanes
     files = {**memories.files(), "parameters.vh": memories.core.text().encode()}
     golden, steps, samples = network.golden, network.steps, 0
     if golden is not None:
@@ -323,11 +320,9 @@ def write_verilog(
     ).encode()
     rtl = hardware_folder("rtl")
     try:
-        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *TESTBENCHES)}
-        if board is not None:
-            files |= fpga.board_files(network, memories, board)
+        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *TESTBENCHES)} | dict(board)
         folder.mkdir(parents=True, exist_ok=True)
-        if board is None:
+        if not board:
             # of an export before
             (folder / "board.mk").unlink(missing_ok=True)
         return [EXPORTS.write(folder / name, content) for name, content in files.items()]
