@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -428,7 +429,7 @@ def test_a_script_that_is_killed_goes_on_when_it_is_started_again(tmp_path: Path
     process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
     try:
         while not (tmp_path / "killed" / "checkpoint.pt").exists() and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     finally:
         process.wait()
