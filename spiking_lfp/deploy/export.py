@@ -212,27 +212,29 @@ def _samples(
 
 
 def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
-    """Return the first samples as an integer network takes them, their labels, and whether they are shown for T steps.
+    """Return samples as an integer network takes them, their labels, and whether they are shown for T steps.
 
-    Those that are shown are not normalised: that is folded into the network.
+    They are spread evenly over the split, since many data sets have their samples sorted by class. Those that are shown
+    are not normalised: that is folded into the network.
 
     Raises:
         ExportError: for inputs that are neither spikes nor numbers from 0 to 1.
     """
     count = min(count, len(split))
+    spread = torch.arange(count) * len(split) // max(count, 1)
     encoder = getattr(split, "encoder", None)
     if isinstance(split, ImageSplit | ArraySplit) and isinstance(encoder, Encoder) and encoder.name == "constant":
         if encoder.neurons:
             raise ExportError(
                 "inputs are encoded in neurons, integer hardware takes pixels: train without encoding_neurons"
             )
-        values = (split.images if isinstance(split, ImageSplit) else split.values)[:count]
+        values = (split.images if isinstance(split, ImageSplit) else split.values)[spread]
         if values.dtype != torch.uint8:
             if bool(((values < 0) | (values > 1)).any()):
                 raise ExportError("inputs go beyond 0 to 1, integer hardware takes pixels: scale them to 0 to 1")
             values = (values * 255).round().to(torch.uint8)
-        return values, split.labels[:count], True
-    x, labels = split.batch(torch.arange(count))
+        return values, split.labels[spread], True
+    x, labels = split.batch(spread)
     if bool(((x != 0) & (x != 1)).any()):
         counts = isinstance(split, SequenceSplit) and not split.binary
         raise ExportError(

@@ -82,6 +82,7 @@ NETWORKS = {
     "constant": lambda: make.mlp((40, 30, 5), steps=7, levels=255),
     "spikes": lambda: make.mlp((40, 30, 5), steps=7),
     "graph": lambda: make.graph(1, 255),
+    "many classes": lambda: make.mlp((40, 300), steps=7),
 }
 
 

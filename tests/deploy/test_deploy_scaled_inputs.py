@@ -107,6 +107,9 @@ def test_a_run_on_normalised_pixels_answers_alike_in_integers(tmp_path: Path) ->
     trained = run.predict(digits.test_images[:500]).scores.argmax(1).numpy()
     assert (trained == labels).mean() > 0.75
     assert (integers.predictions == trained).mean() > 0.97
+    # calibrated and recorded with samples of all parts of a set, which may be sorted by class
+    spread = [digits.test_images[k * 500].numpy() for k in range(4)]
+    np.testing.assert_array_equal(made.network.golden.inputs, np.stack(spread))
     np.save(tmp_path / "digits.npy", images[:20, 0])
     _, answered = predict_files(lfp.load(tmp_path / "out" / "net.h5"), [tmp_path / "digits.npy"])
     assert answered.scores.argmax(1).tolist() == integers.predictions[:20].tolist()

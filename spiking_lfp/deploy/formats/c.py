@@ -221,7 +221,7 @@ def _arrays(k: int, fields: dict[str, Field]) -> Iterator[str]:
             yield "};"
             yield ""
         elif isinstance(value, np.ndarray):
-            yield from _array(f"{value.dtype}_t", f"{field}_{k}", value)
+            yield from array_lines(f"{value.dtype}_t", f"{field}_{k}", value)
 
 
 def arithmetic_fields(arithmetic: Arithmetic) -> dict[str, int | str]:
@@ -361,10 +361,10 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         flat = spikes.swapaxes(0, 1).reshape(-1)
         if layer.neuron.spiking:
             table[k] = f"golden_spikes_{k}"
-            arrays += _array("uint8_t", table[k], np.packbits(flat, bitorder="little"))
+            arrays += array_lines("uint8_t", table[k], np.packbits(flat, bitorder="little"))
         else:
             membranes[k] = f"golden_membranes_{k}"
-            arrays += _array("int32_t", membranes[k], flat)
+            arrays += array_lines("int32_t", membranes[k], flat)
     return _lines(
         "/* Written by spiking_lfp: a golden run, inputs and the spikes that every layer must have for them. */",
         "#ifndef GOLDEN_H",
@@ -377,7 +377,7 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         f"#define GOLDEN_STEPS {steps}",
         "",
         "/* images [samples][inputs], or spikes [samples][steps][inputs] */",
-        *_array("uint8_t", "golden_inputs", inputs),
+        *array_lines("uint8_t", "golden_inputs", inputs),
         "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column). Of a",
         "   layer that does not fire membranes in that order */",
         *arrays,
@@ -392,7 +392,8 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
     )
 
 
-def _array(kind: str, name: str, values: Array) -> Iterator[str]:
+def array_lines(kind: str, name: str, values: Array) -> Iterator[str]:
+    """Yield the lines of an array in C."""
     flat = values.reshape(-1).tolist()
     yield f"static const {kind} {name}[{len(flat)}] = {{"
     for low in range(0, len(flat), LINE):

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from spiking_lfp.deploy.formats.c import write_c
+from spiking_lfp.deploy.formats.c import array_lines, write_c
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 
@@ -114,13 +114,5 @@ def _golden_samples(network: IntegerNetwork) -> Iterator[str]:
     yield "/* from one step to the next: images are the same in every step */"
     yield f"#define GOLDEN_STEP_BYTES {0 if constant else step}"
     yield ""
-    yield from _array("golden_inputs", inputs)
-    yield from _array("golden_classes", outputs.sum(0).reshape(len(inputs), -1).argmax(1))
-
-
-def _array(name: str, values: Array) -> Iterator[str]:
-    flat = values.reshape(-1).tolist()
-    yield f"static const uint8_t {name}[{len(flat)}] = {{"
-    for low in range(0, len(flat), 24):
-        yield f"    {','.join(map(str, flat[low : low + 24]))},"
-    yield "};"
+    yield from array_lines("uint8_t", "golden_inputs", inputs)
+    yield from array_lines("uint32_t", "golden_classes", outputs.sum(0).reshape(len(inputs), -1).argmax(1))
