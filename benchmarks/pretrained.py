@@ -23,7 +23,7 @@ from spiking_lfp import __version__
 from spiking_lfp.data import dataset_status, event_set_status
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.costs import costs, footprint
-from spiking_lfp.deploy.export import integer_inputs
+from spiking_lfp.deploy.export import network_inputs
 from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
 from spiking_lfp.deploy.pretrained import FOLDER, Card, LicencePart, markdown
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
@@ -97,7 +97,7 @@ def make(name: str, folder: Path, data_root: Path | None) -> None:
         save_network(network, folder / "out" / name / "net.h5")
     content = (folder / "out" / name / "net.h5").read_bytes()
     samples = samples_for(run.config, data_root)
-    inputs, labels, _ = integer_inputs(samples.test, len(samples.test))
+    inputs, labels, _ = network_inputs(samples.test, len(samples.test))
     outcome = simulate(network, inputs.numpy())
     total = costs(network, outcome).total
     status = {each.name: each for each in (*dataset_status(data_root), *event_set_status(data_root))}[run.config.data]

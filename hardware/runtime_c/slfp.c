@@ -391,7 +391,8 @@ static inline size_t next_input(const values *inputs, size_t k)
     return k;
 }
 
-static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *sums)
+/* sums += factor x inputs x rows, the first of which is `first` */
+static inline void add_dense(const slfp_layer *layer, const values *inputs, size_t first, uint32_t factor, int32_t *sums)
 {
     const size_t outputs = layer->out.channels, row = layer->row_words ? layer->row_words : outputs;
     row_list list;
@@ -399,12 +400,12 @@ static void add_dense(const slfp_layer *layer, const values *inputs, int32_t *su
 
     list.count = list.larger = 0;
     for (k = next_input(inputs, 0); k < inputs->size; k = next_input(inputs, k + 1)) {
-        const uint32_t value = inputs->further ? value_at(inputs, k) : inputs->bytes[k];
+        const uint32_t value = factor * (inputs->further ? value_at(inputs, k) : inputs->bytes[k]);
         if (!layer->row_words || value > 255) {
-            add_row(layer, k * row, sums, outputs, (int32_t)value);
+            add_row(layer, (first + k) * row, sums, outputs, (int32_t)value);
             continue;
         }
-        list.row[list.count] = (uint32_t)(k * row);
+        list.row[list.count] = (uint32_t)((first + k) * row);
         list.value[list.count] = (uint8_t)value;
         list.larger |= value & ~1u;
         if (++list.count == ROWS)
@@ -454,18 +455,22 @@ static void add_conv(const slfp_layer *layer, const values *inputs, int32_t *sum
     }
 }
 
-/* sums = weights x inputs + bias */
-static void multiply(const slfp_layer *layer, const values *inputs, int32_t *sums)
+/* sums = weights x inputs + bias, and recurrent weights x spikes, those of the step before */
+static void multiply(const slfp_layer *layer, const values *inputs, const uint8_t *spikes, int32_t *sums)
 {
+    const values own = {spikes, slfp_size(layer->out), 0};
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
     size_t k;
 
     for (k = 0; k < positions; k++)
         memcpy(sums + k * outputs, layer->bias, outputs * sizeof *sums);
-    if (layer->kind == SLFP_DENSE)
-        add_dense(layer, inputs, sums);
-    else
+    if (layer->kind == SLFP_CONV) {
         add_conv(layer, inputs, sums);
+        return;
+    }
+    add_dense(layer, inputs, 0, 1, sums);
+    if (layer->kind == SLFP_RECURRENT)
+        add_dense(layer, &own, inputs->size, layer->factor, sums);
 }
 
 /* old >> bits, rounded down; for negative numbers >> is implementation-defined in C */
@@ -671,10 +676,10 @@ void slfp_step(slfp_state *state, const uint8_t *inputs)
         } else if (!layer->weight) {
             pool_values(layer, &from, spikes);
         } else {
-            const int keep = network->constant && k == network->first;
+            const int keep = network->constant && k == network->first && layer->kind != SLFP_RECURRENT;
             int32_t *sums = keep ? state->constant_sums : state->sums;
             if (!keep || !state->running)
-                multiply(layer, &from, sums);
+                multiply(layer, &from, spikes, sums);
             update_neurons(layer, sums, membranes, spikes);
             membranes += state_size(layer);
         }

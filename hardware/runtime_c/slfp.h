@@ -27,8 +27,13 @@
 
 #define SLFP_DECAY_BITS 12
 
-/* SLFP_MAX_POOL is the OR of spikes; SLFP_LARGEST the largest, SLFP_SUM_POOL the sum of any values in a window. */
-typedef enum { SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL, SLFP_LARGEST, SLFP_SUM_POOL, SLFP_ADD } slfp_layer_kind;
+/*
+ * SLFP_MAX_POOL is the OR of spikes; SLFP_LARGEST the largest, SLFP_SUM_POOL the sum of any values in a window. The
+ * neurons of SLFP_RECURRENT, a dense layer, see their own spikes of the step before.
+ */
+typedef enum {
+    SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL, SLFP_LARGEST, SLFP_SUM_POOL, SLFP_ADD, SLFP_RECURRENT
+} slfp_layer_kind;
 
 /* The neurons of spiking_lfp/integers, which has a file for each. */
 typedef enum { SLFP_LIF, SLFP_CUBA, SLFP_LI } slfp_neuron_kind;
@@ -67,6 +72,7 @@ typedef struct {
  *
  * Weights are in rows, so that an input spike adds one row to the sums, for each place of a kernel:
  *     dense        weight[input][output]
+ *     recurrent    the same, and then weight[neuron][output], of which a spike counts as `factor`
  *     convolution  weight[input channel][kernel row][kernel column][output of the channel's group]
  * Each has 8 bits, in two's complement; or 4 or 2, and then 2^(bits - 1) - 1 is added to it. They are packed in words, the
  * first one in the lowest bits. Rows are padded to row_words words; or not at all, if row_words is 0. A further word,
@@ -91,6 +97,7 @@ typedef struct {
     const uint32_t *sources;           /* whose outputs it takes: k + 1 is layer k, 0 the inputs; NULL: the one before */
     uint32_t summands;                 /* of SLFP_ADD: how many sources */
     uint32_t further_bytes;            /* of each value that it hands on, beside the first */
+    uint32_t factor;                   /* of SLFP_RECURRENT: what a spike of its own counts as */
 } slfp_layer;
 
 typedef struct {
@@ -102,7 +109,7 @@ typedef struct {
     size_t largest; /* neurons of the largest layer */
     uint32_t steps;
     uint32_t levels;  /* largest input value */
-    uint8_t constant; /* 1: the same inputs in every step; 0: inputs are spikes, different in every step */
+    uint8_t constant; /* 1: the same inputs in every step; 0: different ones, spikes or 0..levels */
     const char *const *class_names;
 } slfp_network;
 

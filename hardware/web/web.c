@@ -10,7 +10,8 @@
  *     step()
  *     spikes(layer)        the address of what a layer handed on in the last step, one byte each
  *     membranes(layer)     of a layer that does not fire: the address of its membranes
- *     operations(layer)    synaptic operations of a layer in the last step: inputs that are not 0 times their fan-out
+ *     operations(layer)    synaptic operations of a layer in the last step: inputs that are not 0 times their fan-out,
+ *                          without those of its own spikes
  */
 #include "../runtime_c/slfp.c"
 
@@ -96,6 +97,7 @@ static void read_layer(slfp_layer *layer, slfp_arithmetic *arithmetic)
     layer->current_decay = *words++;
     layer->summands = *words++;
     layer->further_bytes = *words++;
+    layer->factor = *words++;
     arithmetic->leak = (slfp_leak)*words++;
     arithmetic->at_threshold = (int32_t)*words++;
     arithmetic->smallest = (int32_t)*words++;

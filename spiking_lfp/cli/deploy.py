@@ -377,7 +377,7 @@ def _inputs(
 ) -> tuple["Array", "Array | None"]:
     """Return test samples of a data set with their labels, or the inputs of the golden run."""
     from spiking_lfp.data import EventRecipe, load_samples
-    from spiking_lfp.deploy.export import integer_inputs
+    from spiking_lfp.deploy.export import network_inputs
     from spiking_lfp.deploy.predict import NOTE, reader_of
 
     if samples is not None and samples < 1:
@@ -389,12 +389,13 @@ def _inputs(
         else:
             recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
             split = load_samples(data, recipe, root=data_root).test
-        shown, labels, _ = integer_inputs(split, len(split) if samples is None else samples)
-        return shown.numpy(), labels.numpy()
+        inputs, labels, _ = network_inputs(split, len(split) if samples is None else samples)
+        return network.integers(inputs) if network.encoder == "sequence" else inputs.numpy(), labels.numpy()
     if network.golden is None:
         raise UsageError("the file holds no golden run: name a data set with --data")
-    inputs = network.golden.inputs
-    return (inputs[:samples] if network.encoder == "constant" else inputs[:, :samples]), None
+    return (
+        network.golden.inputs[:samples] if network.encoder == "constant" else network.golden.inputs[:, :samples]
+    ), None
 
 
 def _backends(names: Sequence[str]) -> list[str]:

@@ -7,23 +7,29 @@ order in which they run. Anything else in a file is ignored.
 Attributes of the root:
 
     format       text                  "spiking_lfp integer network"
-    schema       int64 ()              the version of this description: 2 with sources, "add" or "sum_pool", else 1
-    encoder      text                  "constant": integers 0..levels, the same in every step; "spikes": 0 or 1
+    schema       int64 ()              the version of this description: 3 with "recurrent" or "sequence", 2 with
+                                       sources, "add" or "sum_pool", else 1
+    encoder      text                  "constant": integers 0..levels, the same in every step; "sequence": such
+                                       integers of every step; "spikes": 0 or 1 of every step
     levels       int64 ()              the largest input value: an intensity of 1 becomes `levels`; 1 for spikes
     steps        int64 ()              T, time steps of one inference
     class_names  text [classes]        one for each output
     notes        text                  a JSON object of texts: how the network was trained and quantised
     checksum     text                  SHA-256 of the content, 64 hexadecimal digits; see below
 
+and of "sequence" the data set
+
+    /span        float64 [2]           the real values for which the integers 0 and `levels` stand
+
 Attributes of the group /layers/k:
 
-    kind         text                  "dense", "conv", "max_pool", "flatten", "add" or "sum_pool"
+    kind         text                  "dense", "recurrent", "conv", "max_pool", "flatten", "add" or "sum_pool"
     name         text                  the layer's path in the network it came from, not empty
     in_shape     int64 [axes]          the shape of one sample's input: features, or channels, height, width
     sources      text [any]            names of the layers before it whose outputs it takes, "" for the inputs of the
                                        network; without it the layer directly before, of layer 000 the inputs
 
-and of those with neurons, "dense" and "conv":
+and of those with neurons, "dense", "recurrent" and "conv":
 
     neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire. Each kind has a class
                                        in `spiking_lfp.integers` with its equations. "li" does not fire: its membranes
@@ -55,17 +61,19 @@ layer of any other arithmetic has the group /layers/k/arithmetic with the attrib
 Versions from before this group refuse such a file because of its leak or its checksum.
 
 Attributes of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
-of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns; and of "sum_pool": kernel, stride,
-padding as of "conv"; divisor, int64 (): the sum that stands for 1, 1 or the size of the window, where it is a mean.
+of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns; of "sum_pool": kernel, stride,
+padding as of "conv"; divisor, int64 (): the sum that stands for 1, 1 or the size of the window, where it is a mean; and
+of "recurrent": factor, int64 (): a spike of its own neurons in the step before adds factor times its recurrent weight.
 
 "add" adds its sources value by value, "sum_pool" adds up windows: values between layers are integers, not only 0 and 1,
 and "max_pool" takes the largest.
 
 Data sets of the group /layers/k of layers with neurons, for O outputs (neurons or channels):
 
-    weight       int8 [O, I]           dense; a convolution's is [O, channels / groups, kernel rows, kernel columns]
+    weight       int8 [O, I]           dense, recurrent; a convolution's is [O, channels / groups, rows, columns]
     bias         int32 [O]             in weight units, added in every step
     scale        float64 [O]           the floating-point weight is scale * weight
+    recurrent    int8 [O, O]           of "recurrent": from each neuron, along the last axis, to each
     theta        int32 [O]             the threshold, in weight units; not of "li"
 
 If there is a readout on the host, it is in the group /readout, see `readout.HostReadout`. For n neurons of the last
@@ -86,10 +94,10 @@ and data sets
 
 Data sets of a golden run of N samples, if there is a group /golden:
 
-    /golden/inputs    uint8 [N, *in_shape], encoder "constant", 0..levels; or [T, N, *in_shape], encoder "spikes"
+    /golden/inputs    uint8 0..levels, [N, *in_shape] of encoder "constant", else [T, N, *in_shape]
     /golden/spikes/k  uint8 [T, N, *out_shape], how many, gzip, of every layer with neurons; int32, membranes, of "li"
 
-The checksum is the SHA-256 of records in the order above: root attributes without the checksum, then layer by
+The checksum is the SHA-256 of records in the order above: root attributes without the checksum, /span, then layer by
 layer its attributes, with those of its arithmetic before `bits` and NAME before `leak`, data sets, attributes of its
 kind only, then the readout, then inputs and spikes. A record is the line
 
@@ -104,13 +112,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import h5py
 import numpy as np
 
 from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, LARGEST_TEXT, Reader, Value, digest, json_object, write_attribute
-from spiking_lfp.deploy.model import LAYERS, Add, GoldenRun, IntegerNetwork, Layer, Shape, Spiking, SumPool
+from spiking_lfp.deploy.model import (
+    ENCODINGS,
+    LAYERS,
+    Add,
+    Encoding,
+    GoldenRun,
+    IntegerNetwork,
+    Layer,
+    Recurrent,
+    Shape,
+    Spiking,
+    SumPool,
+)
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -119,8 +139,8 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, IntegerTuple, Sizes, Texts, constraints
 
 FORMAT = "spiking_lfp integer network"
-# of chains and of all others: files of chains stay what they were, and older versions read them
-SCHEMAS = (1, 2)
+# of chains, of other graphs, and of what came later: what older versions read stays as it was
+SCHEMAS = (1, 2, 3)
 
 _MOST_LAYERS = 1000
 _MOST_DECISIONS = 1000
@@ -174,6 +194,8 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
     yield "/steps", int(network.steps)
     yield "/class_names", network.class_names
     yield "/notes", json_object(network.notes)
+    if network.encoder == "sequence":
+        yield "/span", np.array(network.span, np.float64)
     for k, layer in enumerate(network.layers):
         yield from _layer_records(f"/layers/{k:03d}/", layer)
     if network.readout is not None:
@@ -187,7 +209,9 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
 
 def _schema(network: IntegerNetwork) -> int:
     """Return the version of the description that a network needs."""
-    return SCHEMAS[any(layer.sources or isinstance(layer, Add | SumPool) for layer in network.layers)]
+    if network.encoder == "sequence" or any(isinstance(layer, Recurrent) for layer in network.layers):
+        return 3
+    return 2 if any(layer.sources or isinstance(layer, Add | SumPool) for layer in network.layers) else 1
 
 
 def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
@@ -361,18 +385,20 @@ class _Reader(Reader[IntegerNetwork]):
         schema = self.number(root, "schema")
         if schema not in SCHEMAS:
             raise ExportError(
-                f"{self.path} has schema {schema}, this version reads schema {' and '.join(map(str, SCHEMAS))}: export "
+                f"{self.path} has schema {schema}, this version reads schema {', '.join(map(str, SCHEMAS))}: export "
                 "the network again, or install the version of spiking_lfp that wrote it"
             )
-        encoder = self.choice(root, "encoder", ("constant", "spikes"))
+        encoder = self.choice(root, "encoder", ENCODINGS)
+        span = self.array(root, "span", "<f8", (2,)).tolist() if encoder == "sequence" else (0.0, 1.0)
         network = IntegerNetwork(
             self.layers(),
-            cast(Literal["constant", "spikes"], encoder),
+            cast(Encoding, encoder),
             self.number(root, "levels"),
             self.number(root, "steps"),
             self.texts(root, "class_names"),
             notes=self.texts_by_name("/notes", self.text(root, "notes")),
             readout=self.readout() if "readout" in root else None,
+            span=(span[0], span[1]),
         )
         if _schema(network) != schema:
             self.refuse("/schema", str(schema), f"{_schema(network)} as its layers have it")

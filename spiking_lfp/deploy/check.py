@@ -18,6 +18,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Recurrent,
     Spiking,
     SumPool,
     unsupported_neurons,
@@ -141,7 +142,7 @@ def _populations(layers: Sequence[Layer], target: str, limits: Limits) -> Iterat
         yield f"the network has {neurons} hidden neurons ({each}), {target} has {most.hidden}"
     if last.neurons > most.outputs:
         yield f"layer {last.name}: has {last.neurons} neurons, {target} has {most.outputs} outputs"
-    among, synapses = hidden[1:], sum(int(layer.fan_out().sum()) for layer in hidden[1:])
+    among, synapses = hidden[1:], sum(layer.synapses for layer in hidden[1:])
     for layer in among:
         reached = int(layer.fan_out().max())
         if reached > most.fan_out:
@@ -176,7 +177,7 @@ def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[st
     pooled = sum(int(np.prod(layer.out_shape)) for layer in network.layers if isinstance(layer, MaxPool))
     neurons = sum(layer.neurons for layer in spiking)
     sizes = {
-        "weights": sum(layer.weight.size for layer in spiking) * max(layer.bits for layer in spiking),
+        "weights": sum(layer.weights for layer in spiking) * max(layer.bits for layer in spiking),
         "membranes": neurons * memory.bits_per_membrane,
         "accumulators": sums * memory.bits_per_accumulator,
         "biases and thresholds": sum(layer.outputs for layer in spiking) * memory.bits_per_output,
@@ -185,7 +186,7 @@ def _memory(network: IntegerNetwork, target: str, limits: Limits) -> Iterator[st
     }
     total = sum(sizes.values())
     if total > memory.bits:
-        largest = max(spiking, key=lambda layer: layer.weight.size)
+        largest = max(spiking, key=lambda layer: layer.weights)
         each = ", ".join(f"{name} {bits}" for name, bits in sizes.items() if bits)
         yield (
             f"the network needs {total} bits of memory at least ({each}; most weights in layer {largest.name}), "
@@ -199,14 +200,19 @@ _size: ByLayer[tuple[int, int, int]] = ByLayer("the comparison with chips")
 
 @_size.register(Dense)
 def _(layer: Dense, limits: Limits) -> tuple[int, int, int]:
-    return layer.neurons, layer.weight.size, layer.weight[0].size
+    return layer.neurons, layer.synapses, layer.weight[0].size
+
+
+@_size.register(Recurrent)
+def _(layer: Recurrent, limits: Limits) -> tuple[int, int, int]:
+    return layer.neurons, layer.synapses, layer.weight[0].size + layer.outputs
 
 
 @_size.register(Conv)
 def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
     # the fan-in is no larger than the image
     rows, columns = (min(pair) for pair in zip(layer.kernel, layer.in_shape[1:], strict=True))
-    return layer.neurons, int(layer.fan_out().sum()), layer.weight.shape[1] * rows * columns
+    return layer.neurons, layer.synapses, layer.weight.shape[1] * rows * columns
 
 
 @_size.register(Flatten)

@@ -154,8 +154,9 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
         counted = outcome.counters[layer.name]
         spikes, operations, updates = (count / samples for count in (counted.spikes, counted.synops, counted.updates))
         analogue = inputs[0].largest > 1
-        synops, macs = (0.0, operations) if analogue else (operations, 0.0)
-        core, loihi = unit_energies(layer, analogue)
+        own = counted.recurrent / samples
+        synops, macs = (own, operations - own) if analogue else (operations, 0.0)
+        (core, loihi), (spike, _) = unit_energies(layer, analogue), unit_energies(layer, analogue=False)
         lines.append(
             Cost(
                 layer.name,
@@ -166,7 +167,7 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
                 updates,
                 _sparsity(spikes, updates),
                 footprint(layer),
-                operations * core.operation + updates * core.update,
+                operations * core.operation - own * (core.operation - spike.operation) + updates * core.update,
                 None if loihi is None else operations * loihi.operation + updates * loihi.update,
             )
         )
@@ -176,7 +177,7 @@ def costs(network: IntegerNetwork, outcome: Outcome) -> Costs:
 def footprint(layer: Spiking) -> Footprint:
     """Return the memory that a layer needs."""
     return Footprint(
-        -(-layer.weight.size * layer.bits // 8),
+        -(-layer.weights * layer.bits // 8),
         4 * layer.outputs,
         4 * layer.outputs if layer.neuron.spiking else 0,
         -(-layer.neurons * _state_bits(layer) // 8),

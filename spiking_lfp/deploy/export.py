@@ -1,7 +1,7 @@
 """From a trained network to files for hardware, in one call."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.formats import c as c_format
 from spiking_lfp.deploy.formats import fpga
 from spiking_lfp.deploy.formats.nir import READERS
-from spiking_lfp.deploy.model import IntegerNetwork
+from spiking_lfp.deploy.model import IntegerNetwork, as_integers
 from spiking_lfp.deploy.predict import NOTE, note_of
 from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
@@ -148,20 +148,29 @@ def export(
     run = network
     module = run.network if isinstance(run, Run) else run
     split, golden, config, data = _samples(run, calibration, steps, class_names, data_root)
-    inputs, labels, shown = integer_inputs(split, samples)
+    inputs, labels, shown = network_inputs(split, samples)
+    chosen: Any = {"scale": scale, "reset": reset, "arithmetic": arithmetic and ARITHMETICS[arithmetic]}
+    span = (0.0, 1.0)
     if shown and data.mean:
         seen = constant(inputs[:1].float() / LEVELS, config.steps)
         module = fold_normalisation(module, data.mean, data.deviation, seen)
-    chosen: Any = {"scale": scale, "reset": reset, "arithmetic": arithmetic and ARITHMETICS[arithmetic]}
+    elif inputs.is_floating_point():
+        span, chosen["levels"] = span_of(inputs), LEVELS
+        low, width = span[0], span[1] - span[0]
+        channels = inputs.shape[2]
+        module = fold_normalisation(module, [-low / width] * channels, [1 / width] * channels, inputs[:, :1])
+        inputs = torch.from_numpy(as_integers(inputs, span, LEVELS))
     names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
     integers, report = quantize(
         module, inputs, labels, config.steps if shown else None, names, bits, per_channel=per_channel, **chosen
     )
+    integers = replace(integers, span=span)
     integers.notes["name"] = f"{config.preset} on {config.data}"
     integers.notes["data"] = config.data
     integers.notes["recipe"] = config.recipe.model_dump_json()
     integers.notes[NOTE] = note_of(config.recipe, config.inputs, data)
-    integers = with_golden_run(integers, integer_inputs(golden, GOLDEN_SAMPLES)[0].numpy())
+    first = network_inputs(golden, GOLDEN_SAMPLES)[0].numpy()
+    integers = with_golden_run(integers, integers.integers(first) if integers.encoder == "sequence" else first)
     return Exported(integers, report, *_write(integers, formats, writers, Path(out)))
 
 
@@ -211,14 +220,26 @@ def _samples(
     return split, split, TrainConfig.model_validate(settings), data
 
 
-def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
-    """Return samples as an integer network takes them, their labels, and whether they are shown for T steps.
+def span_of(sequences: Tensor) -> tuple[float, float]:
+    """Return the real values for which the least and the largest integer of a sequence are to stand.
+
+    Numbers of events are integers as they are; of others it is the range of the samples.
+    """
+    low, high = float(sequences.min()), float(sequences.max())
+    if low >= 0 and high <= LEVELS and bool((sequences == sequences.round()).all()):
+        return 0.0, float(LEVELS)
+    return low, max(high, low + 1e-6 * max(abs(low), 1.0))
+
+
+def network_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
+    """Return samples for an integer network, their labels, and whether they are shown for T steps.
 
     They are spread evenly over the split, since many data sets have their samples sorted by class. Those that are shown
-    are not normalised: that is folded into the network.
+    are uint8, and not normalised: that is folded into the network. Sequences `[T, N, ...]` are uint8 if they are
+    spikes, 0 or 1, else real, and `IntegerNetwork.integers` makes integers of them.
 
     Raises:
-        ExportError: for inputs that are neither spikes nor numbers from 0 to 1.
+        ExportError: for values that are to be shown, and are not numbers from 0 to 1.
     """
     count = min(count, len(split))
     spread = torch.arange(count) * len(split) // max(count, 1)
@@ -235,14 +256,8 @@ def integer_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
             values = (values * 255).round().to(torch.uint8)
         return values, split.labels[spread], True
     x, labels = split.batch(spread)
-    if bool(((x != 0) & (x != 1)).any()):
-        counts = isinstance(split, SequenceSplit) and not split.binary
-        raise ExportError(
-            "integer hardware takes spikes, not event counts: train with values=binary"
-            if counts
-            else "integer hardware takes spikes or pixels, not real numbers over time: train with encoding=delta"
-        )
-    return x.byte(), labels, False
+    spikes = not (isinstance(split, SequenceSplit) and not split.binary) and bool(((x == 0) | (x == 1)).all())
+    return x.byte() if spikes else x, labels, False
 
 
 def _writers(

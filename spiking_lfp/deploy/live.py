@@ -14,7 +14,7 @@ import numpy as np
 from spiking_lfp.deploy.costs import ADD, LOIHI_SYNOP, unit_energies
 from spiking_lfp.deploy.formats.c import runtime_layers
 from spiking_lfp.deploy.formats.wasm import network_image, wasm_runtime
-from spiking_lfp.deploy.model import Array, IntegerNetwork, Spiking
+from spiking_lfp.deploy.model import Array, IntegerNetwork, Recurrent, Spiking
 from spiking_lfp.deploy.report import environment
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -50,6 +50,7 @@ def write_live(path: str | Path, network: IntegerNetwork, labels: Sequence[int] 
         "model": {
             "classes": network.class_names,
             "constant": network.encoder == "constant",
+            "spikes": network.encoder == "spikes",
             "inShape": network.in_shape,
             "layers": layers,
             "levels": network.levels,
@@ -91,6 +92,7 @@ def _layers(network: IntegerNetwork) -> list[dict[str, Any]]:
         if isinstance(layer, Spiking):
             analogue = inputs[0].largest > 1
             core, loihi = unit_energies(layer, analogue)
+            spike, _ = unit_energies(layer, analogue=False)
             shown.append(
                 {
                     "name": layer.name,
@@ -102,13 +104,15 @@ def _layers(network: IntegerNetwork) -> list[dict[str, Any]]:
                     "analogue": analogue,
                     "core": core,
                     "loihi": loihi,
+                    # energy of what a spike brings to one of its own layer
+                    "own": spike.operation if isinstance(layer, Recurrent) else 0,
                 }
             )
     return shown
 
 
 def _samples(network: IntegerNetwork, labels: Sequence[int]) -> dict[str, Any]:
-    """Return the golden run: bytes of images, bits of spikes, the lowest bit of a byte first, both sample by sample."""
+    """Return the golden run, sample by sample: images and sequences as bytes, spikes as bits, the lowest one first."""
     golden = network.golden
     if golden is None:
         return {"count": 0, "steps": network.steps, "labels": [], "inputs": "", "outputs": [""] * len(network.spiking)}
@@ -122,7 +126,7 @@ def _samples(network: IntegerNetwork, labels: Sequence[int]) -> dict[str, Any]:
         "count": len(inputs),
         "steps": network.steps if constant else inputs.shape[1],
         "labels": [int(label) for label in labels],
-        "inputs": _text(inputs.tobytes() if constant else _bits(inputs)),
+        "inputs": _text(_bits(inputs) if network.encoder == "spikes" else inputs.tobytes()),
         "outputs": outputs,
     }
 

@@ -1,22 +1,24 @@
 """The integer network: what is exported, simulated and run on hardware. NumPy only.
 
-A spiking layer is a synapse, `Dense` or `Conv`, and its neurons, see `integers`. It has O outputs (neurons of a dense
-layer, channels of a convolution). In every step the synapse gives the neurons the integers
+A spiking layer is a synapse, `Dense`, `Recurrent` or `Conv`, and its neurons, see `integers`. It has O outputs (neurons
+of a dense layer, channels of a convolution). In every step the synapse gives the neurons the integers
 
     acc  = W s_in + bias
 
-and states start at 0. There is no delay between layers. Analogue inputs, images as they are (constant encoding), are
-integers 0..levels, the same in every step; input spikes are 0 and 1, and `levels` is 1. Between layers run spikes, how
+to which `Recurrent` adds `factor V s`, with the spikes `s` of its own neurons in the last step, and states start at 0.
+There is no delay between layers. Analogue inputs are integers 0..levels: images as they are (constant encoding), the
+same in every step, or those of a sequence. Input spikes are 0 and 1, and `levels` is 1. Between layers run spikes, how
 many where neurons spike several times in a step, and behind `Add` and `SumPool` larger integers; `Signal` says which.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
@@ -26,6 +28,8 @@ from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, Integ
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+Encoding = Literal["constant", "sequence", "spikes"]
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 Result = TypeVar("Result")
 # up to here float32 holds every integer
 LARGEST = 2**24
@@ -111,6 +115,16 @@ class Spiking(Layer):
         """Number of neurons."""
         return int(np.prod(self.out_shape))
 
+    @property
+    def weights(self) -> int:
+        """Number of weights in memory."""
+        return self.weight.size
+
+    @property
+    def synapses(self) -> int:
+        """Number of synapses; those of a convolution share weights."""
+        return int(self.fan_out().sum())
+
     @abstractmethod
     def fan_out(self) -> Array:
         """Return the fan-out: how many synapses each input has, int64 of shape `in_shape`."""
@@ -121,11 +135,14 @@ class Spiking(Layer):
 
     def largest_current(self, most: int) -> Array:
         """Return the largest `|acc|` of each output that inputs 0..`most` can cause, int64 `[O]`."""
-        weights = self.weight.astype(np.int64).reshape(self.outputs, -1)
         # inputs are not negative: only weights of one sign add up
-        high, low = (np.clip(weights, *limits).sum(1) * most + self.bias for limits in ((0, None), (None, 0)))
+        high, low = (reach + self.bias for reach in self._reach(most))
         largest: Array = np.maximum(high, -low)
         return largest
+
+    def _reach(self, most: int) -> tuple[Array, Array]:
+        """Return the largest and the smallest sum of each output that inputs 0..`most` can cause, int64 `[O]`."""
+        return _sums_by_sign(self.weight, most)
 
     def membrane_unit(self, levels: int) -> Array:
         """Return the real value of one unit of each output's membrane, float64 `[O]`; `levels` of an input are 1."""
@@ -166,6 +183,11 @@ class Spiking(Layer):
             )
 
 
+def _sums_by_sign(weight: Array, factor: int) -> tuple[Array, Array]:
+    rows = weight.astype(np.int64).reshape(len(weight), -1) * factor
+    return rows.clip(min=0).sum(1), rows.clip(max=0).sum(1)
+
+
 @dataclass(frozen=True, eq=False)
 class Dense(Spiking):
     """A fully connected layer."""
@@ -190,6 +212,47 @@ class Dense(Spiking):
             raise ExportError(
                 f"layer {self.name}: weights {list(self.weight.shape)} do not fit inputs {list(self.in_shape)}"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrent(Dense):
+    """A fully connected layer whose neurons see their own spikes of the step before.
+
+    Attributes:
+        recurrent: int8 `[O, O]`, V: from each neuron, along the last axis, to each; of the same width as `weight`.
+        factor: what a spike of its own counts as; it brings V to the unit of `weight`.
+    """
+
+    recurrent: Annotated[Array, ArrayOf("int8", ("O", "O"))]
+    factor: Annotated[int, IntegerRange(1, LARGEST)]
+
+    kind: ClassVar[str] = "recurrent"
+
+    @property
+    def weights(self) -> int:
+        """Number of weights in memory."""
+        return super().weights + self.recurrent.size
+
+    @property
+    def synapses(self) -> int:
+        """Number of synapses, those among its neurons too."""
+        return super().synapses + self.recurrent.size
+
+    def _reach(self, most: int) -> tuple[Array, Array]:
+        high, low = super()._reach(most)
+        more, less = _sums_by_sign(self.recurrent, self.factor)
+        return high + more, low + less
+
+    def check(self, inputs: Sequence[Signal]) -> None:
+        """Check the fields; see `Spiking.check`."""
+        super().check(inputs)
+        largest, limit = int(np.abs(self.recurrent.astype(np.int16)).max()), 2 ** (self.bits - 1) - 1
+        if largest > limit:
+            raise ExportError(
+                f"layer {self.name}: a recurrent weight is {largest}, {self.bits} bits hold {limit} at most"
+            )
+        if not self.neuron.spiking or self.neuron.arithmetic.spikes != 1:
+            raise ExportError(f"layer {self.name}: recurrent neurons spike once in a step at most, and these do not")
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +408,22 @@ class Flatten(Layer):
 
 
 # every layer, by its name in files
-LAYERS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Dense, Conv, MaxPool, Flatten, Add, SumPool)}
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer for layer in (Dense, Recurrent, Conv, MaxPool, Flatten, Add, SumPool)
+}
+
+
+def as_integers(values: ArrayLike, span: tuple[float, float], levels: int) -> Array:
+    """Return real values as integers 0..`levels`, uint8, of which these stand for the two of `span`.
+
+    Raises:
+        ExportError: if they hold NaN.
+    """
+    real, (low, high) = np.asarray(values, np.float64), span
+    if np.isnan(real).any():
+        raise ExportError("inputs hold NaN, expected numbers: clean them")
+    found: Array = ((real - low) / (high - low) * levels).round().clip(0, levels).astype(np.uint8)
+    return found
 
 
 class ByLayer(Generic[Result]):
@@ -403,7 +481,7 @@ class GoldenRun:
     """Inputs and the outputs they cause in every layer, so that any implementation can check itself.
 
     Attributes:
-        inputs: uint8, `[N, *in_shape]`, the same in every step, or spikes `[T, N, *in_shape]`.
+        inputs: uint8, `[N, *in_shape]`, the same in every step, or `[T, N, *in_shape]`.
         spikes: uint8 `[T, N, *out_shape]`, how many, of every layer with neurons, by name; int32, membranes, if they do
             not fire.
     """
@@ -418,7 +496,8 @@ class IntegerNetwork:
 
     Attributes:
         layers: in the order in which they run, each after its sources.
-        encoder: "constant": inputs are integers 0..levels, the same in every step; "spikes": 0 or 1, `[T, ...]`.
+        encoder: "constant": inputs are integers 0..levels, the same in every step; "sequence": such integers of every
+            step, `[T, ...]`; "spikes": 0 or 1, `[T, ...]`.
         levels: the largest input value: an intensity of 1 becomes `levels`; 1 for spikes.
         steps: T, time steps of one inference.
         class_names: one for each output, of the readout if there is one.
@@ -426,16 +505,35 @@ class IntegerNetwork:
         notes: texts by name: how it was trained and quantised.
         readout: computes the prediction on the host; without one it is the output that spikes most, or whose membrane
             adds up to most if the last layer does not fire.
+        span: of "sequence", the real values for which the integers 0 and `levels` stand; see `integers`.
     """
 
     layers: tuple[Layer, ...]
-    encoder: Literal["constant", "spikes"]
+    encoder: Encoding
     levels: int
     steps: int
     class_names: tuple[str, ...]
     golden: GoldenRun | None = None
     notes: dict[str, str] = field(default_factory=dict)
     readout: HostReadout | None = None
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def integers(self, values: ArrayLike) -> Array:
+        """Return real values of a sequence as the integers that the network takes, uint8; those beyond are cut off.
+
+        Args:
+            values: of any shape.
+
+        Raises:
+            ExportError: if they hold NaN.
+
+        Example:
+            >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
+            >>> integers = export(network, (torch.randn(9, 10, 4), [0, 1, 2] * 3)).network
+            >>> integers.encoder, integers.integers(torch.randn(10, 2, 4)).shape
+            ('sequence', (10, 2, 4))
+        """
+        return as_integers(values, self.span, self.levels)
 
     def without_readout(self) -> "IntegerNetwork":
         """Return the network without the readout on the host: the part that runs on a chip."""
@@ -499,10 +597,12 @@ class IntegerNetwork:
         """
         if not self.layers or not isinstance(self.layers[-1], Spiking):
             raise ExportError("a network must end in a spiking layer")
-        if self.encoder not in ("constant", "spikes") or not 1 <= self.levels <= (
-            255 if self.encoder == "constant" else 1
-        ):
+        if self.encoder not in ENCODINGS or not 1 <= self.levels <= (1 if self.encoder == "spikes" else 255):
             raise ExportError(f"inputs 0..{self.levels} of encoder {self.encoder!r} are not supported")
+        low, high = self.span
+        if not -math.inf < low < high < math.inf or (self.encoder != "sequence" and self.span != (0.0, 1.0)):
+            expected = "two numbers, the lower one first" if self.encoder == "sequence" else "0 to 1"
+            raise ExportError(f"inputs of encoder {self.encoder!r} stand for {low:g} to {high:g}, expected {expected}")
         if self.steps < 1:
             raise ExportError(f"steps must be at least 1, found {self.steps}")
         if len({layer.name for layer in self.layers}) != len(self.layers):

@@ -86,8 +86,8 @@ def convert_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
         paths: of files, or of folders of such files.
 
     Returns:
-        the names of the samples, and their inputs one after the other: `[inputs]` bytes 0..levels of a sample that is
-        shown for some steps, else `[steps][inputs]` bytes 0 or 1.
+        the names of the samples, and their inputs one after the other, bytes 0..levels: `[inputs]` of a sample that is
+        shown for some steps, else `[steps][inputs]`.
 
     Raises:
         DataError: naming a file that is missing, cannot be read, or gives samples of another shape.
@@ -98,14 +98,14 @@ def convert_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
     parts = []
     for sample in samples:
         inputs = integer_inputs(network, [sample], reader)
-        if network.encoder == "spikes" and len(inputs) != network.steps:
+        if network.encoder != "constant" and len(inputs) != network.steps:
             raise ExportError(f"{sample.name} has {len(inputs)} steps, the network takes {network.steps}")
         parts.append(inputs.tobytes())
     return [sample.name for sample in samples], b"".join(parts)
 
 
 def integer_inputs(network: IntegerNetwork, samples: Sequence[Input], reader: InputReader) -> Array:
-    """Return samples as integers `[N, *in_shape]`, or spikes `[T, N, *in_shape]`, as the network takes them.
+    """Return samples as integers `[N, *in_shape]`, or `[T, N, *in_shape]`, as the network takes them.
 
     Raises:
         ExportError: for real numbers below 0 or above 1.
@@ -116,7 +116,8 @@ def integer_inputs(network: IntegerNetwork, samples: Sequence[Input], reader: In
     sequences = [
         sample.values if sample.is_sequence else reader.encoder(sample.values[None])[:, 0] for sample in samples
     ]
-    return np.asarray(torch.stack(sequences, 1).to(torch.uint8))
+    values = np.asarray(torch.stack(sequences, 1))
+    return network.integers(values) if network.encoder == "sequence" else values.astype(np.uint8)
 
 
 def _as_levels(values: torch.Tensor, levels: int) -> torch.Tensor:

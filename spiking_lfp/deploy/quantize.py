@@ -23,6 +23,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Recurrent,
     Signal,
     Spiking,
     SumPool,
@@ -35,6 +36,7 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Execution, Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
+from spiking_lfp.neurons import LIFNeuron, RecurrentLIFNeuron
 from spiking_lfp.neurons.integer import FixedPoint, ScaleMethod
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
@@ -49,7 +51,7 @@ from spiking_lfp.nn.layers import (
     SumPool2d,
 )
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
-from spiking_lfp.nn.spiking import LAYERS, SpikingLayer, spiking_layers
+from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer, spiking_layers
 
 Kept = TypeVar("Kept")
 CalibrationMethod = Literal["max", "mean", "percentile", "search"]
@@ -124,19 +126,20 @@ def quantize(
     per_channel: bool = False,
     reset: IntegerReset | None = None,
     arithmetic: Arithmetic | None = None,
+    levels: int = 1,
 ) -> tuple[IntegerNetwork, QuantisationReport]:
     """Quantise a trained network.
 
     Args:
-        network: of `LIF`, or others with an integer form, `MaxPool2d`, `AvgPool2d`, `SumPool2d` and `Flatten`, one
-            after the other or joined by `add` in code of its own; at its end may be an `LI`, a `PopulationReadout` or a
-            `MonoReadout`, and the last two run on the host. `Dropout` and `NormalizeFeedback` are left out, batch
-            normalisation is folded.
+        network: of `LIF`, `RecurrentLIF`, or others with an integer form, `MaxPool2d`, `AvgPool2d`, `SumPool2d` and
+            `Flatten`, one after the other or joined by `add` in code of its own; at its end may be an `LI`, a
+            `PopulationReadout` or a `MonoReadout`, and the last two run on the host. `Dropout` and `NormalizeFeedback`
+            are left out, batch normalisation is folded.
         images: for calibration, uint8 `[N, C, H, W]`; or spikes, 0 or 1, uint8 `[T, N, C, H, W]`, if the network was
-            trained on recordings. Signals `[..., C, length]` for an `nn.Conv1d`; to the integer network they are images
-            one pixel high.
+            trained on recordings; or integers 0..`levels` of every step in that shape. Signals `[..., C, length]` for
+            an `nn.Conv1d`; to the integer network they are images one pixel high.
         labels: `[N]`.
-        steps: T, time steps for which an image is presented; None for spikes, which have their own.
+        steps: T, time steps for which an image is presented; None for sequences, which have their own.
         class_names: one for each output.
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: how the scale of a layer is chosen: "max", the largest weight becomes the largest integer;
@@ -146,6 +149,7 @@ def quantize(
         per_channel: give each output a scale of its own.
         reset: another reset than that of the training.
         arithmetic: of the chip; if None that of the training in integers, else the default.
+        levels: of sequences, the integer that stands for an input of 1; 1 for spikes.
 
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
@@ -160,6 +164,9 @@ def quantize(
     real = copy.deepcopy(network).cpu().eval()
     for name, synapse in synapses.items():
         spiking_layers(real)[name].synapse = synapse.cpu()
+    for name, each in spiking_layers(real).items():
+        if isinstance(each, RecurrentLIF):
+            each.recurrent = synapse_copy(name, each, "recurrent")
     executions = {each: each.execution for each in spiking_layers(real).values()}
     trained = next((each for each in executions.values() if isinstance(each, Integer)), None)
     for each in executions:
@@ -174,9 +181,9 @@ def quantize(
     settings = _Settings(bits, scale, per_channel, reset, arithmetic)
     last = replace(settings, arithmetic=arithmetic.of_outputs())
     if steps is None:
-        seen, steps, levels = images.float(), len(images), 1
+        seen, steps, encoder = images.float() / levels, len(images), "spikes" if levels == 1 else "sequence"
     else:
-        seen, levels = constant(images.float() / LEVELS, steps), LEVELS
+        seen, levels, encoder = constant(images.float() / LEVELS, steps), LEVELS, "constant"
     with torch.no_grad():
         places = trace(real, seen[:, :1])
         outputs = evaluate(places, {0: seen})
@@ -208,7 +215,7 @@ def quantize(
             given = [integers[source] for source in sources]
             inputs = [signals[source] for source in sources]
             named = () if sources == (index,) else tuple("" if k == 0 else layers[k - 1].name for k in sources)
-            if isinstance(module, SpikingLayer) and module.counterparts.integer is not None:
+            if isinstance(module, SpikingLayer) and _has_neurons_in_integers(module):
                 if not module.kind.spiking and place is not places[-1]:
                     raise ExportError(f"layer {name}: does not fire, so it has to be the last layer")
                 _check_training(name, executions[module], inputs[0], bits)
@@ -230,10 +237,16 @@ def quantize(
             integers, reals = _only(integers, later), _only(reals, later)
             known = _only(known, sources_of_last(places, known))
     report = QuantisationReport(tuple(reports), tuple(accuracy), len(labels))
-    whole = IntegerNetwork(
-        tuple(layers), "spikes" if levels == 1 else "constant", levels, steps, tuple(class_names), readout=readout
-    ).check()
+    whole = IntegerNetwork(tuple(layers), encoder, levels, steps, tuple(class_names), readout=readout).check()
     return replace(whole, notes={"quantisation": report.to_json()}), report
+
+
+def _kind_in_integers(kind: type[SpikingLayer]) -> bool:
+    return kind is RecurrentLIF or kind.kind.counterparts.integer is not None
+
+
+def _has_neurons_in_integers(module: SpikingLayer) -> bool:
+    return type(module) is LAYERS[module.kind] and _kind_in_integers(type(module))
 
 
 def _only(values: dict[int, Kept], numbers: set[int]) -> dict[int, Kept]:
@@ -273,7 +286,7 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
         return SumPool(name, shape, kernel, stride, padding, divisor, sources=sources)
     if isinstance(module, FlattenLayer):
         return Flatten(name, shape, sources=sources)
-    known = ", ".join(each.__name__ for each in LAYERS.values() if each.kind.counterparts.integer)
+    known = ", ".join(each.__name__ for each in LAYERS.values() if _kind_in_integers(each))
     raise ExportError(
         f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d, AvgPool2d, SumPool2d, "
         "Flatten and add"
@@ -374,12 +387,16 @@ def _converter(
             "with zeros and without dilation"
         )
     # in the precision of training, so that what is rounded is the same
-    neuron = module.neuron(weight.dtype)
+    neuron, recurrent = module.neuron(weight.dtype), None
+    if isinstance(neuron, RecurrentLIFNeuron):
+        if not dense:
+            raise ExportError(f"layer {name}: recurrent convolutions have no integer form: use dense neurons")
+        neuron, recurrent = LIFNeuron(neuron.beta, neuron.threshold, neuron.reset), neuron.recurrent.detach()
     fixed = settings.fixed_point(given)
 
     def convert(scale: Tensor) -> Spiking:
         try:
-            layer = fixed.layer(weight, bias, neuron, name, scale, settings.reset)
+            layer = fixed.layer(weight, bias, neuron, name, scale, settings.reset, recurrent)
         except UsageError as error:
             raise ExportError(str(error)) from None
         whole = np.zeros(len(weight)) if layer.bias is None else layer.bias.numpy()
@@ -387,6 +404,8 @@ def _converter(
             name, shape, layer.weight.numpy().astype(np.int8), whole.astype(np.int32), scale.double().numpy(),
             settings.bits, _without_torch(layer.neuron),
         )  # fmt: skip
+        if layer.recurrent is not None:
+            return Recurrent(*common, layer.recurrent.numpy().astype(np.int8), layer.factor)
         if not isinstance(synapse, Convolution):
             return Dense(*common)
         (high, wide), (above, beside) = synapse.stride, synapse.padding

@@ -141,7 +141,7 @@ def _layer(layer: Layer, outcome: Outcome) -> dict[str, Any]:
         counters = outcome.counters[layer.name]
         row |= {
             "neurons": layer.neurons,
-            "synapses": int(layer.fan_out().sum()),
+            "synapses": layer.synapses,
             "footprint": footprint(layer),
             "counters": counters,
             "rate": counters.spikes / counters.updates,
@@ -217,15 +217,19 @@ def _samples(network: IntegerNetwork, inputs: Array, labels: Array, numbers: Seq
     shown = []
     for k, (label, prediction, number) in enumerate(zip(labels, outcome.predictions, numbers, strict=True)):
         rasters = [_raster(layer.name, outcome.spikes[layer.name][:, k]) for layer in hidden]
+        of_sample = inputs[k] if network.encoder == "constant" else inputs[:, k]
         if network.encoder == "spikes":
-            rasters.insert(0, _raster("input", inputs[:, k]))
+            rasters.insert(0, _raster("input", of_sample))
+        elif network.encoder == "sequence":
+            # a row for each input, a column for each step
+            of_sample = of_sample.reshape(1, len(of_sample), -1).swapaxes(1, 2)
         shown.append(
             {
                 "number": number,
                 "label": int(label),
                 "prediction": int(prediction),
                 "silent": not output[:, k].any(),
-                "picture": _picture(inputs[k], network.levels) if network.encoder == "constant" else None,
+                "picture": None if network.encoder == "spikes" else _picture(of_sample, network.levels),
                 "rasters": rasters,
                 "classes": [np.flatnonzero(spikes).tolist() for spikes in output[:, k].T],
                 "steps": len(output),

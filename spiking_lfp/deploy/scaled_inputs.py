@@ -30,7 +30,7 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
         x: a sequence, `[T, B, C, ...]`.
 
     Raises:
-        ExportError: with the layer's name, if something else takes the inputs, or was trained in integers.
+        ExportError: with the layer's name, if something else takes the inputs, or it was trained in integers.
 
     Example:
         >>> network = nn.Sequential(Flatten(), LIF(nn.Linear(4, 3)))
@@ -64,7 +64,10 @@ def _fold(place: Place, mean: Tensor, deviation: Tensor) -> None:
             "or a convolution come first, or train without normalize"
         )
     if isinstance(layer.execution, Integer):
-        raise ExportError(f"layer {place.name}: was trained in integers on normalised inputs: train without normalize")
+        raise ExportError(
+            f"layer {place.name}: was trained in integers on inputs that are neither spikes nor pixels from 0 to 1: "
+            "train on these, or in real numbers"
+        )
     layer.fold_norm_()
     synapse: Any = layer.synapse
     weight = synapse.weight.double()

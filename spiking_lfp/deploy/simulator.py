@@ -21,6 +21,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Recurrent,
     Spiking,
     SumPool,
 )
@@ -37,12 +38,14 @@ class Counters:
     Attributes:
         spikes: of its neurons.
         synops: synaptic operations: inputs that are not zero times their fan-out.
+        recurrent: those of them that come from spikes of the layer itself.
         updates: neurons times steps.
         saturated: states that overflowed, and were saturated or wrapped.
     """
 
     spikes: int = 0
     synops: int = 0
+    recurrent: int = 0
     updates: int = 0
     saturated: int = 0
 
@@ -82,6 +85,7 @@ class _Neurons:
         self.state = tuple(np.zeros(shape, np.int32) for _ in layer.neuron.states)
         self.fired = np.zeros(shape, bool)
         self.counters = Counters()
+        self.recurrent = layer.recurrent.T.astype(np.float32) if isinstance(layer, Recurrent) else None
         if layer.neuron.by_events:
             most = replace(layer, weight=layer.weight.clip(min=0)), replace(layer, weight=layer.weight.clip(max=0))
             self.by_sign = tuple(map(_synapse, most))
@@ -94,12 +98,22 @@ class _Neurons:
         """Take one step with the `current` of the inputs `x`, and return the spikes, or membranes that do not fire."""
         if self.layer.neuron.by_events:
             current = self._by_events(current, x)
+        if isinstance(self.layer, Recurrent):
+            current = current + self._own(self.layer)
         self.state, self.fired = self.layer.neuron.step(self.state, self.fired, current, self._limit)
         counters = self.counters
         counters.spikes += int(np.count_nonzero(self.fired) if self.fired.dtype == bool else self.fired.sum())
         counters.synops += int(np.tensordot((x != 0).sum(0), self.fan_out, self.fan_out.ndim))
         counters.updates += self.fired.size
         return self.fired if self.layer.neuron.spiking else self.state[0]
+
+    def _own(self, layer: Recurrent) -> Array:
+        """Return what the spikes of the last step bring to the neurons themselves, and count it."""
+        synops = int(np.count_nonzero(self.fired)) * layer.outputs
+        self.counters.synops += synops
+        self.counters.recurrent += synops
+        own: Array = (self.fired.astype(np.float32) @ self.recurrent).astype(np.int32) * layer.factor
+        return own << layer.neuron.frac_bits
 
     def _by_events(self, current: Array, x: Array) -> Array:
         """Return what the synaptic currents gain if they saturate after every spike."""
@@ -162,7 +176,7 @@ class Stream:
     def run(self, x: ArrayLike) -> Iterator[dict[str, Array]]:
         """Yield the spikes of all steps, for constant inputs `[N, ...]` or sequences `[T, N, ...]`."""
         x = np.asarray(x)
-        if self.network.encoder == "spikes":
+        if self.network.encoder != "constant":
             yield from map(self.step, x)
             return
         # constant inputs have the same current in every step: multiply once
@@ -223,7 +237,8 @@ def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -
 
     Args:
         network: to simulate.
-        inputs: integers `[N, *in_shape]` in 0..levels, or spikes `[T, N, *in_shape]`, as `network.encoder` says.
+        inputs: integers in 0..levels, `[N, *in_shape]`, or `[T, N, *in_shape]` of sequences and spikes, as
+            `network.encoder` says.
         record: return the spikes of all layers.
 
     Raises:
@@ -328,6 +343,7 @@ _synapse: ByLayer[Callable[[Array], Array]] = ByLayer("the simulator")
 
 
 @_synapse.register(Dense)
+@_synapse.register(Recurrent)
 def _(layer: Dense) -> Callable[[Array], Array]:
     weight = layer.weight.astype(np.float32)
     return lambda x: (x.astype(np.float32) @ weight.T).astype(np.int32)

@@ -35,12 +35,16 @@ class IntegerLayer:
         bias: integers `[O]`, or None.
         scale: the real weight is `scale * weight`, `[O]`.
         neuron: constants of its neurons.
+        recurrent: integers `[O, O]`, if the neurons see their own spikes, each of which counts as `factor`.
+        factor: of recurrent weights, in the unit of the others.
     """
 
     weight: Tensor
     bias: Tensor | None
     scale: Tensor
     neuron: IntegerNeuron
+    recurrent: Tensor | None = None
+    factor: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class FixedPoint:
         name: str,
         scale: Tensor | None = None,
         reset: IntegerReset | None = None,
+        recurrent: Tensor | None = None,
     ) -> IntegerLayer:
         """Bring a layer to integers.
 
@@ -106,6 +111,7 @@ class FixedPoint:
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
             reset: of the integer neurons; that of the real ones if None.
+            recurrent: real weights `[O, O]` through which the neurons see their own spikes, if they do.
 
         Raises:
             UsageError: with the layer's name and the number, if that cannot be represented.
@@ -139,6 +145,10 @@ class FixedPoint:
         largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * (self.largest or self.levels)
         if whole is not None:
             largest += whole.abs()
+        factor, seen = 1, None
+        if recurrent is not None:
+            factor, seen = self._recurrent(recurrent, scale)
+            largest += seen.abs().sum(1) * factor
         own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
         make: Any = form
         integer: IntegerNeuron = make(frac_bits=0, arithmetic=arithmetic, **own)
@@ -161,7 +171,18 @@ class FixedPoint:
         while reach << frac_bits > arithmetic.largest:
             frac_bits -= 1
         integer = replace(integer, frac_bits=frac_bits)  # type: ignore[type-var]
-        return IntegerLayer(integers, whole, scale, integer)
+        return IntegerLayer(integers, whole, scale, integer, seen, factor)
+
+    def _recurrent(self, weight: Tensor, scale: Tensor) -> tuple[int, Tensor]:
+        """Return the factor of recurrent weights `[O, O]`, and these in integers.
+
+        A spike of a neuron counts as `factor` in place of an input of up to `largest`, so that small recurrent weights
+        keep their bits beside large ones of the inputs, and no recurrent weight is cut off.
+        """
+        most = 2 ** (self.bits - 1) - 1
+        units = weight * self.levels / scale[:, None]
+        factor = max(1, math.ceil(float(units.abs().max()) / most))
+        return factor, (units / factor).round_()
 
     def _check_inputs(self, integer: IntegerNeuron, bias: Tensor | None, name: str) -> None:
         """Refuse neurons that the arithmetic gives no way in."""

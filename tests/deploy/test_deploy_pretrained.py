@@ -14,7 +14,7 @@ from spiking_lfp.data import load_samples
 from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.costs import costs, footprint
-from spiking_lfp.deploy.export import integer_inputs
+from spiking_lfp.deploy.export import network_inputs
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import reader_of
 from spiking_lfp.deploy.pretrained import FOLDER, card, markdown, network_names, network_path
@@ -89,7 +89,7 @@ def on_test_samples(network: IntegerNetwork, data: str, root: str | None = None)
     reader = reader_of(network)
     recipe = reader.recipe.model_copy(update={"augment": (), "copies": 1})  # of training samples only
     split = load_samples(data, recipe, reader.inputs, root).test
-    inputs, labels, _ = integer_inputs(split, len(split))
+    inputs, labels, _ = network_inputs(split, len(split))
     outcome = simulate(network, inputs.numpy())
     return float((outcome.predictions == labels.numpy()).mean()), costs(network, outcome).total
 

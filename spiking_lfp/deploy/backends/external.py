@@ -95,6 +95,8 @@ class ExternalBackend:
         reason = _neuron_layers.unsupported(_working(network))
         if reason is not None:
             return reason
+        if network.encoder == "sequence":
+            return f"{self.title} takes spikes, and the network takes integers 0..{network.levels} in every step"
         layers = neuron_layers(network)
         if not layers:
             return f"{self.title} takes no analogue inputs, and the network has no layer after the first"
@@ -111,7 +113,7 @@ class ExternalBackend:
                     f"layer {layer.name}: thresholds are {neuron.theta.min()}..{neuron.theta.max()}, "
                     f"{self.title} has one for all neurons of a layer"
                 )
-        count = sum(int(layer.fan_out().sum()) for layer in layers)
+        count = sum(layer.synapses for layer in layers)
         neurons = int(np.prod(layers[0].in_shape)) + sum(layer.neurons for layer in layers)
         memory = count * self.bytes_per_synapse + neurons * self.bytes_per_neuron
         if memory > MAX_MEMORY:

@@ -18,6 +18,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Recurrent,
     Signal,
     Spiking,
     SumPool,
@@ -260,6 +261,11 @@ def _(layer: Dense) -> Array:
     return layer.weight.T
 
 
+@_by_input.register(Recurrent)
+def _(layer: Recurrent) -> Array:
+    return np.concatenate([layer.weight.T, layer.recurrent.T])
+
+
 @_by_input.register(Conv)
 def _(layer: Conv) -> Array:
     per_group, share = layer.weight.shape[1], layer.outputs // layer.groups
@@ -319,6 +325,11 @@ def _(layer: Dense, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_DENSE"}
 
 
+@_geometry.register(Recurrent)
+def _(layer: Recurrent, signal: Signal) -> dict[str, Field]:
+    return {"kind": "SLFP_RECURRENT", "factor": layer.factor}
+
+
 @_geometry.register(Conv)
 def _(layer: Conv, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_CONV", "groups": layer.groups, **_window(layer)}
@@ -376,7 +387,7 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         f"#define GOLDEN_SAMPLES {samples}",
         f"#define GOLDEN_STEPS {steps}",
         "",
-        "/* images [samples][inputs], or spikes [samples][steps][inputs] */",
+        "/* images [samples][inputs], or sequences and spikes [samples][steps][inputs] */",
         *array_lines("uint8_t", "golden_inputs", inputs),
         "/* bits [samples][steps][neurons], the lowest bit of a byte first; in the order (channel, row, column). Of a",
         "   layer that does not fire membranes in that order */",

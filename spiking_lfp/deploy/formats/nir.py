@@ -414,6 +414,11 @@ def write_integer(graph: Writer, network: IntegerNetwork) -> None:
     refusal = _write_layer.unsupported(network.layers)
     if refusal is not None:
         raise ExportError(refusal)
+    if network.encoder == "sequence":
+        raise ExportError(
+            f"its inputs are integers 0..{network.levels} of every step, and integer networks in NIR take spikes, or "
+            "the same pixels in every step"
+        )
     golden = network.golden
     graph.about |= {
         "kind": "integer",

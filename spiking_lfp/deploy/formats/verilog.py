@@ -118,6 +118,8 @@ def unsupported(network: IntegerNetwork) -> str | None:
     reason = _window.unsupported(working(network))
     if reason is not None:
         return reason
+    if network.encoder == "sequence":
+        return f"inputs 0..{network.levels} of every step: the core takes spikes, or the same pixels in every step"
     if network.encoder == "constant" and isinstance(working(network)[0], MaxPool):
         return f"layer {network.layers[0].name}: the core cannot pool constant inputs"
     if len(working(network)) > MAX_LAYERS:
@@ -135,7 +137,7 @@ def unsupported(network: IntegerNetwork) -> str | None:
         if max(*kernel, *stride, *padding) > MAX_KERNEL:
             largest = max(*kernel, *stride, *padding)
             return f"layer {layer.name}: kernel, stride or padding is {largest}, the core holds {MAX_KERNEL}"
-    words = sum(layer.weight.size for layer in network.spiking)
+    words = sum(layer.weights for layer in network.spiking)
     if words > MAX_WORDS:
         return f"{words} weights, the core addresses {MAX_WORDS}"
     return None

@@ -15,6 +15,7 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 NUMBERS = {
     "kind": 1, "in": 3, "out": 3, "kernel": 2, "stride": 2, "padding": 2, "groups": 1, "weight_bits": 1, "row_words": 1,
     "reset": 1, "decay": 1, "frac_bits": 1, "neuron": 1, "current_decay": 1, "summands": 1, "further_bytes": 1,
+    "factor": 1,
 }  # fmt: skip
 ARRAYS = ("sources", "weight", "bias", "theta")
 
