@@ -19,6 +19,7 @@ from spiking_lfp.deploy.model import (
     Array,
     Conv,
     Dense,
+    Encoding,
     Flatten,
     IntegerNetwork,
     Layer,
@@ -29,6 +30,7 @@ from spiking_lfp.deploy.model import (
     SumPool,
 )
 from spiking_lfp.deploy.readout import HostReadout
+from spiking_lfp.deploy.rounding import Rounding, second_moments
 from spiking_lfp.deploy.simulator import run_layer, without_neurons
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.integers import IntegerNeuron
@@ -54,12 +56,16 @@ from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer, spiking_layers
 
 Kept = TypeVar("Kept")
+Parameters = tuple[Tensor, Tensor | None]
+Converter = Callable[..., Spiking]
 CalibrationMethod = Literal["max", "mean", "percentile", "search"]
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = ("max", "mean", "percentile", "search")
 PERCENTILE = 0.999
 # fractions of the largest weight that the search tries to map to the largest integer, and on how many samples
 SEARCHED = tuple(np.linspace(0.2, 1.0, 17))
 SEARCH_SAMPLES = 64
+# tried if none of those fits into the membranes: weights then have fewer levels
+LARGER = (1.25, 1.5, 2.0, 3.0, 4.0)
 # along one axis, and the same on images one pixel high
 IMAGE_POOLS: dict[type[nn.Module], type[Pool]] = {MaxPool1d: MaxPool2d, AvgPool1d: AvgPool2d, SumPool1d: SumPool2d}
 
@@ -144,8 +150,8 @@ def quantize(
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: how the scale of a layer is chosen: "max", the largest weight becomes the largest integer;
             "percentile", one weight in a thousand is clipped; "mean", see `FixedPoint`; "search", the scale for which
-            spikes differ least from those of the floating-point layer. If None that of the training in integers, else
-            "search".
+            spikes differ least from those of the floating-point layer with the same inputs. If None that of the
+            training in integers, else "search".
         per_channel: give each output a scale of its own.
         reset: another reset than that of the training.
         arithmetic: of the chip; if None that of the training in integers, else the default.
@@ -178,10 +184,12 @@ def quantize(
         scale = "search" if trained is None or trained.bits != bits else trained.scale
     if arithmetic is None:
         arithmetic = DEFAULT if trained is None else trained.arithmetic
-    settings = _Settings(bits, scale, per_channel, reset, arithmetic)
+    exact = trained is not None and trained.bits == bits
+    settings = _Settings(bits, scale, per_channel, reset, arithmetic, not exact)
     last = replace(settings, arithmetic=arithmetic.of_outputs())
     if steps is None:
-        seen, steps, encoder = images.float() / levels, len(images), "spikes" if levels == 1 else "sequence"
+        seen, steps = images.float() / levels, len(images)
+        encoder: Encoding = "spikes" if levels == 1 else "sequence"
     else:
         seen, levels, encoder = constant(images.float() / LEVELS, steps), LEVELS, "constant"
     with torch.no_grad():
@@ -221,7 +229,7 @@ def quantize(
                 _check_training(name, executions[module], inputs[0], bits)
                 of_layer = last if place is below[-1] else settings
                 convert = _converter(module, name, shape, inputs[0], of_layer)
-                layer, chosen = _chosen(convert, module, given[0], reals[number], steps, of_layer, inputs[0])
+                layer, chosen = _chosen(convert, module, given[0], steps, of_layer, inputs[0])
                 integers[number], saturated = run_layer(layer, given[0], steps)
                 spikes, real_spikes = integers[number], reals[number]
                 reports.append(_report(chosen, module, layer, real_spikes, spikes, saturated, inputs[0].levels))
@@ -364,6 +372,8 @@ class _Settings:
     per_channel: bool
     reset: IntegerReset | None
     arithmetic: Arithmetic
+    # whether weights make up for what others lose by rounding; not if training rounded them, each for itself
+    compensated: bool
 
     def fixed_point(self, given: Signal, scale: ScaleMethod = "max") -> FixedPoint:
         """Return how layers are quantised that are given such a signal."""
@@ -376,9 +386,10 @@ def _accuracy(spikes: Tensor, labels: Tensor) -> float:
 
 def _converter(
     module: SpikingLayer, name: str, shape: tuple[int, ...], given: Signal, settings: _Settings
-) -> Callable[[Tensor], Spiking]:
-    """Return the function from the scales of a layer `[O]` to the integer layer."""
-    weight, bias = _parameters(module)
+) -> Converter:
+    """Return the function from the scales of a layer `[O]`, and other weights and biases, to the integer layer."""
+    own = _parameters(module)
+    weight, _ = own
     synapse = synapse_of(module.synapse, weight)
     dense = isinstance(module.synapse, nn.Linear)
     if not dense and not (isinstance(synapse, Convolution) and _has_integer_form(synapse)):
@@ -391,12 +402,13 @@ def _converter(
     if isinstance(neuron, RecurrentLIFNeuron):
         if not dense:
             raise ExportError(f"layer {name}: recurrent convolutions have no integer form: use dense neurons")
-        neuron, recurrent = LIFNeuron(neuron.beta, neuron.threshold, neuron.reset), neuron.recurrent.detach()
+        recurrent = neuron.recurrent.detach()
+        neuron = LIFNeuron(neuron.beta, neuron.threshold, neuron.reset)
     fixed = settings.fixed_point(given)
 
-    def convert(scale: Tensor) -> Spiking:
+    def convert(scale: Tensor, parameters: Parameters = own) -> Spiking:
         try:
-            layer = fixed.layer(weight, bias, neuron, name, scale, settings.reset, recurrent)
+            layer = fixed.layer(*parameters, neuron, name, scale, settings.reset, recurrent)
         except UsageError as error:
             raise ExportError(str(error)) from None
         whole = np.zeros(len(weight)) if layer.bias is None else layer.bias.numpy()
@@ -431,16 +443,20 @@ def _parameters(module: SpikingLayer) -> tuple[Tensor, Tensor | None]:
 
 
 def _chosen(
-    convert: Callable[[Tensor], Spiking],
-    module: SpikingLayer,
-    inputs: Array,
-    real: Tensor,
-    steps: int,
-    settings: _Settings,
-    given: Signal,
+    convert: Converter, module: SpikingLayer, inputs: Array, steps: int, settings: _Settings, given: Signal
 ) -> tuple[Spiking, Tensor]:
-    """Return the integer layer and its scales, chosen as the settings say."""
-    weight, _ = _parameters(module)
+    """Return the integer layer and its scales, chosen as the settings say.
+
+    Args:
+        convert: of the layer.
+        module: the layer in real numbers.
+        inputs: those of the integer network.
+        steps: T.
+        settings: say how.
+        given: what `inputs` stand for.
+    """
+    weight, bias = _parameters(module)
+    most = 2 ** (settings.bits - 1) - 1
     # membranes are compared with each other, so they have one unit
     apart = settings.per_channel and module.kind.spiking
     fixed = settings.fixed_point(given, "mean" if settings.scale == "mean" else "max")
@@ -448,22 +464,33 @@ def _chosen(
     if settings.scale == "percentile":
         rows = weight.abs().flatten(1) if apart else weight.abs().flatten().unsqueeze(0)
         kept = rows.kthvalue(max(1, math.ceil(PERCENTILE * rows.shape[1])), 1).values
-        scale = (kept / (2 ** (settings.bits - 1) - 1)).expand(len(weight))
+        scale = (kept / most).expand(len(weight))
+    synapse = module.synapse
+    assert isinstance(synapse, nn.Linear | nn.Conv2d)
+    moments = second_moments(synapse, torch.from_numpy(inputs), given.levels) if settings.compensated else None
+    rounding = None if moments is None else Rounding.of(moments, bias is not None)
+
+    def converted(scale: Tensor) -> Spiking:
+        return convert(scale) if rounding is None else convert(scale, rounding(weight, bias, scale, most))
+
     if settings.scale != "search":
-        return convert(scale), scale
-    images = inputs.ndim < real.dim()
+        return converted(scale), scale
+    # what the layer would do with the same inputs: scales do not make up for what others have changed before it
+    images = inputs.ndim == weight.dim()
     few = inputs[:SEARCH_SAMPLES] if images else inputs[:, :SEARCH_SAMPLES]
-    expected = real[:, :SEARCH_SAMPLES].numpy()
+    seen = torch.from_numpy(few).to(weight.dtype) / given.levels
+    expected = module(constant(seen, steps) if images else seen).numpy()
     best: tuple[float, Spiking, Tensor] | None = None
     refused: ExportError | None = None
-    for fraction in SEARCHED:
+    for fraction in (*SEARCHED, *LARGER):
+        if fraction > 1 and best is not None:
+            break
         try:
-            layer = convert(scale * fraction)
+            layer = converted(scale * fraction)
         except ExportError as error:
             refused = error
             continue
-        spikes, _ = run_layer(layer, few, steps)
-        different = _difference(layer, spikes, expected, given.levels)
+        different = _difference(layer, run_layer(layer, few, steps)[0], expected, given.levels)
         if best is None or different < best[0]:
             best = different, layer, scale * fraction
     if best is None:

@@ -85,7 +85,7 @@ class _Neurons:
         self.state = tuple(np.zeros(shape, np.int32) for _ in layer.neuron.states)
         self.fired = np.zeros(shape, bool)
         self.counters = Counters()
-        self.recurrent = layer.recurrent.T.astype(np.float32) if isinstance(layer, Recurrent) else None
+        self.recurrent = layer.recurrent.T.astype(np.float32) if isinstance(layer, Recurrent) else np.zeros((0, 0))
         if layer.neuron.by_events:
             most = replace(layer, weight=layer.weight.clip(min=0)), replace(layer, weight=layer.weight.clip(max=0))
             self.by_sign = tuple(map(_synapse, most))

@@ -484,5 +484,5 @@ def test_other_layers_are_refused_by_name(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
     # a file says its kind, and who does not know it refuses it
     save_network(net, tmp_path / "net.h5")
-    with pytest.raises(ExportError, match=r"/layers/000/kind is 'sparse', expected dense, conv, max_pool, flatten"):
+    with pytest.raises(ExportError, match=r"/layers/000/kind is 'sparse', expected dense, recurrent, conv, max_pool"):
         load_network(tmp_path / "net.h5")

@@ -332,10 +332,10 @@ def _foreign_filter(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "schema": (_set("/", "schema", 3), "has schema 3, this version reads schema 1 and 2: export the network again, or"),
+    "schema": (_set("/", "schema", 4), "has schema 4, this version reads schema 1, 2, 3: export the network again, or"),
     "another schema": (_set("/", "schema", 2), "/schema is 2, expected 1 as its layers have it"),
     "format": (_text("/", "format", "other"), "is an HDF5 file of another kind: its format is 'other'"),
-    "encoder": (_text("/", "encoder", "rate"), "/encoder is 'rate', expected constant or spikes"),
+    "encoder": (_text("/", "encoder", "rate"), "/encoder is 'rate', expected constant or sequence or spikes"),
     "a long text": (_set("/", "encoder", "spikes"), r"/encoder is object \[\], expected a text of fixed length"),
     "a number as text": (_text("/", "steps", "3"), r"/steps is \|S1 \[\], expected an integer, int64"),
     "a fraction": (_set("/", "steps", np.array(3.0)), r"/steps is float64 \[\], expected an integer"),
@@ -349,7 +349,7 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "a class": (_set("/", "class_names", np.array([b"null", b"eins", b"x"])), "damaged: its content has checksum"),
     "no utf-8": (_set("/", "class_names", np.array([b"\xff", b"b", b"c"])), "damaged .*utf-8"),
     "checksum": (_text("/", "checksum", "0" * 64), r"has checksum [0-9a-f]{16}\.\.\., expected 0000000000000000\.\.\."),
-    "kind": (_text("/layers/000", "kind", "lstm"), "/layers/000/kind is 'lstm', expected dense, conv"),
+    "kind": (_text("/layers/000", "kind", "lstm"), "/layers/000/kind is 'lstm', expected dense, recurrent, conv"),
     "leak": (_text("/layers/000", "leak", "floor"), "/layers/000/leak is 'floor', expected 'mul12_trunc'"),
     "reset": (_text("/layers/003", "reset", "never"), "/layers/003/reset is 'never', expected zero, subtract"),
     "decay": (_set("/layers/003", "decay", 5000), "layer ausgang ü: decay is 5000, expected 0..4095"),

@@ -97,7 +97,7 @@ def test_the_search_finds_fewer_different_spikes_than_the_largest_weight_as_unit
         network[0].synapse.weight[0, 0, 0, 0] = 4.0  # one weight far above the others
     differing = {}
     for scale in CALIBRATION_METHODS:
-        _, report = quantize(network, images, labels, 9, CLASSES, 3, scale)
+        _, report = quantize(network, images, labels, 9, CLASSES, 2, scale)
         differing[scale] = report.layers[0].disagreement
     assert differing["search"] < differing["max"]
     assert differing["search"] == min(differing.values())
@@ -202,7 +202,8 @@ def head(features: int) -> list[nn.Module]:
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d((1, 2)), *head(50)], "layer 1: MaxPool2d.* square windows"),
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d(2, padding=1), *head(36)], "layer 1: .* without padding"),
         ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
-        ([lfp.Flatten(), lfp.RecurrentLIF(nn.Linear(144, 4))], "layer 1: RecurrentLIF has no integer form"),
+        ([lfp.Flatten(), lfp.AdaptiveLIF(nn.Linear(144, 4))], "layer 1: AdaptiveLIF has no integer form"),
+        ([lfp.RecurrentLIF(nn.Conv2d(1, 4, 3)), *head(400)], "layer 0: recurrent convolutions have no integer form"),
     ],
 )
 def test_what_has_no_integer_form_is_refused(modules: list[nn.Module], message: str) -> None:

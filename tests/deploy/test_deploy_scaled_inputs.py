@@ -80,7 +80,7 @@ def test_every_branch_that_takes_the_inputs_is_changed() -> None:
         (small(nn.Conv2d(4, 6, 3, padding=1), 150), "layer 0: pads normalised inputs, which no pixel stands for"),
         (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "layer 0: pads normalised inputs"),
         (nn.Sequential(AvgPool2d(2), Flatten(), LIF(nn.Linear(16, 3))).double(), "layer 0: AvgPool2d takes normalised"),
-        (in_integers(small(nn.Conv2d(4, 6, 3, stride=2), 24)), "layer 0: was trained in integers on normalised inputs"),
+        (in_integers(small(nn.Conv2d(4, 6, 3, stride=2), 24)), "layer 0: was trained in integers on inputs that"),
     ],
 )
 def test_what_cannot_be_folded_is_named(net: nn.Sequential, said: str) -> None:

@@ -12,10 +12,12 @@ from spiking_lfp.deploy.model import (
     Add,
     Conv,
     Dense,
+    Encoding,
     Flatten,
     IntegerNetwork,
     Layer,
     MaxPool,
+    Recurrent,
     Signal,
     Spiking,
     SumPool,
@@ -58,11 +60,22 @@ def conv(
     )  # fmt: skip
 
 
-def network(layers: Sequence[Layer], steps: int = 12, levels: int = 1) -> IntegerNetwork:
-    """Chain layers; with `levels` greater than 1 the inputs are images."""
+def recurrent(name: str, inputs: int, outputs: int, seed: int = 0, factor: int = 1, **how: Any) -> Recurrent:
+    """`dense`, and its neurons see their own spikes."""
+    plain = dense(name, inputs, outputs, seed, **how)
+    top = 2 ** (plain.bits - 1) - 1
+    own = np.random.default_rng(seed + 1).integers(-top, top + 1, (outputs, outputs)).astype(np.int8)
+    return Recurrent(**vars(plain), recurrent=own, factor=factor)
+
+
+def network(
+    layers: Sequence[Layer], steps: int = 12, levels: int = 1, span: tuple[float, float] | None = None
+) -> IntegerNetwork:
+    """Chain layers; with `levels` greater than 1 the inputs are images, or sequences with a `span`."""
     classes = layers[-1].out_shape[0]
-    encoder = "spikes" if levels == 1 else "constant"
-    return IntegerNetwork(tuple(layers), encoder, levels, steps, tuple(map(str, range(classes)))).check()
+    encoder: Encoding = "sequence" if span else "spikes" if levels == 1 else "constant"
+    names = tuple(map(str, range(classes)))
+    return IntegerNetwork(tuple(layers), encoder, levels, steps, names, span=span or (0.0, 1.0)).check()
 
 
 def mlp(
@@ -202,6 +215,8 @@ def inputs_for(net: IntegerNetwork, samples: int = 3, seed: int = 0, rate: float
     if net.encoder == "constant":
         images = random.integers(0, net.levels + 1, (samples, *net.in_shape))
         return (images * (random.random(images.shape) < 0.5)).astype(np.uint8)
+    if net.encoder == "sequence":
+        return random.integers(0, net.levels + 1, (net.steps, samples, *net.in_shape)).astype(np.uint8)
     return (random.random((net.steps, samples, *net.in_shape)) < rate).astype(np.uint8)
 
 
@@ -273,11 +288,14 @@ def slow_limit(value: int, arithmetic: Arithmetic) -> int:
 
 
 def _slow_step(layer: Spiking, x: Array, state: Array, fired: Array) -> Array:
+    before = fired.copy()
     for place in np.ndindex(*layer.out_shape):
         o = place[0]
         acc = int(layer.bias[o])
         if isinstance(layer, Dense):
             acc += sum(int(w) * int(v) for w, v in zip(layer.weight[o], x, strict=True))
+            if isinstance(layer, Recurrent):
+                acc += layer.factor * sum(int(w) * int(v) for w, v in zip(layer.recurrent[o], before, strict=True))
         else:
             assert isinstance(layer, Conv)
             share = layer.outputs // layer.groups
