@@ -124,8 +124,28 @@ def fpga() -> str:
     )  # fmt: skip
 
 
+def integers() -> str:
+    """Networks that were trained in real numbers, and the same in integers."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in read(EXPERIMENTS / "integers.jsonl"):
+        groups.setdefault((line["preset"], line["settings"]), []).append(line)
+    bits = sorted({key for runs in groups.values() for run in runs for key in run["integers"]}, key=int, reverse=True)
+    lines = [
+        [
+            f"`{preset}`{f', {settings}' if settings else ''}",
+            str(len(runs)),
+            mean([100 * run["real"] for run in runs], 2),
+            *(mean([100 * run["integers"][each] for run in runs], 2) for each in bits),
+        ]
+        for (preset, settings), runs in groups.items()
+    ]
+    return markdown(["preset", "runs", "real numbers, %", *(f"{each} bits, %" for each in bits)], lines)
+
+
 # each is written where a page has a place for it
-TABLES: dict[str, Callable[[], str]] = {"accuracies": accuracies, "tried": tried, "fpga": fpga, "rewards": rewards}
+TABLES: dict[str, Callable[[], str]] = {
+    "accuracies": accuracies, "integers": integers, "tried": tried, "fpga": fpga, "rewards": rewards,
+}  # fmt: skip
 
 
 def written(text: str) -> str:

@@ -2,8 +2,8 @@
 /*
  * classify [STEPS] < samples
  *
- * Reads samples to the end, as `spiking-lfp convert` writes them: constant inputs as [inputs] bytes 0..levels, spikes as
- * [steps][inputs] bytes 0 or 1. Prints a line for each sample: the class whose neuron spikes most, of equal ones the
+ * Reads samples to the end, as `spiking-lfp convert` writes them, bytes 0..levels: constant inputs as [inputs], others as
+ * [steps][inputs]. Prints a line for each sample: the class whose neuron spikes most, of equal ones the
  * first, and its number of spikes; where the last layer does not fire, the class whose membrane adds up to most.
  */
 #include <inttypes.h>

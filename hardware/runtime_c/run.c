@@ -2,7 +2,7 @@
 /*
  * run [STEPS] < samples > spikes
  *
- * Reads samples to the end: constant inputs as [inputs] bytes 0..levels, spikes as [steps][inputs] bytes 0 or 1.
+ * Reads samples to the end, bytes 0..levels: constant inputs as [inputs], others as [steps][inputs].
  * Writes [steps][neurons] bytes 0 or 1 for each sample: the neurons of all layers, layer by layer; those of a layer that
  * does not fire as their membranes, four bytes each, the lowest first.
  */

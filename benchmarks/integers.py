@@ -1,0 +1,64 @@
+"""Accuracy in integers of networks that were trained in real numbers, on all test samples.
+
+    python benchmarks/integers.py RUN...          # folders of runs
+    python benchmarks/integers.py RUN... --bits 8
+
+Adds a JSON line for each run to docs/experiments/integers.jsonl, or replaces it; `python benchmarks/tables.py` writes
+the table in docs/accuracy.md.
+"""
+
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+import spiking_lfp as lfp
+from spiking_lfp.deploy.export import network_inputs
+from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.training import load_run, preset_config, samples_for
+
+RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "integers.jsonl"
+# of a run, that are not what was trained
+ABOUT = ("preset", "seed", "log_every", "checkpoint_every")
+
+
+def main(
+    runs: list[Path],
+    bits: Annotated[list[int], typer.Option(help="Bits of the weights.")] = [8, 4, 3, 2],  # noqa: B006
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
+) -> None:
+    """Export and simulate each run."""
+    for folder in runs:
+        run = load_run(folder, "cpu")
+        samples = samples_for(run.config, data_root)
+        inputs, labels, _ = network_inputs(samples.test, len(samples.test))
+        started, found = time.perf_counter(), {}
+        for each in bits:
+            with TemporaryDirectory() as out:
+                network = lfp.export(run, out=out, bits=each, data_root=data_root).network
+            x = network.integers(inputs) if network.encoder == "sequence" else inputs.numpy()
+            found[str(each)] = float((simulate(network, x).predictions == labels.numpy()).mean())
+        usual = preset_config(run.config.preset)
+        changed = {name: value for name, value in run.config if name not in ABOUT and value != getattr(usual, name)}
+        line = {
+            "preset": run.config.preset,
+            "seed": run.config.seed,
+            "settings": ", ".join(f"{name} {value}" for name, value in changed.items()),
+            "samples": len(labels),
+            "real": run.evaluate(samples.test).accuracy,
+            "integers": found,
+            "version": lfp.__version__,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        print(line, flush=True)
+        before = [json.loads(text) for text in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+        same = ("preset", "seed", "settings")
+        kept = [each for each in before if any(each[name] != line[name] for name in same)]
+        RESULTS.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
