@@ -3,35 +3,86 @@
  * classify [STEPS] < samples
  *
  * Reads samples to the end, as `spiking-lfp convert` writes them, bytes 0..levels: constant inputs as [inputs], others as
- * [steps][inputs]. Prints a line for each sample: the class whose neuron spikes most, of equal ones the
- * first, and its number of spikes; where the last layer does not fire, the class whose membrane adds up to most.
+ * [steps][inputs]. Prints a line for each sample: the class whose neuron spikes most, of equal ones the first, and its
+ * number of spikes; where the last layer does not fire, the class whose membrane adds up to most. On a board the samples
+ * are in flash: `make classes SAMPLES=FILE`.
  */
+#include "network.h"
+
+#ifdef BOARD
+#include "board.h"
+
+/* from samples.S */
+extern const uint8_t samples_start[], samples_end[];
+
+static size_t read_samples(uint8_t *to, size_t count)
+{
+    static const uint8_t *next = samples_start;
+    size_t k;
+
+    for (k = 0; k < count && next < samples_end; k++)
+        to[k] = *next++;
+    return k;
+}
+
+static int print_class(const char *name, int64_t count)
+{
+    char digits[22], *digit = digits + 21;
+    uint64_t left = count < 0 ? -(uint64_t)count : (uint64_t)count;
+
+    *digit = 0;
+    do
+        *--digit = (char)('0' + left % 10);
+    while (left /= 10);
+    if (count < 0)
+        *--digit = '-';
+    board_print(name);
+    board_print("\t");
+    board_print(digit);
+    board_print("\n");
+    return 0;
+}
+
+static int fail(const char *what)
+{
+    board_print("classify: ");
+    board_print(what);
+    board_print("\n");
+    return 1;
+}
+#else
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "network.h"
+static size_t read_samples(uint8_t *to, size_t count)
+{
+    return fread(to, 1, count, stdin);
+}
 
-static network_memory memory;
-static uint8_t inputs[NETWORK_INPUTS];
-static int64_t counts[NETWORK_CLASSES];
-static slfp_state state;
+static int print_class(const char *name, int64_t count)
+{
+    return printf("%s\t%" PRId64 "\n", name, count) < 0;
+}
 
 static int fail(const char *what)
 {
     fprintf(stderr, "classify: %s\n", what);
     return 1;
 }
+#endif
 
-int main(int count, char **arguments)
+static network_memory memory;
+static uint8_t inputs[NETWORK_INPUTS];
+static int64_t counts[NETWORK_CLASSES];
+static slfp_state state;
+
+static int classify(unsigned long steps)
 {
-    const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
     const int adds_up = network.layer[network.layers - 1].neuron == SLFP_LI;
     unsigned long t;
     size_t k, best;
 
-    if (steps == 0)
-        return fail("STEPS must be a number greater than 0");
     for (;;) {
         slfp_start(&state, &network, memory.words, memory.bytes);
         for (k = 0; k < NETWORK_CLASSES; k++)
@@ -40,9 +91,9 @@ int main(int count, char **arguments)
             const uint8_t *spikes;
             const int32_t *membranes;
             if (t == 0 || !network.constant) {
-                const size_t found = fread(inputs, 1, sizeof inputs, stdin);
-                if (t == 0 && found == 0 && !ferror(stdin))
-                    return fflush(stdout) ? fail("classes cannot be written") : 0;
+                const size_t found = read_samples(inputs, sizeof inputs);
+                if (t == 0 && found == 0)
+                    return 0;
                 if (found != sizeof inputs)
                     return fail("the last sample is incomplete");
                 for (k = 0; k < sizeof inputs; k++)
@@ -58,7 +109,27 @@ int main(int count, char **arguments)
         for (k = best = 0; k < NETWORK_CLASSES; k++)
             if (counts[k] > counts[best])
                 best = k;
-        if (printf("%s\t%" PRId64 "\n", network_class_names[best], counts[best]) < 0)
+        if (print_class(network_class_names[best], counts[best]))
             return fail("classes cannot be written");
     }
 }
+
+#ifdef BOARD
+int main(void)
+{
+    return classify(network.steps);
+}
+#else
+int main(int count, char **arguments)
+{
+    const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
+    int code;
+
+    if (steps == 0)
+        return fail("STEPS must be a number greater than 0");
+    code = classify(steps);
+    if (!code && ferror(stdin))
+        code = fail("samples cannot be read");
+    return fflush(stdout) && !code ? fail("classes cannot be written") : code;
+}
+#endif

@@ -91,6 +91,24 @@ def test_a_program_takes_steps_from_an_interrupt(board: str, tmp_path: Path) -> 
     assert done.stdout.split() == [net.class_names[best] for best in counts.argmax(1)]
 
 
+def test_a_program_says_the_classes_of_a_file(board: str, tmp_path: Path) -> None:
+    net = recorded(make.mlp((40, 30, 5), levels=255, steps=7))
+    write_c(net, tmp_path, board)
+    inputs = make.inputs_for(net, 5, 3)
+    (tmp_path / "samples.bin").write_bytes(inputs.tobytes())
+    done = call_make(tmp_path, "-s", "classes", "SAMPLES=samples.bin")
+    assert done.returncode == 0, done.stderr
+    found = simulate(net, inputs)
+    assert len(set(found.predictions)) > 1
+    expected = [f"{net.class_names[best]}\t{found.counts[k, best]}" for k, best in enumerate(found.predictions)]
+    assert done.stdout.splitlines() == expected
+    for name, said in (("none", "no file SAMPLES=none: name one"), ("short", "the last sample is incomplete")):
+        (tmp_path / "short").write_bytes(inputs.tobytes()[:-1])
+        done = call_make(tmp_path, "-s", "classes", f"SAMPLES={name}")
+        assert done.returncode != 0
+        assert said in done.stderr + done.stdout
+
+
 def test_a_spike_that_differs_and_memory_that_is_too_small_end_in_errors(board: str, tmp_path: Path) -> None:
     net = recorded(make.mlp((40, 30, 5)))
     assert net.golden is not None

@@ -62,7 +62,7 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
         if board is not None:
             boards = hardware_folder("boards")
             named = {"machine.c": BOARDS[board], of_board.name: f"{board}.mk"}
-            shared = ("board.h", "board.c", "board.ld", "stream.c")
+            shared = ("board.h", "board.c", "board.ld", "stream.c", "samples.S")
             files |= {name: (boards / named.get(name, name)).read_bytes() for name in (*shared, *named)}
         _check_neurons(network, files["slfp.h"].decode())
         files["network.h"] = _network_header(network).encode()
