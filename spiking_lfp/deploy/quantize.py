@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -169,7 +169,7 @@ def quantize(
     synapses = {name: synapse_copy(name, layer) for name, layer in spiking_layers(network).items()}
     real = copy.deepcopy(network).cpu().eval()
     for name, synapse in synapses.items():
-        spiking_layers(real)[name].synapse = synapse.cpu()
+        spiking_layers(real)[name].synapse = _without_dilation(synapse.cpu())
     for name, each in spiking_layers(real).items():
         if isinstance(each, RecurrentLIF):
             each.recurrent = synapse_copy(name, each, "recurrent")
@@ -395,7 +395,7 @@ def _converter(
     if not dense and not (isinstance(synapse, Convolution) and _has_integer_form(synapse)):
         raise ExportError(
             f"layer {name}: {module.synapse} has no integer form: use nn.Linear, nn.Conv1d or nn.Conv2d, padded evenly "
-            "with zeros and without dilation"
+            "with zeros"
         )
     # in the precision of training, so that what is rounded is the same
     neuron, recurrent = module.neuron(weight.dtype), None
@@ -434,6 +434,25 @@ def _without_torch(neuron: Any) -> IntegerNeuron:
 
 def _has_integer_form(synapse: Convolution) -> bool:
     return not synapse.transposed and len(synapse.kernel_size) == 2 and set(synapse.dilation) == {1}
+
+
+def _without_dilation(synapse: nn.Module) -> nn.Module:
+    """Return the same convolution with a larger kernel, which has zeros where a dilated one has holes."""
+    if not isinstance(synapse, nn.Conv1d | nn.Conv2d) or set(synapse.dilation) == {1}:
+        return synapse
+    weight = synapse.weight.detach()
+    sides = tuple(step * (side - 1) + 1 for side, step in zip(synapse.kernel_size, synapse.dilation, strict=True))
+    full = weight.new_zeros(*weight.shape[:2], *sides)
+    places = [slice(None, None, step) for step in synapse.dilation]
+    full[:, :, *places] = weight
+    like: Any = type(synapse)
+    # "same" stays: it is told from the sides, which are as large as before
+    made = like(
+        synapse.in_channels, synapse.out_channels, sides, synapse.stride, synapse.padding, 1, synapse.groups,
+        synapse.bias is not None, synapse.padding_mode,
+    )  # fmt: skip
+    made.weight, made.bias = nn.Parameter(full), synapse.bias
+    return cast(nn.Module, made)
 
 
 def _parameters(module: SpikingLayer) -> tuple[Tensor, Tensor | None]:

@@ -52,7 +52,7 @@ def _batches(synapse: nn.Linear | nn.Conv2d, inputs: Tensor) -> Iterator[Tensor]
                 yield x[None].float()
                 continue
             kernel, padding = synapse.kernel_size, _padding(synapse)
-            seen = functional.unfold(x.float(), kernel, synapse.dilation, padding, synapse.stride)
+            seen = functional.unfold(x.float(), kernel, 1, padding, synapse.stride)
             yield seen.view(len(x), synapse.groups, -1, seen.shape[2]).permute(1, 0, 3, 2).flatten(1, 2)
 
 
@@ -110,11 +110,13 @@ class Rounding:
 
     def _rounded(self, rows: Tensor, scale: Tensor, most: int, order: Tensor, share: Tensor) -> Tensor:
         rows = rows[:, order]
+        # synapses that were pruned, or that are holes of a kernel, do not come back
+        there = rows != 0
         for start in range(0, self.size, _BLOCK):
             end = min(start + _BLOCK, self.size)
             errors = torch.zeros(len(rows), end - start, dtype=rows.dtype)
             for k in range(start, end):
-                near = (rows[:, k : k + 1] / scale).round().clamp(-most, most) * scale
+                near = (rows[:, k : k + 1] / scale).round().clamp(-most, most) * scale * there[:, k : k + 1]
                 error = (rows[:, k : k + 1] - near) / share[k, k]
                 rows[:, k + 1 : end] -= error * share[k, k + 1 : end]
                 rows[:, k : k + 1], errors[:, k - start : k - start + 1] = near, error

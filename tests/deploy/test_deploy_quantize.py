@@ -18,6 +18,7 @@ from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import IntegerReset
 from spiking_lfp.lfp.execution import Integer
+from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.spiking import spiking_layers
 
@@ -191,10 +192,6 @@ def head(features: int) -> list[nn.Module]:
         ),
         ([lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)], "layer 1: currents or threshold reach"),
         (
-            [lfp.LIF(nn.Conv2d(1, 1, 2, dilation=10)), lfp.Flatten(), lfp.LIF(nn.Linear(4, 4))],
-            "layer 0: Conv2d.* has no",
-        ),
-        (
             [lfp.LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")), *head(144)],
             "layer 0: Conv2d.* evenly with zeros",
         ),
@@ -210,6 +207,49 @@ def test_what_has_no_integer_form_is_refused(modules: list[nn.Module], message: 
     images, labels = digits(2)
     with pytest.raises(ExportError, match=message):
         quantize(nn.Sequential(*modules), images, labels, 3, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "synapse",
+    [
+        nn.Conv2d(1, 4, 3, dilation=2),
+        nn.Conv2d(1, 4, (2, 3), stride=(2, 1), padding=(2, 0), dilation=(3, 1), bias=False),
+        nn.Conv2d(1, 4, 3, padding="same", dilation=2),
+    ],
+)
+def test_dilated_kernels_become_larger_ones_with_holes(synapse: nn.Conv2d) -> None:
+    torch.manual_seed(0)
+    images, labels = digits(8)
+    with torch.no_grad():
+        for each in synapse.parameters():
+            each.copy_(torch.randint(-90, 91, each.shape))
+        synapse.weight[0, 0, 0, 0] = 127.0
+    layer = lfp.LIF(synapse, 1.0, 60.0, "zero")
+    seen = constant(images.float() / 255, 3)
+    spikes = layer(seen)
+    assert 0.05 < spikes.mean() < 0.95
+    network = nn.Sequential(layer, lfp.Flatten(), lfp.LIF(nn.Linear(spikes[0, 0].numel(), 4)))
+    integers, report = quantize(network, images, labels, 3, CLASSES, 8, "max")
+    first = integers.spiking[0]
+    assert (report.layers[0].disagreement, report.layers[0].saturated) == (0, 0)
+    found = simulate(integers, images.numpy(), record=True).spikes[first.name]
+    np.testing.assert_array_equal(found, spikes.detach())
+    holes = np.ones(first.weight.shape[2:], bool)
+    holes[:: synapse.dilation[0], :: synapse.dilation[1]] = False
+    assert holes.any()
+    assert not first.weight[:, :, holes].any()
+
+
+def test_pruned_synapses_stay_away() -> None:
+    network, (images, labels) = lenet(), digits()
+    with torch.no_grad():
+        for layer in (network[0], network[5]):
+            layer.synapse.weight[torch.rand(layer.synapse.weight.shape) < 0.5] = 0.0
+    integers, _ = quantize(network, images, labels, 9, CLASSES, 4)
+    for layer in integers.spiking[:3:2]:
+        real = network.get_submodule(layer.name).synapse.weight
+        assert not layer.weight[(real == 0).numpy()].any()
+        assert layer.weight.any()
 
 
 def test_weights_that_round_to_nothing_are_refused_not_zeroed() -> None:
