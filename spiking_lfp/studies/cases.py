@@ -46,7 +46,8 @@ def run_cases(
 ) -> list[tuple[Case, Outcome]]:
     """Run `cases`, and save each in `folder` when it is done; cases that are saved there already are not run again.
 
-    A case whose process or worker dies is run again, up to `ATTEMPTS` times in all, with a warning.
+    With its outcome a case keeps what made it: the day, versions, the processor, threads and seconds. A case whose
+    process or worker dies is run again, up to `ATTEMPTS` times in all, with a warning.
 
     Args:
         cases: all different.
@@ -74,8 +75,8 @@ def run_cases(
         threads = max(1, (os.cpu_count() or 1) // processes) if executor is None else 1
     if threads < 1:
         raise UsageError(f"threads must be at least 1, found {threads}")
-    done = read_cases(folder)
-    finished = {_key(case): (case, outcome) for case, outcome in done}
+    lines = _read(folder)
+    finished = {_key(line["case"]): (line["case"], line["outcome"]) for line in lines}
     missing = [case for case in cases if _key(case) not in finished]
     engine = _ThisMachine(processes) if executor is None else executor
     running: dict[Future[tuple[str, bytes]], Case] = {}
@@ -114,17 +115,16 @@ def run_cases(
                             f"{_summary(error)}, maybe for lack of memory: run the command again"
                         )
                     continue
-                result = pickle.loads(content)
+                result, made = pickle.loads(content)
                 if isinstance(result, Exception):
                     failure = _located(result, case, place)
                     continue
                 if isinstance(result, WithFiles):
                     _write_files(result.files, folder)
                     result = result.outcome
-                done.append((case, result))
+                lines.append({"case": case, "outcome": result, "made": made})
                 finished[_key(case)] = case, result
-                lines = [json.dumps({"case": each, "outcome": outcome}) for each, outcome in done]
-                RESULTS.write(folder / CASES_FILE, ("\n".join(lines) + "\n").encode())
+                RESULTS.write(folder / CASES_FILE, "".join(json.dumps(line) + "\n" for line in lines).encode())
                 on_case(case, result, sum(_key(each) in finished for each in cases), len(cases))
             if failure is not None:
                 raise failure
@@ -142,12 +142,16 @@ def read_cases(folder: str | Path) -> list[tuple[Case, Outcome]]:
     Raises:
         RunError: if the file of the cases cannot be read.
     """
-    folder = Path(folder)
+    return [(line["case"], line["outcome"]) for line in _read(Path(folder))]
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the cases saved in `folder`."""
     path = folder / CASES_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        return [(line["case"], line["outcome"]) for line in lines]
+        return [{"case": line["case"], "outcome": line["outcome"], **line} for line in lines]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"cannot read {path}: {error}; choose another --out") from None
 

@@ -6,13 +6,16 @@ with the process that started it, also where that is killed.
 
 import os
 import pickle
+import platform
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +53,21 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "none"
     return found
+
+
+def origin(threads: int) -> dict[str, Any]:
+    """Return what numbers of this process come from: the day, versions, processor, cores and threads."""
+    processor = platform.processor() or platform.machine()
+    if sys.platform == "linux":  # where platform has no more than the architecture
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": versions(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": threads,
+    }
 
 
 def run_in_process(job: Job, stopped: Callable[[], bool] | None = None) -> tuple[str, bytes]:
@@ -97,8 +115,9 @@ def run_in_process(job: Job, stopped: Callable[[], bool] | None = None) -> tuple
 
 
 def answer(job: Job) -> bytes:
-    """Run a case here, and return what it came to, or what it raised, pickled."""
+    """Run a case here, and return what it came to, or what it raised, and what made it, pickled."""
     result: Any
+    started = time.perf_counter()
     try:
         for package, found in versions().items():
             if found != job["versions"].get(package):
@@ -112,11 +131,12 @@ def answer(job: Job) -> bytes:
         if not isinstance(error, SpikingLFPError):
             error.add_note("".join(traceback.format_exception(error)))
         result = error
+    made = {**origin(job["threads"]), "seconds": round(time.perf_counter() - started, 1)}
     try:
-        content = pickle.dumps(result)
+        content = pickle.dumps((result, made))
         pickle.loads(content)
     except Exception:  # an error of some other package that does not survive it
-        content = pickle.dumps(RuntimeError(f"{type(result).__name__}: {result}"))
+        content = pickle.dumps((RuntimeError(f"{type(result).__name__}: {result}"), made))
     return content
 
 

@@ -1,5 +1,6 @@
 """Grids of trainings: each case run once and saved, resumed grids, cases that fail."""
 
+import json
 import os
 import signal
 import subprocess
@@ -35,9 +36,23 @@ def test_each_case_has_a_process_and_is_run_once(tmp_path: Path) -> None:
     threads = max(1, (os.cpu_count() or 1) // 2)
     assert {outcome["threads"] for _, outcome in results} == {threads}
     assert [outcome["libraries"] for _, outcome in results] == [[str(threads)] * 3] * 2
+    saved = [json.loads(line)["made"] for line in (folder / CASES_FILE).read_text().splitlines()]
+    assert [(made["versions"], made["threads"]) for made in saved] == [(process.versions(), threads)] * 2
+    assert all(made["seconds"] >= 0 and made["processor"] and made["date"] >= "2026" for made in saved)
     # in another order, with its fields in another order: the same cases, which are saved already
     assert run_cases(cases[::-1], squared, folder, never) == results[::-1]
     assert run_cases([], squared, folder, never) == []
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_what_made_a_case_stays_with_it(tmp_path: Path) -> None:
+    """Also what nobody knows any more, of cases saved before that was kept."""
+    (tmp_path / CASES_FILE).write_text('{"case": {"x": 1}, "outcome": {"squared": 1}}\n')
+    run_cases([{"x": 2}], squared, tmp_path, lambda *_: None)
+    before = (tmp_path / CASES_FILE).read_text().splitlines()
+    run_cases([{"x": 1}, {"x": 2}, {"x": 3}], squared, tmp_path, lambda *_: None)
+    assert (tmp_path / CASES_FILE).read_text().splitlines()[:2] == before
+    assert ["made" in json.loads(line) for line in before] == [False, True]
 
 
 @pytest.mark.usefixtures("in_this_process")
