@@ -4,10 +4,10 @@
 
 Both get the same network, weights to start from, order of images, batch, T, Adam and schedule; learning rates are each
 method's own, given as METHOD=RATE. Adds one JSON line to the results for each finished run, and skips runs that are
-there already, so that it can be stopped and started again.
+there already, so that it can be stopped and started again. `docs/benchmarks.md` has those of --output
+docs/experiments/accuracy.jsonl.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import torch
 import typer
 from environments import HERE
 from methods import METHODS
+from records import add, read
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -71,8 +72,6 @@ def main(
     """Train all methods alike and tabulate."""
     if threads:
         torch.set_num_threads(threads)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.touch()
     reuse_freed_memory()
     dataset = load_dataset(data)
     cases: list[dict[str, Any]] = []
@@ -93,19 +92,13 @@ def main(
                     }
                 )
     for case in cases:
-        if any(case.items() <= done.items() for done in results(output)):
+        if any(case.items() <= done.items() for done in read(output)):
             continue
         started = time.perf_counter()
         accuracies = run(case, dataset)
         line = {**case, "accuracy": accuracies, "seconds": round(time.perf_counter() - started, 1)}
-        with output.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    Console(width=140).print(table(results(output)))
-
-
-def results(output: Path) -> list[dict[str, Any]]:
-    """Return the finished runs."""
-    return [json.loads(line) for line in output.read_text().splitlines()]
+        add(output, line, torch.get_num_threads())
+    Console(width=140).print(table(read(output)))
 
 
 def table(lines: list[dict[str, Any]]) -> Table:

@@ -5,11 +5,10 @@
 
 Spikes are random and clustered as while learning: an input is active in a sample at all with probability
 min(1, 2.8 rate), and then spikes at random. Event-driven times include finding the events; those of torch.sparse leave
-out making its CSR matrices. Ways to compute the same take turns, times are medians. Prints a table, writes JSON and
-docs/crossover.png.
+out making its CSR matrices. Ways to compute the same take turns, times are medians. Prints a table, adds a line to
+--output, and draws docs/crossover.png.
 """
 
-import json
 import statistics
 import time
 import warnings
@@ -23,8 +22,8 @@ from unittest.mock import patch
 import torch
 import typer
 from environments import HERE
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from records import KEPT, add
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -34,6 +33,7 @@ from spiking_lfp.kernels.cpu import packing
 from spiking_lfp.kernels.precision import Precision, products_in
 from spiking_lfp.lfp.reading import read_synapse
 from spiking_lfp.lfp.synapses import Synapse
+from spiking_lfp.plots.drawing import save
 
 RATES = [1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0]
 CLUSTERING = 2.8
@@ -43,7 +43,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "dense 1000 x 1000, 40 % alive": (lambda: nn.Linear(1000, 1000), (1000,), 0.4),
     "convolution 12 to 64, 5 x 5 on 12 x 12": (lambda: nn.Conv2d(12, 64, 5), (12, 12, 12), 1.0),
 }
-COLOURS = {"events": "tab:blue", "dense": "tab:orange", "dense bf16": "tab:green", "sparse CSR": "tab:gray"}
+# as in all pictures, from Okabe and Ito's palette; a way that is not drawn has no colour
+COLOURS = {"events": "#0072b2", "dense": "black", "dense bf16": "#d55e00", "sparse CSR": ""}
+MARKS = {"events": "o", "dense": "s", "dense bf16": "^"}
+PARTS = {"forward": "forward", "adjoints": "backward, both products"}
 Times = dict[str, dict[str, float]]
 
 
@@ -124,7 +127,7 @@ def crossing(by_rate: dict[float, Times], part: str) -> float | None:
 
 def draw(results: dict[str, dict[float, Times]], path: Path) -> None:
     """Draw the times over the rate."""
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
     dense, fewer, convolution = results.values()
     for column, (title, by_rate) in enumerate(
@@ -134,20 +137,23 @@ def draw(results: dict[str, dict[float, Times]], path: Path) -> None:
             axes = grid[line][column]
             for way in ("events", "dense", "dense bf16"):
                 values = [times[way][part] for times in by_rate.values()]
-                axes.plot(list(by_rate), values, "o-", markersize=3, color=COLOURS[way], label=way)
+                axes.plot(list(by_rate), values, f"{MARKS[way]}-", markersize=4, color=COLOURS[way], label=way)
             if by_rate is dense and part == "adjoints":
                 values = [times["events"][part] for times in fewer.values()]
-                axes.plot(list(fewer), values, "o--", markersize=3, color=COLOURS["events"], label="events, 40 % alive")
-            axes.axvline(100 * packing.MOST_SPIKES, color="black", linewidth=0.8, linestyle=":")
-            axes.set(ylim=(0, None), ylabel=f"{part} [ms]")
+                label = "events, where 40 % of outputs get feedback"
+                axes.plot(list(fewer), values, "o--", markersize=4, color=COLOURS["events"], label=label)
+            axes.axvline(
+                100 * packing.MOST_SPIKES, color="grey", linewidth=1, linestyle=":", label="the package changes over"
+            )
+            axes.set(ylim=(0, None), ylabel=f"{PARTS[part]} [ms]")
             axes.grid(alpha=0.3)
             if line == 0:
                 axes.set_title(title, fontsize=10)
             else:
                 axes.set_xlabel("inputs that spike in a step [%]")
-    grid[1][0].legend(fontsize=8)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110)
+    handles, labels = grid[1][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    save(figure, path)
 
 
 def main(
@@ -155,7 +161,7 @@ def main(
     steps: int = 25,
     batch: int = 128,
     rounds: Annotated[int, typer.Option(help="Turns of each way.")] = 5,
-    output: Path = HERE / "results" / "crossover.json",
+    output: Path = KEPT / "crossover.jsonl",
     picture: Path = HERE.parent / "docs" / "crossover.png",
 ) -> None:
     """Time event-driven and dense products."""
@@ -181,9 +187,8 @@ def main(
             f"{case}: dense is faster from {', '.join(words)}; the package changes over at "
             f"{100 * packing.MOST_SPIKES:.0f} %"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"threads": torch.get_num_threads(), "T": steps, "batch": batch}
-    output.write_text(json.dumps({"machine": machine, "ms": results, "crossings": crossings}, indent=1))
+    line = {"T": steps, "batch": batch, "rounds": rounds, "ms": results, "crossings": crossings}
+    add(output, line, torch.get_num_threads())
     draw(results, picture)
     print(f"written to {output} and {picture}")
 

@@ -5,13 +5,17 @@ back-propagation L - 1 for the deltas and 1 for the updates, for mDFA 1 for all 
 Wall time is that of the same engine by both methods, and of autograd; medians, one after the other in every round.
 
     python benchmarks/latency.py --rounds 21
+    python benchmarks/latency.py --output docs/experiments/latency.jsonl     # for the table in docs/mdfa.md
 """
 
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
+from environments import HERE
+from records import add
 from rich.console import Console
 from rich.table import Table
 from timing import medians_ms
@@ -49,6 +53,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "latency.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     reuse_freed_memory()
@@ -68,10 +73,12 @@ def main() -> None:
         for name, method in methods.items():
             calls[name] = partial(method.assign, activations, error)
         times = medians_ms(calls, options.rounds)
+        path = {name: critical_path(depth + 1, name == "mdfa") for name in methods}
+        line = {"hidden layers": depth, "width": width, "batch": options.batch, "path": path, "ms": times}
+        add(options.output, line, options.threads)
         table.add_row(
             str(depth),
-            str(critical_path(depth + 1, direct=False)),
-            str(critical_path(depth + 1, direct=True)),
+            *map(str, path.values()),
             *(f"{times[name]:.2f} ms" for name in ("forward", "bp", "mdfa")),
             f"{times['bp'] / times['mdfa']:.1f}",
             f"{times['autograd']:.2f} ms",

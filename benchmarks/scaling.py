@@ -4,10 +4,9 @@
 
 The network is 784-W-10; one of T, B and W varies, the others stay at 25, 128 and 1000. Each point has a process of its
 own, as in `steps.py`, which measures its peak memory and the median time of its steps. Fits a fixed cost plus a
-constant for each step, sample or neuron. Prints a table, writes JSON and docs/scaling.png.
+constant for each step, sample or neuron. Prints a table, adds a line to --output, and draws docs/scaling.png.
 """
 
-import json
 import os
 import statistics
 from collections.abc import Sequence
@@ -18,11 +17,13 @@ from typing import Annotated
 import numpy as np
 import typer
 from environments import HERE
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from records import KEPT, add
 from rich.console import Console
 from rich.table import Table
 from steps import Worker
+
+from spiking_lfp.plots.drawing import save
 
 USUAL = {"T": 25, "B": 128, "W": 1000}
 WORDS = {"T": "step", "B": "sample", "W": "neuron"}
@@ -51,31 +52,30 @@ def fit(sizes: Sequence[int], costs: Sequence[float]) -> tuple[float, float]:
 
 def draw(costs: dict[str, list[dict[str, float]]], fits: dict[str, dict[str, tuple[float, float]]], path: Path) -> None:
     """Draw times and memory over each size, with the fitted lines."""
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     grid = figure.subplots(2, 3, sharex="col", sharey="row")
     for column, (letter, measured) in enumerate(costs.items()):
         sizes = np.asarray(SIZES[letter])
         between = np.geomspace(sizes[0], sizes[-1], 100)
         for line, (what, unit) in enumerate(UNITS.items()):
             axes, (fixed, slope) = grid[line][column], fits[letter][what]
-            axes.loglog(sizes, [point[what] for point in measured], "o", color="tab:blue")
+            axes.loglog(sizes, [point[what] for point in measured], "o", color="#0072b2")
             text = f"{fixed:.3g} + {slope:.3g} {letter}"
-            axes.loglog(between, fixed + slope * between, color="tab:orange", label=text)
+            axes.loglog(between, fixed + slope * between, color="#d55e00", label=text)
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, frameon=False, loc="upper left")
             if column == 0:
                 axes.set_ylabel(f"{what} [{unit}]")
         held = ", ".join(f"{other} = {value}" for other, value in USUAL.items() if other != letter)
         grid[0][column].set_title(held, fontsize=10)
         grid[1][column].set_xlabel(f"{WORDS[letter]}s {letter}")
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def main(
     count: Annotated[int, typer.Option(help="Training steps of each point.")] = 9,
     threads: Annotated[int, typer.Option(help="Threads of each process.")] = os.cpu_count() or 1,
-    output: Path = HERE / "results" / "scaling.json",
+    output: Path = KEPT / "scaling.jsonl",
     picture: Path = HERE.parent / "docs" / "scaling.png",
 ) -> None:
     """Measure the cost of training steps."""
@@ -99,12 +99,10 @@ def main(
         constants = [f"{slope:.3g} {UNITS[what]}" for what, (_, slope) in fits[letter].items()]
         shown.add_row(letter, f"per {WORDS[letter]}", *constants, end_section=True)
     Console(width=140).print(shown)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"threads": threads, **USUAL}
-    results = {
+    varied = {
         letter: {"sizes": SIZES[letter], "costs": costs[letter], "fixed_and_slope": fits[letter]} for letter in costs
     }
-    output.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    add(output, {**USUAL, "count": count, "varied": varied}, threads)
     draw(costs, fits, picture)
     print(f"written to {output} and {picture}")
 

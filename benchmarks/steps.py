@@ -7,12 +7,12 @@
 All methods get the same network, real digits, batch, Adam and threads, each in a process of its own. They take turns,
 so that a busy machine slows all alike: read the ratios. Memory is measured with the allocator as it comes; for the
 times each runs as its users have it, so only spiking_lfp keeps freed memory (`reuse_freed_memory`), unless
---reuse-for-all. Prints a table, writes JSON.
+--reuse-for-all. Prints a table, and adds a line for each network and T to --output; the pages' tables are made by
+`python benchmarks/tables.py` from docs/experiments/steps.jsonl.
 """
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 from environments import HERE, python_of
 from methods import METHODS, NETWORKS
+from records import add
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +81,7 @@ def main(
         bool, typer.Option("--reuse-for-all", help="Give spiking_lfp's memory setting to its peers too.")
     ] = False,
     chunk: Annotated[int, typer.Option(help="Also run spiking_lfp in chunks of so many steps; 0 for not.")] = 0,
-    output: Path = HERE / "results" / "steps.json",
+    output: Path = HERE / "results" / "steps.jsonl",
 ) -> None:
     """Time training steps side by side."""
     chosen = methods or list(METHODS)
@@ -88,7 +89,6 @@ def main(
     if chunk:
         chosen.insert(1, chunked)
     table = Table("network", "T", *chosen, title="training step and peak memory (times that of the first method)")
-    results = []
     for network in networks or list(NETWORKS):
         for length in steps or [5, 15, 25]:
             workers = {
@@ -104,10 +104,13 @@ def main(
                 worker.stop()
             times = {name: statistics.median(worker.times) for name, worker in workers.items()}
             memory = {name: worker.memory for name, worker in workers.items()}
-            results.append(
-                {"network": network, "T": length, "median_ms": times, "peak_mb": memory}
-                | {"all_ms": {name: worker.times for name, worker in workers.items()}}
-            )
+            line = {
+                "network": network, "T": length, "batch": batch, "rounds": rounds, "per_round": per_round,
+                "reuse_for_all": reuse_for_all,
+                "median_ms": {name: round(value, 3) for name, value in times.items()},
+                "peak_mb": {name: round(value, 2) for name, value in memory.items()},
+            }  # fmt: skip
+            add(output, line, threads)
             cells = [
                 f"{times[name]:.0f} ms ({times[name] / times[chosen[0]]:.1f})  {memory[name]:.0f} MB"
                 f" ({memory[name] / memory[chosen[0]]:.1f})"
@@ -115,14 +118,6 @@ def main(
             ]
             table.add_row(network, str(length), *cells)
     Console(width=170).print(table)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "threads": threads,
-        "batch": batch,
-        "reuse_for_all": reuse_for_all,
-    }
-    output.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
     print(f"written to {output}")
 
 

@@ -10,14 +10,17 @@ command that the page names, and go on from what is there.
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any
 
 import typer
 
+from spiking_lfp.studies.mdfa_paper.alignment import METHODS as ALIGNMENT
+from spiking_lfp.studies.mdfa_paper.pairs import METHODS as READOUTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
 from spiking_lfp.studies.surrogate_comparison.report import Row, rows
 from spiking_lfp.training import preset_title
@@ -142,9 +145,321 @@ def integers() -> str:
     return markdown(["preset", "runs", "real numbers, %", *(f"{each} bits, %" for each in bits)], lines)
 
 
+def of_experiment(name: str) -> list[dict[str, Any]]:
+    """Return the rows that `spiking-lfp experiment NAME --out docs/experiments/NAME` wrote."""
+    rows: list[dict[str, Any]] = json.loads((EXPERIMENTS / name / "numbers.json").read_text())["rows"]
+    return rows
+
+
+def one(rows: Sequence[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    """Return the only row with these settings."""
+    [row] = [row for row in rows if settings.items() <= row.items()]
+    return row
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Return a share in percent."""
+    return f"{100 * value:.{digits}f}"
+
+
+def steps_line(network: str, steps: int) -> dict[str, Any]:
+    """Return the latest run of `steps.py` on a network."""
+    return [line for line in read(EXPERIMENTS / "steps.jsonl") if (line["network"], line["T"]) == (network, steps)][-1]
+
+
+def times(line: dict[str, Any], method: str, measure: str = "median_ms") -> float:
+    """Return how many times that of the first method a time or a peak of memory is."""
+    kept = line.get({"median_ms": "times_first", "peak_mb": "memory_times_first"}[measure])
+    if kept:  # from before all digits were kept
+        return float(kept[method])
+    values = line[measure]
+    return float(values[method] / next(iter(values.values())))
+
+
+def mnist() -> str:
+    """The networks of the first page: accuracy of each seed, and a training step beside those of others."""
+    networks = {"mnist-mlp": "784-1000-1000-10", "mnist-lenet": "12C5-MP2-64C5-MP2-1024-10"}
+    found = read(EXPERIMENTS / "mnist" / "cases.jsonl")
+    lines = []
+    for preset, network in networks.items():
+        accuracies = [line["outcome"]["accuracy"] for line in found if line["case"]["preset"] == preset]
+        step = steps_line(network, 25)
+        lines.append([
+            network, f"{' '.join(percent(each, 2) for each in accuracies)}, mean **{percent(fmean(accuracies), 2)} %**",
+            f"{step['median_ms']['spiking_lfp']:.0f} ms",
+            *(f"{times(step, method):.1f} times faster" for method in ("lfprop", "snntorch")),
+        ])  # fmt: skip
+    return markdown(
+        ["network", "test accuracy, each seed", "training step", "against lfprop 1.0.0",
+         "against snnTorch BPTT, its faster form"], lines
+    )  # fmt: skip
+
+
+def steps() -> str:
+    """A training step beside those of others."""
+    names = {"lfprop": "lfprop 1.0.0", "snntorch": "snnTorch 1.0.0, BPTT", "spikingjelly": "SpikingJelly 2.0.0"}
+    latest = {(line["network"], line["T"]): line for line in read(EXPERIMENTS / "steps.jsonl") if line["T"] < 100}
+    lines = []
+    for (network, length), line in latest.items():
+        ms, mb = line["median_ms"], line["peak_mb"]
+        lines.append([
+            network, str(length), f"{ms['spiking_lfp']:.0f} ms, {mb['spiking_lfp']:.0f} MB",
+            *(
+                f"{ms[name]:.0f} ms ({times(line, name):.1f}), {mb[name]:.0f} MB ({times(line, name, 'peak_mb'):.1f})"
+                for name in names
+            ),
+        ])  # fmt: skip
+    return markdown(["network", "T", "spiking_lfp", *names.values()], lines)
+
+
+def long_sequences() -> str:
+    """A training step on 100 steps, at once and in chunks."""
+    names = {"spiking_lfp": "at once", "spiking_lfp, chunks of 25": "in chunks", "snntorch-loop": "snnTorch, loop"}
+    latest = {line["network"]: line for line in read(EXPERIMENTS / "steps.jsonl") if line["T"] == 100}
+    lines = [
+        [network, *(f"{line['median_ms'][name]:.0f} ms, {line['peak_mb'][name]:.0f} MB" for name in names)]
+        for network, line in latest.items()
+    ]
+    return markdown(["network", *names.values()], lines)
+
+
+def protocol() -> str:
+    """LFP and surrogate gradients with the same weights to start from and the same batches."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for line in read(EXPERIMENTS / "accuracy.jsonl"):
+        products = {None: "", "highest": ", float32", "medium": ", bfloat16 products"}[line.get("precision")]
+        name = NAMES["lfp" if line["method"] == "spiking_lfp" else "surrogate"] + products
+        rate = "best of three" if line["lr"] is None else f"{line['lr']:g}"
+        groups.setdefault((line["data"], line["network"], name, rate), []).append(line["accuracy"][-1])
+    lines = [
+        [*key, " ".join(percent(each, 2) for each in values), f"**{percent(fmean(values), 2)}**"]
+        for key, values in groups.items()
+    ]
+    return markdown(["data", "network", "method", "learning rate", "each seed, %", "mean"], lines)
+
+
+def in_the_loop() -> str:
+    """Test accuracy of networks in integers."""
+    found = read(EXPERIMENTS / "in-the-loop.jsonl")
+    weights = list(dict.fromkeys(line["weights"] for line in found))
+    lines = [
+        [network, *(f"{percent(one(found, network=network, weights=each)['accuracy'], 2)} %" for each in weights)]
+        for network in dict.fromkeys(line["network"] for line in found)
+    ]
+    return markdown(["network", *weights], lines)
+
+
+def xylo() -> str:
+    """Braille letters within the limits of Xylo."""
+    found = json.loads((EXPERIMENTS / "xylo.json").read_text())
+    lines = []
+    for name, title in (("real numbers", "real numbers"), ("xylo in the loop", "Xylo's arithmetic in the loop")):
+        seeds = found[name]["seeds"].values()
+        accuracies = [seed["test"] for seed in seeds]
+        compared = [layer for seed in seeds for layer in seed.get("xylosim", ())]
+        counts = [f"{sum(layer[what] for layer in compared):,}" for what in ("compared", "different")]
+        values = " ".join(percent(each) for each in accuracies)
+        lines.append([title, f"{values} %", f"{percent(fmean(accuracies))} %", *(counts if compared else ("", ""))])
+    return markdown(["", "test accuracy", "mean", "spikes compared with XyloSim", "different"], lines)
+
+
+def live() -> str:
+    """Pages in which a network runs."""
+    lines = []
+    for line in read(EXPERIMENTS / "live.jsonl"):
+        name = f"`{line['network']}`, {line['sizes']}" if line["network"] else f"{line['sizes']}, random weights"
+        size = f"{line['kB'] / 1000:.1f} MB" if line["kB"] >= 1000 else f"{line['kB']} kB"
+        lines.append([name, str(line["T"]), size, f"{line['samples a second']:,}"])
+    return markdown(["network", "T", "page", "samples a second"], lines)
+
+
+def events() -> str:
+    """Recordings of events, by LFP and by surrogate gradients."""
+    found = read(EXPERIMENTS / "events.jsonl")
+    lines = []
+    for preset in dict.fromkeys(line["preset"] for line in found):
+        both = [one(found, preset=preset, method=method) for method in NAMES]
+        million = both[0]["synops"] >= 1e6
+        lines.append([
+            f"{both[0]['data']}, {both[0]['network']}, T = {both[0]['T']}",
+            *(
+                f"{bold}{line['accuracy']:.2f} %{bold} ± {line['deviation']:.2f}"
+                for line, bold in zip(both, ("**", ""), strict=True)
+            ),
+            " / ".join(f"{line['spikes']:,}" for line in both),
+            " / ".join(f"{line['synops'] / 1e6:.1f}" if million else f"{line['synops']:,}" for line in both)
+            + (" million" if million else ""),
+        ])  # fmt: skip
+    return markdown(["data, network", "LFP", "surrogate gradients", "spikes", "SynOps"], lines)
+
+
+NETWORKS = {"fc": "fully connected", "cnn": "convolutional"}
+SETS = {"cifar": "CIFAR-100", "imagenet": "Tiny-ImageNet"}
+
+
+def aligned(rows: Sequence[dict[str, Any]], keys: Sequence[str], columns: Sequence[str], training: bool) -> list[Any]:
+    """Return a line for each entry of the tables of mDFA, its test accuracies and maybe that in training."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return [
+        [
+            *columns_of(group[0], columns),
+            *(f"{percent(one(group, method=method)['test'])} %" for method in ALIGNMENT),
+            *([f"{percent(one(group, method='mdfa')['train'])} %"] if training else []),
+        ]
+        for group in groups.values()
+    ]
+
+
+def columns_of(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    """Return what an entry is: its data and network in words, and other settings."""
+    words = {
+        "network": f"{NETWORKS[row['network']]}, {row['activation'].replace('relu', 'ReLU')}",
+        "data": f"{SETS[row['set']]}, {row['classes']} classes, {NETWORKS[row['network']]}",
+    }
+    return [words.get(column, str(row.get(column))) for column in columns]
+
+
+def mdfa_pairs(name: str, columns: Sequence[str]) -> str:
+    """Pairs of classes of one of the sets."""
+    rows = [row for row in of_experiment("mdfa-binary") if row["set"] == name]
+    return markdown(
+        ["", *columns[1:], *ALIGNMENT.values(), "mDFA, training"],
+        aligned(rows, ("network", "activation"), columns, True),
+    )
+
+
+def mdfa_classes() -> str:
+    """More classes than two."""
+    keys = ("data", "epochs", "draws")
+    rows = of_experiment("mdfa-classes")
+    return markdown(["", *keys[1:], *ALIGNMENT.values()], aligned(rows, ("set", "classes", "network"), keys, False))
+
+
+def spiking_pairs() -> str:
+    """Pairs of classes in spikes: means over pairs."""
+    rows = of_experiment("spiking-pairs")
+    sets = {"mnist": "MNIST", "n-mnist": "N-MNIST", "dvs128-objects": "DVS128 objects"}
+    lines = [
+        [
+            title,
+            *(
+                f"{percent(fmean(r['accuracy'] for r in rows if (r['data'], r['method']) == (name, method)), digits)} %"
+                for name, digits in zip(sets, (2, 1, 1), strict=True)
+            ),
+        ]
+        for method, title in READOUTS.items()
+    ]
+    return markdown(["", *sets.values()], lines)
+
+
+def latency() -> str:
+    """An update by depth."""
+    names = {"forward": "forward pass", "bp": "back-propagation", "mdfa": "mDFA", "autograd": "autograd, both ways"}
+    lines = [
+        [
+            str(line["hidden layers"]), *(f"{line['ms'][name]:.3g} ms" for name in names),
+            *(str(line["path"][name]) for name in ("bp", "mdfa")),
+        ]
+        for line in {line["hidden layers"]: line for line in read(EXPERIMENTS / "latency.jsonl")}.values()
+    ]  # fmt: skip
+    return markdown(["hidden layers", *names.values(), "waits, back-propagation", "waits, mDFA"], lines)
+
+
+def first_steps() -> str:
+    """A stranger's way from a clone to a C program."""
+    latest = {line["stage"]: line for line in read(EXPERIMENTS / "first-steps.jsonl")}
+    total, lines = 0.0, []
+    for stage, line in latest.items():
+        total += line["seconds"]
+        minutes, seconds = divmod(round(total), 60)
+        lines.append([stage, f"{line['seconds']:.0f} s", f"{minutes} min {seconds} s"])
+    return markdown(["", "takes", "since the start"], lines)
+
+
+GRADIENT, EPSILON, Z, ALPHA = "gradient", "epsilon", "zplus-zminus", "alpha2-beta1"
+EPSILON_Z, EPSILON_ALPHA = "epsilon-zplus-zminus", "epsilon-alpha2-beta1"
+RULES = {
+    GRADIENT: "gradient", EPSILON: "ε", Z: "z⁺z⁻", EPSILON_Z: "ε-z⁺z⁻", EPSILON_ALPHA: "ε-α2β1", ALPHA: "α2β1",  # noqa: RUF001
+}  # fmt: skip
+
+
+def each(values: Mapping[str, float], digits: int = 1) -> str:
+    """Return what rules come to, in percent."""
+    return ", ".join(f"{RULES.get(name, name)} {percent(value, digits)}" for name, value in values.items()) + " %"
+
+
+def lfp_paper() -> str:
+    """Statements of the LFP paper, and what was measured."""
+    best = {}
+    for row in of_experiment("cifar"):
+        key = row["network"], row["method"]
+        best[key] = max(best.get(key, row), row, key=lambda each: each["accuracy"])
+    pairs = [(title, best[name, EPSILON], best[name, GRADIENT]) for name, title in (("mlp", "MLP"), ("lenet", "LeNet"))]
+    vgg = {
+        start: {row["method"]: row for row in of_experiment("vgg") if row["start"] == start}
+        for start in ("random", "pretrained")
+    }
+    random, pretrained = ({method: rows[method]["accuracy"] for method in RULES} for rows in vgg.values())
+    signs = {method: vgg["pretrained"][method]["signs changed in an epoch"] for method in (GRADIENT, EPSILON, Z)}
+    tuned = {
+        f"{'gradient then ' if row['gradient updates before'] != 0 else ''}{RULES[row['method']]}": row
+        for row in of_experiment("fine-tuning")
+    }
+    pruned = "; ".join(
+        f"{name} {' '.join(percent(row[f'{share} % pruned']) for share in (70, 80, 90))}"
+        for name, row in tuned.items()
+        if row["70 % pruned"] is not None
+    )
+    changed = {name: tuned[name]["signs changed in a later epoch"] for name in (GRADIENT, "ε")}
+    constant, decayed = of_experiment("simple-reward")
+    moves = [f"{percent(row['change from step to step'])} %" for row in (constant, decayed)]
+    noise = {row["method"]: row["correlation"] for row in of_experiment("shattering") if row["hidden layers"] == 500}
+    depth: dict[int, dict[str, float]] = {}
+    for row in of_experiment("depth"):
+        depth.setdefault(row["hidden layers"], {})[row["method"]] = row["mean"]
+    lines = [
+        [
+            "`cifar`, fig. 2", "LFP-ε is comparable to gradients at its best learning rate",
+            "; ".join(f"{name} {percent(a['accuracy'])} % against {percent(b['accuracy'])} %" for name, a, b in pairs),
+            "MLP yes, LeNet no",
+        ],
+        ["", "the best learning rates differ",
+         "; ".join(f"{title} {a['lr']:g} for LFP-ε, {b['lr']:g} for gradients" for title, a, b in pairs), "holds"],
+        ["`vgg`, fig. 3, from random weights", "LFP-ε is on par with gradients",
+         each({name: random[name] for name in (EPSILON, GRADIENT)}), "not settled"],
+        ["", "every other composite is worse", each({name: random[name] for name in (EPSILON_ALPHA, EPSILON_Z, Z)}),
+         f"not {RULES[EPSILON_ALPHA]}"],
+        ["", f"LFP-{RULES[ALPHA]} alone stays at chance", f"{percent(random[ALPHA])} %, chance is 20 %", "holds"],
+        ["pretrained", f"all but LFP-{RULES[ALPHA]} do as well as gradients", each(pretrained), "for ε"],
+        ["", "gradients change most signs", f"in an epoch {each(signs, 2)} of parameters", "no, z⁺z⁻ fewest"],
+        ["`snn-grid`, fig. 4, A.4, A.5", "see below", "", ""],
+        ["`fine-tuning`, fig. 5", "LFP ends equal to gradients",
+         f"{each({name: row['accuracy'] for name, row in tuned.items()})} after 10 epochs", "no"],
+        ["", "signs stop changing once LFP is applied", f"in an epoch after the first {each(changed, 2)}", "holds"],
+        ["", "LFP-ε keeps its accuracy longer under pruning", f"at 70, 80, 90 % pruned: {pruned} %", "from 90 % on"],
+        ["`simple-reward`, fig. A.1", "+1 and -1 teach, and are unstable without a schedule",
+         f"{percent(constant['best'])} % at best; accuracy moves by {moves[0]} a step without, by {moves[1]} with "
+         "(one sample a step, chosen to show both)", "holds"],
+        ["`shattering`, fig. A.2", "gradients and LFP-ε turn to noise with depth, z⁺z⁻ does not",
+         "correlation of neighbours at 500 hidden layers: "
+         + ", ".join(f"{RULES[name]} {noise[name]:.2f}" for name in (GRADIENT, EPSILON, Z)), "holds"],
+        ["`depth`, fig. A.3", f"z⁺z⁻ and {RULES[ALPHA]} are most robust, worse at 6 layers, random at 20",
+         "; ".join(f"at {layers} layers {each(depth[layers], 0)}" for layers in (3, 6, 20)), f"{RULES[ALPHA]} is"],
+    ]  # fmt: skip
+    return markdown(["experiment", "what the paper says", "what was found", ""], lines)
+
+
 # each is written where a page has a place for it
 TABLES: dict[str, Callable[[], str]] = {
-    "accuracies": accuracies, "integers": integers, "tried": tried, "fpga": fpga, "rewards": rewards,
+    "mnist": mnist, "first-steps": first_steps, "accuracies": accuracies, "tried": tried, "rewards": rewards,
+    "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
+    "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
+    "events": events, "lfp-paper": lfp_paper,
+    "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
+    "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
+    "mdfa-classes": mdfa_classes, "spiking-pairs": spiking_pairs, "latency": latency,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Train Braille letters within the limits of SynSense's Xylo, in real numbers and with its arithmetic in the loop.
 
-    python benchmarks/xylo.py --data-root DATA --out benchmarks/xylo_braille.json
+    python benchmarks/xylo.py --data-root DATA --out docs/experiments/xylo.json
 
 Seven letters, as many as its 8 outputs hold: the space and the vowels. Four taxels become 16 channels, spikes where a
 reading rises or falls through multiples of 2 and of 16. Decays are chosen on a fifth of the training samples, by
@@ -120,7 +120,7 @@ def measured(network: nn.Module, data: dict[str, Split], config: Path | None) ->
 
 def main(
     data_root: Annotated[Path, typer.Option(help="Folder with braille/braille_letters.npz.")],
-    out: Annotated[Path, typer.Option(help="File of the results.")] = Path("xylo_braille.json"),
+    out: Annotated[Path, typer.Option(help="File of the results.")] = Path("xylo.json"),
     config: Annotated[Path | None, typer.Option(help="Where the configuration of seed 1 goes.")] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 1 on.")] = 3,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spiking_lfp.plots.drawing import save
+from spiking_lfp.plots.drawing import OFF, ON, hex_code, save
 
 # fewer points than this are marked, as a line of one would not be seen
 FEW_POINTS = 20
@@ -36,11 +36,11 @@ def learning_curve(metrics: list[dict[str, Any]], path: str | Path | None = None
     axes = figure.add_subplot()
     recent = _recent_accuracy(metrics)
     marker = "." if len(recent[0]) < FEW_POINTS else ""
-    axes.plot(*recent, marker=marker, color="tab:blue", alpha=0.6, label="training, latest batches")
+    axes.plot(*recent, marker=marker, color=hex_code(ON), alpha=0.6, label="training, latest batches")
     held_out = "validation" if epochs[0]["validation"] else "test"
     accuracies = [100 * line[held_out]["accuracy"] for line in epochs]
     label = f"{held_out}, {accuracies[-1]:.2f} % after epoch {epochs[-1]['epoch']}"
-    axes.plot([line["epoch"] for line in epochs], accuracies, "o-", color="tab:orange", label=label)
+    axes.plot([line["epoch"] for line in epochs], accuracies, "o-", color=hex_code(OFF), label=label)
     axes.set(xlabel="epoch", ylabel="accuracy [%]", xlim=(0, 1.03 * epochs[-1]["epoch"]))
     axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))

@@ -18,6 +18,8 @@ from spiking_lfp.files import RESULTS
 Sequence4 = Float[Tensor, "steps channels height width"]
 
 DPI = 120
+# inches that a page of the documentation has for a picture, whose text then is as large as the page's
+PAGE_WIDTH = 7.5
 # more rows than this need smaller marks
 FEW_ROWS = 60
 # from Okabe and Ito's palette, which the colour-blind can tell apart: events of brighter and of darker pixels
@@ -99,7 +101,7 @@ def draw_inputs(axes: Axes, sequence: Sequence4) -> list[PathCollection]:
     rows = rows_of(sequence)
     axes.set(ylabel=f"{rows.shape[2]} inputs", yticks=[])
     return [
-        draw_raster(axes, channel, _hex_code(colour))
+        draw_raster(axes, channel, hex_code(colour))
         for channel, colour in zip(rows.unbind(1), channel_colours(rows.shape[1]), strict=True)
     ]
 
@@ -122,7 +124,7 @@ def draw_legend(figure: Figure, channels: int) -> None:
     """Draw a legend of the colours below the figure, if its samples have on and off events."""
     if channels == 2:
         polarities = (("on", ON), ("off", OFF))
-        patches = [Patch(color=_hex_code(colour), label=name) for name, colour in polarities]
+        patches = [Patch(color=hex_code(colour), label=name) for name, colour in polarities]
         figure.legend(handles=patches, loc="outside lower left", ncols=2, fontsize=8, frameon=False, handlelength=1)
 
 
@@ -137,5 +139,6 @@ def save(figure: Figure, path: str | Path | None) -> Figure:
     return figure
 
 
-def _hex_code(colour: Colour) -> str:
+def hex_code(colour: Colour) -> str:
+    """Return a colour as matplotlib takes it."""
     return "#" + bytes(colour).hex()

@@ -65,15 +65,14 @@ def animation(
     """
     sequence, spikes = on_host(sequence), on_host(spikes)
     classes = _classes_to_show(spikes, label)
-    figure = Figure(figsize=(4.4, 4.7), dpi=90, layout="constrained")
+    figure = Figure(figsize=(4.4, 4.7), dpi=110, layout="constrained")
     top, raster, bars = figure.subplot_mosaic(
         [["sample", "sample"], ["raster", "counts"]], height_ratios=[1.5, 1], width_ratios=[1.6, 1]
     ).values()
     panels = [_sample(top, sequence), _raster(raster, spikes[:, classes]), _bars(bars, spikes[:, classes])]
     names = [class_names[index] for index in classes.tolist()]
     raster.set_yticks(range(len(names)), names)
-    if len(names) < spikes.shape[1]:
-        raster.set_ylabel(f"{len(names)} of {spikes.shape[1]} classes")
+    raster.set_ylabel("class" if len(names) == spikes.shape[1] else f"{len(names)} of {spikes.shape[1]} classes")
     bars.set(ylim=raster.get_ylim(), yticks=[])
     true = classes.tolist().index(label)
     raster.get_yticklabels()[true].set_fontweight("bold")
@@ -81,7 +80,7 @@ def animation(
         axes.axhspan(true - 0.5, true + 0.5, color=TRUE_CLASS, zorder=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for axes in (top, raster, bars):
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=8)
         axes.xaxis.label.set_fontsize(8)
         axes.yaxis.label.set_fontsize(8)
     draw_legend(figure, sequence.shape[1])

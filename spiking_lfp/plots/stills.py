@@ -16,6 +16,7 @@ from torch import Tensor
 from spiking_lfp.checks import Values
 from spiking_lfp.plots.drawing import (
     FEW_ROWS,
+    PAGE_WIDTH,
     Sequence4,
     draw_legend,
     draw_raster,
@@ -157,8 +158,8 @@ def explanation(
     """
     sequences, feedback = on_host(sequences), on_host(feedback)
     count = len(labels)
-    # pairs of rows, about twice as wide as high; a single sample has its pair side by side
-    blocks = max(1, round(count**0.5 / 2))
+    # pairs of rows, not wider than a page; a single sample has its pair side by side
+    blocks = -(-count // int(PAGE_WIDTH // 1.5))
     columns = -(-count // blocks)
     rows, width = (1, 2) if count == 1 else (2 * blocks, columns)
     height = 2.4 if count == 1 else 1.5 * rows + 0.2 * blocks

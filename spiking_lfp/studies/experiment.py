@@ -35,13 +35,15 @@ class Report:
 
     Attributes:
         rows: the lines of the table of numbers, all with the same columns.
-        figure: drawn like the paper's.
+        figure: drawn like the paper's, as wide as a page.
         findings: the paper's statements, each compared with the numbers.
+        others: more figures by name.
     """
 
     rows: list[dict[str, Any]]
     figure: Figure
     findings: list[Finding]
+    others: dict[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,18 @@ class Experiment:
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write the numbers (CSV, JSON), the figure (PNG) and the findings of an experiment; return the files' paths."""
+    """Write the numbers (CSV, JSON), the figures (PNG) and the findings of an experiment; return the files' paths."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(report.rows[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(report.rows)
-    paths = [folder / name for name in ("numbers.csv", "numbers.json", "figure.png")]
+    figures = {"figure": report.figure, **report.others}
+    paths = [folder / name for name in ("numbers.csv", "numbers.json", *(f"{name}.png" for name in figures))]
     RESULTS.write(paths[0], text.getvalue().encode())
     content = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
     RESULTS.write(paths[1], (json.dumps(content, indent=1) + "\n").encode())
-    save(report.figure, paths[2])
+    for figure, path in zip(figures.values(), paths[2:], strict=True):
+        save(figure, path)
     return paths
 
 

@@ -17,9 +17,11 @@ from spiking_lfp.data import load_dataset, subset
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.values import image_samples
 from spiking_lfp.nn.layers import SynapticLayer, name_layers
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ann import draw_curves, label_epochs, mean_and_deviation
+from spiking_lfp.studies.lfp_paper.ann import COLOURS as ANN_COLOURS
+from spiking_lfp.studies.lfp_paper.ann import GRADIENT, draw_curves, label_epochs, mean_and_deviation
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
 from spiking_lfp.training import read_metrics
 from spiking_lfp.training.config import checked_config
@@ -27,8 +29,11 @@ from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.loop import Callback, Trainer
 from spiking_lfp.training.runs import network_for
 
-METHODS = {"epsilon": "LFP-ε", "zplus-zminus": "LFP-z⁺z⁻", "surrogate": "surrogate", "awake": "LFP-ε, awake"}
-COLOURS = {"epsilon": "tab:blue", "zplus-zminus": "tab:green", "surrogate": "tab:orange", "awake": "tab:red"}
+METHODS = {"surrogate": "surrogate", "epsilon": "LFP-ε", "zplus-zminus": "LFP-z⁺z⁻", "awake": "LFP-ε, awake"}
+COLOURS = {**ANN_COLOURS, "surrogate": ANN_COLOURS[GRADIENT], "awake": "#e69f00"}
+TITLES = {"mlp": "MLP", "lenet": "LeNet", "tiny": "tiny"}
+# one for each value of beta
+STYLES = ("-", "--", ":")
 SETTINGS: dict[str, dict[str, Any]] = {
     "epsilon": {"rule": "epsilon", "normalize_feedback": True},
     "zplus-zminus": {"rule": "zplus-zminus", "normalize_feedback": True},
@@ -145,7 +150,7 @@ def report(results: Results) -> Report:
                 "seeds": len(outcomes),
             }
         )
-    return Report(rows, _figure(groups, rows), _findings(groups, rows))
+    return Report(rows, _maps(rows), _findings(groups, rows), {"curves": _curves(groups, rows)})
 
 
 def _findings(groups: Groups, rows: list[dict[str, Any]]) -> list[Finding]:
@@ -233,18 +238,34 @@ def _change(curve: Sequence[float]) -> float:
     return abs(curve[-1] / curve[0] - 1)
 
 
-def _figure(groups: Groups, rows: list[dict[str, Any]]) -> Figure:
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(20, 3.4 * len(networks)), layout="constrained")
-    panels = figure.subplots(len(networks), 3 + len(METHODS), squeeze=False)
-    for network, (best, *maps, weights, biases) in zip(networks, panels, strict=True):
-        of_network = [row for row in rows if row["network"] == network]
-        _draw_best(best, groups, of_network, network)
+def _networks(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {name: [row for row in rows if row["network"] == name] for name in dict.fromkeys(r["network"] for r in rows)}
+
+
+def _maps(rows: list[dict[str, Any]]) -> Figure:
+    """Draw the accuracy of every method over beta and steps."""
+    networks = _networks(rows)
+    figure = Figure(figsize=(PAGE_WIDTH, 0.3 + 2 * len(networks)), layout="constrained")
+    for line, (network, of_network) in zip(
+        figure.subplots(len(networks), len(METHODS), squeeze=False), networks.items(), strict=True
+    ):
         low = min(row["accuracy"] for row in of_network)
-        for axes, method in zip(maps, METHODS, strict=True):
-            _draw_map(
-                axes, [row for row in of_network if row["method"] == method], f"{network}, {METHODS[method]}", low
-            )
+        for axes, (method, title) in zip(line, METHODS.items(), strict=True):
+            _draw_map(axes, [row for row in of_network if row["method"] == method], low)
+            axes.set_title(title, fontsize=9)
+        line[0].set_ylabel(f"{TITLES[network]}: steps T")
+    figure.supxlabel("β, kept per step; test accuracy [%]", fontsize=9)
+    return figure
+
+
+def _curves(groups: Groups, rows: list[dict[str, Any]]) -> Figure:
+    """Draw learning at the best settings, and how far the magnitudes of parameters move."""
+    networks = _networks(rows)
+    figure = Figure(figsize=(PAGE_WIDTH, 3 * len(networks)), layout="constrained")
+    for (best, weights, biases), (network, of_network) in zip(
+        figure.subplots(len(networks), 3, squeeze=False), networks.items(), strict=True
+    ):
+        _draw_best(best, groups, of_network, network)
         _draw_magnitudes(weights, groups, network, "weights")
         _draw_magnitudes(biases, groups, network, "biases")
     return figure
@@ -254,16 +275,17 @@ def _draw_best(axes: Axes, groups: Groups, rows: list[dict[str, Any]], network: 
     for method, label in METHODS.items():
         best = max((row for row in rows if row["method"] == method), key=lambda row: row["accuracy"])
         outcomes = groups.groups[tuple(best[name] for name in SETTING)]
-        settings = f"{label}: β {best['beta']:g}, T {best['steps']}, lr {best['lr']:g}"
+        settings = f"{label}\nβ {best['beta']:g}, T {best['steps']}, lr {best['lr']:g}"
         curves = [[100 * accuracy for accuracy in outcome["accuracy"]] for outcome in outcomes]
         draw_curves(axes, curves, marker="o", color=COLOURS[method], label=settings)
     label_epochs(axes)
-    axes.set(title=f"{network}, best settings", ylabel="test accuracy [%]")
+    axes.set(ylabel="test accuracy [%]")
+    axes.set_title(f"{TITLES[network]}, best settings", fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=6, frameon=False)
 
 
-def _draw_map(axes: Axes, rows: list[dict[str, Any]], title: str, low: float) -> None:
+def _draw_map(axes: Axes, rows: list[dict[str, Any]], low: float) -> None:
     """Draw the accuracy over beta and steps, each at its best learning rate."""
     betas, steps = (sorted({row[name] for row in rows}) for name in ("beta", "steps"))
     values = [
@@ -275,7 +297,6 @@ def _draw_map(axes: Axes, rows: list[dict[str, Any]], title: str, low: float) ->
         for x, value in enumerate(line):
             dark = value < 50 * (1 + low)
             axes.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black")
-    axes.set(title=f"{title} [%]", xlabel="β, kept per step", ylabel="steps T")
     axes.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
     axes.set_yticks(range(len(steps)), [str(length) for length in steps])
 
@@ -284,17 +305,18 @@ def _draw_magnitudes(axes: Axes, groups: Groups, network: str, parameters: str) 
     """Draw the mean magnitude of each layer's weights or biases with few steps, relative to the start."""
     keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
     shortest, rate = min(key[3] for key in keys), min(key[4] for key in keys)
-    for style, key in zip(("-", "--", ":"), sorted(key for key in keys if key[3:] == (shortest, rate)), strict=False):
-        for index, (name, curve) in enumerate(groups.groups[key][0][parameters].items()):
-            relative = [value / curve[0] for value in curve]
-            axes.plot(relative, style, color=f"C{index}", label=f"layer {name}, β {key[2]:g}")
+    colours = list(ANN_COLOURS.values())
+    for style, key in zip(STYLES, sorted(key for key in keys if key[3:] == (shortest, rate)), strict=False):
+        curves = groups.groups[key][0][parameters].values()
+        for index, (colour, curve) in enumerate(zip(colours, curves, strict=False)):
+            label = f"{index + 1}. layer" if style == STYLES[0] else None
+            axes.plot([value / curve[0] for value in curve], style, color=colour, label=label)
+        axes.plot([], style, color="grey", label=f"β {key[2]:g}")
     label_epochs(axes)
-    axes.set(
-        title=f"{network}, LFP-ε, T {shortest}, lr {rate:g}",
-        ylabel=f"mean magnitude of {parameters}, relative to the start",
-    )
+    axes.set_ylabel("mean magnitude against the start")
+    axes.set_title(f"{parameters}, LFP-ε, T {shortest}, lr {rate:g}", fontsize=9)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=6, frameon=False)
 
 
 EXPERIMENT = Experiment(

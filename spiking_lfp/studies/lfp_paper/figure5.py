@@ -88,7 +88,7 @@ def report(results: Results) -> Report:
             {
                 **row,
                 "preserved up to": fmean(map(_preserved, outcomes)),
-                "signs changed in the last epoch": fmean(outcome["sign_changes"][-1] for outcome in outcomes),
+                "signs changed in a later epoch": fmean(fmean(outcome["sign_changes"][1:]) for outcome in outcomes),
                 "median at first": fmean(outcome["median"][0] for outcome in outcomes),
                 "median at last": fmean(outcome["median"][-1] for outcome in outcomes),
                 "seconds of an epoch": fmean(min(outcome["seconds"]) for outcome in outcomes),

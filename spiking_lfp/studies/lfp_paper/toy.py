@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from spiking_lfp.lfp.rewards import correctness_reward, propagate
 from spiking_lfp.nn.composites import composite
 from spiking_lfp.nn.layers import NormalizeFeedback
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Report, Results, Scale
-from spiking_lfp.studies.lfp_paper.ann import Data, accuracy, draw_curves, mean_and_deviation, relu_mlp
+from spiking_lfp.studies.lfp_paper.ann import Data, accuracy, mean_and_deviation, relu_mlp
 
 HELD_OUT = 100
 RATE, MOMENTUM = 1.0, 0.9
@@ -146,14 +147,20 @@ def _findings(results: Results) -> list[Finding]:
 
 
 def _figure(results: Results) -> Figure:
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, title in SCHEDULES.items():
+    """Draw every seed, and their mean: most learn at once or not at all, which a deviation would hide."""
+    figure = Figure(figsize=(PAGE_WIDTH, 3), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), SCHEDULES.items(), strict=True):
         curves = [[100 * value for value in outcome[name]] for _, outcome in results]
-        draw_curves(axes, curves, color=COLOURS[name], label=title)
-    axes.set(xlabel="step", ylabel="test accuracy [%]", title="LFP-ε, reward 1 or -1 for the true class", ylim=(0, 102))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+        for index, curve in enumerate(curves):
+            label = "each seed" if index == 0 else None
+            axes.plot(range(1, len(curve) + 1), curve, color=COLOURS[name], alpha=0.35, linewidth=0.8, label=label)
+        means = [fmean(values) for values in zip(*curves, strict=True)]
+        axes.plot(range(1, len(means) + 1), means, color=COLOURS[name], linewidth=2.2, label="mean")
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel="step", ylim=(0, 103))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8, frameon=False)
+    figure.axes[0].set_ylabel("test accuracy [%]")
     return figure
 
 

@@ -1,13 +1,13 @@
 """Feedback alignment compared with back-propagation on photographs of a few classes (mDFA sec. 4, tables 1 to 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from spiking_lfp.checks import raise_deferred
 from spiking_lfp.data import load_dataset, subset
@@ -21,6 +21,7 @@ from spiking_lfp.mono import (
     loss_gradient,
 )
 from spiking_lfp.mono.networks import Initial
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import Data, accuracy, mean_and_deviation
@@ -28,7 +29,9 @@ from spiking_lfp.training.devices import pick_device
 
 METHODS = {"bp": "BP", "dfa": "DFA", "fa": "FA", "mdfa": "mDFA"}
 COLOURS = {"bp": "black", "dfa": "#0072b2", "fa": "#009e73", "mdfa": "#d55e00"}
-ACTIVATIONS = ("hard-tanh", "relu", "tanh")
+MARKS = "osD^"
+# in the order of the paper's tables
+ACTIVATIONS = ("tanh", "hard-tanh", "relu")
 BATCH = 64
 HELD_OUT = 0.1
 # difference of accuracy within which two methods count as equal
@@ -267,6 +270,10 @@ def report(results: Results) -> Report:
         row["paper's test"] = _paper_accuracy(key)
         row["draws"] = len(outcomes)
         rows.append(row)
+    # in the order of the paper's tables
+    rows.sort(
+        key=lambda row: (row["set"], row["classes"], row["network"] != "fc", ACTIVATIONS.index(row["activation"]))
+    )
     return Report(rows, _figure(rows), _findings(rows))
 
 
@@ -289,31 +296,72 @@ def _paper_accuracy(key: tuple[Any, ...]) -> float | None:
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
-    entries = list(dict.fromkeys(tuple(row[name] for name in ENTRY[:-1]) for row in rows))
-    figure = Figure(figsize=(max(6, 1.6 * len(entries)), 7), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True)
+    places = [_place(row) for row in rows]
+    figure = Figure(figsize=(PAGE_WIDTH, 1.2 + 0.55 * len(set(places))), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    colours = {METHODS[method]: COLOURS[method] for method in METHODS}
     for panel, split in zip(axes, ("train", "test"), strict=True):
-        for row in rows:
-            entry = tuple(row[name] for name in ENTRY[:-1])
-            shift = 0.2 * (list(METHODS).index(row["method"]) - 1.5)
-            panel.bar(
-                entries.index(entry) + shift, 100 * row[split], 0.18,
-                yerr=100 * row[f"{split} deviation"], color=COLOURS[row["method"]], capsize=2,
-                label=METHODS[row["method"]] if entry == entries[0] else None,
-            )  # fmt: skip
-            if split == "test" and row["paper's test"] is not None:
-                panel.plot(
-                    entries.index(entry) + shift, 100 * row["paper's test"], "_", color="black", markersize=10,
-                    path_effects=[withStroke(linewidth=4, foreground="white")],
-                )  # fmt: skip
-        panel.set_ylabel(f"{split} accuracy [%]")
-        panel.set_ylim(0 if any(row[split] < 0.45 for row in rows) else 40, 103)
-        panel.grid(axis="y", alpha=0.3)
-    axes[0].legend(ncols=len(METHODS), fontsize="small")
-    names = [f"{name}-{classes}\n{network} {activation}" for name, classes, network, activation in entries]
-    axes[1].set_xticks(range(len(entries)), names)
-    axes[1].set_title("dashes: accuracies in the paper", fontsize="small", loc="left")
+        points = [
+            (place, METHODS[row["method"]], row[split], row[f"{split} deviation"])
+            for place, row in zip(places, rows, strict=True)
+        ]
+        papers = [None if split == "train" else row["paper's test"] for row in rows]
+        draw_points(panel, points, colours, papers)
+        panel.set_xlabel(f"{'training' if split == 'train' else split} accuracy [%]")
+    low = min(panel.get_xlim()[0] for panel in axes)
+    for panel in axes:
+        panel.set_xlim(left=low)
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     return figure
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Name an entry of the tables as the pages do."""
+    classes = f"{row['classes']} classes\n" if row["classes"] != 2 else "\n"
+    data = {"cifar": "CIFAR-100", "imagenet": "Tiny-ImageNet"}[row["set"]]
+    network = {"fc": "fully connected", "cnn": "convolutional"}[row["network"]]
+    return f"{data}, {classes}{network}, {row['activation'].replace('relu', 'ReLU')}".replace(", \n", "\n")
+
+
+def draw_points(
+    axes: Axes,
+    points: Sequence[tuple[str, str, float, float]],
+    colours: Mapping[str, str],
+    papers: Sequence[float | None] = (),
+) -> None:
+    """Draw shares in percent with their deviations, a line for each place, the marks of the methods below each other.
+
+    Args:
+        axes: where to draw.
+        points: place, method, share and its deviation.
+        colours: of the methods, in their order.
+        papers: what a paper says of each point, if it does.
+    """
+    places = list(dict.fromkeys(place for place, *_ in points))
+    methods = list(colours)
+    shown = set()
+    for index, (place, method, share, deviation) in enumerate(points):
+        number = methods.index(method)
+        y = places.index(place) + 0.18 * (number - (len(methods) - 1) / 2)
+        axes.errorbar(
+            100 * share, y, xerr=100 * deviation, fmt=MARKS[number], markersize=4, capsize=2, elinewidth=1,
+            color=colours[method], label=None if method in shown else method,
+        )  # fmt: skip
+        shown.add(method)
+        if papers and papers[index] is not None:
+            label = None if "paper" in shown else "in the paper"
+            axes.plot(100 * (papers[index] or 0), y, "|", color="grey", markersize=7, markeredgewidth=1.5, label=label)
+            shown.add("paper")
+    for line in range(1, len(places)):
+        axes.axhline(line - 0.5, color="grey", linewidth=0.3)
+    axes.set_yticks(range(len(places)), places, fontsize=8)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    # error bars end where shares do
+    low = min(100 * (share - deviation) for _, _, share, deviation in points)
+    span = max(100 - low, 0.1)
+    axes.set_xlim(max(0, low) - 0.03 * span, 100 + 0.03 * span)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _findings(rows: list[dict[str, Any]]) -> list[Finding]:

@@ -14,9 +14,11 @@ import torch
 from matplotlib.figure import Figure
 
 from spiking_lfp.data.samples import samples_of_classes
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import mean_and_deviation
+from spiking_lfp.studies.mdfa_paper.alignment import draw_points
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
 from spiking_lfp.training import read_metrics
 from spiking_lfp.training.config import checked_config
@@ -140,21 +142,18 @@ def _last(outcome: Outcome) -> float:
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     names = list(dict.fromkeys(row["data"] for row in rows))
-    figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        pairs = list(dict.fromkeys(row["pair"] for row in rows if row["data"] == name))
-        for row in rows:
-            if row["data"] == name:
-                shift = 0.25 * (list(METHODS).index(row["method"]) - 1)
-                axes.errorbar(
-                    pairs.index(row["pair"]) + shift, 100 * row["accuracy"], 100 * row["deviation"], fmt="o", capsize=3,
-                    color=COLOURS[row["method"]], label=METHODS[row["method"]] if row["pair"] == pairs[0] else None,
-                )  # fmt: skip
-        axes.set_title(name)
-        axes.set_xticks(range(len(pairs)), pairs, rotation=20, ha="right", fontsize="small")
-        axes.set_ylabel("test accuracy [%]")
-        axes.grid(axis="y", alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small")
+    figure = Figure(figsize=(PAGE_WIDTH, 0.5 + 1.9 * len(names)), layout="constrained")
+    for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
+        of_set = [row for row in rows if row["data"] == name]
+        draw_points(
+            axes,
+            [(row["pair"], METHODS[row["method"]], row["accuracy"], row["deviation"]) for row in of_set],
+            {METHODS[method]: COLOURS[method] for method in METHODS},
+        )
+        axes.set_title(name, fontsize=10)
+    axes.set_xlabel("test accuracy [%]")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
 
-COLOURS = {"lfp": "tab:blue", "surrogate": "tab:orange"}
+# as in all pictures, from Okabe and Ito's palette
+COLOURS = {"lfp": "#0072b2", "surrogate": "black"}
 
 
 @dataclass(frozen=True)
