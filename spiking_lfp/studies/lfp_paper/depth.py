@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from spiking_lfp.lfp.rewards import logit_reward, propagate
 from spiking_lfp.nn.composites import composite
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import COLOURS, GRADIENT, NAMES, Learner, train
@@ -166,16 +167,18 @@ def _shattering_findings(rows: list[dict[str, Any]]) -> list[Finding]:
 def _shattering_figure(outcome: Outcome) -> Figure:
     depths = sorted({each["hidden"] for each in outcome["signals"]})
     inputs = toy_inputs(STEP)[:, 0].tolist()
-    figure = Figure(figsize=(2.2 * len(depths), 6), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 5), layout="constrained")
     panels = figure.subplots(len(METHODS), len(depths), sharex=True, sharey=True)
     for each in outcome["signals"]:
         axes = panels[METHODS.index(each["method"]), depths.index(each["hidden"])]
         axes.plot(inputs, each["values"], color=COLOURS[each["method"]], linewidth=0.8)
         axes.set(ylim=(-1.1, 1.1), xticks=(-4, 0, 4))
     for axes, hidden in zip(panels[0], depths, strict=True):
-        axes.set_title(f"{hidden} hidden layers", fontsize=9)
+        axes.set_title(f"{hidden} hidden", fontsize=9)
     for axes, method in zip(panels[:, 0], METHODS, strict=True):
-        axes.set_ylabel(NAMES[method], color=COLOURS[method])
+        axes.set_ylabel(NAMES[method], color=COLOURS[method], fontsize=9)
+    for axes in panels.flat:
+        axes.tick_params(labelsize=8)
     figure.supxlabel("input", fontsize=10)
     figure.supylabel("value at the input", fontsize=10)
     return figure
@@ -260,7 +263,7 @@ def _depth_findings(means: dict[tuple[int, str], float]) -> list[Finding]:
 def _depth_figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw the quantiles of each method as transparent bars on top of each other: what more runs reach is darker."""
     depths = sorted({row["hidden layers"] for row in rows})
-    figure = Figure(figsize=(1.7 * len(depths), 3.2), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 3.2), layout="constrained")
     panels = figure.subplots(1, len(depths), sharey=True)
     for row in rows:
         axes = panels[depths.index(row["hidden layers"])]

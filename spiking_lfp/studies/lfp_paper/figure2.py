@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from spiking_lfp.data import ImageDataset, load_dataset, subset
 from spiking_lfp.errors import DataError
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import (
@@ -124,7 +125,7 @@ def _findings(groups: Groups) -> list[Finding]:
 
 
 def _figure(groups: Groups) -> Figure:
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (network, title) in zip(panels, NETWORKS.items(), strict=True):
         for (trained, method, rate), outcomes in groups.groups.items():

@@ -23,6 +23,7 @@ from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.data.cache import cache_folder
 from spiking_lfp.files import RESULTS
 from spiking_lfp.nn.composites import COMPOSITES
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import (
@@ -285,7 +286,7 @@ def _findings(groups: Groups, chance: float) -> list[Finding]:
 
 
 def _figure(groups: Groups) -> Figure:
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 8), layout="constrained")
     panels: list[list[Axes]] = figure.subplots(3, 2, sharex=True, sharey="row").tolist()
     for (start, method), outcomes in groups.groups.items():
         column = list(STARTS).index(start)

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spiking_lfp.data import load_dataset, subset
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import (
@@ -197,7 +198,7 @@ def _name(method: str, updates: int) -> str:
 
 
 def _figure(groups: Groups) -> Figure:
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 6.4), layout="constrained")
     panels: list[Axes] = list(figure.subplots(2, 2).flat)
     for (method, updates), outcomes in groups.groups.items():
         style: dict[str, Any] = {"color": COLOURS[method], "linestyle": "--" if updates else "-", "marker": "."}
