@@ -40,7 +40,7 @@ STAGES: dict[str, list[str]] = {
     "PyTorch": ["pip install --quiet torch torchvision INDEX"],
     "the package": ["pip install --quiet ./spiking_lfp"],
     "a first accuracy": ["spiking-lfp train mnist-mlp --epochs 3 --seed 1"],
-    "a network of one's own data": ["spiking-lfp train mnist-mlp --data photos/ --epochs 10 --out runs/photos"],
+    "a network of one's own data": ["spiking-lfp train mnist-mlp --data photos/ --epochs 5 --out runs/photos"],
     "its answers to new files": ["spiking-lfp predict runs/photos new/"],
     "integers and C": ["spiking-lfp export runs/photos --to artifact c -o out", "make -C out/c classify"],
     "a C program's answers to new files": [
