@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import json
 import logging
 import re
 import shlex
@@ -82,6 +83,24 @@ def test_tables_of_results_are_those_of_their_files() -> None:
     for page in PAGES:
         text = page.read_text()
         assert tables.written(text) == text, f"{page.name}: run python benchmarks/tables.py"
+
+
+def test_no_table_of_figures_is_typed() -> None:
+    """What is measured stands where `tables.py` writes it; the page of networks is written from their cards."""
+    place = re.compile(r"<!-- table: .*?<!-- end -->", re.DOTALL)
+    figure = re.compile(r"\d %|\d%|\d ms\b|\d MB\b|±|\d s \|")
+    for page in PAGES:
+        if page.name != "networks.md":
+            typed = [line for line in place.sub("", page.read_text()).splitlines() if line.startswith("|")]
+            assert [line for line in typed if figure.search(line)] == [], page.name
+
+
+def test_results_say_what_made_them() -> None:
+    experiments = ROOT / "docs" / "experiments"
+    before = [experiments / name for name in ("fpga.jsonl", "rewards.jsonl", "tried.jsonl", "rules/cases.jsonl")]
+    for path in experiments.rglob("*.jsonl"):
+        for made in [json.loads(line).get("made", {}) for line in path.read_text().splitlines() if path not in before]:
+            assert made.get("origin") or {"date", "versions", "processor", "threads"} <= made.keys(), path
 
 
 def test_readme_is_one_screen_of_reading() -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from spiking_lfp.data.cache import FOLDER_VARIABLE
 from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case
 from spiking_lfp.studies.experiment import Experiment, Report, Results
 from spiking_lfp.studies.lfp_paper import figure2, figure3, figure5
@@ -44,6 +45,7 @@ def test_a_smoke_run_is_written_and_not_run_twice(name: str, tmp_path: Path) -> 
     first, paths = run_experiment(name, "smoke", out, lambda case, *_: called.append(case))
     assert called == OURS[name].cases("smoke", 1)
     assert all(path.stat().st_size for path in paths)
+    assert {figure.get_figwidth() for figure in (first.figure, *first.others.values())} == {PAGE_WIDTH}
     assert {tuple(row) for row in first.rows} == {tuple(first.rows[0])}
     again, _ = run_experiment(name, "smoke", out, lambda case, *_: called.append(case))
     assert len(called) == len(OURS[name].cases("smoke", 1))

@@ -29,7 +29,8 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
 def report(results: Results) -> Report:
     mean = Groups(results, ("size",)).mean(lambda outcome: outcome["accuracy"][-1])
     rows: list[dict[str, Any]] = [{"size": size, "accuracy": value} for (size,), value in mean.items()]
-    return Report(rows, Figure(), [Finding("It learns.", "it did.", True), Finding("It flies.", "no.", None)])
+    findings = [Finding("It learns.", "it did.", True), Finding("It flies.", "no.", None)]
+    return Report(rows, Figure(), findings, {"curves": Figure()})
 
 
 FAKE = Experiment("one that takes no time", {"smoke": 1, "small": 2, "paper": 3}, cases, trained, report)
@@ -48,12 +49,12 @@ def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> Non
     summary, paths = run_experiment("fake", "small", tmp_path, lambda case, *_: called.append(case), data_root=tmp_path)
     assert called == [{"size": 1, "seed": 1}, {"size": 1, "seed": 2}]
     assert summary.rows == [{"size": 1, "accuracy": pytest.approx(0.15)}]
-    assert [path.name for path in paths] == ["numbers.csv", "numbers.json", "figure.png"]
+    assert [path.name for path in paths] == ["numbers.csv", "numbers.json", "figure.png", "curves.png"]
     with paths[0].open() as file:
         assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [pytest.approx(0.15)]
     saved = json.loads(paths[1].read_text())
     assert saved["findings"][0] == {"paper": "It learns.", "found": "it did.", "holds": True}
-    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[2:])
     # more seeds: those that are there already are not trained again
     run_experiment("fake", "small", tmp_path, lambda case, *_: called.append(case), seeds=3, data_root=tmp_path)
     assert called[2:] == [{"size": 1, "seed": 3}]

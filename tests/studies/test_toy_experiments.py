@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from spiking_lfp.nn.layers import NormalizeFeedback
+from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies import registry
 from spiking_lfp.studies.cases import Case
 from spiking_lfp.studies.experiment import Experiment
@@ -42,6 +43,7 @@ def test_smoke_writes_numbers_figure_and_findings(name: str, tmp_path: Path, mon
     report, paths = registry.run_experiment(name, "smoke", tmp_path, lambda case, *_: trained.append(case))
     assert len(trained) == len(EXPERIMENTS[name].cases("smoke", 1)) == 1
     assert all(path.stat().st_size for path in paths)
+    assert report.figure.get_figwidth() == PAGE_WIDTH
     assert report.rows
     assert report.findings
 
