@@ -367,6 +367,20 @@ def latency() -> str:
     return markdown(["hidden layers", *names.values(), "waits, back-propagation", "waits, mDFA"], lines)
 
 
+def settings(about: str) -> str:
+    """What other settings came to on MNIST and N-MNIST."""
+    found = [line for line in read(EXPERIMENTS / "settings.jsonl") if line["about"] == about]
+    lines = [
+        [
+            f"{'N-MNIST' if line['data'] == 'n-mnist' else 'MNIST'}, {line['network']}",
+            "" if line["beta"] is None else f"{line['beta']:g}", str(line["steps"]), line["settings"],
+            str(line["epochs"] or ""), " ".join(percent(each, 2) for each in line["accuracy"]), line["samples"],
+        ]
+        for line in found
+    ]  # fmt: skip
+    return markdown(["", "beta", "T", "settings", "epochs", "accuracy of each seed, %", "of samples"], lines)
+
+
 def first_steps() -> str:
     """A stranger's way from a clone to a C program."""
     latest = {line["stage"]: line for line in read(EXPERIMENTS / "first-steps.jsonl")}
@@ -459,6 +473,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "events": events, "lfp-paper": lfp_paper,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
+    "settings-spikes": partial(settings, "spikes"), "settings-mono": partial(settings, "mono"),
     "mdfa-classes": mdfa_classes, "spiking-pairs": spiking_pairs, "latency": latency,
 }  # fmt: skip
 
