@@ -46,7 +46,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
 # as in all pictures, from Okabe and Ito's palette; a way that is not drawn has no colour
 COLOURS = {"events": "#0072b2", "dense": "black", "dense bf16": "#d55e00", "sparse CSR": ""}
 MARKS = {"events": "o", "dense": "s", "dense bf16": "^"}
-PARTS = {"forward": "forward", "adjoints": "backward, both products"}
+PARTS = {"forward": "forward", "adjoints": "backward"}
 Times = dict[str, dict[str, float]]
 
 
