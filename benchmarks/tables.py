@@ -249,7 +249,7 @@ def protocol() -> str:
 
 
 def in_the_loop() -> str:
-    """Test accuracy of networks in integers."""
+    """Networks whose integers were in the training loop, beside others."""
     found = read(EXPERIMENTS / "in-the-loop.jsonl")
     weights = list(dict.fromkeys(line["weights"] for line in found))
     lines = [
