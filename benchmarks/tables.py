@@ -417,7 +417,7 @@ def each(values: Mapping[str, float], digits: int = 1) -> str:
 
 def lfp_paper() -> str:
     """Statements of the LFP paper, and what was measured."""
-    best = {}
+    best: dict[tuple[str, str], dict[str, Any]] = {}
     for row in of_experiment("cifar"):
         key = row["network"], row["method"]
         best[key] = max(best.get(key, row), row, key=lambda each: each["accuracy"])
