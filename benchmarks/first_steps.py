@@ -1,6 +1,6 @@
 """Time a stranger's way: from a bare clone to a first accuracy, to data of one's own, to a C program with new files.
 
-    python benchmarks/first_steps.py --folder /tmp/first-steps --output docs/experiments/first-steps.jsonl
+    python benchmarks/first_steps.py --folder new --output docs/experiments/first-steps.jsonl
 
 Runs the commands of README and `docs/own_data.md`, in a new environment, one after the other, and adds a line for each
 stage. The data of one's own are digits of the package as PNG files, a folder for each class, 200 files a class.
