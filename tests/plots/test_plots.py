@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -99,7 +100,8 @@ def test_the_learning_curve_of_a_run_too_short_for_lines_of_batches(tmp_path: Pa
     plots.learning_curve([epoch(1, 1.0)], tmp_path / "curve.png")
     training, _ = drawn[0].axes[0].lines
     assert (training.get_xydata().tolist(), training.get_marker()) == ([[1, 62.5]], ".")
-    assert (pixels(tmp_path / "curve.png") == (255, 127, 14)).all(-1).sum() > 10
+    colour = [round(255 * part) for part in to_rgb(training.get_color())]
+    assert (pixels(tmp_path / "curve.png") == colour).all(-1).sum() > 10
 
 
 def test_the_legend_of_a_learning_curve_covers_nothing(tmp_path: Path, drawn: list[Figure]) -> None:
