@@ -17,6 +17,7 @@ from rich.console import Console
 from spiking_lfp.cli import main
 from spiking_lfp.cli.main import app
 from spiking_lfp.data import DATASET_NAMES, EVENT_SOURCES
+from spiking_lfp.plots.drawing import OFF
 from spiking_lfp.training import (
     TrainConfig,
     load_run,
@@ -101,7 +102,7 @@ def test_the_data_root_may_be_an_option(
 
 def test_the_pictures_show_something(call: Call, settings: list[str]) -> None:
     call("train", *settings, "--out", "run")
-    for name, colour in (("learning_curve.png", (255, 127, 14)), ("spike_raster.png", (0, 0, 0))):
+    for name, colour in (("learning_curve.png", OFF), ("spike_raster.png", (0, 0, 0))):
         pixels = np.round(matplotlib.image.imread(Path("run") / name)[..., :3] * 255)
         height, width, _ = pixels.shape
         assert min(height, width) >= 300

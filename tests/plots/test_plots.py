@@ -98,9 +98,9 @@ def test_the_learning_curve_has_both_courses(held_out: str, tmp_path: Path, draw
 
 def test_the_learning_curve_of_a_run_too_short_for_lines_of_batches(tmp_path: Path, drawn: list[Figure]) -> None:
     plots.learning_curve([epoch(1, 1.0)], tmp_path / "curve.png")
-    training, _ = drawn[0].axes[0].lines
+    training, test = drawn[0].axes[0].lines
     assert (training.get_xydata().tolist(), training.get_marker()) == ([[1, 62.5]], ".")
-    colour = [round(255 * part) for part in to_rgb(training.get_color())]
+    colour = [round(255 * part) for part in to_rgb(test.get_color())]
     assert (pixels(tmp_path / "curve.png") == colour).all(-1).sum() > 10
 
 
