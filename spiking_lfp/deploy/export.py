@@ -14,13 +14,14 @@ from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
 from spiking_lfp.deploy.artifact import load_network
+from spiking_lfp.deploy.conversion import CALIBRATION_METHODS
 from spiking_lfp.deploy.formats import c as c_format
 from spiking_lfp.deploy.formats import fpga
 from spiking_lfp.deploy.formats.nir import READERS
 from spiking_lfp.deploy.model import IntegerNetwork, as_integers
 from spiking_lfp.deploy.predict import NOTE, note_of
 from spiking_lfp.deploy.pretrained import network_path
-from spiking_lfp.deploy.quantize import CALIBRATION_METHODS, QuantisationReport, quantize
+from spiking_lfp.deploy.quantize import QuantisationReport, quantize
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError, UsageError, unknown_name
