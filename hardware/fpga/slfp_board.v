@@ -21,7 +21,7 @@ module slfp_board #(
     localparam COUNT_BITS = `SLFP_COUNT_BITS;
     // bytes of an input word, and its width in whole bytes
     localparam [3:0] IN_BYTES = ANALOGUE != 0 ? 1 : (LANES + 7) / 8;
-    localparam LOAD_BITS = LANES * `SLFP_WEIGHT_BITS;
+    localparam LOAD_BITS = LANES * `SLFP_ADDS * `SLFP_WEIGHT_BITS;
     localparam [7:0] LOAD_BYTES = (LOAD_BITS + 7) / 8;
     localparam WORD_BITS = 8 * ((IN_BITS + 7) / 8);
     localparam [ADDR-1:0] IN_WORDS = `SLFP_IN_WORDS, STEP_WORDS = `SLFP_STEP_WORDS, OUT_WORDS = `SLFP_OUT_WORDS,

@@ -10,8 +10,9 @@
 
 module slfp_core #(
     parameter LANES = `SLFP_LANES,                  // neurons computed in parallel
+    parameter ADDS = `SLFP_ADDS,                    // weights that each lane adds in a cycle
     parameter WEIGHT_BITS = `SLFP_WEIGHT_BITS,
-    parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per lane
+    parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per weight
     parameter ADDR = `SLFP_ADDR,                    // bits of an address, 8..32
     parameter DIM = `SLFP_DIM,                      // bits of a height, width, number of channels, 8..16
     parameter TABLE_WORDS = `SLFP_TABLE_WORDS,      // depths of the memories, at least 2
@@ -34,7 +35,7 @@ module slfp_core #(
     input wire [IN_BITS-1:0] in_data,
     input wire load_we,
     input wire [ADDR-1:0] load_addr,
-    input wire [LANES*WEIGHT_BITS-1:0] load_data,
+    input wire [LANES*ADDS*WEIGHT_BITS-1:0] load_data,
     output wire idle,
     output wire waiting,
     output wire out_valid,
@@ -42,14 +43,14 @@ module slfp_core #(
     output reg done,
     output reg [31:0] cycles
 );
-    localparam [4:0] FIELDS = 24;
+    localparam [2:0] ROWS = 6;                      // words of the table for a layer
     localparam LIF_STAGES = 6;
     localparam TERM = ANALOGUE != 0 ? WEIGHT_BITS + 9 : WEIGHT_BITS;
     localparam [3:0] HEADER = 0, CLEAR = 1, IDLE = 2, TABLE = 3, BEGIN = 4, EVENTS = 5, LIF = 6, POOL = 7, NEXT = 8,
         WAIT = 9;
 
     reg [3:0] state;
-    reg [4:0] field;
+    reg [2:0] row;
     reg [7:0] layers, layer;
     reg [15:0] step;
     reg constant;
@@ -57,10 +58,10 @@ module slfp_core #(
     // ---- the layer table, read into registers at the start of a layer
 
     reg [ADDR-1:0] table_addr;
-    wire [31:0] table_q;
-    wire table_re = (state == HEADER && field != 2) || (state == TABLE && field != FIELDS);
+    wire [127:0] table_q;
+    wire table_re = (state == HEADER && row == 0) || (state == TABLE && row != ROWS);
 
-    slfp_rom #(.WIDTH(32), .DEPTH(TABLE_WORDS), .ADDR(ADDR), .FILE("table.hex")) rom_table (
+    slfp_rom #(.WIDTH(128), .DEPTH(TABLE_WORDS), .ADDR(ADDR), .FILE("table.hex")) rom_table (
         .clk(clk), .re(table_re), .raddr(table_addr), .q(table_q)
     );
 
@@ -70,36 +71,49 @@ module slfp_core #(
     reg [12:0] kept;
     reg [DIM-1:0] in_h, in_w, inner, out_h, out_w;
     reg [7:0] kernel_h, kernel_w, stride_h, stride_w, ry_0, qy_0, rx_0, qx_0;
-    reg [ADDR-1:0] blocks, reach, in_base, out_base, out_words, mem_base, acc_base, neuron_base, chan_base;
+    reg [ADDR-1:0] blocks, spans, reach, in_base, out_base, out_words, mem_base, acc_base, neuron_base, chan_base;
     reg [ADDR-1:0] row_0, col_0, row_a_0, col_a_0, row_inc, row_step, col_step, row_a_inc;
+    wire [31:0] table_0 = table_q[31:0], table_1 = table_q[63:32], table_2 = table_q[95:64], table_3 = table_q[127:96];
 
     always @(posedge clk)
         if (state == TABLE)
-            case (field)
-                1: {frac, reset, analogue, pool} <= table_q[6:0];
-                2: kept <= table_q[12:0];
-                3: {in_h, in_w} <= {table_q[16+:DIM], table_q[0+:DIM]};
-                4: inner <= table_q[DIM-1:0];
-                5: in_base <= table_q[ADDR-1:0];
-                6: {out_h, out_w} <= {table_q[16+:DIM], table_q[0+:DIM]};
-                7: blocks <= table_q[ADDR-1:0];
-                8: out_base <= table_q[ADDR-1:0];
-                9: out_words <= table_q[ADDR-1:0];
-                10: mem_base <= table_q[ADDR-1:0];
-                11: acc_base <= table_q[ADDR-1:0];
-                12: neuron_base <= table_q[ADDR-1:0];
-                13: chan_base <= table_q[ADDR-1:0];
-                14: {kernel_h, kernel_w, stride_h, stride_w} <= table_q;
-                15: reach <= table_q[ADDR-1:0];
-                16: {ry_0, qy_0, rx_0, qx_0} <= table_q;
-                17: row_0 <= table_q[ADDR-1:0];
-                18: col_0 <= table_q[ADDR-1:0];
-                19: row_a_0 <= table_q[ADDR-1:0];
-                20: col_a_0 <= table_q[ADDR-1:0];
-                21: row_inc <= table_q[ADDR-1:0];
-                22: row_step <= table_q[ADDR-1:0];
-                23: col_step <= table_q[ADDR-1:0];
-                24: row_a_inc <= table_q[ADDR-1:0];
+            case (row)
+                1: begin
+                    {kept, frac, reset, analogue, pool} <= table_0[19:0];
+                    {in_h, in_w} <= {table_1[16+:DIM], table_1[0+:DIM]};
+                    inner <= table_2[DIM-1:0];
+                    in_base <= table_3[ADDR-1:0];
+                end
+                2: begin
+                    chan_base <= table_0[ADDR-1:0];
+                    {kernel_h, kernel_w, stride_h, stride_w} <= table_1;
+                    {ry_0, qy_0, rx_0, qx_0} <= table_2;
+                    row_0 <= table_3[ADDR-1:0];
+                end
+                3: begin
+                    col_0 <= table_0[ADDR-1:0];
+                    row_a_0 <= table_1[ADDR-1:0];
+                    col_a_0 <= table_2[ADDR-1:0];
+                    row_inc <= table_3[ADDR-1:0];
+                end
+                4: begin
+                    reach <= table_0[ADDR-1:0];
+                    row_step <= table_1[ADDR-1:0];
+                    col_step <= table_2[ADDR-1:0];
+                    row_a_inc <= table_3[ADDR-1:0];
+                end
+                5: begin
+                    {out_h, out_w} <= {table_0[16+:DIM], table_0[0+:DIM]};
+                    spans <= table_1[ADDR-1:0];
+                    acc_base <= table_2[ADDR-1:0];
+                    blocks <= table_3[ADDR-1:0];
+                end
+                6: begin
+                    out_base <= table_0[ADDR-1:0];
+                    out_words <= table_1[ADDR-1:0];
+                    mem_base <= table_2[ADDR-1:0];
+                    neuron_base <= table_3[ADDR-1:0];
+                end
                 default: ;
             endcase
 
@@ -119,13 +133,14 @@ module slfp_core #(
 
     slfp_scan #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) scan (
         .clk(clk), .rst(rst),
-        // the sums of an image are kept for all steps
-        .start(state == BEGIN && !pool && (!analogue || first)),
+        // When `row` is 5 the fields that `start` needs are there, and the last words of the layer before are written in
+        // time. The sums of an image are kept for all steps.
+        .start(state == TABLE && row == 5 && !pool && (!analogue || first)),
         .busy(scanning), .analogue(analogue), .in_h(in_h), .in_w(in_w), .inner(inner), .in_base(in_base),
         .chan_base(chan_base), .stride_h(stride_h), .stride_w(stride_w),
         .ry_0(ry_0), .qy_0(qy_0), .rx_0(rx_0), .qx_0(qx_0),
         .row_w_0(row_0), .col_w_0(col_0), .row_a_0(row_a_0), .col_a_0(col_a_0),
-        .row_w_inc(row_inc), .reach_w(reach), .row_a_inc(row_a_inc), .blocks_a(blocks),
+        .row_w_inc(row_inc), .reach_w(reach), .row_a_inc(row_a_inc), .blocks_a(spans),
         .re(scan_re), .raddr(scan_addr), .spikes(spike_q), .pixel(pixel_q),
         .chan_re(chan_re), .chan_addr(chan_addr),
         .chan_weight(chan_q[ADDR-1:0]), .chan_block(chan_q[2*ADDR-1:ADDR]),
@@ -137,7 +152,7 @@ module slfp_core #(
         .clk(clk), .rst(rst), .busy(tapping),
         .kernel_h(kernel_h), .kernel_w(kernel_w), .stride_h(stride_h), .stride_w(stride_w),
         .out_h(out_h), .out_w(out_w), .reach(reach),
-        .row_w_step(row_step), .col_w_step(col_step), .row_a_inc(row_a_inc), .blocks_a(blocks),
+        .row_w_step(row_step), .col_w_step(col_step), .row_a_inc(row_a_inc), .blocks_a(spans),
         .valid(ev_valid), .accept(ev_accept), .value_in(ev_value), .weight_in(ev_weight), .target_in(ev_target),
         .ry(ev_ry), .qy(ev_qy), .rx(ev_rx), .qx(ev_qx),
         .emit(emit), .value(tap_value), .weight(tap_weight), .target(tap_target)
@@ -157,32 +172,40 @@ module slfp_core #(
     endgenerate
 
     // ---- weights are added to accumulators: a weight is read in one cycle, its accumulator in the next, then written
+    // A span is ADDS words of weights, or of accumulators, which are read and written together; neurons take a word of it.
+
+    localparam PART = ADDS > 1 ? $clog2(ADDS) : 1;
+    localparam [PART-1:0] PART_END = ADDS - 1;
 
     wire lif_read = state == LIF;
     reg [ADDR-1:0] neuron, neuron_last, acc_at, mem_at, mem_to, out_at, out_last, out_to;
+    reg [PART-1:0] part, part_1;      // of the span: the word that the neurons read, that they have read
     reg fetch, add, forward;
     reg [7:0] fetch_value;
     reg [ADDR-1:0] fetch_target, add_target;
     // words in the pipeline of the neurons
     reg [LIF_STAGES:0] lif;
     wire lif_write = lif[LIF_STAGES];
-    wire [LANES*WEIGHT_BITS-1:0] weight_q;
+    wire [LANES*ADDS*WEIGHT_BITS-1:0] weight_q;
     // accumulators are cleared when the neurons have read them, those of an image after the last step
     wire keep = analogue && !ending;
     wire clear = state == CLEAR;
     wire acc_re = fetch || lif_read;
     wire [ADDR-1:0] acc_raddr = lif_read ? acc_at : fetch_target;
-    wire acc_we = add || clear || (lif[0] && !keep);
+    wire acc_we = add || clear;
+    wire acc_clear = lif[0] && !keep;
     wire [ADDR-1:0] acc_waddr = clear ? acc_at : add_target;
 
     generate
         if (LOADED != 0) begin : loaded
-            slfp_store #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR)) ram_weights (
+            slfp_store #(.WIDTH(LANES * ADDS * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR)) ram_weights (
                 .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q),
                 .we(load_we), .waddr(load_addr), .d(load_data)
             );
         end else begin : fixed
-            slfp_rom #(.WIDTH(LANES * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")) rom_weights (
+            slfp_rom #(
+                .WIDTH(LANES * ADDS * WEIGHT_BITS), .DEPTH(WEIGHT_WORDS), .ADDR(ADDR), .FILE("weights.hex")
+            ) rom_weights (
                 .clk(clk), .re(emit), .raddr(tap_weight), .q(weight_q)
             );
         end
@@ -198,6 +221,7 @@ module slfp_core #(
             fetch_value <= tap_value;
             fetch_target <= acc_base + tap_target;
             add_target <= acc_raddr;
+            part_1 <= part;
             // the accumulator that is read is written in this cycle
             forward <= add && add_target == fetch_target;
         end
@@ -214,35 +238,42 @@ module slfp_core #(
         .clk(clk), .re(lif_read), .raddr(neuron), .q(theta_q)
     );
 
-    genvar lane;
+    genvar lane, k;
     generate
         for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
-            wire signed [WEIGHT_BITS-1:0] weight = weight_q[lane*WEIGHT_BITS+:WEIGHT_BITS];
-            wire signed [23:0] acc_q, membrane_q, membrane_next;
-            reg signed [TERM-1:0] term;
-            reg signed [23:0] last_sum;
-            wire signed [23:0] sum = (forward ? last_sum : acc_q) + {{(24 - TERM){term[TERM-1]}}, term};
+            wire [ADDS*24-1:0] accs;
+            wire signed [23:0] membrane_q, membrane_next;
 
-            if (ANALOGUE != 0) begin : product
-                always @(posedge clk) term <= weight * $signed({1'b0, fetch_value});
-            end else begin : copy
-                always @(posedge clk) term <= weight;
+            for (k = 0; k < ADDS; k = k + 1) begin : adds
+                wire signed [WEIGHT_BITS-1:0] weight = weight_q[(k*LANES+lane)*WEIGHT_BITS+:WEIGHT_BITS];
+                wire signed [23:0] acc_q;
+                reg signed [TERM-1:0] term;
+                reg signed [23:0] last_sum;
+                wire signed [23:0] sum = (forward ? last_sum : acc_q) + {{(24 - TERM){term[TERM-1]}}, term};
+
+                if (ANALOGUE != 0) begin : product
+                    always @(posedge clk) term <= weight * $signed({1'b0, fetch_value});
+                end else begin : copy
+                    always @(posedge clk) term <= weight;
+                end
+
+                always @(posedge clk) if (add) last_sum <= sum;
+
+                slfp_ram #(.WIDTH(24), .DEPTH(ACC_WORDS), .ADDR(ADDR)) ram_acc (
+                    .clk(clk), .re(acc_re), .raddr(acc_raddr), .q(acc_q),
+                    .we(acc_we || (acc_clear && part_1 == k)), .waddr(acc_waddr), .d(add ? sum : 24'd0)
+                );
+                assign accs[k*24+:24] = acc_q;
             end
 
-            always @(posedge clk) if (add) last_sum <= sum;
-
-            slfp_ram #(.WIDTH(24), .DEPTH(ACC_WORDS), .ADDR(ADDR)) ram_acc (
-                .clk(clk), .re(acc_re), .raddr(acc_raddr), .q(acc_q),
-                .we(acc_we), .waddr(acc_waddr), .d(add ? sum : 24'd0)
-            );
             slfp_ram #(.WIDTH(24), .DEPTH(MEMBRANE_WORDS), .ADDR(ADDR)) ram_membranes (
                 .clk(clk), .re(lif_read), .raddr(mem_at), .q(membrane_q),
                 .we(lif_write), .waddr(mem_to), .d(membrane_next)
             );
             slfp_lif lif (
                 .clk(clk), .first_step(first), .subtract(reset == 2'd1), .reset(reset_last), .frac(frac), .kept(kept),
-                .membrane(membrane_q), .acc(acc_q), .bias(bias_q[lane*24+:24]), .theta(theta_q[lane*24+:23]),
-                .last_spike(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
+                .membrane(membrane_q), .acc(accs[part_1*24+:24]), .bias(bias_q[lane*24+:24]),
+                .theta(theta_q[lane*24+:23]), .last_spike(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
             );
         end
     endgenerate
@@ -283,7 +314,7 @@ module slfp_core #(
     always @(posedge clk)
         if (rst) begin
             state <= HEADER;
-            field <= 0;
+            row <= 0;
             table_addr <= 0;
             acc_at <= 0;
             done <= 1'b0;
@@ -292,7 +323,7 @@ module slfp_core #(
             done <= 1'b0;
             if (!idle && !waiting) cycles <= cycles + 1'b1;
             if (state == HEADER || state == TABLE) begin
-                field <= field + 1'b1;
+                row <= row + 1'b1;
                 if (table_re) table_addr <= table_addr + 1'b1;
             end
             if (lif_write) begin
@@ -301,35 +332,39 @@ module slfp_core #(
             end
             case (state)
                 HEADER:
-                    if (field == 1) {constant, layers} <= table_q[8:0];
-                    else if (field == 2) state <= CLEAR;
+                    if (row == 1) begin
+                        {constant, layers} <= table_0[8:0];
+                        state <= CLEAR;
+                    end
                 CLEAR: begin
                     acc_at <= acc_at + 1'b1;
-                    if (acc_at + 1'b1 == table_q[ADDR-1:0]) state <= IDLE;
+                    if (acc_at + 1'b1 == table_1[ADDR-1:0]) state <= IDLE;
                 end
                 IDLE:
                     if (go) begin
                         cycles <= 0;
                         step <= 0;
                         layer <= 0;
-                        field <= 0;
-                        table_addr <= 2;
+                        row <= 0;
+                        table_addr <= 1;
                         state <= TABLE;
                     end
-                TABLE: if (field == FIELDS) state <= BEGIN;
+                TABLE: if (row == ROWS) state <= BEGIN;
                 BEGIN: begin
                     neuron <= neuron_base;
                     neuron_last <= neuron_base + blocks;
                     acc_at <= acc_base;
+                    part <= 0;
                     {mem_at, mem_to} <= {2{mem_base}};
                     {out_at, out_to} <= {2{out_base}};
                     out_last <= out_base + out_words;
                     reset_last <= reset;
                     state <= pool ? POOL : EVENTS;
                 end
-                EVENTS: if (!scanning && !tapping && !fetch && !add) state <= LIF;
+                EVENTS: if (!scanning && !tapping && !fetch) state <= LIF;
                 LIF: begin
-                    acc_at <= acc_at + 1'b1;
+                    part <= part == PART_END || neuron_end ? {PART{1'b0}} : part + 1'b1;
+                    if (part == PART_END || neuron_end) acc_at <= acc_at + 1'b1;
                     mem_at <= mem_at + 1'b1;
                     out_at <= out_at + 1'b1;
                     neuron <= neuron_end ? neuron_base : neuron + 1'b1;
@@ -339,13 +374,13 @@ module slfp_core #(
                 NEXT:
                     // the last words are on their way while the table of the next layer is read
                     if (!layer_end) begin
-                        field <= 0;
+                        row <= 0;
                         layer <= layer + 1'b1;
                         state <= TABLE;
                     end else if (lif == 0 || (constant && !ending)) begin
-                        field <= 0;
+                        row <= 0;
                         layer <= 0;
-                        table_addr <= 2;
+                        table_addr <= 1;
                         step <= step + 1'b1;
                         done <= ending;
                         state <= ending ? IDLE : constant ? TABLE : WAIT;
