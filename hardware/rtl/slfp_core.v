@@ -51,7 +51,7 @@ module slfp_core #(
 
     reg [3:0] state;
     reg [2:0] row;
-    reg [7:0] layers, layer;
+    reg [7:0] last_layer, layer;
     reg [15:0] step;
     reg constant;
 
@@ -69,9 +69,9 @@ module slfp_core #(
     reg [1:0] reset, reset_last;      // of the layer in the table, of the neurons in the last stage
     reg [2:0] frac;
     reg [12:0] kept;
-    reg [DIM-1:0] in_h, in_w, inner, out_h, out_w;
+    reg [DIM-1:0] in_y_end, in_x_end, in_k_end, out_h, out_w;
     reg [7:0] kernel_h, kernel_w, stride_h, stride_w, ry_0, qy_0, rx_0, qx_0;
-    reg [ADDR-1:0] blocks, spans, reach, in_base, out_base, out_words, mem_base, acc_base, neuron_base, chan_base;
+    reg [ADDR-1:0] block_end, spans, reach, in_base, out_base, out_end, mem_base, acc_base, neuron_base, chan_base;
     reg [ADDR-1:0] row_0, col_0, row_a_0, col_a_0, row_inc, row_step, col_step, row_a_inc;
     wire [31:0] table_0 = table_q[31:0], table_1 = table_q[63:32], table_2 = table_q[95:64], table_3 = table_q[127:96];
 
@@ -80,8 +80,8 @@ module slfp_core #(
             case (row)
                 1: begin
                     {kept, frac, reset, analogue, pool} <= table_0[19:0];
-                    {in_h, in_w} <= {table_1[16+:DIM], table_1[0+:DIM]};
-                    inner <= table_2[DIM-1:0];
+                    {in_y_end, in_x_end} <= {table_1[16+:DIM], table_1[0+:DIM]};
+                    in_k_end <= table_2[DIM-1:0];
                     in_base <= table_3[ADDR-1:0];
                 end
                 2: begin
@@ -106,11 +106,11 @@ module slfp_core #(
                     {out_h, out_w} <= {table_0[16+:DIM], table_0[0+:DIM]};
                     spans <= table_1[ADDR-1:0];
                     acc_base <= table_2[ADDR-1:0];
-                    blocks <= table_3[ADDR-1:0];
+                    block_end <= table_3[ADDR-1:0];
                 end
                 6: begin
                     out_base <= table_0[ADDR-1:0];
-                    out_words <= table_1[ADDR-1:0];
+                    out_end <= table_1[ADDR-1:0];
                     mem_base <= table_2[ADDR-1:0];
                     neuron_base <= table_3[ADDR-1:0];
                 end
@@ -119,7 +119,9 @@ module slfp_core #(
 
     // ---- events: inputs that are not zero, and the weights and accumulators that each of them needs
 
-    wire first = step == 0, ending = step + 1'b1 == steps;
+    wire first = step == 0;
+    reg ending;                       // the last step; settles while the table is read
+    always @(posedge clk) ending <= step + 1'b1 == steps;
     wire scanning, ev_valid, ev_accept, scan_re, chan_re, tapping, emit;
     wire [ADDR-1:0] scan_addr, chan_addr, ev_weight, ev_target, tap_weight, tap_target;
     wire [2*ADDR-1:0] chan_q;
@@ -136,7 +138,7 @@ module slfp_core #(
         // When `row` is 5 the fields that `start` needs are there, and the last words of the layer before are written in
         // time. The sums of an image are kept for all steps.
         .start(state == TABLE && row == 5 && !pool && (!analogue || first)),
-        .busy(scanning), .analogue(analogue), .in_h(in_h), .in_w(in_w), .inner(inner), .in_base(in_base),
+        .busy(scanning), .analogue(analogue), .y_end(in_y_end), .x_end(in_x_end), .k_end(in_k_end), .in_base(in_base),
         .chan_base(chan_base), .stride_h(stride_h), .stride_w(stride_w),
         .ry_0(ry_0), .qy_0(qy_0), .rx_0(rx_0), .qx_0(qx_0),
         .row_w_0(row_0), .col_w_0(col_0), .row_a_0(row_a_0), .col_a_0(col_a_0),
@@ -178,7 +180,7 @@ module slfp_core #(
     localparam [PART-1:0] PART_END = ADDS - 1;
 
     wire lif_read = state == LIF;
-    reg [ADDR-1:0] neuron, neuron_last, acc_at, mem_at, mem_to, out_at, out_last, out_to;
+    reg [ADDR-1:0] neuron, neuron_end, acc_at, mem_at, mem_to, out_at, out_to;
     reg [PART-1:0] part, part_1;      // of the span: the word that the neurons read, that they have read
     reg fetch, add, forward;
     reg [7:0] fetch_value;
@@ -289,7 +291,7 @@ module slfp_core #(
 
     slfp_pool #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) pools (
         .clk(clk), .rst(rst), .start(state == BEGIN && pool), .busy(pooling),
-        .kernel(kernel_h), .out_h(out_h), .out_w(out_w), .blocks(blocks), .in_base(in_base), .out_base(out_base),
+        .kernel(kernel_h), .out_h(out_h), .out_w(out_w), .block_end(block_end), .in_base(in_base), .out_base(out_base),
         .row(row_inc), .row_step(row_step), .col(reach), .col_step(col_step),
         .re(pool_re), .raddr(pool_raddr), .q(spike_q), .we(pool_we), .waddr(pool_waddr), .d(pool_d)
     );
@@ -308,8 +310,7 @@ module slfp_core #(
 
     assign idle = state == IDLE;
     assign waiting = state == WAIT;
-    wire neuron_end = neuron + 1'b1 == neuron_last, out_end = out_at + 1'b1 == out_last;
-    wire layer_end = layer + 1'b1 == layers;
+    wire neuron_last = neuron == neuron_end, span_last = part == PART_END || neuron_last;
 
     always @(posedge clk)
         if (rst) begin
@@ -333,7 +334,7 @@ module slfp_core #(
             case (state)
                 HEADER:
                     if (row == 1) begin
-                        {constant, layers} <= table_0[8:0];
+                        {constant, last_layer} <= table_0[8:0];
                         state <= CLEAR;
                     end
                 CLEAR: begin
@@ -352,28 +353,27 @@ module slfp_core #(
                 TABLE: if (row == ROWS) state <= BEGIN;
                 BEGIN: begin
                     neuron <= neuron_base;
-                    neuron_last <= neuron_base + blocks;
+                    neuron_end <= neuron_base + block_end;
                     acc_at <= acc_base;
                     part <= 0;
                     {mem_at, mem_to} <= {2{mem_base}};
                     {out_at, out_to} <= {2{out_base}};
-                    out_last <= out_base + out_words;
                     reset_last <= reset;
                     state <= pool ? POOL : EVENTS;
                 end
                 EVENTS: if (!scanning && !tapping && !fetch) state <= LIF;
                 LIF: begin
-                    part <= part == PART_END || neuron_end ? {PART{1'b0}} : part + 1'b1;
-                    if (part == PART_END || neuron_end) acc_at <= acc_at + 1'b1;
+                    part <= span_last ? {PART{1'b0}} : part + 1'b1;
+                    if (span_last) acc_at <= acc_at + 1'b1;
                     mem_at <= mem_at + 1'b1;
                     out_at <= out_at + 1'b1;
-                    neuron <= neuron_end ? neuron_base : neuron + 1'b1;
-                    if (out_end) state <= NEXT;
+                    neuron <= neuron_last ? neuron_base : neuron + 1'b1;
+                    if (out_at == out_end) state <= NEXT;
                 end
                 POOL: if (!pooling) state <= NEXT;
                 NEXT:
                     // the last words are on their way while the table of the next layer is read
-                    if (!layer_end) begin
+                    if (layer != last_layer) begin
                         row <= 0;
                         layer <= layer + 1'b1;
                         state <= TABLE;

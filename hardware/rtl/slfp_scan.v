@@ -17,9 +17,9 @@ module slfp_scan #(
     output wire busy,
     // the layer
     input wire analogue,
-    input wire [DIM-1:0] in_h,
-    input wire [DIM-1:0] in_w,
-    input wire [DIM-1:0] inner,
+    input wire [DIM-1:0] y_end,          // the last row, column, word or pixel of a position
+    input wire [DIM-1:0] x_end,
+    input wire [DIM-1:0] k_end,
     input wire [ADDR-1:0] in_base,
     input wire [ADDR-1:0] chan_base,
     input wire [7:0] stride_h,
@@ -82,8 +82,8 @@ module slfp_scan #(
     wire again = state == HOLD && accept && |pending;
     // this word is finished: read the next
     wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
-    wire k_end = k + 1'b1 == inner, x_end = x + 1'b1 == in_w, y_end = y + 1'b1 == in_h;
-    wire last = k_end && x_end && y_end;
+    wire k_last = k == k_end, x_last = x == x_end, y_last = y == y_end;
+    wire last = k_last && x_last && y_last;
     wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;
 
     assign busy = state != OFF;
@@ -123,13 +123,13 @@ module slfp_scan #(
             if (advance) begin
                 state <= last ? OFF : WORD;
                 place <= place + 1'b1;
-                if (!k_end) begin
+                if (!k_last) begin
                     k <= k + 1'b1;
                     chan <= chan + (analogue ? ONE : WIDE);
                 end else begin
                     k <= 0;
                     chan <= chan_base;
-                    if (!x_end) begin
+                    if (!x_last) begin
                         x <= x + 1'b1;
                         if (rx + 1'b1 == stride_w) begin
                             rx <= 0;

@@ -203,8 +203,8 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             (qy, ry), (qx, rx) = (divmod(pad, step) for pad, step in zip(padding, stride, strict=True))
         builder.table += [
             kept << 7 | flags,
-            height << 16 | width,
-            channels if analogue else in_blocks,
+            height - 1 << 16 | width - 1,
+            (channels if analogue else in_blocks) - 1,
             in_base,
 
             chan_base,
@@ -225,15 +225,15 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             out_height << 16 | out_width,
             spans,
             my_acc,
-            blocks,
+            blocks - 1,
 
             spike_words,
-            words,
+            spike_words + words - 1,
             mem_base,
             neuron_base,
         ]  # fmt: skip
         in_base, spike_words = spike_words, spike_words + words
-    header = [len(working(network)) | constant << 8, acc_words, 0, 0]
+    header = [len(working(network)) - 1 | constant << 8, acc_words, 0, 0]
     return builder.memories(
         header, constant, max(layer.bits for layer in network.spiking), max(sides),
         {
