@@ -13,6 +13,7 @@ module slfp_core #(
     parameter ADDS = `SLFP_ADDS,                    // weights that each lane adds in a cycle
     parameter WEIGHT_BITS = `SLFP_WEIGHT_BITS,
     parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per weight
+    parameter DENSE = `SLFP_DENSE,                  // 1: without rows, columns and kernels, and pooling
     parameter ADDR = `SLFP_ADDR,                    // bits of an address, 8..32
     parameter DIM = `SLFP_DIM,                      // bits of a height, width, number of channels, 8..16
     parameter TABLE_WORDS = `SLFP_TABLE_WORDS,      // depths of the memories, at least 2
@@ -73,27 +74,31 @@ module slfp_core #(
     reg [7:0] kernel_h, kernel_w, stride_h, stride_w, ry_0, qy_0, rx_0, qx_0;
     reg [ADDR-1:0] block_end, spans, reach, in_base, out_base, out_end, mem_base, acc_base, neuron_base, chan_base;
     reg [ADDR-1:0] row_0, col_0, row_a_0, col_a_0, row_inc, row_step, col_step, row_a_inc;
+    localparam [ADDR-1:0] ZERO = 0;
+    localparam [DIM-1:0] ONE = 1;
     wire [31:0] table_0 = table_q[31:0], table_1 = table_q[63:32], table_2 = table_q[95:64], table_3 = table_q[127:96];
 
+    // if all layers are dense synthesis takes away what depends on fields that are the same for all of them
     always @(posedge clk)
         if (state == TABLE)
             case (row)
                 1: begin
-                    {kept, frac, reset, analogue, pool} <= table_0[19:0];
+                    {kept, frac, reset, analogue} <= table_0[19:1];
+                    pool <= DENSE == 0 && table_0[0];
                     {in_y_end, in_x_end} <= {table_1[16+:DIM], table_1[0+:DIM]};
                     in_k_end <= table_2[DIM-1:0];
                     in_base <= table_3[ADDR-1:0];
                 end
                 2: begin
                     chan_base <= table_0[ADDR-1:0];
-                    {kernel_h, kernel_w, stride_h, stride_w} <= table_1;
-                    {ry_0, qy_0, rx_0, qx_0} <= table_2;
-                    row_0 <= table_3[ADDR-1:0];
+                    {kernel_h, kernel_w, stride_h, stride_w} <= DENSE != 0 ? 32'h01010101 : table_1;
+                    {ry_0, qy_0, rx_0, qx_0} <= DENSE != 0 ? 32'd0 : table_2;
+                    row_0 <= DENSE != 0 ? ZERO : table_3[ADDR-1:0];
                 end
                 3: begin
-                    col_0 <= table_0[ADDR-1:0];
-                    row_a_0 <= table_1[ADDR-1:0];
-                    col_a_0 <= table_2[ADDR-1:0];
+                    col_0 <= DENSE != 0 ? ZERO : table_0[ADDR-1:0];
+                    row_a_0 <= DENSE != 0 ? ZERO : table_1[ADDR-1:0];
+                    col_a_0 <= DENSE != 0 ? ZERO : table_2[ADDR-1:0];
                     row_inc <= table_3[ADDR-1:0];
                 end
                 4: begin
@@ -103,7 +108,7 @@ module slfp_core #(
                     row_a_inc <= table_3[ADDR-1:0];
                 end
                 5: begin
-                    {out_h, out_w} <= {table_0[16+:DIM], table_0[0+:DIM]};
+                    {out_h, out_w} <= DENSE != 0 ? {ONE, ONE} : {table_0[16+:DIM], table_0[0+:DIM]};
                     spans <= table_1[ADDR-1:0];
                     acc_base <= table_2[ADDR-1:0];
                     block_end <= table_3[ADDR-1:0];
@@ -133,7 +138,7 @@ module slfp_core #(
         .clk(clk), .re(chan_re), .raddr(chan_addr), .q(chan_q)
     );
 
-    slfp_scan #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) scan (
+    slfp_scan #(.LANES(LANES), .DENSE(DENSE), .DIM(DIM), .ADDR(ADDR)) scan (
         .clk(clk), .rst(rst),
         // When `row` is 5 the fields that `start` needs are there, and the last words of the layer before are written in
         // time. The sums of an image are kept for all steps.
@@ -289,12 +294,18 @@ module slfp_core #(
     wire [ADDR-1:0] pool_raddr, pool_waddr;
     wire [LANES-1:0] pool_d;
 
-    slfp_pool #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) pools (
-        .clk(clk), .rst(rst), .start(state == BEGIN && pool), .busy(pooling),
-        .kernel(kernel_h), .out_h(out_h), .out_w(out_w), .block_end(block_end), .in_base(in_base), .out_base(out_base),
-        .row(row_inc), .row_step(row_step), .col(reach), .col_step(col_step),
-        .re(pool_re), .raddr(pool_raddr), .q(spike_q), .we(pool_we), .waddr(pool_waddr), .d(pool_d)
-    );
+    generate
+        if (DENSE == 0) begin : some
+            slfp_pool #(.LANES(LANES), .DIM(DIM), .ADDR(ADDR)) pools (
+                .clk(clk), .rst(rst), .start(state == BEGIN && pool), .busy(pooling),
+                .kernel(kernel_h), .out_h(out_h), .out_w(out_w), .block_end(block_end), .in_base(in_base), .out_base(out_base),
+                .row(row_inc), .row_step(row_step), .col(reach), .col_step(col_step),
+                .re(pool_re), .raddr(pool_raddr), .q(spike_q), .we(pool_we), .waddr(pool_waddr), .d(pool_d)
+            );
+        end else begin : none
+            assign {pooling, pool_re, pool_we, pool_raddr, pool_waddr, pool_d} = 0;
+        end
+    endgenerate
 
     slfp_ram #(.WIDTH(LANES), .DEPTH(SPIKE_WORDS), .ADDR(ADDR)) ram_spikes (
         .clk(clk),

@@ -8,6 +8,7 @@
 // columns.
 module slfp_scan #(
     parameter LANES = 8,
+    parameter DENSE = 0,                 // 1: one row and one column
     parameter DIM = 16,
     parameter ADDR = 16
 ) (
@@ -83,7 +84,7 @@ module slfp_scan #(
     // this word is finished: read the next
     wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
     wire k_last = k == k_end, x_last = x == x_end, y_last = y == y_end;
-    wire last = k_last && x_last && y_last;
+    wire last = k_last && (DENSE != 0 || (x_last && y_last));
     wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;
 
     assign busy = state != OFF;
@@ -129,7 +130,8 @@ module slfp_scan #(
                 end else begin
                     k <= 0;
                     chan <= chan_base;
-                    if (!x_last) begin
+                    if (DENSE != 0) begin
+                    end else if (!x_last) begin
                         x <= x + 1'b1;
                         if (rx + 1'b1 == stride_w) begin
                             rx <= 0;

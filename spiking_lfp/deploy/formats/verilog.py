@@ -59,6 +59,7 @@ class Core:
         adds: weights that each lane adds in a cycle.
         weight_bits: width of a weight in memory.
         analogue: 1 with pixels as inputs, and a multiplier per weight of a cycle.
+        dense: 1 if all layers are dense, so that the core needs neither kernels nor pooling.
         addr: width of an address.
         dim: width of a height, a width and a number of channels.
         table_words: depth of the layer table in words; so also the other memories.
@@ -69,6 +70,7 @@ class Core:
     adds: int
     weight_bits: int
     analogue: int
+    dense: int
     addr: int
     dim: int
     table_words: int
@@ -233,9 +235,10 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             neuron_base,
         ]  # fmt: skip
         in_base, spike_words = spike_words, spike_words + words
+    dense = all(isinstance(layer, Dense) for layer in working(network))
     header = [len(working(network)) - 1 | constant << 8, acc_words, 0, 0]
     return builder.memories(
-        header, constant, max(layer.bits for layer in network.spiking), max(sides),
+        header, constant, dense, max(layer.bits for layer in network.spiking), max(sides),
         {
             "membrane_words": membrane_words,
             "acc_words": acc_words,
@@ -418,7 +421,9 @@ class _MemoryBuilder:
         self.thetas += list(padded[1].reshape(blocks, lanes))
         return reach
 
-    def memories(self, header: list[int], constant: bool, bits: int, side: int, words: dict[str, int]) -> Memories:
+    def memories(
+        self, header: list[int], constant: bool, dense: bool, bits: int, side: int, words: dict[str, int]
+    ) -> Memories:
         """Return the finished memories, with the smallest core that holds them."""
         weights = np.concatenate(self.weights)
         depths = {
@@ -430,7 +435,7 @@ class _MemoryBuilder:
         # memories have at least two words, and an address can be one past their end
         depths = {name: max(2, depth) for name, depth in depths.items()}
         addr = max(8, max(depths.values()).bit_length())
-        core = Core(self.lanes, self.adds, bits, int(constant), addr, max(8, side.bit_length()), **depths)
+        core = Core(self.lanes, self.adds, bits, int(constant), int(dense), addr, max(8, side.bit_length()), **depths)
         # in the low bits of a word is the address of weights, then that of accumulators
         channels = np.array(self.channels, np.int64)[:, ::-1]
         # addresses that no tap uses may be beyond the memory: the core computes modulo 2^addr
