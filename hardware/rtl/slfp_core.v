@@ -182,7 +182,8 @@ module slfp_core #(
     // A span is ADDS words of weights, or of accumulators, which are read and written together; neurons take a word of it.
 
     localparam PART = ADDS > 1 ? $clog2(ADDS) : 1;
-    localparam [PART-1:0] PART_END = ADDS - 1;
+    localparam [31:0] ADDS_END = ADDS - 1;
+    localparam [PART-1:0] PART_END = ADDS_END[PART-1:0];
 
     wire lif_read = state == LIF;
     reg [ADDR-1:0] neuron, neuron_end, acc_at, mem_at, mem_to, out_at, out_to;
@@ -401,5 +402,5 @@ module slfp_core #(
             endcase
         end
 
-    wire unused = &{1'b0, theta_q, fetch_value, load_we, load_addr, load_data};
+    wire unused = &{1'b0, table_0, table_1, table_2, table_3, theta_q, fetch_value, load_we, load_addr, load_data};
 endmodule

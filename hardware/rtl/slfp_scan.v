@@ -89,7 +89,7 @@ module slfp_scan #(
 
     assign busy = state != OFF;
     assign re = state == FIRST || (advance && !last);
-    assign raddr = state == FIRST ? place : place + 1'b1;
+    assign raddr = place;
     assign chan_re = found || again;
     assign chan_addr = chan + {{(ADDR - BIT){1'b0}}, lowest(word)};
     assign valid = state == HOLD;
@@ -121,9 +121,9 @@ module slfp_scan #(
                     end
                 HOLD: if (again) pending <= pending & (pending - 1'b1);
             endcase
+            if (re) place <= place + 1'b1;
             if (advance) begin
                 state <= last ? OFF : WORD;
-                place <= place + 1'b1;
                 if (!k_last) begin
                     k <= k + 1'b1;
                     chan <= chan + (analogue ? ONE : WIDE);
