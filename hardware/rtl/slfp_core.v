@@ -13,7 +13,7 @@ module slfp_core #(
     parameter ADDS = `SLFP_ADDS,                    // weights that each lane adds in a cycle
     parameter WEIGHT_BITS = `SLFP_WEIGHT_BITS,
     parameter ANALOGUE = `SLFP_ANALOGUE,            // 1: with pixels, and a multiplier per weight
-    parameter DENSE = `SLFP_DENSE,                  // 1: without rows, columns and kernels, and pooling
+    parameter DENSE = `SLFP_DENSE,                  // 1: without rows, columns, kernels and pooling; with a list of inputs
     parameter ADDR = `SLFP_ADDR,                    // bits of an address, 8..32
     parameter DIM = `SLFP_DIM,                      // bits of a height, width, number of channels, 8..16
     parameter TABLE_WORDS = `SLFP_TABLE_WORDS,      // depths of the memories, at least 2
@@ -24,6 +24,7 @@ module slfp_core #(
     parameter ACC_WORDS = `SLFP_ACC_WORDS,
     parameter SPIKE_WORDS = `SLFP_SPIKE_WORDS,
     parameter PIXEL_WORDS = `SLFP_PIXEL_WORDS,
+    parameter LIST_WORDS = `SLFP_LIST_WORDS,
     parameter LOADED = `SLFP_LOADED,                // 1: weights are in RAM, which the host writes through `load_we`
     parameter IN_BITS = ANALOGUE != 0 && LANES < 8 ? 8 : LANES
 ) (
@@ -148,7 +149,8 @@ module slfp_core #(
         .ry_0(ry_0), .qy_0(qy_0), .rx_0(rx_0), .qx_0(qx_0),
         .row_w_0(row_0), .col_w_0(col_0), .row_a_0(row_a_0), .col_a_0(col_a_0),
         .row_w_inc(row_inc), .reach_w(reach), .row_a_inc(row_a_inc), .blocks_a(spans),
-        .re(scan_re), .raddr(scan_addr), .spikes(spike_q), .pixel(pixel_q),
+        .re(scan_re), .raddr(scan_addr), .spikes(DENSE != 0 ? list_spikes : spike_q), .pixel(pixel_q),
+        .count(list_count), .channel(list_channel),
         .chan_re(chan_re), .chan_addr(chan_addr),
         .chan_weight(chan_q[ADDR-1:0]), .chan_block(chan_q[2*ADDR-1:ADDR]),
         .valid(ev_valid), .accept(ev_accept), .value(ev_value), .weight(ev_weight), .target(ev_target),
@@ -165,16 +167,58 @@ module slfp_core #(
         .emit(emit), .value(tap_value), .weight(tap_weight), .target(tap_target)
     );
 
-    // ---- pixels, if the core has analogue inputs
+    // ---- pixels, if the core has analogue inputs; or a list of the words of a layer's inputs that are not zero
+
+    wire lif_start, lif_write;
+    wire [LANES-1:0] fired, list_spikes;
+    wire [ADDR-1:0] list_count;
+    wire [ADDR-1:0] list_channel;
 
     generate
-        if (ANALOGUE != 0) begin : pixels
-            slfp_ram #(.WIDTH(8), .DEPTH(PIXEL_WORDS), .ADDR(ADDR)) ram_pixels (
-                .clk(clk), .re(scan_re), .raddr(scan_addr), .q(pixel_q),
-                .we(in_we && constant), .waddr(in_addr), .d(in_data[7:0])
+        if (DENSE != 0) begin : listed
+            // the host writes words from the first to the last
+            wire start = in_we && in_addr == 0;
+            wire we = in_we ? |in_data : lif_write && |fired;
+            wire [IN_BITS+LANES-1:0] wide = {{IN_BITS{1'b0}}, fired};
+            wire [IN_BITS-1:0] found = in_we ? in_data : wide[IN_BITS-1:0];
+            wire [IN_BITS-1:0] q;
+            reg [ADDR-1:0] count;
+            reg [ADDR-1:0] channel;           // of the word that is written next
+            localparam [ADDR-1:0] NEXT_PIXEL = 1, NEXT_WORD = LANES;
+            wire [ADDR-1:0] place = start ? {ADDR{1'b0}} : count;
+            wire [ADDR-1:0] mine = start ? {ADDR{1'b0}} : channel;
+
+            slfp_ram #(.WIDTH(ADDR + IN_BITS), .DEPTH(LIST_WORDS), .ADDR(ADDR)) ram_list (
+                .clk(clk), .re(scan_re), .raddr(scan_addr), .q({list_channel, q}),
+                .we(we), .waddr(place), .d({mine, found})
             );
-        end else begin : no_pixels
-            assign pixel_q = 8'd0;
+            assign list_count = count;
+            assign list_spikes = q[LANES-1:0];
+            if (ANALOGUE != 0) begin : pixel
+                assign pixel_q = q[7:0];
+            end else begin : no_pixel
+                assign pixel_q = 8'd0;
+            end
+            wire unused_wide = &{1'b0, wide};
+
+            always @(posedge clk)
+                if (lif_start) begin
+                    count <= 0;
+                    channel <= 0;
+                end else begin
+                    if (start || we) count <= place + {{(ADDR - 1){1'b0}}, we};
+                    if (in_we || lif_write) channel <= mine + (in_we && constant ? NEXT_PIXEL : NEXT_WORD);
+                end
+        end else begin : no_list
+            assign {list_spikes, list_count, list_channel} = 0;
+            if (ANALOGUE != 0) begin : pixels
+                slfp_ram #(.WIDTH(8), .DEPTH(PIXEL_WORDS), .ADDR(ADDR)) ram_pixels (
+                    .clk(clk), .re(scan_re), .raddr(scan_addr), .q(pixel_q),
+                    .we(in_we && constant), .waddr(in_addr), .d(in_data[7:0])
+                );
+            end else begin : no_pixels
+                assign pixel_q = 8'd0;
+            end
         end
     endgenerate
 
@@ -193,7 +237,7 @@ module slfp_core #(
     reg [ADDR-1:0] fetch_target, add_target;
     // words in the pipeline of the neurons
     reg [LIF_STAGES:0] lif;
-    wire lif_write = lif[LIF_STAGES];
+    assign lif_write = lif[LIF_STAGES];
     wire [LANES*ADDS*WEIGHT_BITS-1:0] weight_q;
     // accumulators are cleared when the neurons have read them, those of an image after the last step
     wire keep = analogue && !ending;
@@ -237,7 +281,6 @@ module slfp_core #(
     // ---- neurons
 
     wire [LANES*24-1:0] bias_q, theta_q;
-    wire [LANES-1:0] fired;
 
     slfp_rom #(.WIDTH(LANES * 24), .DEPTH(NEURON_WORDS), .ADDR(ADDR), .FILE("biases.hex")) rom_biases (
         .clk(clk), .re(lif_read), .raddr(neuron), .q(bias_q)
@@ -310,16 +353,17 @@ module slfp_core #(
 
     slfp_ram #(.WIDTH(LANES), .DEPTH(SPIKE_WORDS), .ADDR(ADDR)) ram_spikes (
         .clk(clk),
-        .re(lif_read || pool_re || scan_re),
-        .raddr(lif_read ? out_at : pool_re ? pool_raddr : scan_addr),
+        .re(lif_read || (DENSE == 0 && (pool_re || scan_re))),
+        .raddr(DENSE != 0 || lif_read ? out_at : pool_re ? pool_raddr : scan_addr),
         .q(spike_q),
-        .we(lif_write || pool_we || (in_we && !constant)),
-        .waddr(lif_write ? out_to : pool_we ? pool_waddr : in_addr),
-        .d(lif_write ? fired : pool_we ? pool_d : in_data[LANES-1:0])
+        .we(lif_write || (DENSE == 0 && (pool_we || (in_we && !constant)))),
+        .waddr(DENSE != 0 || lif_write ? out_to : pool_we ? pool_waddr : in_addr),
+        .d(DENSE != 0 || lif_write ? fired : pool_we ? pool_d : in_data[LANES-1:0])
     );
 
     // ---- state machine
 
+    assign lif_start = state == EVENTS && !scanning && !tapping && !fetch;
     assign idle = state == IDLE;
     assign waiting = state == WAIT;
     wire neuron_last = neuron == neuron_end, span_last = part == PART_END || neuron_last;
@@ -373,7 +417,7 @@ module slfp_core #(
                     reset_last <= reset;
                     state <= pool ? POOL : EVENTS;
                 end
-                EVENTS: if (!scanning && !tapping && !fetch) state <= LIF;
+                EVENTS: if (lif_start) state <= LIF;
                 LIF: begin
                     part <= span_last ? {PART{1'b0}} : part + 1'b1;
                     if (span_last) acc_at <= acc_at + 1'b1;

@@ -42,6 +42,9 @@ module slfp_scan #(
     output wire [ADDR-1:0] raddr,
     input wire [LANES-1:0] spikes,
     input wire [7:0] pixel,
+    // if DENSE the memory is a list of words that are not zero, with the channel of each: how many there are
+    input wire [ADDR-1:0] count,
+    input wire [ADDR-1:0] channel,
     // channel table, with the same timing
     output wire chan_re,
     output wire [ADDR-1:0] chan_addr,
@@ -84,14 +87,14 @@ module slfp_scan #(
     // this word is finished: read the next
     wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
     wire k_last = k == k_end, x_last = x == x_end, y_last = y == y_end;
-    wire last = k_last && (DENSE != 0 || (x_last && y_last));
+    wire last = DENSE != 0 ? place == count : k_last && x_last && y_last;
     wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;
 
     assign busy = state != OFF;
     assign re = state == FIRST || (advance && !last);
     assign raddr = place;
     assign chan_re = found || again;
-    assign chan_addr = chan + {{(ADDR - BIT){1'b0}}, lowest(word)};
+    assign chan_addr = (DENSE != 0 ? chan_base + channel : chan) + {{(ADDR - BIT){1'b0}}, lowest(word)};
     assign valid = state == HOLD;
     assign weight = chan_weight + row_w + col_w;
     assign target = chan_block + row_a + col_a;
@@ -103,7 +106,7 @@ module slfp_scan #(
                 OFF:
                     if (start) begin
                         state <= FIRST;
-                        place <= in_base;
+                        place <= DENSE != 0 ? {ADDR{1'b0}} : in_base;
                         chan <= chan_base;
                         {k, x, y} <= 0;
                         {ry, rx} <= {ry_0, rx_0};
@@ -112,7 +115,7 @@ module slfp_scan #(
                         {row_w, col_w} <= {row_w_0, col_w_0};
                         {row_a, col_a} <= {row_a_0, col_a_0};
                     end
-                FIRST: state <= WORD;
+                FIRST: state <= DENSE != 0 && count == 0 ? OFF : WORD;
                 WORD:
                     if (found) begin
                         state <= HOLD;
@@ -124,14 +127,14 @@ module slfp_scan #(
             if (re) place <= place + 1'b1;
             if (advance) begin
                 state <= last ? OFF : WORD;
-                if (!k_last) begin
+                if (DENSE != 0) begin
+                end else if (!k_last) begin
                     k <= k + 1'b1;
                     chan <= chan + (analogue ? ONE : WIDE);
                 end else begin
                     k <= 0;
                     chan <= chan_base;
-                    if (DENSE != 0) begin
-                    end else if (!x_last) begin
+                    if (!x_last) begin
                         x <= x + 1'b1;
                         if (rx + 1'b1 == stride_w) begin
                             rx <= 0;

@@ -33,6 +33,7 @@ DEPTHS = {
     "acc_words": 2**16,
     "spike_words": 2**17,
     "pixel_words": 2**18,
+    "list_words": 2**17,
 }
 # cells of the iCE40 family by kind of resource
 RESOURCES = {
@@ -169,7 +170,7 @@ def _large_core(core: Core) -> Core:
     """Return a core whose memories are large enough for many networks, and for this one."""
     depths = {name: max(depth, 1 << (getattr(core, name) - 1).bit_length()) for name, depth in DEPTHS.items()}
     addr = max(24, max(depths.values()).bit_length())
-    return replace(core, weight_bits=8, analogue=1, dense=0, addr=addr, dim=16, **depths)
+    return replace(core, weight_bits=8, analogue=1, addr=addr, dim=16, **depths)
 
 
 def _verilated(core: Core) -> Path:

@@ -102,14 +102,17 @@ def rams(network: IntegerNetwork, memories: Memories) -> list[Ram]:
     """Return the memories of the core on a board."""
     core = memories.core
     lanes, adds = core.lanes, core.adds
-    pixels = [Ram("pixels", 8, core.pixel_words)] if core.analogue else []
+    if core.dense:
+        inputs = Ram("inputs", core.addr + (max(8, lanes) if core.analogue else lanes), core.list_words)
+    else:
+        inputs = Ram("inputs", 8 * core.analogue, core.pixel_words)
     return [
         Ram("weights", lanes * adds * core.weight_bits, core.weight_words, rom=True),
         Ram("biases and thresholds", lanes * MEMBRANE_BITS, core.neuron_words, 2, rom=True),
         Ram("membranes", MEMBRANE_BITS, core.membrane_words, lanes),
         Ram("accumulators", MEMBRANE_BITS, core.acc_words, lanes * adds),
         Ram("spikes", lanes, core.spike_words),
-        *pixels,
+        inputs,
         Ram("tables", 32 * verilog.FIELDS, core.table_words, rom=True),
         Ram("tables", 2 * core.addr, core.channel_words, rom=True),
         Ram("counts", lanes * _count_bits(network), _out_words(network, lanes)),

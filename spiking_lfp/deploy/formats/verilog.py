@@ -59,7 +59,7 @@ class Core:
         adds: weights that each lane adds in a cycle.
         weight_bits: width of a weight in memory.
         analogue: 1 with pixels as inputs, and a multiplier per weight of a cycle.
-        dense: 1 if all layers are dense, so that the core needs neither kernels nor pooling.
+        dense: 1 if all layers are dense, so that the core needs neither kernels nor pooling, and lists inputs.
         addr: width of an address.
         dim: width of a height, a width and a number of channels.
         table_words: depth of the layer table in words; so also the other memories.
@@ -81,6 +81,7 @@ class Core:
     acc_words: int
     spike_words: int
     pixel_words: int
+    list_words: int
     loaded: int = 0
 
     def text(self) -> str:
@@ -172,7 +173,8 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
         adds = helpful_adds(network, lanes)[0]
     builder = _MemoryBuilder(lanes, adds)
     inputs = input_shape(network)
-    spike_words = 0 if constant else words_of(inputs, lanes)
+    dense = all(isinstance(layer, Dense) for layer in working(network))
+    spike_words = 0 if constant or dense else words_of(inputs, lanes)
     # the sums of an image are kept for all steps, so they have accumulators of their own
     first = network.spiking[0]
     acc_base = words_of(volume(first.out_shape), lanes * adds) if constant else 0
@@ -235,7 +237,6 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             neuron_base,
         ]  # fmt: skip
         in_base, spike_words = spike_words, spike_words + words
-    dense = all(isinstance(layer, Dense) for layer in working(network))
     header = [len(working(network)) - 1 | constant << 8, acc_words, 0, 0]
     return builder.memories(
         header, constant, dense, max(layer.bits for layer in network.spiking), max(sides),
@@ -243,7 +244,9 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             "membrane_words": membrane_words,
             "acc_words": acc_words,
             "spike_words": spike_words,
-            "pixel_words": int(np.prod(inputs)) if constant else 0,
+            "pixel_words": int(np.prod(inputs)) if constant and not dense else 0,
+            "list_words": max([input_words(network, lanes)] + [words_of(volume(layer.out_shape), lanes) for layer in network.spiking])
+            if dense else 0,
         },
     )  # fmt: skip
 
