@@ -16,9 +16,11 @@ SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 MAX_LANES = 32
 # bits of a ROM that cost yosys as much as one of a RAM
 ROM_BITS = 16
-# cells of logic, about: of everything but the lanes, of a lane, of its products, of each weight that it adds in a cycle
-# after the first, of the product of a weight and a pixel, of a bit of addresses
-CORE_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADD_LOGIC, PIXEL_LOGIC, ADDRESS_LOGIC = 2750, 800, 350, 100, 150, 60
+# cells of logic, about: of everything but the lanes, and of what only kernels, rows, columns and pooling need; of a lane, of
+# its products, of each weight that it adds in a cycle after the first, of the product of a weight and a pixel, of a bit of
+# addresses, of a bit of a memory that takes no blocks
+CORE_LOGIC, KERNEL_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADD_LOGIC, PIXEL_LOGIC, ADDRESS_LOGIC = 1400, 800, 950, 400, 150, 150, 40
+MEMORY_LOGIC = 1.25
 # share of a layer's inputs that spike in a step, to choose lanes and the weights that they add in a cycle
 ACTIVE = 0.1
 # how much of the logic place and route can fill
@@ -181,7 +183,7 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
             memories = verilog.layout(network, *choice)
             memories.core = replace(memories.core, loaded=loaded)
             found = misfit(network, memories, board)
-            if found is None and (choice == last or logic(memories, board) <= part.logic * FILLED):
+            if found is None and (choice == last or logic(network, memories, board) <= part.logic * FILLED):
                 return memories
             refused = found or refused
     raise ExportError(refused)
@@ -217,14 +219,16 @@ def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | Non
     )
 
 
-def logic(memories: Memories, board: str) -> int:
+def logic(network: IntegerNetwork, memories: Memories, board: str) -> int:
     """Return about how many cells of logic the core takes, by what small networks took."""
     core, lane = memories.core, LANE_LOGIC + (memories.core.adds - 1) * ADD_LOGIC
     if BOARDS[board].multipliers is not None:
         lane -= PRODUCT_LOGIC
     elif core.analogue:
         lane += core.adds * PIXEL_LOGIC
-    return CORE_LOGIC + core.lanes * lane + (core.addr - 8) * ADDRESS_LOGIC
+    small = sum(ram.bits for ram in rams(network, memories) if not ram.rom and not ram.blocks(BOARDS[board]))
+    base = CORE_LOGIC + (0 if core.dense else KERNEL_LOGIC) + int(MEMORY_LOGIC * small)
+    return base + core.lanes * lane + (core.addr - 8) * ADDRESS_LOGIC
 
 
 def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
