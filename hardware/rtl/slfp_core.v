@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs a network of integer LIF layers, event-driven; hardware/README.md describes the contents of the memories.
 //
-// The host writes the inputs of a sample (all of it, or of its first step) while `idle`, and raises `go` for one cycle.
+// The host writes the inputs of a sample (all of it, or of its first step) while `idle`, from the first word to the last,
+// and raises `go` for one cycle.
 // With spikes as inputs the core is `waiting` before each further step, for their words and `go`. Spikes are output as
 // words while `out_valid` is set: of all spiking layers, in the order of layers, rows, columns, channels. `done` is set
 // for one cycle after the last step; then `cycles` is the number of clock cycles of the sample without those of `idle`

@@ -209,6 +209,21 @@ def test_silence_takes_the_cycles_that_the_readme_says() -> None:
     # words of 8 channels: the hidden layer sees 9 pixels of 2 words, has 3 words itself, and the last one has 1
     step = (11 + 9 * 2 * 4) + (9 + 9 * 2 + 3) + (9 + 3 + 1) + 7
     assert core.measure(net, np.zeros((7, 1, 10, 6, 6), np.uint8)).cycles == 7 * step
+    # of dense layers only, words of zeros take no time
+    net = make.network([replace(make.dense("2", 90, 20), bias=layers[0].bias), layers[1]], 7)
+    assert core.measure(net, np.zeros((7, 1, 90), np.uint8)).cycles == 7 * ((9 + 3 + 1) + (9 + 1 + 1) + 7)
+
+
+def test_a_dense_core_reads_what_is_not_zero() -> None:
+    """Words and pixels in any place, alone, all, and after a sample with more of them."""
+    core = need("icarus")
+    for levels in (1, 9):
+        net = make.mlp((40, 70, 9, 5), steps=4, levels=levels)
+        inputs = make.inputs_for(net, 5, 3, 0.9)
+        each = inputs if levels > 1 else inputs.swapaxes(0, 1)
+        each[1], each[2], each[3] = 0, 1, 0
+        each[3, ..., 39] = 1
+        agree(core, net, inputs)
 
 
 def test_both_simulators_count_the_same_cycles() -> None:

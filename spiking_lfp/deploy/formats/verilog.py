@@ -99,8 +99,8 @@ class Memories:
         weights: int8 `[spans, adds * lanes]`.
         channels: int64 `[channels, 2]`: address of the first weights of an input channel, and index of the first span
             of output channels that it reaches.
-        biases: int64 `[words, lanes]`.
-        thetas: int64 `[words, lanes]`, shifted by the fraction bits.
+        biases: int64 `[words, lanes]`, shifted by the fraction bits.
+        thetas: int64 `[words, lanes]`, likewise.
     """
 
     core: Core
@@ -419,7 +419,8 @@ class _MemoryBuilder:
         blocks = -(-outputs // lanes)
         padded = np.zeros((2, blocks * lanes), np.int64)
         thetas = layer.neuron.theta.astype(np.int64) << layer.neuron.frac_bits
-        padded[0, :outputs], padded[1, :outputs] = layer.bias, thetas
+        padded[0, :outputs] = layer.bias.astype(np.int64) << layer.neuron.frac_bits
+        padded[1, :outputs] = thetas
         self.biases += list(padded[0].reshape(blocks, lanes))
         self.thetas += list(padded[1].reshape(blocks, lanes))
         return reach
