@@ -14,7 +14,7 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp import export
-from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40
+from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40, VERILATOR
 from spiking_lfp.deploy.formats.fpga import BOARDS, fitting, misfit, rams, write_board
 from spiking_lfp.deploy.formats.verilog import layout
 from spiking_lfp.deploy.model import IntegerNetwork
@@ -84,6 +84,15 @@ def test_a_board_answers_as_the_simulator(board: str, name: str, tmp_path: Path)
     done = call_make(tmp_path, "simulate")
     assert done.returncode != 0
     assert "1 samples differ" in done.stderr
+
+
+def test_a_board_answers_in_verilator_too(tmp_path: Path) -> None:
+    need(VERILATOR)
+    net = recorded(make.mlp((30, 20, 5), steps=5, levels=255))
+    write_board(net, tmp_path, "ulx3s-85f", 4)
+    done = call_make(tmp_path, "simulate-verilator")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert printed(done.stdout) == told(net)
 
 
 @pytest.mark.parametrize("levels", [1, 255])

@@ -566,6 +566,6 @@ include fpga.mk
 endif
 
 clean:
-\trm -rf obj_dir slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt settings top.json top.asc \\
+\trm -rf obj_dir obj_board slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt settings top.json top.asc \\
 \ttop.config top.bin top.bit place.json *.log *.vvp netlist.v routed.v routed.asc
 """
