@@ -127,8 +127,8 @@ def fpga() -> str:
             row += [f"does not fit: {why.removeprefix('the network with ')}", *[""] * 6]
         lines.append(row)
     return markdown(
-        ["network", "bits", "board", "lanes x weights", "MHz", "cells", "block RAM", "multipliers", "cycles", "samples/s",
-         "bitstream, bytes"], lines
+        ["network", "bits", "board", "lanes x weights", "MHz", "cells", "block RAM", "multipliers", "cycles",
+         "samples/s", "bitstream, bytes"], lines
     )  # fmt: skip
 
 

@@ -158,7 +158,8 @@ def test_what_fits_is_counted_in_blocks() -> None:
     found = {ram.name: ram.blocks(BOARDS["icebreaker"]) for ram in rams(net, layout(net, 1, 1)) if ram.name != "tables"}
     # 320 weights of 8 bits fill one block of 512 x 8; 24 bits need two of 16; what is small is made of logic
     assert found == {
-        "weights": 1, "biases and thresholds": 0, "membranes": 2, "accumulators": 2, "spikes": 0, "inputs": 1, "counts": 0
+        "weights": 1, "biases and thresholds": 0, "membranes": 2, "accumulators": 2, "spikes": 0, "inputs": 1,
+        "counts": 0,
     }  # fmt: skip
     assert misfit(net, layout(net, 1), "icebreaker") is None
     assert fitting(net, "icebreaker").core.lanes < fitting(net, "ulx3s-85f").core.lanes

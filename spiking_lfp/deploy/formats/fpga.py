@@ -16,10 +16,11 @@ SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 MAX_LANES = 32
 # bits of a ROM that cost yosys as much as one of a RAM
 ROM_BITS = 16
-# cells of logic, about: of everything but the lanes, and of what only kernels, rows, columns and pooling need; of a lane, of
-# its products, of each weight that it adds in a cycle after the first, of the product of a weight and a pixel, of a bit of
-# addresses, of a bit of a memory that takes no blocks
-CORE_LOGIC, KERNEL_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADD_LOGIC, PIXEL_LOGIC, ADDRESS_LOGIC = 1400, 800, 950, 400, 150, 150, 40
+# cells of logic, about: of everything but the lanes, and of what only kernels, rows, columns and pooling need; of a
+# lane, of its products, of each weight that it adds in a cycle after the first, of the product of a weight and a pixel,
+# of a bit of addresses, of a bit of a memory that takes no blocks
+CORE_LOGIC, KERNEL_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADD_LOGIC = 1400, 800, 950, 400, 150
+PIXEL_LOGIC, ADDRESS_LOGIC = 150, 40
 MEMORY_LOGIC = 1.25
 # share of a layer's inputs that spike in a step, to choose lanes and the weights that they add in a cycle
 ACTIVE = 0.1

@@ -237,6 +237,7 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             neuron_base,
         ]  # fmt: skip
         in_base, spike_words = spike_words, spike_words + words
+    outputs = [words_of(volume(layer.out_shape), lanes) for layer in network.spiking]
     header = [len(working(network)) - 1 | constant << 8, acc_words, 0, 0]
     return builder.memories(
         header, constant, dense, max(layer.bits for layer in network.spiking), max(sides),
@@ -245,8 +246,7 @@ def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> 
             "acc_words": acc_words,
             "spike_words": spike_words,
             "pixel_words": int(np.prod(inputs)) if constant and not dense else 0,
-            "list_words": max([input_words(network, lanes)] + [words_of(volume(layer.out_shape), lanes) for layer in network.spiking])
-            if dense else 0,
+            "list_words": max(input_words(network, lanes), *outputs) if dense else 0,
         },
     )  # fmt: skip
 
@@ -328,9 +328,7 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     return spikes
 
 
-def write_verilog(
-    network: IntegerNetwork, folder: str | Path, lanes: int = 8, adds: int | None = None
-) -> list[Path]:
+def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8, adds: int | None = None) -> list[Path]:
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
