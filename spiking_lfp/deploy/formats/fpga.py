@@ -175,7 +175,7 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
         for each in (part.lanes if lanes is None else (lanes,))
         for adds in verilog.helpful_adds(network, each)
     ]
-    choices.sort(key=lambda choice: verilog.cycles(network, *choice, ACTIVE))
+    choices.sort(key=lambda choice: verilog.cycles(network, choice[0], choice[1], ACTIVE))
     # the smallest is tried last, whatever its logic is estimated to be
     last = min(choices)
     refused = ""
