@@ -124,7 +124,8 @@ def fpga() -> str:
         else:
             # what it takes, and what there is; without what each memory takes, and advice
             why = re.sub(r" \(.*?\)(?=,| and)", "", line["reason"]).split(": take")[0]
-            row += [f"does not fit: {why.replace('the network with', 'with').replace(' takes', ' it takes', 1)}", *[""] * 6]
+            why = why.replace("the network with", "with").replace(" takes", " it takes", 1)
+            row += [f"does not fit: {why}", *[""] * 6]
         lines.append(row)
     return markdown(
         ["network", "bits", "board", "lanes x weights", "MHz", "cells", "block RAM", "multipliers", "cycles",
