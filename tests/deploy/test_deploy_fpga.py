@@ -14,9 +14,10 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp import export
+from spiking_lfp.deploy.backends.verilog import VerilogCore
 from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40, VERILATOR
-from spiking_lfp.deploy.formats.fpga import BOARDS, fitting, misfit, rams, write_board
-from spiking_lfp.deploy.formats.verilog import layout
+from spiking_lfp.deploy.formats.fpga import BOARDS, FILLED, fitting, logic, misfit, rams, write_board
+from spiking_lfp.deploy.formats.verilog import helpful_adds, layout
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
@@ -163,6 +164,23 @@ def test_what_fits_is_counted_in_blocks() -> None:
     }  # fmt: skip
     assert misfit(net, layout(net, 1), "icebreaker") is None
     assert fitting(net, "icebreaker").core.lanes < fitting(net, "ulx3s-85f").core.lanes
+
+
+def test_of_what_fits_the_fastest_is_taken() -> None:
+    need(ICARUS)
+    net, board = make.mlp((64, 32, 10)), "icebreaker"
+    inputs = make.inputs_for(net, 2, rate=0.1)
+    taken = fitting(net, board).core
+    fits = [
+        (lanes, adds)
+        for lanes in BOARDS[board].lanes
+        for adds in helpful_adds(net, lanes)
+        if misfit(net, found := layout(net, lanes, adds), board) is None
+        and logic(net, found, board) < FILLED * BOARDS[board].logic
+    ]
+    assert len(fits) > 3
+    cycles = {choice: VerilogCore("icarus", ICARUS, *choice).measure(net, inputs).cycles.sum() for choice in fits}
+    assert cycles[taken.lanes, taken.adds] == min(cycles.values())
 
 
 def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
