@@ -293,7 +293,7 @@ module slfp_core #(
     genvar lane, k;
     generate
         for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
-            wire [ADDS*24-1:0] accs;
+            wire [(1<<PART)*32-1:0] accs;     // 32 bits each, so that synthesis sees no product in their choice
             wire signed [23:0] membrane_q, membrane_next;
 
             for (k = 0; k < ADDS; k = k + 1) begin : adds
@@ -315,7 +315,11 @@ module slfp_core #(
                     .clk(clk), .re(acc_re), .raddr(acc_raddr), .q(acc_q),
                     .we(acc_we || (acc_clear && part_1 == k)), .waddr(acc_waddr), .d(add ? sum : 24'd0)
                 );
-                assign accs[k*24+:24] = acc_q;
+                assign accs[k*32+:32] = {8'd0, acc_q};
+            end
+
+            for (k = ADDS; k < 1 << PART; k = k + 1) begin : no_adds
+                assign accs[k*32+:32] = 32'd0;
             end
 
             slfp_ram #(.WIDTH(24), .DEPTH(MEMBRANE_WORDS), .ADDR(ADDR)) ram_membranes (
@@ -324,9 +328,10 @@ module slfp_core #(
             );
             slfp_lif lif (
                 .clk(clk), .first_step(first), .subtract(reset == 2'd1), .reset(reset_last), .frac(frac), .kept(kept),
-                .membrane(membrane_q), .acc(accs[part_1*24+:24]), .bias(bias_q[lane*24+:24]),
+                .membrane(membrane_q), .acc(accs[{part_1, 5'd0}+:24]), .bias(bias_q[lane*24+:24]),
                 .theta(theta_q[lane*24+:23]), .last_spike(spike_q[lane]), .next(membrane_next), .spike(fired[lane])
             );
+            wire unused_accs = &{1'b0, accs};
         end
     endgenerate
 
