@@ -113,24 +113,26 @@ def placed(network: IntegerNetwork, folder: Path) -> dict[str, Any]:
         ["make", "-s", "bitstream", "PLACE=--timing-allow-fail --seed 1"],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    lanes = json.loads((folder / "network.json").read_text())["lanes"]
+    parameters = dict(line.split()[1:] for line in (folder / "parameters.vh").read_text().splitlines())
+    lanes, adds = int(parameters["SLFP_LANES"]), int(parameters["SLFP_ADDS"])
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), None)
         if reason is None:  # a program is missing, which says nothing of the board
             sys.exit(f"error: make bitstream: {done.stderr.strip() or done.stdout.strip()}")
-        return {"lanes": lanes, "fits": False, "reason": reason}
+        return {"lanes": lanes, "adds": adds, "fits": False, "reason": reason}
     report = json.loads((folder / "place.json").read_text())
     used = {name: cells["used"] for name, cells in report["utilization"].items()}
     golden = network.golden
     assert golden is not None
     one = golden.inputs[:1] if network.encoder == "constant" else golden.inputs[:, :1]
-    run = VerilogCore("icarus", ICARUS, lanes).measure(network, one)
+    run = VerilogCore("icarus", ICARUS, lanes, adds).measure(network, one)
     for name, spikes in run.spikes.items():
         assert (spikes == golden.spikes[name][:, :1]).all(), name
     megahertz = min(clock["achieved"] for clock in report["fmax"].values())
     [bitstream] = folder.glob("top.bi[nt]")
     return {
         "lanes": lanes,
+        "adds": adds,
         "fits": True,
         "MHz": round(megahertz, 1),
         "cells": used.get("ICESTORM_LC") or used["TRELLIS_COMB"],

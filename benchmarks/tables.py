@@ -115,15 +115,21 @@ def fpga() -> str:
     """Networks on FPGA boards: clock after place and route, what they take, and samples a second at that clock."""
     lines = []
     for line in read(EXPERIMENTS / "fpga.jsonl"):
-        row = [line["network"], str(line["bits"]), line["board"], str(line.get("lanes", ""))]
+        row = [line["network"], str(line["bits"]), line["board"]]
+        row += [f"{line['lanes']} x {line['adds']}" if "lanes" in line else str(line["lanes asked"] or "")]
         if line["fits"]:
             row += [f"{line['MHz']:.1f}"]
             row += [f"{line[name]:,}" for name in ("cells", "block RAM", "multipliers", "cycles")]
             row += [f"{line['MHz'] * 1e6 / line['cycles']:,.0f}", f"{line['bytes']:,}"]
-        lines.append(row if line["fits"] else [*row, "does not fit", *[""] * 6])
+        else:
+            # what it takes, and what there is; without what each memory takes, and advice
+            why = re.sub(r" \(.*?\)(?=,| and)", "", line["reason"]).split(": take")[0]
+            why = why.replace("the network with", "with").replace(" takes", " it takes", 1)
+            row += [f"does not fit: {why}", *[""] * 6]
+        lines.append(row)
     return markdown(
-        ["network", "bits", "board", "lanes", "MHz", "cells", "block RAM", "multipliers", "cycles", "samples/s",
-         "bitstream, bytes"], lines
+        ["network", "bits", "board", "lanes x weights", "MHz", "cells", "block RAM", "multipliers", "cycles",
+         "samples/s", "bitstream, bytes"], lines
     )  # fmt: skip
 
 

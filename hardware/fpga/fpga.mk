@@ -1,6 +1,6 @@
 # make             the bitstream: top.bin or top.bit; the report of place and route is in place.log
 # make flash       writes it to the board
-# make simulate    host.py with the golden run on a simulation of the board's top level
+# make simulate    host.py with the golden run on a simulation of the board's top level; make simulate-verilator: faster
 # make netlist     on an iCE40 the same, on what synthesis made of it; make routed: on what is in the bitstream
 # CLOCK is in MHz, see top.v for what there is; BAUD is the speed of the serial line
 BAUD = 1000000
@@ -17,7 +17,7 @@ DIVISOR = $$(( ($(CLOCK) * 1000000 + $(BAUD) / 2) / $(BAUD) ))
 HOST = $(PYTHON) host.py --golden --simulate
 
 .DEFAULT_GOAL = bitstream
-.PHONY: bitstream flash simulate netlist routed on-oscillator FORCE
+.PHONY: bitstream flash simulate simulate-verilator netlist routed on-oscillator FORCE
 .DELETE_ON_ERROR:
 
 bitstream: $(BITSTREAM)
@@ -46,12 +46,19 @@ top.bit: top.config
 	$(PACK) --compress $< $@
 
 # in simulations a bit takes four cycles of the oscillator
-board.vvp: slfp_board_tb.v $(SOURCES) $(BOARD_SOURCES) $(MEMORIES) board.vh
-	iverilog -g2005 -I. -DCLOCK=$(OSCILLATOR) -DBAUD=$$(( $(OSCILLATOR) * 250000 )) -DDIVISOR=4 $(BOARD_DEFINES) -s slfp_board_tb \
-	-o $@ slfp_board_tb.v $(SOURCES) $(BOARD_SOURCES)
+SIMULATED = slfp_board_tb.v $(SOURCES) $(BOARD_SOURCES)
+SIMULATION = -I. -DCLOCK=$(OSCILLATOR) -DBAUD=$$(( $(OSCILLATOR) * 250000 )) -DDIVISOR=4 $(BOARD_DEFINES)
+board.vvp: $(SIMULATED) $(MEMORIES) board.vh
+	iverilog -g2005 $(SIMULATION) -s slfp_board_tb -o $@ $(SIMULATED)
 
 simulate: board.vvp
 	$(HOST) "vvp -n $<"
+
+obj_board/Vslfp_board_tb: $(SIMULATED) $(MEMORIES) board.vh
+	verilator --binary --timing -Wno-fatal -Wno-lint $(SIMULATION) --top-module slfp_board_tb --Mdir obj_board $(SIMULATED)
+
+simulate-verilator: obj_board/Vslfp_board_tb
+	$(HOST) $<
 
 ifeq ($(FAMILY),ice40)
 on-oscillator:

@@ -20,13 +20,13 @@ module slfp_board #(
     localparam IN_BITS = ANALOGUE != 0 && LANES < 8 ? 8 : LANES;
     localparam COUNT_BITS = `SLFP_COUNT_BITS;
     // bytes of an input word, and its width in whole bytes
-    localparam [3:0] IN_BYTES = ANALOGUE != 0 ? 1 : (LANES + 7) / 8;
-    localparam LOAD_BITS = LANES * `SLFP_WEIGHT_BITS;
-    localparam [7:0] LOAD_BYTES = (LOAD_BITS + 7) / 8;
+    localparam [3:0] IN_BYTES = ANALOGUE != 0 ? 1 : (LANES + 7) / 8, LAST_BYTE = IN_BYTES - 1'b1;
+    localparam LOAD_BITS = LANES * `SLFP_ADDS * `SLFP_WEIGHT_BITS;
+    localparam [7:0] LOAD_BYTES = (LOAD_BITS + 7) / 8, LAST_LOAD = LOAD_BYTES - 1'b1;
     localparam WORD_BITS = 8 * ((IN_BITS + 7) / 8);
-    localparam [ADDR-1:0] IN_WORDS = `SLFP_IN_WORDS, STEP_WORDS = `SLFP_STEP_WORDS, OUT_WORDS = `SLFP_OUT_WORDS,
-        LOAD_WORDS = `SLFP_WEIGHT_WORDS;
-    localparam [15:0] CLASSES = `SLFP_CLASSES;
+    localparam [ADDR-1:0] IN_END = `SLFP_IN_WORDS - 1, STEP_END = `SLFP_STEP_WORDS - 1, LOAD_END = `SLFP_WEIGHT_WORDS - 1,
+        OUT_AT = `SLFP_STEP_WORDS - `SLFP_OUT_WORDS;
+    localparam [15:0] LAST_CLASS = `SLFP_CLASSES - 1;
     localparam [7:0] LANE_END = LANES - 1;
     localparam [31:0] POLYNOMIAL = 32'h04c11db7, ID = `SLFP_ID;
 
@@ -79,7 +79,7 @@ module slfp_board #(
             reg we;
             wire [8*LOAD_BYTES+7:0] more_bytes = {rx_data, bytes};
             assign {load_we, load_addr, load_data} = {we, place, bytes[LOAD_BITS-1:0]};
-            assign load_end = we && place + 1'b1 == LOAD_WORDS;
+            assign load_end = we && place == LOAD_END;
             always @(posedge clk) begin
                 we <= 1'b0;
                 if (!load) {byte_of, place} <= 0;
@@ -87,8 +87,8 @@ module slfp_board #(
                     if (we) place <= place + 1'b1;
                     if (rx_valid) begin
                         bytes <= more_bytes[8*LOAD_BYTES+7:8];
-                        we <= byte_of + 1'b1 == LOAD_BYTES;
-                        byte_of <= byte_of + 1'b1 == LOAD_BYTES ? 8'd0 : byte_of + 1'b1;
+                        we <= byte_of == LAST_LOAD;
+                        byte_of <= byte_of == LAST_LOAD ? 8'd0 : byte_of + 1'b1;
                     end
                 end
             end
@@ -102,8 +102,8 @@ module slfp_board #(
     reg [31:0] signature;
     reg [ADDR-1:0] word;            // of the step
     reg first;                      // step of a sample: counts start at 0
-    wire counted = word >= STEP_WORDS - OUT_WORDS;
-    wire step_end = word + 1'b1 == STEP_WORDS;
+    wire counted = word >= OUT_AT;
+    wire step_end = word == STEP_END;
     reg add, add_first;
     reg [LANES-1:0] add_spikes;
     reg [ADDR-1:0] add_addr, count_addr;
@@ -111,7 +111,7 @@ module slfp_board #(
     wire started, reading;
 
     slfp_ram #(.WIDTH(LANES * COUNT_BITS), .DEPTH(`SLFP_OUT_WORDS < 2 ? 2 : `SLFP_OUT_WORDS), .ADDR(ADDR)) counts (
-        .clk(clk), .re(out_valid || reading), .raddr(reading ? count_addr : word - (STEP_WORDS - OUT_WORDS)), .q(count_q),
+        .clk(clk), .re(out_valid || reading), .raddr(reading ? count_addr : word - OUT_AT), .q(count_q),
         .we(add), .waddr(add_addr), .d(count_d)
     );
 
@@ -127,7 +127,7 @@ module slfp_board #(
         add <= out_valid && counted && !rst;
         add_first <= first;
         add_spikes <= out_spikes;
-        add_addr <= word - (STEP_WORDS - OUT_WORDS);
+        add_addr <= word - OUT_AT;
         if (started) begin
             signature <= 32'd0;
             word <= 0;
@@ -153,8 +153,10 @@ module slfp_board #(
     wire [15:0] count = {{(16 - COUNT_BITS){1'b0}}, left[COUNT_BITS-1:0]};
     wire sending = state == ASK || state == WHO || state == TAG || state == COUNT || state == TAIL ||
         state == LOADED;
-    wire word_end = part + 1'b1 == IN_BYTES, in_end = in_addr + 1'b1 == IN_WORDS;
-    wire class_end = class_of + 1'b1 == CLASSES;
+    wire word_end = part == LAST_BYTE;
+    // a byte on the line takes longer than these need to settle
+    reg in_end, class_end;
+    always @(posedge clk) {in_end, class_end} <= {in_addr == IN_END, class_of == LAST_CLASS};
     wire [WORD_BITS+7:0] more = {rx_data, in_data};
 
     assign started = state == HIGH;

@@ -15,7 +15,7 @@ module slfp_pool #(
     input wire [7:0] kernel,
     input wire [DIM-1:0] out_h,
     input wire [DIM-1:0] out_w,
-    input wire [ADDR-1:0] blocks,
+    input wire [ADDR-1:0] block_end,     // the last word of a pixel
     input wire [ADDR-1:0] in_base,
     input wire [ADDR-1:0] out_base,
     input wire [ADDR-1:0] row,           // words of an input row
@@ -41,7 +41,7 @@ module slfp_pool #(
 
     wire kx_end = kx + 1'b1 == kernel, ky_end = ky + 1'b1 == kernel;
     wire done = kx_end && ky_end;
-    wire k_end = k + 1'b1 == blocks, x_end = x + 1'b1 == out_w, y_end = y + 1'b1 == out_h;
+    wire k_end = k == block_end, x_end = x + 1'b1 == out_w, y_end = y + 1'b1 == out_h;
     wire [ADDR-1:0] next_rows = rows + row_step, next_window = window + col_step;
     wire [ADDR-1:0] next_cell = cell_ + 1'b1, next_line = line + row;
 

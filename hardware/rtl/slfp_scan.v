@@ -8,6 +8,7 @@
 // columns.
 module slfp_scan #(
     parameter LANES = 8,
+    parameter DENSE = 0,                 // 1: one row and one column
     parameter DIM = 16,
     parameter ADDR = 16
 ) (
@@ -17,9 +18,9 @@ module slfp_scan #(
     output wire busy,
     // the layer
     input wire analogue,
-    input wire [DIM-1:0] in_h,
-    input wire [DIM-1:0] in_w,
-    input wire [DIM-1:0] inner,
+    input wire [DIM-1:0] y_end,          // the last row, column, word or pixel of a position
+    input wire [DIM-1:0] x_end,
+    input wire [DIM-1:0] k_end,
     input wire [ADDR-1:0] in_base,
     input wire [ADDR-1:0] chan_base,
     input wire [7:0] stride_h,
@@ -41,6 +42,9 @@ module slfp_scan #(
     output wire [ADDR-1:0] raddr,
     input wire [LANES-1:0] spikes,
     input wire [7:0] pixel,
+    // if DENSE the memory is a list of words that are not zero, with the channel of each: how many there are
+    input wire [ADDR-1:0] count,
+    input wire [ADDR-1:0] channel,
     // channel table, with the same timing
     output wire chan_re,
     output wire [ADDR-1:0] chan_addr,
@@ -82,15 +86,15 @@ module slfp_scan #(
     wire again = state == HOLD && accept && |pending;
     // this word is finished: read the next
     wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
-    wire k_end = k + 1'b1 == inner, x_end = x + 1'b1 == in_w, y_end = y + 1'b1 == in_h;
-    wire last = k_end && x_end && y_end;
+    wire k_last = k == k_end, x_last = x == x_end, y_last = y == y_end;
+    wire last = DENSE != 0 ? place == count : k_last && x_last && y_last;
     wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;
 
     assign busy = state != OFF;
     assign re = state == FIRST || (advance && !last);
-    assign raddr = state == FIRST ? place : place + 1'b1;
+    assign raddr = place;
     assign chan_re = found || again;
-    assign chan_addr = chan + {{(ADDR - BIT){1'b0}}, lowest(word)};
+    assign chan_addr = (DENSE != 0 ? chan_base + channel : chan) + {{(ADDR - BIT){1'b0}}, lowest(word)};
     assign valid = state == HOLD;
     assign weight = chan_weight + row_w + col_w;
     assign target = chan_block + row_a + col_a;
@@ -102,7 +106,7 @@ module slfp_scan #(
                 OFF:
                     if (start) begin
                         state <= FIRST;
-                        place <= in_base;
+                        place <= DENSE != 0 ? {ADDR{1'b0}} : in_base;
                         chan <= chan_base;
                         {k, x, y} <= 0;
                         {ry, rx} <= {ry_0, rx_0};
@@ -111,7 +115,7 @@ module slfp_scan #(
                         {row_w, col_w} <= {row_w_0, col_w_0};
                         {row_a, col_a} <= {row_a_0, col_a_0};
                     end
-                FIRST: state <= WORD;
+                FIRST: state <= DENSE != 0 && count == 0 ? OFF : WORD;
                 WORD:
                     if (found) begin
                         state <= HOLD;
@@ -120,16 +124,17 @@ module slfp_scan #(
                     end
                 HOLD: if (again) pending <= pending & (pending - 1'b1);
             endcase
+            if (re) place <= place + 1'b1;
             if (advance) begin
                 state <= last ? OFF : WORD;
-                place <= place + 1'b1;
-                if (!k_end) begin
+                if (DENSE != 0) begin
+                end else if (!k_last) begin
                     k <= k + 1'b1;
                     chan <= chan + (analogue ? ONE : WIDE);
                 end else begin
                     k <= 0;
                     chan <= chan_base;
-                    if (!x_end) begin
+                    if (!x_last) begin
                         x <= x + 1'b1;
                         if (rx + 1'b1 == stride_w) begin
                             rx <= 0;

@@ -21,7 +21,7 @@ module slfp_tb;
 
     slfp_core core (
         .clk(clk), .rst(rst), .go(go), .steps(steps), .in_we(in_we), .in_addr(in_addr), .in_data(in_data),
-        .load_we(1'b0), .load_addr({ADDR{1'b0}}), .load_data({(LANES * `SLFP_WEIGHT_BITS){1'b0}}),
+        .load_we(1'b0), .load_addr({ADDR{1'b0}}), .load_data({(LANES * `SLFP_ADDS * `SLFP_WEIGHT_BITS){1'b0}}),
         .idle(idle), .waiting(waiting), .out_valid(out_valid), .out_spikes(out_spikes), .done(done), .cycles(cycles)
     );
 

@@ -123,7 +123,7 @@ def export(
         int | None,
         typer.Option(
             help="With --to verilog: neurons computed in parallel, 1..64.",
-            show_default="8, or as many as fit the board",
+            show_default="8, or what is fastest on the board",
         ),
     ] = None,
     data_root: DataRoot = None,

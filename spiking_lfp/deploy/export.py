@@ -99,7 +99,7 @@ def export(
         board: "cortex-m4", "cortex-m0" or "rv32": adds to C what programs on this bare board need; `make board` runs
             the golden run in qemu. "icebreaker", "hx8k-breakout" or "ulx3s-85f": adds to Verilog what this FPGA board
             needs; `make` makes its bitstream.
-        lanes: neurons that the Verilog core computes in parallel, 1..64; None for 8, or as many as fit on the board.
+        lanes: neurons that the Verilog core computes in parallel, 1..64; None for 8, or what is fastest on the board.
         data_root: folder of the data sets by name.
 
     Returns:

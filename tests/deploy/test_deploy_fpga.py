@@ -14,9 +14,10 @@ import pytest
 
 from helpers import integer_networks as make
 from spiking_lfp import export
-from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40
-from spiking_lfp.deploy.formats.fpga import BOARDS, fitting, misfit, rams, write_board
-from spiking_lfp.deploy.formats.verilog import layout
+from spiking_lfp.deploy.backends.verilog import VerilogCore
+from spiking_lfp.deploy.chips.verilog import ICARUS, ICE40, VERILATOR
+from spiking_lfp.deploy.formats.fpga import BOARDS, FILLED, fitting, logic, misfit, rams, write_board
+from spiking_lfp.deploy.formats.verilog import helpful_adds, layout
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
@@ -86,6 +87,15 @@ def test_a_board_answers_as_the_simulator(board: str, name: str, tmp_path: Path)
     assert "1 samples differ" in done.stderr
 
 
+def test_a_board_answers_in_verilator_too(tmp_path: Path) -> None:
+    need(VERILATOR)
+    net = recorded(make.mlp((30, 20, 5), steps=5, levels=255))
+    write_board(net, tmp_path, "ulx3s-85f", 4)
+    done = call_make(tmp_path, "simulate-verilator")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert printed(done.stdout) == told(net)
+
+
 @pytest.mark.parametrize("levels", [1, 255])
 def test_the_host_sends_files_of_samples(tmp_path: Path, levels: int) -> None:
     need(ICARUS)
@@ -116,9 +126,9 @@ def test_the_host_sends_files_of_samples(tmp_path: Path, levels: int) -> None:
 def test_weights_that_no_bitstream_holds_come_from_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need(ICARUS)
     board = BOARDS["icebreaker"]
-    net = recorded(make.mlp((21, 14, 5), steps=6, bits=4))
+    net = recorded(make.mlp((60, 14, 5), steps=6, bits=4))
     assert not fitting(net, "icebreaker").core.loaded
-    for lanes, blocks in ((1, 4), (3, 6)):
+    for lanes, blocks in ((1, 3), (3, 8)):
         # none is left for weights
         monkeypatch.setitem(BOARDS, "icebreaker", replace(board, blocks=blocks))
         write_board(net, tmp_path, "icebreaker", lanes)
@@ -146,13 +156,31 @@ def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:
 
 def test_what_fits_is_counted_in_blocks() -> None:
     net = make.mlp((16, 16, 4))
-    found = {ram.name: ram.blocks(BOARDS["icebreaker"]) for ram in rams(net, layout(net, 1)) if ram.name != "tables"}
+    found = {ram.name: ram.blocks(BOARDS["icebreaker"]) for ram in rams(net, layout(net, 1, 1)) if ram.name != "tables"}
     # 320 weights of 8 bits fill one block of 512 x 8; 24 bits need two of 16; what is small is made of logic
     assert found == {
-        "weights": 1, "biases and thresholds": 0, "membranes": 2, "accumulators": 2, "spikes": 0, "counts": 0
+        "weights": 1, "biases and thresholds": 0, "membranes": 2, "accumulators": 2, "spikes": 0, "inputs": 1,
+        "counts": 0,
     }  # fmt: skip
     assert misfit(net, layout(net, 1), "icebreaker") is None
     assert fitting(net, "icebreaker").core.lanes < fitting(net, "ulx3s-85f").core.lanes
+
+
+def test_of_what_fits_the_fastest_is_taken() -> None:
+    need(ICARUS)
+    net, board = make.mlp((64, 32, 10)), "icebreaker"
+    inputs = make.inputs_for(net, 2, rate=0.1)
+    taken = fitting(net, board).core
+    fits = [
+        (lanes, adds)
+        for lanes in BOARDS[board].lanes
+        for adds in helpful_adds(net, lanes)
+        if misfit(net, found := layout(net, lanes, adds), board) is None
+        and logic(net, found, board) < FILLED * BOARDS[board].logic
+    ]
+    assert len(fits) > 3
+    cycles = {choice: VerilogCore("icarus", ICARUS, *choice).measure(net, inputs).cycles.sum() for choice in fits}
+    assert cycles[taken.lanes, taken.adds] == min(cycles.values())
 
 
 def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
@@ -162,8 +190,8 @@ def test_what_does_not_fit_is_refused_with_numbers(tmp_path: Path) -> None:
     text = str(refused.value)
     assert re.search(r"with 1 lane takes \d+ blocks of RAM \(weights 406528 bits in 10\d, ", text)
     assert "iCE40HX8K on hx8k-breakout has 32: take a smaller network, fewer bits or the board ulx3s-85f" in text
-    with pytest.raises(ExportError, match="and 7 memories for weights, iCE40UP5K on icebreaker has 30 and 4: take"):
-        write_board(make.mlp((784, 128, 10)), tmp_path / "out", "icebreaker", 1)
+    with pytest.raises(ExportError, match="and 13 memories for weights, iCE40UP5K on icebreaker has 30 and 4: take"):
+        write_board(make.mlp((784, 256, 10)), tmp_path / "out", "icebreaker", 1)
     assert not (tmp_path / "out").exists()
     assert fitting(net, "ulx3s-85f").core.lanes >= 8
     with pytest.raises(ExportError, match="fewer lanes"):

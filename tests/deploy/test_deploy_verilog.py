@@ -115,9 +115,9 @@ def test_membranes_saturate(simulator: str) -> None:
     agree(core, net, inputs)
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 16, 64])
-def test_any_number_of_lanes(lanes: int) -> None:
-    core = replace(need("icarus"), lanes=lanes)
+@pytest.mark.parametrize(("lanes", "adds"), [(1, 4), (3, 2), (16, 1), (64, 2), (2, 3)])
+def test_any_number_of_lanes_and_of_weights_added_in_a_cycle(lanes: int, adds: int) -> None:
+    core = replace(need("icarus"), lanes=lanes, adds=adds)
     for net in (convolutions(4, 255), convolutions(5, 1)):
         agree(core, net, make.inputs_for(net, 2, 1, 0.4))
 
@@ -186,15 +186,16 @@ def test_spikes_survive_their_file() -> None:
         verilog.read_spikes(net, b"x" + lines[1:], net.steps, 2, 64)
 
 
-def test_cycles_follow_events() -> None:
-    core = need("icarus")
+@pytest.mark.parametrize(("adds", "spans"), [(1, 5), (2, 3), (4, 2)])
+def test_cycles_follow_events(adds: int, spans: int) -> None:
+    core = replace(need("icarus"), adds=adds)
     net = make.mlp((64, 40, 5), steps=8)
     silent, busy = np.zeros((8, 1, 64), np.uint8), make.inputs_for(net, 1, rate=0.5)
     run = core.measure(net, np.concatenate([silent, busy, silent], 1))
     events = [busy.sum(), run.spikes["0"][:, 1].sum()]
     quiet = [run.spikes["0"][:, 0].sum(), 0]
-    # an input spike takes a cycle for each word of the neurons it reaches; a hidden one reaches a single word
-    assert run.cycles[1] - run.cycles[0] == pytest.approx(5 * events[0] + events[1] - quiet[0], rel=0.1)
+    # an input spike takes a cycle for each span of the neurons it reaches; a hidden one reaches a single span
+    assert run.cycles[1] - run.cycles[0] == pytest.approx(spans * events[0] + events[1] - quiet[0], rel=0.1)
     assert run.cycles[0] == run.cycles[2]
     assert core.measure(net, busy).cycles == run.cycles[1]
 
@@ -206,8 +207,23 @@ def test_silence_takes_the_cycles_that_the_readme_says() -> None:
     layers = [replace(layer, bias=np.zeros_like(layer.bias)) for layer in (hidden, last)]
     net = make.network([pool, Flatten("1", pool.out_shape), *layers], 7)
     # words of 8 channels: the hidden layer sees 9 pixels of 2 words, has 3 words itself, and the last one has 1
-    step = (29 + 9 * 2 * 4) + (29 + 9 * 2 + 3) + (29 + 3 + 1) + 7
+    step = (11 + 9 * 2 * 4) + (9 + 9 * 2 + 3) + (9 + 3 + 1) + 7
     assert core.measure(net, np.zeros((7, 1, 10, 6, 6), np.uint8)).cycles == 7 * step
+    # of dense layers only, words of zeros take no time
+    net = make.network([replace(make.dense("2", 90, 20), bias=layers[0].bias), layers[1]], 7)
+    assert core.measure(net, np.zeros((7, 1, 90), np.uint8)).cycles == 7 * ((9 + 3 + 1) + (9 + 1 + 1) + 7)
+
+
+def test_a_dense_core_reads_what_is_not_zero() -> None:
+    """Words and pixels in any place, alone, all, and after a sample with more of them."""
+    core = need("icarus")
+    for levels in (1, 9):
+        net = make.mlp((40, 70, 9, 5), steps=4, levels=levels)
+        inputs = make.inputs_for(net, 5, 3, 0.9)
+        each = inputs if levels > 1 else inputs.swapaxes(0, 1)
+        each[1], each[2], each[3] = 0, 1, 0
+        each[3, ..., 39] = 1
+        agree(core, net, inputs)
 
 
 def test_both_simulators_count_the_same_cycles() -> None:

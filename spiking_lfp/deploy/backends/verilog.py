@@ -17,7 +17,7 @@ import numpy as np
 import platformdirs
 
 from spiking_lfp.deploy.formats import verilog
-from spiking_lfp.deploy.formats.verilog import SOURCES, TESTBENCHES, Core
+from spiking_lfp.deploy.formats.verilog import ADDS, SOURCES, TESTBENCHES, Core
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
@@ -25,7 +25,7 @@ from spiking_lfp.errors import ExportError
 
 # depths, in words, of the memories of the core that is cached; deeper ones are the next power of two
 DEPTHS = {
-    "table_words": 2**12,
+    "table_words": 2**10,
     "weight_words": 2**18,
     "channel_words": 2**14,
     "neuron_words": 2**13,
@@ -33,6 +33,7 @@ DEPTHS = {
     "acc_words": 2**16,
     "spike_words": 2**17,
     "pixel_words": 2**18,
+    "list_words": 2**17,
 }
 # cells of the iCE40 family by kind of resource
 RESOURCES = {
@@ -65,11 +66,13 @@ class VerilogCore:
         name: of the backend.
         programs: that it calls, with the Debian package of each.
         lanes: neurons computed in parallel, 1..64; spikes do not depend on it.
+        adds: weights that each lane adds in a cycle; neither do they depend on this.
     """
 
     name: str
     programs: Mapping[str, str]
     lanes: int
+    adds: int = max(ADDS)
 
     def missing(self) -> str | None:
         """Return which program is missing and its package, or None."""
@@ -108,7 +111,7 @@ class VerilogCore:
         missing = self.missing()
         if missing is not None:
             raise ExportError(missing)
-        memories = verilog.layout(network, self.lanes)
+        memories = verilog.layout(network, self.lanes, self.adds)
         with TemporaryDirectory(prefix="spiking-lfp-") as temporary:
             folder = Path(temporary)
             if self.name == "icarus":
@@ -131,13 +134,14 @@ class VerilogCore:
         return CoreRun(verilog.read_spikes(network, lines, steps, samples, self.lanes), cycles)
 
 
-def synthesise(network: IntegerNetwork, folder: str | Path, lanes: int = 1) -> dict[str, int]:
+def synthesise(network: IntegerNetwork, folder: str | Path, lanes: int = 1, adds: int | None = None) -> dict[str, int]:
     """Write the core with the memories of a small network, and let yosys count the resources of an iCE40 FPGA.
 
     Args:
         network: with weights that fit into an FPGA.
         folder: for the files, as `write_verilog` leaves them, and yosys's report `resources.txt`.
         lanes: neurons computed in parallel.
+        adds: weights that each lane adds in a cycle; None for the most that help.
 
     Returns:
         luts, flip_flops, carries, block_rams (of 4 kbit) and multipliers.
@@ -149,7 +153,7 @@ def synthesise(network: IntegerNetwork, folder: str | Path, lanes: int = 1) -> d
     for program, package in (("yosys", "yosys"), ("make", "make")):
         if shutil.which(program) is None:
             raise ExportError(f"{program} is not installed: apt-get install {package}")
-    verilog.write_verilog(network, folder, lanes)
+    verilog.write_verilog(network, folder, lanes, adds)
     _call(["make", "synth"], folder)
     try:
         design = json.loads((folder / "resources.json").read_text())["design"]

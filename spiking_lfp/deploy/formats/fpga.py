@@ -16,8 +16,14 @@ SOURCES = ("slfp_board.v", "slfp_board_tb.v", "host.py", "fpga.mk")
 MAX_LANES = 32
 # bits of a ROM that cost yosys as much as one of a RAM
 ROM_BITS = 16
-# cells of logic, about: of everything but the lanes, of a lane, of its products, of a bit of addresses
-CORE_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADDRESS_LOGIC = 2750, 800, 350, 60
+# cells of logic, about: of everything but the lanes, and of what only kernels, rows, columns and pooling need; of a
+# lane, of its products, of each weight that it adds in a cycle after the first, of the product of a weight and a pixel,
+# of a bit of addresses, of a bit of a memory that takes no blocks
+CORE_LOGIC, KERNEL_LOGIC, LANE_LOGIC, PRODUCT_LOGIC, ADD_LOGIC = 1400, 800, 950, 400, 150
+PIXEL_LOGIC, ADDRESS_LOGIC = 150, 40
+MEMORY_LOGIC = 1.25
+# share of a layer's inputs that spike in a step, to choose lanes and the weights that they add in a cycle
+ACTIVE = 0.1
 # how much of the logic place and route can fill
 FILLED = 0.85
 # of a count of spikes, at least
@@ -98,16 +104,19 @@ class Ram:
 def rams(network: IntegerNetwork, memories: Memories) -> list[Ram]:
     """Return the memories of the core on a board."""
     core = memories.core
-    lanes = core.lanes
-    pixels = [Ram("pixels", 8, core.pixel_words)] if core.analogue else []
+    lanes, adds = core.lanes, core.adds
+    if core.dense:
+        inputs = Ram("inputs", core.addr + (max(8, lanes) if core.analogue else lanes), core.list_words)
+    else:
+        inputs = Ram("inputs", 8 * core.analogue, core.pixel_words)
     return [
-        Ram("weights", lanes * core.weight_bits, core.weight_words, rom=True),
+        Ram("weights", lanes * adds * core.weight_bits, core.weight_words, rom=True),
         Ram("biases and thresholds", lanes * MEMBRANE_BITS, core.neuron_words, 2, rom=True),
         Ram("membranes", MEMBRANE_BITS, core.membrane_words, lanes),
-        Ram("accumulators", MEMBRANE_BITS, core.acc_words, lanes),
+        Ram("accumulators", MEMBRANE_BITS, core.acc_words, lanes * adds),
         Ram("spikes", lanes, core.spike_words),
-        *pixels,
-        Ram("tables", 32, core.table_words, rom=True),
+        inputs,
+        Ram("tables", 32 * verilog.FIELDS, core.table_words, rom=True),
         Ram("tables", 2 * core.addr, core.channel_words, rom=True),
         Ram("counts", lanes * _count_bits(network), _out_words(network, lanes)),
     ]
@@ -128,7 +137,7 @@ def write_board(network: IntegerNetwork, folder: str | Path, board: str, lanes: 
         network: to write.
         folder: made if missing.
         board: in `BOARDS`.
-        lanes: neurons computed in parallel; None for the most that fit.
+        lanes: neurons computed in parallel; None for what takes the fewest cycles of what fits.
 
     Raises:
         ExportError: if the network exceeds the limits of the core or does not fit on the board, or a file cannot be
@@ -145,12 +154,12 @@ def write_board(network: IntegerNetwork, folder: str | Path, board: str, lanes: 
 
 
 def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Memories:
-    """Return the memories of a network for a board, with as many lanes as fit.
+    """Return the memories of a network for a board, of the core with the fewest cycles of those that fit.
 
     Args:
         network: to run there.
         board: in `BOARDS`.
-        lanes: neurons computed in parallel; None for the most that fit.
+        lanes: neurons computed in parallel; None to choose them.
 
     Raises:
         ExportError: if it does not fit, with the numbers, or the core cannot run it.
@@ -159,15 +168,23 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
     check_board(board)
     if lanes is not None and lanes > MAX_LANES:
         raise ExportError(f"a board has 1..{MAX_LANES} lanes, not {lanes}")
+    part = BOARDS[board]
+    verilog.layout(network, 1 if lanes is None else lanes, 1)  # raises what no board changes
+    choices = [
+        (each, adds)
+        for each in (part.lanes if lanes is None else (lanes,))
+        for adds in verilog.helpful_adds(network, each)
+    ]
+    choices.sort(key=lambda choice: verilog.cycles(network, choice[0], choice[1], ACTIVE))
+    # the smallest is tried last, whatever its logic is estimated to be
+    last = min(choices)
     refused = ""
-    for loaded in (0, 1) if BOARDS[board].store else (0,):
-        for each in BOARDS[board].lanes if lanes is None else (lanes,):
-            memories = verilog.layout(network, each)
+    for loaded in (0, 1) if part.store else (0,):
+        for choice in [each for each in choices if each != last] + [last]:
+            memories = verilog.layout(network, *choice)
             memories.core = replace(memories.core, loaded=loaded)
             found = misfit(network, memories, board)
-            if found is None and (
-                lanes is not None or each == 1 or logic(memories, board) <= BOARDS[board].logic * FILLED
-            ):
+            if found is None and (choice == last or logic(network, memories, board) <= part.logic * FILLED):
                 return memories
             refused = found or refused
     raise ExportError(refused)
@@ -176,7 +193,7 @@ def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Me
 def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | None:
     """Return why the core does not fit on a board, or None."""
     part, lanes = BOARDS[board], memories.core.lanes
-    products = lanes * (2 + memories.core.analogue)
+    products = lanes * (2 + memories.core.adds * memories.core.analogue)
     if part.multipliers is not None and products > part.multipliers:
         return (
             f"the network with {lanes} lanes takes {products} multipliers, {part.part} on {board} has "
@@ -203,11 +220,16 @@ def misfit(network: IntegerNetwork, memories: Memories, board: str) -> str | Non
     )
 
 
-def logic(memories: Memories, board: str) -> int:
+def logic(network: IntegerNetwork, memories: Memories, board: str) -> int:
     """Return about how many cells of logic the core takes, by what small networks took."""
-    core = memories.core
-    lane = LANE_LOGIC if BOARDS[board].multipliers is None else LANE_LOGIC - PRODUCT_LOGIC
-    return CORE_LOGIC + core.lanes * lane + (core.addr - 8) * ADDRESS_LOGIC
+    core, lane = memories.core, LANE_LOGIC + (memories.core.adds - 1) * ADD_LOGIC
+    if BOARDS[board].multipliers is not None:
+        lane -= PRODUCT_LOGIC
+    elif core.analogue:
+        lane += core.adds * PIXEL_LOGIC
+    small = sum(ram.bits for ram in rams(network, memories) if not ram.rom and not ram.blocks(BOARDS[board]))
+    base = CORE_LOGIC + (0 if core.dense else KERNEL_LOGIC) + int(MEMORY_LOGIC * small)
+    return base + core.lanes * lane + (core.addr - 8) * ADDRESS_LOGIC
 
 
 def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
@@ -217,7 +239,7 @@ def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
     ways += ["fewer bits"] if memories.core.weight_bits > 2 else []
     ways += ["fewer lanes"] if lanes > 1 else []
     for name, part in BOARDS.items():
-        if part.logic > BOARDS[board].logic and misfit(network, verilog.layout(network, lanes), name) is None:
+        if part.logic > BOARDS[board].logic and misfit(network, verilog.layout(network, lanes, 1), name) is None:
             ways.append(f"the board {name}")
     return " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
@@ -243,7 +265,7 @@ def board_files(network: IntegerNetwork, memories: Memories, board: str) -> dict
         "steps": network.steps,
         "shape": list(inputs),
         "lanes": core.lanes,
-        "weight_bytes": -(-core.lanes * core.weight_bits // 8) if core.loaded else 0,
+        "weight_bytes": -(-core.lanes * core.adds * core.weight_bits // 8) if core.loaded else 0,
         "classes": list(network.class_names),
     }
     if network.golden is not None:

@@ -31,6 +31,10 @@ from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT, INTEGER_RESETS
 
 LANES = range(1, 65)
+# to choose from: more help where layers have more outputs than `lanes`
+ADDS = (4, 2, 1)
+# fields of 32 bits in a word of the table
+FIELDS = 4
 MAX_WORDS = 2**24
 MAX_SIDE = 2**16 - 1
 MAX_KERNEL = 255
@@ -52,8 +56,10 @@ class Core:
 
     Attributes:
         lanes: neurons computed in parallel.
+        adds: weights that each lane adds in a cycle.
         weight_bits: width of a weight in memory.
-        analogue: 1 with pixels as inputs, and a multiplier per lane.
+        analogue: 1 with pixels as inputs, and a multiplier per weight of a cycle.
+        dense: 1 if all layers are dense, so that the core needs neither kernels nor pooling, and lists inputs.
         addr: width of an address.
         dim: width of a height, a width and a number of channels.
         table_words: depth of the layer table in words; so also the other memories.
@@ -61,8 +67,10 @@ class Core:
     """
 
     lanes: int
+    adds: int
     weight_bits: int
     analogue: int
+    dense: int
     addr: int
     dim: int
     table_words: int
@@ -73,6 +81,7 @@ class Core:
     acc_words: int
     spike_words: int
     pixel_words: int
+    list_words: int
     loaded: int = 0
 
     def text(self) -> str:
@@ -86,12 +95,12 @@ class Memories:
 
     Attributes:
         core: the smallest core that holds them.
-        table: the layer table, words of 32 bits.
-        weights: int8 `[words, lanes]`.
-        channels: int64 `[channels, 2]`: address of the first weights of an input channel, and index of the first word
+        table: the layer table, fields of 32 bits.
+        weights: int8 `[spans, adds * lanes]`.
+        channels: int64 `[channels, 2]`: address of the first weights of an input channel, and index of the first span
             of output channels that it reaches.
-        biases: int64 `[words, lanes]`.
-        thetas: int64 `[words, lanes]`, shifted by the fraction bits.
+        biases: int64 `[words, lanes]`, shifted by the fraction bits.
+        thetas: int64 `[words, lanes]`, likewise.
     """
 
     core: Core
@@ -105,7 +114,7 @@ class Memories:
         """Return the memories as hexadecimal files for `core`, which may be larger than needed, by name."""
         core = core or self.core
         return {
-            "table.hex": hex_lines(_bits(np.array(self.table, np.int64)[:, None], 32)),
+            "table.hex": hex_lines(_bits(np.array(self.table, np.int64).reshape(-1, FIELDS), 32)),
             "weights.hex": hex_lines(_bits(self.weights.view(np.uint8), core.weight_bits)),
             "channels.hex": hex_lines(_bits(self.channels, core.addr)),
             "biases.hex": hex_lines(_bits(self.biases, MEMBRANE_BITS)),
@@ -143,12 +152,13 @@ def unsupported(network: IntegerNetwork) -> str | None:
     return None
 
 
-def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
+def layout(network: IntegerNetwork, lanes: int = 8, adds: int | None = None) -> Memories:
     """Return the memories of the core for a network.
 
     Args:
         network: for which `unsupported` returns None.
         lanes: neurons computed in parallel, 1..64.
+        adds: weights that each lane adds in a cycle; None for the most of `ADDS` that help.
 
     Raises:
         ExportError: for what the core cannot hold.
@@ -159,18 +169,22 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
     if reason is not None:
         raise ExportError(reason)
     constant = network.encoder == "constant"
-    builder = _MemoryBuilder(lanes)
+    if adds is None:
+        adds = helpful_adds(network, lanes)[0]
+    builder = _MemoryBuilder(lanes, adds)
     inputs = input_shape(network)
-    spike_words = 0 if constant else words_of(inputs, lanes)
+    dense = all(isinstance(layer, Dense) for layer in working(network))
+    spike_words = 0 if constant or dense else words_of(inputs, lanes)
     # the sums of an image are kept for all steps, so they have accumulators of their own
     first = network.spiking[0]
-    acc_base = words_of(volume(first.out_shape), lanes) if constant else 0
+    acc_base = words_of(volume(first.out_shape), lanes * adds) if constant else 0
     acc_words, membrane_words, in_base, sides = acc_base, 0, 0, [MAX_KERNEL]
     for index, (layer, shape, kernel, stride, padding, weight) in enumerate(_geometry(network)):
         channels, height, width = shape
         out_channels, out_height, out_width = volume(layer.out_shape)
         in_blocks, blocks = -(-channels // lanes), -(-out_channels // lanes)
         words = out_height * out_width * blocks
+        spans = -(-out_channels // (lanes * adds))
         sides += [*shape, *(side + 2 * pad for side, pad in zip(shape[1:], padding, strict=True))]
         sides += [out_channels, out_height, out_width]
         analogue = constant and index == 0
@@ -187,47 +201,73 @@ def layout(network: IntegerNetwork, lanes: int = 8) -> Memories:
             pitch = kernel[1] * reach
             mem_base, membrane_words = membrane_words, membrane_words + words
             my_acc = 0 if analogue else acc_base
-            acc_words = max(acc_words, my_acc + words)
+            acc_words = max(acc_words, my_acc + out_height * out_width * spans)
             kept = DECAY_ONE - layer.neuron.decay
             flags = analogue << 1 | INTEGER_RESETS.index(layer.neuron.reset) << 2 | layer.neuron.frac_bits << 4
             (qy, ry), (qx, rx) = (divmod(pad, step) for pad, step in zip(padding, stride, strict=True))
         builder.table += [
-            flags,
-            kept,
-            height << 16 | width,
-            channels if analogue else in_blocks,
+            kept << 7 | flags,
+            height - 1 << 16 | width - 1,
+            (channels if analogue else in_blocks) - 1,
             in_base,
-            out_height << 16 | out_width,
-            blocks,
-            spike_words,
-            words,
-            mem_base,
-            my_acc,
-            neuron_base,
+
             chan_base,
             kernel[0] << 24 | kernel[1] << 16 | stride[0] << 8 | stride[1],
-            reach,
             ry << 24 | qy << 16 | rx << 8 | qx,
             ry * pitch,
+
             rx * reach,
-            qy * out_width * blocks,
-            qx * blocks,
+            qy * out_width * spans,
+            qx * spans,
             pitch,
+
+            reach,
             stride[0] * pitch,
             stride[1] * reach,
-            out_width * blocks,
-        ]
+            out_width * spans,
+
+            out_height << 16 | out_width,
+            spans,
+            my_acc,
+            blocks - 1,
+
+            spike_words,
+            spike_words + words - 1,
+            mem_base,
+            neuron_base,
+        ]  # fmt: skip
         in_base, spike_words = spike_words, spike_words + words
-    header = [len(working(network)) | constant << 8, acc_words]
+    outputs = [words_of(volume(layer.out_shape), lanes) for layer in network.spiking]
+    header = [len(working(network)) - 1 | constant << 8, acc_words, 0, 0]
     return builder.memories(
-        header, constant, max(layer.bits for layer in network.spiking), max(sides),
+        header, constant, dense, max(layer.bits for layer in network.spiking), max(sides),
         {
             "membrane_words": membrane_words,
             "acc_words": acc_words,
             "spike_words": spike_words,
-            "pixel_words": int(np.prod(inputs)) if constant else 0,
+            "pixel_words": int(np.prod(inputs)) if constant and not dense else 0,
+            "list_words": max(input_words(network, lanes), *outputs) if dense else 0,
         },
     )  # fmt: skip
+
+
+def helpful_adds(network: IntegerNetwork, lanes: int) -> list[int]:
+    """Return those of `ADDS` with which a pixel of some layer takes fewer spans than with the next, most first."""
+    outputs = [volume(layer.out_shape)[0] for layer in network.spiking]
+    spans = [[-(-count // (lanes * adds)) for count in outputs] for adds in ADDS]
+    return [adds for adds, mine, next_ in zip(ADDS, spans, spans[1:], strict=False) if mine != next_] + [1]
+
+
+def cycles(network: IntegerNetwork, lanes: int, adds: int, active: float) -> float:
+    """Return the fewest cycles of a step in which a share `active` of the inputs of each layer are events."""
+    found = 0.0
+    for layer, shape, kernel, stride, _, weight in _geometry(network):
+        channels, height, width = volume(layer.out_shape)
+        if weight is not None:
+            reached = kernel[0] * kernel[1] / (stride[0] * stride[1])
+            found += active * float(np.prod(shape)) * reached * -(-channels // (lanes * adds))
+            found += height * width * -(-channels // lanes)
+    return found
 
 
 def input_words(network: IntegerNetwork, lanes: int) -> int:
@@ -288,7 +328,7 @@ def read_spikes(network: IntegerNetwork, lines: bytes, steps: int, samples: int,
     return spikes
 
 
-def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -> list[Path]:
+def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8, adds: int | None = None) -> list[Path]:
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
@@ -298,12 +338,13 @@ def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8) -
         network: to write.
         folder: made if missing.
         lanes: neurons computed in parallel, 1..64.
+        adds: weights that each lane adds in a cycle; None for the most of `ADDS` that help.
 
     Raises:
         ExportError: if the network exceeds the limits of the core, or a file cannot be written.
     """
     network.check()
-    return write_core(network, folder, layout(network, lanes), {})
+    return write_core(network, folder, layout(network, lanes, adds), {})
 
 
 def write_core(
@@ -347,6 +388,7 @@ class _MemoryBuilder:
     """Collects the memories, layer by layer."""
 
     lanes: int
+    adds: int
     table: list[int] = field(default_factory=list)
     weights: list[Array] = field(default_factory=list)
     weight_words: int = 0
@@ -355,35 +397,39 @@ class _MemoryBuilder:
     thetas: list[Array] = field(default_factory=list)
 
     def add(self, layer: Spiking, weight: Array, groups: int) -> int:
-        """Add weights `[O, C / groups, kH, kW]` and neurons; return how many words a kernel position takes."""
-        lanes, outputs = self.lanes, len(weight)
-        blocks, share, per = -(-outputs // lanes), outputs // groups, weight.shape[1]
+        """Add weights `[O, C / groups, kH, kW]` and neurons; return how many spans a kernel position takes."""
+        lanes, span, outputs = self.lanes, self.lanes * self.adds, len(weight)
+        share, per = outputs // groups, weight.shape[1]
         lows = [group * share for group in range(groups)]
-        reach = max((low + share - 1) // lanes - low // lanes + 1 for low in lows)
-        words = np.zeros((groups * per, *weight.shape[2:], reach * lanes), np.int8)
+        reach = max((low + share - 1) // span - low // span + 1 for low in lows)
+        words = np.zeros((groups * per, *weight.shape[2:], reach * span), np.int8)
         size = int(np.prod(weight.shape[2:])) * reach
         for group, low in enumerate(lows):
-            block = min(low // lanes, blocks - reach)
-            into = slice(low - block * lanes, low - block * lanes + share)
+            first = min(low // span, -(-outputs // span) - reach)
+            into = slice(low - first * span, low - first * span + share)
             for channel in range(per):
-                self.channels.append((block, self.weight_words + (group * per + channel) * size))
+                self.channels.append((first, self.weight_words + (group * per + channel) * size))
             # [share, per, kH, kW] to [per, kH, kW, share]
             words[group * per : (group + 1) * per, ..., into] = weight[low : low + share].transpose(1, 2, 3, 0)
-        self.weights.append(words.reshape(-1, lanes))
+        self.weights.append(words.reshape(-1, span))
         self.weight_words += len(self.weights[-1])
         # an unused lane never spikes: its sum is 0, which is not greater than its threshold 0
+        blocks = -(-outputs // lanes)
         padded = np.zeros((2, blocks * lanes), np.int64)
         thetas = layer.neuron.theta.astype(np.int64) << layer.neuron.frac_bits
-        padded[0, :outputs], padded[1, :outputs] = layer.bias, thetas
+        padded[0, :outputs] = layer.bias.astype(np.int64) << layer.neuron.frac_bits
+        padded[1, :outputs] = thetas
         self.biases += list(padded[0].reshape(blocks, lanes))
         self.thetas += list(padded[1].reshape(blocks, lanes))
         return reach
 
-    def memories(self, header: list[int], constant: bool, bits: int, side: int, words: dict[str, int]) -> Memories:
+    def memories(
+        self, header: list[int], constant: bool, dense: bool, bits: int, side: int, words: dict[str, int]
+    ) -> Memories:
         """Return the finished memories, with the smallest core that holds them."""
         weights = np.concatenate(self.weights)
         depths = {
-            "table_words": len(header) + len(self.table),
+            "table_words": (len(header) + len(self.table)) // FIELDS,
             "weight_words": len(weights),
             "channel_words": len(self.channels),
             "neuron_words": len(self.biases),
@@ -391,7 +437,7 @@ class _MemoryBuilder:
         # memories have at least two words, and an address can be one past their end
         depths = {name: max(2, depth) for name, depth in depths.items()}
         addr = max(8, max(depths.values()).bit_length())
-        core = Core(self.lanes, bits, int(constant), addr, max(8, side.bit_length()), **depths)
+        core = Core(self.lanes, self.adds, bits, int(constant), int(dense), addr, max(8, side.bit_length()), **depths)
         # in the low bits of a word is the address of weights, then that of accumulators
         channels = np.array(self.channels, np.int64)[:, ::-1]
         # addresses that no tap uses may be beyond the memory: the core computes modulo 2^addr
@@ -518,6 +564,6 @@ include fpga.mk
 endif
 
 clean:
-\trm -rf obj_dir slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt settings top.json top.asc \\
+\trm -rf obj_dir obj_board slfp_tb.vvp spikes.hex cycles.txt resources.json resources.txt settings top.json top.asc \\
 \ttop.config top.bin top.bit place.json *.log *.vvp netlist.v routed.v routed.asc
 """
