@@ -26,9 +26,9 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# whole modules go to a worker, in the order of tests/conftest.py
+# whole modules go to a worker, in the order of tests/conftest.py; a third worker has the cores while others wait
 suite:
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # the same network everywhere: C, Icarus, Verilator, the bitstream of an FPGA, SANA-FE, brian2-loihi, lava-nc; installs them, or says what it cannot
 hardware-test: .venv/test-installed
