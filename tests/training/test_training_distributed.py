@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 
 from helpers.forks import Forks
 from helpers.processes import ENVIRONMENT
@@ -181,6 +182,8 @@ def test_processes_end_with_torchrun_and_the_run_goes_on(how: signal.Signals, tm
             break
         time.sleep(0.1)
     assert running(tmp_path) == []
+    with FileLock(tmp_path / "long" / ".lock", timeout=20):
+        pass  # a process that is ending has no command line any more, and may still hold the lock
     before = Checkpoint.load(tmp_path / "long").progress
     with pytest.raises(RunStopped):
         resume(tmp_path / "long", callbacks=(Sigterm(before.epoch + 2, 1),))
