@@ -31,6 +31,7 @@ from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.training import Run, load_run, samples_for
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.loop import evaluation_mode
+from spiking_lfp.training.own import dtype_of
 
 GOLDEN_SAMPLES = 4
 Writer = Callable[[IntegerNetwork, Path], Path]
@@ -153,14 +154,14 @@ def export(
     chosen: Any = {"scale": scale, "reset": reset, "arithmetic": arithmetic and ARITHMETICS[arithmetic]}
     span = (0.0, 1.0)
     if shown and data.mean:
-        seen = constant(inputs[:1].float() / LEVELS, config.steps)
+        seen = constant(inputs[:1].to(dtype_of(module)) / LEVELS, config.steps)
         module = fold_normalisation(module, data.mean, data.deviation, seen)
     elif inputs.is_floating_point():
         span, chosen["levels"] = span_of(inputs), LEVELS
         low, width = span[0], span[1] - span[0]
         channels = inputs.shape[2]
         module = fold_normalisation(module, [-low / width] * channels, [1 / width] * channels, inputs[:, :1])
-        inputs = torch.from_numpy(as_integers(inputs, span, LEVELS))
+        inputs = torch.from_numpy(as_integers(inputs.double(), span, LEVELS))
     names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
     integers, report = quantize(
         module, inputs, labels, config.steps if shown else None, names, bits, per_channel=per_channel, **chosen
@@ -170,8 +171,9 @@ def export(
     integers.notes["data"] = config.data
     integers.notes["recipe"] = config.recipe.model_dump_json()
     integers.notes[NOTE] = note_of(config.recipe, config.inputs, data)
-    first = network_inputs(golden, GOLDEN_SAMPLES)[0].numpy()
-    integers = with_golden_run(integers, integers.integers(first) if integers.encoder == "sequence" else first)
+    first = network_inputs(golden, GOLDEN_SAMPLES)[0]
+    shown_first = integers.integers(first.double()) if integers.encoder == "sequence" else first.numpy()
+    integers = with_golden_run(integers, shown_first)
     return Exported(integers, report, *_write(integers, formats, writers, Path(out)))
 
 
@@ -207,7 +209,8 @@ def _samples(
         return split, split, run.config, run.data
     if calibration is None:
         raise UsageError("calibration is None: give a pair (values, labels) of training samples")
-    encoder = Encoder("sequence", 0) if steps is None else Encoder("constant", steps)
+    dtype = dtype_of(run)
+    encoder = Encoder("sequence", 0, dtype=dtype) if steps is None else Encoder("constant", steps, dtype=dtype)
     split = array_split(calibration, encoder, "calibration")
     x = split.batch(torch.arange(1))[0]
     with torch.no_grad(), evaluation_mode(run):
@@ -229,7 +232,7 @@ def span_of(sequences: Tensor) -> tuple[float, float]:
     low, high = float(sequences.min()), float(sequences.max())
     if low >= 0 and high <= LEVELS and bool((sequences == sequences.round()).all()):
         return 0.0, float(LEVELS)
-    return low, max(high, low + 1e-6 * max(abs(low), 1.0))
+    return low, high if high > low else low + 1
 
 
 def network_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:

@@ -57,6 +57,7 @@ from spiking_lfp.nn.layers import (
 )
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer, spiking_layers
+from spiking_lfp.training.own import dtype_of
 
 Kept = TypeVar("Kept")
 # along one axis, and the same on images one pixel high
@@ -150,11 +151,14 @@ def quantize(
     exact = trained is not None and trained.bits == bits
     settings = Settings(bits, scale, per_channel, reset, arithmetic, not exact)
     last = replace(settings, arithmetic=arithmetic.of_outputs())
+    dtype = dtype_of(real)
+    if dtype not in (torch.float32, torch.float64):
+        real, dtype = real.float(), torch.float32  # NumPy has no bfloat16
     if steps is None:
-        seen, steps = images.float() / levels, len(images)
+        seen, steps = images.to(dtype) / levels, len(images)
         encoder: Encoding = "spikes" if levels == 1 else "sequence"
     else:
-        seen, levels, encoder = constant(images.float() / LEVELS, steps), LEVELS, "constant"
+        seen, levels, encoder = constant(images.to(dtype) / LEVELS, steps), LEVELS, "constant"
     with torch.no_grad():
         places = trace(real, seen[:, :1])
         outputs = evaluate(places, {0: seen})
@@ -196,7 +200,7 @@ def quantize(
                 integers[number], saturated = run_layer(layer, given[0], steps)
                 spikes, real_spikes = integers[number], reals[number]
                 reports.append(report_of(chosen, module, layer, real_spikes, spikes, saturated, inputs[0].levels))
-                known[number] = torch.from_numpy(spikes).float()
+                known[number] = torch.from_numpy(spikes).to(dtype)
                 layers.append(replace(layer, sources=named))
                 rest = _accuracy(evaluate(places, known), labels)
                 accuracy.append(AccuracyPoint(f"layer {name} in integers", rest))

@@ -198,6 +198,22 @@ def test_real_sequences_become_integers_of_a_span(bits: int, tmp_path: Path) -> 
         np.testing.assert_array_equal(stream.step(integers[:, t])["0"], spikes)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["spikes", "sequence", "constant"])
+def test_networks_of_other_precisions_are_exported(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    x = torch.randn(40, 12, 6) if kind == "sequence" else (torch.rand(40, 12, 6) < 0.3).float()
+    values, steps = (torch.rand(40, 6), 12) if kind == "constant" else (x, None)
+    exported = export(recurrent_network().to(dtype), (values, LABELS), steps=steps, out=tmp_path)
+    assert exported.network.encoder == kind
+    assert exported.report is not None
+    assert exported.report.layers[0].disagreement < 0.05
+
+
+def test_a_sequence_of_one_value_has_a_span(tmp_path: Path) -> None:
+    found = export(recurrent_network(), (torch.full((40, 12, 6), 0.5), LABELS), out=tmp_path).network
+    assert found.span == (0.5, 1.5)
+
+
 def test_counts_of_events_stay_as_they_are(tmp_path: Path) -> None:
     x = torch.poisson(torch.rand(40, 12, 6) * 3)
     found = export(nn.Sequential(LIF(nn.Linear(6, 3), threshold=0.3)), (x, LABELS), out=tmp_path).network
