@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from spiking_lfp.errors import UsageError
 
@@ -18,8 +19,9 @@ _CPU = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
 def products_in(precision: Precision) -> Iterator[None]:
     """Let the processor round the factors of float32 products, those of convolutions too, inside the context.
 
-    Sums stay float32, and spikes are 0 or 1 and exact in any case: what is rounded are weights, analogue inputs and
-    feedback. It concerns the whole process; what was set before is set again afterwards.
+    Sums are taken in float32, and spikes are 0 or 1 and exact in any case: what is rounded are weights, analogue inputs
+    and feedback, and what convolutions on CPUs return. It concerns the whole process; what was set before is set again
+    afterwards.
 
     Args:
         precision: "highest", all 24 bits; "high", TF32, 11 bits, on GPUs that have it; "medium", the same on GPUs and
@@ -46,3 +48,18 @@ def products_in(precision: Precision) -> Iterator[None]:
     finally:
         for product, value in before:
             product.fp32_precision = value
+
+
+def convolves_in_bfloat16(x: Tensor) -> bool:
+    """Tell whether `x` has to be bfloat16 to be convolved fast: oneDNN itself converts matrices only.
+
+    That is inside `products_in("medium")`, where the processor multiplies bfloat16: elsewhere it would be slower.
+    """
+    switch = getattr(torch.backends.mkldnn, "conv", None)  # torch before 2.9 has none
+    return (
+        switch is not None
+        and switch.fp32_precision == _CPU["medium"]
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and torch.cpu._is_avx512_bf16_supported()
+    )

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp import kernels
+from spiking_lfp.kernels.precision import convolves_in_bfloat16
 from spiking_lfp.kernels.product import product
 from spiking_lfp.kernels.spikes import PackedSpikes, Window
 
 # rows of a transposed product at a time
 CORRELATED_ROWS = 1024
+# neurons of a channel up to which the outer product of all windows takes less time in bfloat16 than oneDNN's
+SMALL_IMAGE = 64
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 # of a sample, by their number
@@ -125,8 +128,9 @@ class Convolution:
         """Return `W * x + b`."""
         if isinstance(x, PackedSpikes):
             return kernels.conv_current(x, weight, bias, self._window(x))
-        images = _channels_last(x.flatten(0, self.axis - 1))
-        return self._like(torch.convolution(images, _channels_last(weight), bias, *self._geometry()), x)
+        images, kernel = _factors(x.flatten(0, self.axis - 1), weight)
+        bias = None if bias is None else bias.to(images.dtype)
+        return self._like(torch.convolution(images, kernel, bias, *self._geometry()).to(x.dtype), x)
 
     def adjoints(
         self, q: Tensor, x: Tensor | PackedSpikes, weight: Tensor, need_input: bool, need_weight: bool
@@ -134,12 +138,29 @@ class Convolution:
         """Return `x` times the convolution of `q` the other way round, and the correlation of `q` with `x`."""
         if isinstance(x, PackedSpikes):
             return kernels.conv_adjoints(x, q, weight, self._window(x), need_input, need_weight)
-        merged = q.flatten(0, self.axis - 1), x.flatten(0, self.axis - 1), weight
-        wanted = [need_input, need_weight, False]
-        down, outer, _ = torch.ops.aten.convolution_backward(
-            *map(_channels_last, merged), None, *self._geometry(), wanted
+        merged, images, kernel = _factors(q.flatten(0, self.axis - 1), x.flatten(0, self.axis - 1), weight)
+        by_windows = need_weight and merged.dtype != q.dtype and self._is_small(merged)
+        wanted = [need_input, need_weight and not by_windows, False]
+        down, outer, _ = torch.ops.aten.convolution_backward(merged, images, kernel, None, *self._geometry(), wanted)
+        if by_windows:
+            outer = self._correlate(merged, images)
+        return (
+            self._like(down.to(x.dtype), x).mul_(x) if need_input else None,
+            outer.to(x.dtype).view_as(weight) if need_weight else None,
         )
-        return self._like(down, x).mul_(x) if need_input else None, outer.view_as(weight) if need_weight else None
+
+    def _is_small(self, q: Tensor) -> bool:
+        """Tell whether `_correlate` takes less time with `q` `[N, channels, h, w]` in bfloat16 than oneDNN."""
+        plain = self.groups == 1 and set(self.dilation) == {1} and not self.transposed
+        return plain and len(self.kernel_size) == 2 and q.shape[2:].numel() <= SMALL_IMAGE
+
+    def _correlate(self, q: Tensor, x: Tensor) -> Tensor:
+        """Return `sum q x^T` of images in one product with all windows of `x`, `[out, in, h, w]`."""
+        (height, width), padding = self.kernel_size, [side for side in reversed(self.padding) for _ in (0, 1)]
+        windows = F.pad(x, padding).permute(0, 2, 3, 1)
+        windows = windows.unfold(1, height, self.stride[0]).unfold(2, width, self.stride[1]).permute(0, 1, 2, 4, 5, 3)
+        outer = q.permute(1, 0, 2, 3).flatten(1) @ windows.reshape(-1, height * width * self.in_channels)
+        return outer.view(-1, height, width, self.in_channels).permute(0, 3, 1, 2)
 
     def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
         """Return stride, padding, dilation, transposed, output padding and groups as torch's convolution takes them."""
@@ -370,6 +391,12 @@ def sides_of(size: Any, kernel: tuple[int, ...]) -> tuple[int, ...]:
     """Return a number for each side of a kernel, from one for all or one for each."""
     sides = (size,) if isinstance(size, int) else tuple(size)
     return sides * (len(kernel) // len(sides))
+
+
+def _factors(*tensors: Tensor) -> list[Tensor]:
+    """Lay out images and kernels for a convolution, in the precision that is asked for."""
+    half = convolves_in_bfloat16(tensors[0])
+    return [_channels_last(tensor.bfloat16() if half else tensor) for tensor in tensors]
 
 
 def _channels_last(images: Tensor) -> Tensor:
