@@ -3,7 +3,7 @@
     python benchmarks/precision.py
     python benchmarks/precision.py cifar10-deep --threads 1 --rounds 9
 
-A network of each precision goes on learning from one batch of noise, as large and as wide as the normalised pictures are;
+A network of each precision goes on learning from one batch of noise, as large and as wide as normalised pictures are;
 they take turns. Prints the times, and adds a line for each network to --output; the table of the documentation is made
 from docs/experiments/precision.jsonl.
 """
@@ -33,7 +33,7 @@ def trainer(preset: str, precision: Precision) -> Callable[[], None]:
     """Return a training step of a new network."""
     torch.manual_seed(1)
     config = preset_config(preset)
-    network = build(config, DataSpec(SHAPES[config.data], 10))
+    network = build(config, DataSpec(list(SHAPES[config.data]), 10))
     x, labels = constant(torch.randn(config.batch_size, *SHAPES[config.data]), config.steps), torch.arange(128) % 10
     optimizer, clip = torch.optim.Adam(network.parameters(), 1e-4, fused=True), AdaptiveClip(network.parameters())
     reward = reward_of(config, network)

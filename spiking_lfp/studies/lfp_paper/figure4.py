@@ -1,33 +1,26 @@
 """Spiking networks on MNIST over beta, sequence length and learning rate (LFP fig. 4, A.4, A.5, table 1)."""
 
-import warnings
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
 from spiking_lfp.data import load_dataset, subset
-from spiking_lfp.data.encoding import Encoder
-from spiking_lfp.data.values import image_samples
 from spiking_lfp.nn.layers import SynapticLayer, name_layers
 from spiking_lfp.plots.drawing import PAGE_WIDTH
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import COLOURS as ANN_COLOURS
 from spiking_lfp.studies.lfp_paper.ann import GRADIENT, draw_curves, label_epochs, mean_and_deviation
+from spiking_lfp.studies.lfp_paper.snn import prepared, train
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateTrainer
-from spiking_lfp.training import read_metrics
 from spiking_lfp.training.config import checked_config
-from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.loop import Callback, Trainer
-from spiking_lfp.training.runs import network_for
 
 METHODS = {"surrogate": "surrogate", "epsilon": "LFP-ε", "zplus-zminus": "LFP-z⁺z⁻", "awake": "LFP-ε, awake"}
 COLOURS = {**ANN_COLOURS, "surrogate": ANN_COLOURS[GRADIENT], "awake": "#e69f00"}
@@ -114,18 +107,10 @@ def run(case: Case, data_root: Path | None) -> Outcome:
         }
     )
     images = subset(load_dataset(case["data"], data_root), train=case["train"], test=case["test"])
-    samples = image_samples(images, Encoder("constant", config.steps))
-    torch.manual_seed(config.seed)
-    network = network_for(config, samples)
+    samples, network = prepared(config, images)
     magnitudes = Magnitudes(network)
-    training = (SurrogateTrainer if case["method"] == "surrogate" else Trainer)(
-        config, MemoryData(samples), network, torch.device("cpu"), (magnitudes,)
-    )
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about silent layers: the spike rates show them
-        training.folder = Path(folder)
-        training.finish()
-        epochs = [line for line in read_metrics(training.folder) if line["kind"] == "epoch"]
+    kind = SurrogateTrainer if case["method"] == "surrogate" else Trainer
+    epochs = train(config, samples, network, kind, (magnitudes,))
     return {
         "accuracy": [line["test"]["accuracy"] for line in epochs],
         "spike_rates": epochs[-1]["test"]["spike_rates"],
