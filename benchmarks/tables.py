@@ -498,15 +498,15 @@ def snn_grid() -> str:
         for network in ("mlp", "lenet")
     )
     z = " and ".join(percent(best[network, "zplus-zminus"]) for network in ("mlp", "lenet"))
-    return textwrap.fill(
+    text = (
         f"As the paper finds, LFP-ε matches or beats the surrogate at its best setting (MLP {mlp} %, LeNet {lenet} %), "
-        f"z⁺z⁻ does not ({z} %), and with a fast leak LFP learns nothing: only the biases of the last layer move, as in "
-        "the paper's figure A.5. The cause is silence at the start, not LFP: first weights three times as large, and a "
-        "reward that asks for a rate whatever T is (`awake` in the figure: `--set gain=3 --set reward=spike-rate`), and "
-        f"the same rule reaches {percent(min(awake))} to {percent(max(awake))} % in every cell, more than the surrogate "
-        "in each.",
-        120, break_on_hyphens=False, break_long_words=False,
-    ) + "\n"  # fmt: skip
+        f"z⁺z⁻ does not ({z} %), and with a fast leak LFP learns nothing: only the biases of the last layer move, as "
+        "in the paper's figure A.5. The cause is silence at the start, not LFP: first weights three times as large, "
+        "and a reward that asks for a rate whatever T is (`awake` in the figure: `--set gain=3 --set reward=spike-rate`), "
+        f"and the same rule reaches {percent(min(awake))} to {percent(max(awake))} % in every cell, more than the "
+        "surrogate in each."
+    )
+    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
 # each is written where a page has a place for it

@@ -8,7 +8,7 @@ from pathlib import Path
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.studies.cases import Case, OnCase, Outcome, run_cases
 from spiking_lfp.studies.experiment import SCALES, Experiment, Report, Scale, write_report
-from spiking_lfp.studies.lfp_paper import depth, figure2, figure3, figure4, figure5, spiking_images, toy
+from spiking_lfp.studies.lfp_paper import activations, depth, figure2, figure3, figure4, figure5, spiking_images, toy
 from spiking_lfp.studies.mdfa_paper import alignment, pairs
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -19,6 +19,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "simple-reward": toy.SIMPLE_REWARD,
     "shattering": depth.SHATTERING,
     "depth": depth.DEPTH,
+    "activations": activations.EXPERIMENT,
     "snn-images": spiking_images.EXPERIMENT,
     "mdfa-binary": alignment.BINARY,
     "mdfa-classes": alignment.CLASSES,

@@ -1,7 +1,7 @@
 """Training of artificial (non-spiking) neural networks by LFP or by gradients, with the measurements of the paper."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LRScheduler
 
 from spiking_lfp.checks import raise_deferred
 from spiking_lfp.data import ImageDataset
@@ -67,7 +68,8 @@ class Data:
 class Learner:
     """Updates a non-spiking network, batch by batch.
 
-    Gradients are those of the mean cross entropy; the reward is LFP eq. 7, divided by the number of samples.
+    Gradients are those of the mean cross entropy; the reward, LFP eq. 7 unless another is given, is divided by the
+    number of samples.
 
     Args:
         model: computes logits from inputs.
@@ -75,14 +77,25 @@ class Learner:
         optimizer: of the model's parameters.
         normalize: divide the feedback by its largest magnitude after each layer; for gradients this needs
             `NormalizeFeedback` modules in the model.
+        reward: of logits `[B, C]` and labels.
+        clip: largest norm of an update, before the learning rate; 0 for none.
+        schedule: takes a step after each update.
     """
 
     def __init__(
-        self, model: nn.Module, method: str, optimizer: torch.optim.Optimizer, normalize: bool = False
+        self,
+        model: nn.Module,
+        method: str,
+        optimizer: torch.optim.Optimizer,
+        normalize: bool = False,
+        reward: Callable[[Tensor, Tensor], Tensor] = logit_reward,
+        clip: float = 0.0,
+        schedule: LRScheduler | None = None,
     ) -> None:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
         self.model, self.optimizer = model, optimizer
+        self.reward, self.clip, self.schedule = reward, clip, schedule
         self.composite: Composite | None = None
         if method != GRADIENT:
             unnormalized = composite(method)
@@ -96,8 +109,12 @@ class Learner:
         else:
             with self.composite.applied(self.model):
                 logits = self.model(x)
-            propagate(logits, logit_reward(logits, labels) / len(labels))
+            propagate(logits, self.reward(logits, labels) / len(labels))
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
 
 
 @torch.no_grad()
