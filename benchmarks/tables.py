@@ -502,7 +502,8 @@ def snn_grid() -> str:
         f"As the paper finds, LFP-ε matches or beats the surrogate at its best setting (MLP {mlp} %, LeNet {lenet} %), "
         f"z⁺z⁻ does not ({z} %), and with a fast leak LFP learns nothing: only the biases of the last layer move, as "
         "in the paper's figure A.5. The cause is silence at the start, not LFP: first weights three times as large, "
-        "and a reward that asks for a rate whatever T is (`awake` in the figure: `--set gain=3 --set reward=spike-rate`), "
+        "and a reward that asks for a rate whatever T is (`awake` in the figure: `--set gain=3 --set "
+        "reward=spike-rate`), "
         f"and the same rule reaches {percent(min(awake))} to {percent(max(awake))} % in every cell, more than the "
         "surrogate in each."
     )
