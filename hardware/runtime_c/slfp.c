@@ -606,7 +606,7 @@ static void pool(const slfp_layer *layer, const uint8_t *inputs, uint8_t *spikes
             }
 }
 
-/* The largest or the sum of the values in each window; what is outside counts as 0. */
+/* The largest or the sum of the values in each window; what is outside counts as 0, or as the layer's fill. */
 static void pool_values(const slfp_layer *layer, const values *inputs, uint8_t *bytes)
 {
     const slfp_shape in = layer->in, out = layer->out;
@@ -621,10 +621,11 @@ static void pool_values(const slfp_layer *layer, const values *inputs, uint8_t *
                         /* before the first row or column they wrap around, and are too large */
                         const size_t row = y * layer->stride[0] + i - layer->padding[0];
                         const size_t column = x * layer->stride[1] + j - layer->padding[1];
-                        uint32_t value;
-                        if (row >= in.height || column >= in.width)
-                            continue;
-                        value = value_at(inputs, (c * in.height + row) * in.width + column);
+                        uint32_t value = 0;
+                        if (row < in.height && column < in.width)
+                            value = value_at(inputs, (c * in.height + row) * in.width + column);
+                        else if (layer->fill)
+                            value = (uint32_t)layer->fill[c];
                         if (layer->kind == SLFP_SUM_POOL)
                             found += value;
                         else if (value > found)

@@ -29,10 +29,12 @@
 
 /*
  * SLFP_MAX_POOL is the OR of spikes; SLFP_LARGEST the largest, SLFP_SUM_POOL the sum of any values in a window. The
- * neurons of SLFP_RECURRENT, a dense layer, see their own spikes of the step before.
+ * neurons of SLFP_RECURRENT, a dense layer, see their own spikes of the step before. SLFP_PAD has a border around its
+ * inputs: its windows are of one value.
  */
 typedef enum {
-    SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL, SLFP_LARGEST, SLFP_SUM_POOL, SLFP_ADD, SLFP_RECURRENT
+    SLFP_DENSE, SLFP_CONV, SLFP_MAX_POOL, SLFP_LARGEST, SLFP_SUM_POOL, SLFP_ADD, SLFP_RECURRENT,
+    SLFP_PAD
 } slfp_layer_kind;
 
 /* The neurons of spiking_lfp/integers, which has a file for each. */
@@ -98,6 +100,7 @@ typedef struct {
     uint32_t summands;                 /* of SLFP_ADD: how many sources */
     uint32_t further_bytes;            /* of each value that it hands on, beside the first */
     uint32_t factor;                   /* of SLFP_RECURRENT: what a spike of its own counts as */
+    const int32_t *fill;               /* of SLFP_PAD: the value in the border, by channel */
 } slfp_layer;
 
 typedef struct {

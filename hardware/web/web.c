@@ -108,6 +108,7 @@ static void read_layer(slfp_layer *layer, slfp_arithmetic *arithmetic)
     layer->weight = array();
     layer->bias = array();
     layer->theta = array();
+    layer->fill = array();
 }
 
 EXPORT(load) int load(void)

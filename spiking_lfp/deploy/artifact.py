@@ -7,8 +7,8 @@ order in which they run. Anything else in a file is ignored.
 Attributes of the root:
 
     format       text                  "spiking_lfp integer network"
-    schema       int64 ()              the version of this description: 3 with "recurrent" or "sequence", 2 with
-                                       sources, "add" or "sum_pool", else 1
+    schema       int64 ()              the version of this description: 4 with "pad", 3 with "recurrent" or
+                                       "sequence", 2 with sources, "add" or "sum_pool", else 1
     encoder      text                  "constant": integers 0..levels, the same in every step; "sequence": such
                                        integers of every step; "spikes": 0 or 1 of every step
     levels       int64 ()              the largest input value: an intensity of 1 becomes `levels`; 1 for spikes
@@ -23,7 +23,8 @@ and of "sequence" the data set
 
 Attributes of the group /layers/k:
 
-    kind         text                  "dense", "recurrent", "conv", "max_pool", "flatten", "add" or "sum_pool"
+    kind         text                  "dense", "recurrent", "conv", "max_pool", "flatten", "add", "sum_pool"
+                                       or "pad"
     name         text                  the layer's path in the network it came from, not empty
     in_shape     int64 [axes]          the shape of one sample's input: features, or channels, height, width
     sources      text [any]            names of the layers before it whose outputs it takes, "" for the inputs of the
@@ -62,8 +63,9 @@ Versions from before this group refuse such a file because of its leak or its ch
 
 Attributes of "conv": kernel, stride, padding, int64 [2], rows then columns, in pixels; groups, int64 ();
 of "max_pool": kernel, stride, int64 (), in pixels, the same for rows and columns; of "sum_pool": kernel, stride,
-padding as of "conv"; divisor, int64 (): the sum that stands for 1, 1 or the size of the window, where it is a mean; and
-of "recurrent": factor, int64 (): a spike of its own neurons in the step before adds factor times its recurrent weight.
+padding as of "conv"; divisor, int64 (): the sum that stands for 1, 1 or the size of the window, where it is a mean; of
+"recurrent": factor, int64 (): a spike of its own neurons in the step before adds factor times its recurrent weight; and
+of "pad": padding as of "conv", and a data set fill, int32 [C]: the value of each channel in the border of its images.
 
 "add" adds its sources value by value, "sum_pool" adds up windows: values between layers are integers, not only 0 and 1,
 and "max_pool" takes the largest.
@@ -126,6 +128,7 @@ from spiking_lfp.deploy.model import (
     GoldenRun,
     IntegerNetwork,
     Layer,
+    Pad,
     Recurrent,
     Shape,
     Spiking,
@@ -140,7 +143,7 @@ from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, Integ
 
 FORMAT = "spiking_lfp integer network"
 # of chains, of other graphs, and of what came later: what older versions read stays as it was
-SCHEMAS = (1, 2, 3)
+SCHEMAS = (1, 2, 3, 4)
 
 _MOST_LAYERS = 1000
 _MOST_DECISIONS = 1000
@@ -209,6 +212,8 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
 
 def _schema(network: IntegerNetwork) -> int:
     """Return the version of the description that a network needs."""
+    if any(isinstance(layer, Pad) for layer in network.layers):
+        return 4
     if network.encoder == "sequence" or any(isinstance(layer, Recurrent) for layer in network.layers):
         return 3
     return 2 if any(layer.sources or isinstance(layer, Add | SumPool) for layer in network.layers) else 1
@@ -236,6 +241,8 @@ def _layer_records(at: str, layer: Layer) -> Iterator[tuple[str, Value]]:
     for name, constraint in layer.derived.items():
         yield at + name, _value(constraint, getattr(layer, name))
     yield from _field_records(at, layer, arrays=False, but=common)
+    if not isinstance(layer, Spiking):
+        yield from _field_records(at, layer, arrays=True)
 
 
 def _usual(arithmetic: Arithmetic) -> list[str]:

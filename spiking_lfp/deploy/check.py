@@ -18,6 +18,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Pad,
     Recurrent,
     Spiking,
     SumPool,
@@ -217,6 +218,7 @@ def _(layer: Conv, limits: Limits) -> tuple[int, int, int]:
 
 @_size.register(Flatten)
 @_size.register(Add)
+@_size.register(Pad)
 @_size.register(SumPool)
 def _(layer: Layer, limits: Limits) -> tuple[int, int, int]:
     return 0, 0, 0

@@ -369,6 +369,40 @@ class SumPool(Layer):
             raise ExportError(f"layer {self.name}: windows of {list(self.kernel)} do not fit {list(self.in_shape)}")
 
 
+@dataclass(frozen=True, eq=False)
+class Pad(Layer):
+    """Images with a border of constant values.
+
+    Attributes:
+        padding: rows above and below, columns left and right.
+        fill: the value of each channel there.
+    """
+
+    padding: Annotated[tuple[int, int], IntegerTuple(2, 0)]
+    fill: Annotated[Array, ArrayOf("int32", ("C",))]
+
+    kind: ClassVar[str] = "pad"
+
+    @property
+    def out_shape(self) -> Shape:
+        """`(C, H, W)`."""
+        sides = zip(self.in_shape[1:], self.padding, strict=True)
+        return (self.in_shape[0], *(side + 2 * pad for side, pad in sides))
+
+    def check(self, inputs: Sequence[Signal]) -> None:
+        """Raise an ExportError if the border does not fit the images."""
+        super().check(inputs)
+        if len(self.in_shape) != 3 or len(self.fill) != self.in_shape[0]:
+            raise ExportError(
+                f"layer {self.name}: {len(self.fill)} values of a border do not fit inputs {list(self.in_shape)}"
+            )
+        if self.fill.min() < 0 or self.fill.max() > inputs[0].largest:
+            raise ExportError(
+                f"layer {self.name}: a border is {self.fill.min()}..{self.fill.max()}, the inputs are "
+                f"0..{inputs[0].largest}"
+            )
+
+
 @dataclass(frozen=True)
 class Add(Layer):
     """Sums of what two or more layers hand on, value by value, as in a skip connection."""
@@ -409,7 +443,7 @@ class Flatten(Layer):
 
 # every layer, by its name in files
 LAYERS: dict[str, type[Layer]] = {
-    layer.kind: layer for layer in (Dense, Recurrent, Conv, MaxPool, Flatten, Add, SumPool)
+    layer.kind: layer for layer in (Dense, Recurrent, Conv, MaxPool, Flatten, Add, SumPool, Pad)
 }
 
 

@@ -33,10 +33,12 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Pad,
     Signal,
     SumPool,
 )
 from spiking_lfp.deploy.readout import HostReadout
+from spiking_lfp.deploy.scaled_inputs import Border
 from spiking_lfp.deploy.simulator import run_layer, without_neurons
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
@@ -251,6 +253,9 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
         kernel, stride, padding = ((high, wide) for high, wide in sides)
         divisor = math.prod(kernel) if module.divides else 1
         return SumPool(name, shape, kernel, stride, padding, divisor, sources=sources)
+    if isinstance(module, Border):
+        high, wide = module.padding
+        return Pad(name, shape, (high, wide), module.get_buffer("fill").numpy(), sources=sources)
     if isinstance(module, FlattenLayer):
         return Flatten(name, shape, sources=sources)
     known = ", ".join(each.__name__ for each in LAYERS.values() if kind_in_integers(each))
@@ -307,6 +312,8 @@ def _on_images(module: nn.Module | None) -> nn.Module | None:
     if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
         window = (module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
         return IMAGE_POOLS[type(module)](*window)
+    if isinstance(module, Border):
+        return Border((0, *module.padding), module.get_buffer("fill"))
     signal: Any = module.synapse if isinstance(module, SpikingLayer) else None
     if isinstance(signal, nn.Conv1d) and isinstance(synapse_of(signal, signal.weight), Convolution):
         assert isinstance(module, SpikingLayer)

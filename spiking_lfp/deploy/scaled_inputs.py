@@ -3,9 +3,12 @@
 With a mean `m` and a deviation `s` of each channel, a synapse on `(x - m) / s` is one on `x`:
 
     W (x - m) / s + b = W' x + b'        W' = W / s,  b' = b - W' m
+
+Where a convolution pads its inputs with zeros, those of `x` have a border of `m`, as near as an integer comes to it.
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +18,41 @@ from torch import Tensor, nn
 from spiking_lfp.deploy.graph import Place, trace
 from spiking_lfp.errors import ExportError
 from spiking_lfp.lfp.execution import Integer
-from spiking_lfp.lfp.synapses import Convolution, synapse_of
+from spiking_lfp.lfp.synapses import Convolution, sides_of, synapse_of
+from spiking_lfp.nn.execution import LEVELS
 from spiking_lfp.nn.layers import Flatten
 from spiking_lfp.nn.spiking import SpikingLayer
+
+
+class Border(nn.Module):
+    """Sequences `[T, B, C, ...]` with a border along their last axes, of one value for each channel.
+
+    Args:
+        padding: how many at either end of each axis.
+        fill: integers `[C]`, of which `LEVELS` stands for 1.
+    """
+
+    def __init__(self, padding: Sequence[int], fill: Tensor) -> None:
+        super().__init__()
+        self.padding = tuple(padding)
+        self.register_buffer("fill", fill)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return them with their border."""
+        inner = tuple(slice(pad, pad + side) for pad, side in zip(self.padding, x.shape[3:], strict=True))
+        sides = [side + 2 * pad for pad, side in zip(self.padding, x.shape[3:], strict=True)]
+        fill: Tensor = self.get_buffer("fill").to(x.dtype) / LEVELS
+        padded = fill.view(-1, *[1] * len(sides)).expand(*x.shape[:3], *sides).clone()
+        padded[:, :, :, *inner] = x
+        return padded
 
 
 def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Sequence[float], x: Tensor) -> nn.Module:
     """Return a copy of a network, in evaluation mode, that computes on `x` what `network` does on `(x - m) / s`.
 
     Args:
-        network: of layers with an integer form, of which dense ones, or convolutions without padding, take the inputs.
+        network: of layers with an integer form, of which dense ones or convolutions take the inputs; only one if it
+            pads them.
         mean: of each channel, the axis of `x` after time and batch.
         deviation: of each.
         x: a sequence, `[T, B, C, ...]`.
@@ -43,19 +71,36 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
     m, s = (values.expand(x.shape[2:]) for values in each)
     with torch.no_grad():
         places = trace(network, x[:, :1])
-        reached = {0}
+        reached, taken, border = {0}, list[Place](), None
         for number, place in enumerate(places, 1):
             if reached.isdisjoint(place.sources):
                 continue
             if isinstance(place.module, Flatten):
                 reached.add(number)
             else:
-                _fold(place, m, s)
-    return network
+                taken.append(place)
+                border = _fold(place, m, s) or border
+    if border is None:
+        return network
+    if len(taken) > 1:
+        raise ExportError(
+            f"layer {taken[1].name}: takes the normalised inputs of layer {taken[0].name}, too, and one of them pads "
+            "them: use padding=0, or train without normalize"
+        )
+    return _behind(border, network)
 
 
-def _fold(place: Place, mean: Tensor, deviation: Tensor) -> None:
-    """Change the synapse of a layer for inputs of this mean and deviation, each `[*i]`."""
+def _behind(border: Border, network: nn.Module) -> nn.Sequential:
+    """Return a network whose inputs have a border; the layers of a chain keep their names."""
+    chain = dict(network.named_children()) if type(network) is nn.Sequential else {"network": network}
+    name = "border"
+    while name in chain:
+        name += "_"
+    return nn.Sequential(OrderedDict([(name, border), *chain.items()]))
+
+
+def _fold(place: Place, mean: Tensor, deviation: Tensor) -> Border | None:
+    """Change the synapse of a layer for inputs of this mean and deviation, each `[*i]`, and return their border."""
     layer = place.module
     if not isinstance(layer, SpikingLayer) or not isinstance(layer.synapse, nn.Linear | nn.Conv1d | nn.Conv2d):
         what = "add" if layer is None else type(layer).__name__
@@ -70,16 +115,16 @@ def _fold(place: Place, mean: Tensor, deviation: Tensor) -> None:
         )
     layer.fold_norm_()
     synapse: Any = layer.synapse
-    weight = synapse.weight.double()
+    weight, border = synapse.weight.double(), None
     if isinstance(synapse, nn.Linear):
         mean, deviation = mean.flatten(), deviation.flatten()
     else:
         described = synapse_of(synapse, synapse.weight)
-        if not isinstance(described, Convolution) or any(described.padding):
-            raise ExportError(
-                f"layer {place.name}: pads normalised inputs, which no pixel stands for: use padding=0, or train "
-                "without normalize"
-            )
+        if not isinstance(described, Convolution):
+            raise ExportError(f"layer {place.name}: pads normalised inputs with other values than zeros, or unevenly")
+        if any(described.padding):
+            border = Border(described.padding, _integers(mean.flatten(1)[:, 0], place.name))
+            synapse.padding = sides_of(0, described.kernel_size)
         # of a channel, the same at all its places; a group sees some of them
         values = [each.flatten(1)[:, 0].view(synapse.groups, -1) for each in (mean, deviation)]
         mean, deviation = (
@@ -92,3 +137,15 @@ def _fold(place: Place, mean: Tensor, deviation: Tensor) -> None:
         bias += synapse.bias.double()
     for name, value in (("weight", weight), ("bias", bias)):
         setattr(synapse, name, nn.Parameter(value.to(synapse.weight.dtype), requires_grad=False))
+    return border
+
+
+def _integers(zeros: Tensor, name: str) -> Tensor:
+    """Return the integers for the inputs `[C]` that were 0 when they were normalised."""
+    fill = (zeros * LEVELS).round().int()
+    if fill.min() < 0 or fill.max() > LEVELS:
+        raise ExportError(
+            f"layer {name}: pads its inputs with zeros, which lie outside of what the calibration samples span: use "
+            "padding=0, or samples on both sides of 0"
+        )
+    return fill

@@ -21,6 +21,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Pad,
     Recurrent,
     Spiking,
     SumPool,
@@ -206,6 +207,15 @@ def _(layer: Add, *summands: Array) -> Array:
     for summand in summands:
         total = total + summand
     return total
+
+
+@without_neurons.register(Pad)
+def _(layer: Pad, x: Array) -> Array:
+    (above, beside), (height, width) = layer.padding, layer.in_shape[1:]
+    padded = np.empty((len(x), *layer.out_shape), x.dtype if x.dtype != bool else np.uint8)
+    padded[:] = layer.fill[:, None, None]
+    padded[:, :, above : above + height, beside : beside + width] = x
+    return padded
 
 
 @without_neurons.register(MaxPool)

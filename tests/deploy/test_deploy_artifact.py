@@ -332,7 +332,7 @@ def _foreign_filter(file: h5py.File) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "schema": (_set("/", "schema", 4), "has schema 4, this version reads schema 1, 2, 3: export the network again, or"),
+    "schema": (_set("/", "schema", 5), "has schema 5, this version reads schema 1, 2, 3, 4: export the network again"),
     "another schema": (_set("/", "schema", 2), "/schema is 2, expected 1 as its layers have it"),
     "format": (_text("/", "format", "other"), "is an HDF5 file of another kind: its format is 'other'"),
     "encoder": (_text("/", "encoder", "rate"), "/encoder is 'rate', expected constant or sequence or spikes"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.nir_reading import read_nir
-from spiking_lfp.deploy.model import Add, Flatten, IntegerNetwork, SumPool
+from spiking_lfp.deploy.model import Add, Flatten, IntegerNetwork, Pad, SumPool
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.nn.spiking import LIF
@@ -39,9 +40,12 @@ def small() -> IntegerNetwork:
 
 def skip() -> IntegerNetwork:
     entry, block = make.conv("entry", (1, 3, 3), 2), make.conv("block", (2, 1, 1), 2, padding=(1, 1))
-    pool = SumPool("pool", (2, 1, 1), (1, 1), (1, 1))
+    border = Pad("border", (2, 1, 1), (1, 0), np.array([1, 0], np.int32))
+    pool = SumPool("pool", border.out_shape, (3, 1), (1, 1))
     total = Add("add", (2, 1, 1), sources=("entry", "pool"))
-    return make.network([entry, block, pool, total, Flatten("flat", (2, 1, 1)), make.dense("out", 2, 2)], steps=2)
+    return make.network(
+        [entry, block, border, pool, total, Flatten("flat", (2, 1, 1)), make.dense("out", 2, 2)], steps=2
+    )
 
 
 def floats() -> nn.Sequential:

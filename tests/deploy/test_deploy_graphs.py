@@ -27,7 +27,7 @@ from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.graph import evaluate, trace
-from spiking_lfp.deploy.model import Add, Dense, Flatten, IntegerNetwork, MaxPool, Signal, SumPool
+from spiking_lfp.deploy.model import Add, Dense, Flatten, IntegerNetwork, MaxPool, Pad, Signal, SumPool
 from spiking_lfp.deploy.predict import predict_files
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.report import write_report
@@ -135,6 +135,14 @@ def test_signals_follow_sums_means_and_spikes() -> None:
         ({"flat": Flatten("flat", (2, 2, 2), sources=("pool", "pool"))}, "layer flat: has 2 sources, expected one"),
         ({"pool": SumPool("pool", (2, 5, 5), (6, 6), (2, 2))}, r"layer pool: windows of \[6, 6\] do not"),
         ({"pool": SumPool("pool", (2, 5, 5), (2, 2), (2, 2), divisor=0)}, "layer pool: divisor is 0, expected"),
+        (
+            {"entry": Pad("entry", (1, 3, 3), (1, 1), np.array([2], np.int32))},
+            "layer entry: a border is 2..2, the inputs are 0..1",
+        ),
+        (
+            {"entry": Pad("entry", (1, 3, 3), (1, 1), np.array([0, 1], np.int32))},
+            r"layer entry: 2 values of a border do not fit inputs \[1, 3, 3\]",
+        ),
         (
             {"block": SumPool("block", (2, 5, 5), (3, 3), (1, 1), (1, 1), 9)},
             "layer total: adds integers of different units, of which 1, 9 stand for 1",

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp import LIF, AvgPool2d, ExportError, Flatten, ThresholdBatchNorm, constant, export
+from spiking_lfp.deploy.model import IntegerNetwork, Pad
 from spiking_lfp.deploy.predict import predict_files
+from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import UsageError
@@ -56,6 +58,57 @@ def test_it_computes_on_pixels_what_it_did_on_normalised_ones(name: str) -> None
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+PADDED = {
+    "convolution": lambda: small(nn.Conv2d(4, 6, 3, padding=1), 150),
+    "one way": lambda: small(nn.Conv2d(4, 6, 3, padding=(0, 2), stride=2), 48),
+    "same": lambda: small(nn.Conv2d(4, 6, 3, padding="same", groups=2), 150),
+    "signal": lambda: small(nn.Conv1d(4, 6, 3, padding=2), 48),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_a_border_of_zeros_becomes_one_of_their_integers(name: str) -> None:
+    net = PADDED[name]().eval()
+    x = constant(torch.rand(7, 4, *[6] * 1 if name == "signal" else [5, 5]).double(), 6)
+    mean = [128 / 255, 102 / 255, 153 / 255, 0.0]  # which integers stand for
+    folded = fold_normalisation(net, mean, DEVIATION, x)
+    m, s = (torch.tensor(values).double().view(4, *[1] * (x.dim() - 3)) for values in (mean, DEVIATION))
+    expected = net((x - m) / s)
+    assert torch.equal(folded(x), expected)
+    assert 0 < expected.mean() < 1
+    assert [key for key, _ in folded.named_children()] == ["border", "0", "1", "2"]
+    pixels = (x[0] * 255).round()
+    integers, _ = quantize(folded, pixels.to(torch.uint8), torch.arange(7) % 3, 6, ["a", "b", "c"])
+    spikes = simulate(integers, integers_of(pixels, integers), record=True).spikes["0"]
+    assert np.mean(spikes.reshape(expected_of(folded, pixels).shape) != expected_of(folded, pixels)) < 0.02
+    border = integers.layers[0]
+    assert isinstance(border, Pad)
+    assert border.fill.tolist() == [128, 102, 153, 0]
+
+
+def integers_of(pixels: Tensor, network: IntegerNetwork) -> np.ndarray:
+    return pixels.numpy().astype(np.uint8).reshape(len(pixels), *network.in_shape)
+
+
+def expected_of(folded: nn.Module, pixels: Tensor) -> np.ndarray:
+    """Return the spikes of the first neurons."""
+    hidden = nn.Sequential(*list(folded.children())[:2])
+    return hidden(constant(pixels / 255, 6)).detach().numpy()
+
+
+def test_two_layers_do_not_share_inputs_with_a_border() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = LIF(nn.Conv2d(4, 3, 3, padding=1)), LIF(nn.Conv2d(4, 3, 3, padding=1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return lfp.add(self.a(x), self.b(x))
+
+    with pytest.raises(ExportError, match="layer b: takes the normalised inputs of layer a, too"):
+        fold_normalisation(Two().double(), MEAN, DEVIATION, constant(torch.rand(2, 4, 5, 5).double(), 3))
+
+
 class Branches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -77,8 +130,7 @@ def test_every_branch_that_takes_the_inputs_is_changed() -> None:
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        (small(nn.Conv2d(4, 6, 3, padding=1), 150), "layer 0: pads normalised inputs, which no pixel stands for"),
-        (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "layer 0: pads normalised inputs"),
+        (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "pads normalised inputs with other values"),
         (nn.Sequential(AvgPool2d(2), Flatten(), LIF(nn.Linear(16, 3))).double(), "layer 0: AvgPool2d takes normalised"),
         (in_integers(small(nn.Conv2d(4, 6, 3, stride=2), 24)), "layer 0: was trained in integers on inputs that"),
     ],

@@ -17,6 +17,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Pad,
     Recurrent,
     Signal,
     Spiking,
@@ -158,8 +159,12 @@ def graph(seed: int, levels: int = 1, parts: int = 4, steps: int = 6) -> Integer
         shape = known[source][0]
         sides = tuple(int(random.integers(1, min(4, side + 1))) for side in shape[1:])
         kernel, square = (sides[0], sides[1]), min(sides)
-        if random.integers(3) == 0:
+        kind = random.integers(4)
+        if kind == 0:
             return put(MaxPool(name("max"), shape, square, 1, sources=(source,)))
+        if kind == 1:
+            fill = random.integers(known[source][1].largest + 1, size=shape[0]).astype(np.int32)
+            return put(Pad(name("pad"), shape, (square - 1, 1), fill, sources=(source,)))
         padding = (int(random.integers(kernel[0] // 2 + 1)), int(random.integers(kernel[1] // 2 + 1)))
         divisor = int(random.choice([1, kernel[0] * kernel[1]]))
         stride = (int(random.integers(1, 3)), int(random.integers(1, 3)))
@@ -248,6 +253,10 @@ def slowly(net: IntegerNetwork, inputs: Array) -> dict[str, Array]:
                     x = out
                 elif isinstance(layer, SumPool):
                     x = _slow_sums(layer, x)
+                elif isinstance(layer, Pad):
+                    sides = [(pad, pad) for pad in layer.padding]
+                    border = [np.pad(each, sides, constant_values=v) for each, v in zip(x, layer.fill, strict=True)]
+                    x = np.stack(border)
                 else:
                     assert isinstance(layer, Spiking)
                     x = _slow_step(layer, x, state[layer.name], fired[layer.name])

@@ -18,6 +18,7 @@ from spiking_lfp.deploy.model import (
     IntegerNetwork,
     Layer,
     MaxPool,
+    Pad,
     Recurrent,
     Signal,
     Spiking,
@@ -344,6 +345,11 @@ def _(layer: MaxPool, signal: Signal) -> dict[str, Field]:
 @_geometry.register(SumPool)
 def _(layer: SumPool, signal: Signal) -> dict[str, Field]:
     return {"kind": "SLFP_SUM_POOL", **_window(layer)}
+
+
+@_geometry.register(Pad)
+def _(layer: Pad, signal: Signal) -> dict[str, Field]:
+    return {"kind": "SLFP_PAD", "kernel": (1, 1), "stride": (1, 1), "padding": layer.padding, "fill": layer.fill}
 
 
 @_geometry.register(Add)
