@@ -3,8 +3,11 @@ from spiking_lfp.data import EventRecipe as EventRecipe
 from spiking_lfp.data import load_dataset as load_dataset
 from spiking_lfp.data import load_samples as load_samples
 from spiking_lfp.data import window_frames as window_frames
+from spiking_lfp.deploy.check import check as check
 from spiking_lfp.deploy.export import export as export
 from spiking_lfp.deploy.load import load as load
+from spiking_lfp.deploy.simulator import simulate as simulate
+from spiking_lfp.deploy.verify import verify as verify
 from spiking_lfp.errors import DataError as DataError
 from spiking_lfp.errors import ExportError as ExportError
 from spiking_lfp.errors import FeedbackWarning as FeedbackWarning

@@ -41,6 +41,10 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
     Raises:
         UsageError: for an unknown target.
         ExportError: if the network is not valid.
+
+    Example:
+        >>> check(load("mnist-mlp-int8"), "loihi")[1]
+        'layer 2: reset is subtract, loihi has zero'
     """
     network.check()
     known = targets()
@@ -54,7 +58,7 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
     first = 0 if network.levels == 1 or limits.analogue else network.layers.index(network.spiking[0]) + 1
     layers = network.layers[first:]
     for layer in layers:
-        if isinstance(layer, Add | SumPool):
+        if isinstance(layer, Add | SumPool | Pad):
             findings += [f"layer {layer.name}: {type(layer).__name__} is not supported by {target}"]
         if isinstance(layer, Spiking):
             arithmetic = chip.arithmetic

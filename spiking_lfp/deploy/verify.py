@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs, simulate
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, UsageError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Agreement:
         return self.layer is not None and self.different == 0 and self.spikes > 0
 
 
-def verify(network: IntegerNetwork, inputs: ArrayLike, names: Sequence[str]) -> list[Agreement]:
+def verify(network: IntegerNetwork, inputs: ArrayLike | None, names: Sequence[str]) -> list[Agreement]:
     """Run `inputs` in the simulator and in backends, and compare every layer.
 
     A readout on the host is left out. A backend that is not installed, does not support the network, or fails, has one
@@ -51,14 +51,26 @@ def verify(network: IntegerNetwork, inputs: ArrayLike, names: Sequence[str]) -> 
 
     Args:
         network: to run.
-        inputs: as `simulate` takes them.
-        names: of backends.
+        inputs: as `simulate` takes them; None for those of its golden run.
+        names: of backends, as `spiking-lfp verify --with` has them.
+
+    Returns:
+        For each backend a line for every layer, or one with the reason why there is none.
 
     Raises:
-        UsageError: for unknown names.
+        UsageError: for unknown names, and without inputs if there is no golden run.
         ExportError: if a backend returns no spikes, or spikes of another shape.
+
+    Example:
+        >>> found = verify(load("mnist-mlp-int8"), None, ["c"])
+        >>> all(each.agrees for each in found)  # each.reason says why a backend did not run
+        True
     """
     network = network.without_readout()
+    if inputs is None:
+        if network.golden is None:
+            raise UsageError("the network has no golden run: give inputs")
+        inputs = network.golden.inputs
     inputs = check_inputs(network, inputs)
     expected = simulate(network, inputs, record=True).spikes
     lines = []
