@@ -510,6 +510,17 @@ static inline int32_t limited(int32_t value, int32_t smallest, int32_t largest, 
     return value < smallest ? smallest : value;
 }
 
+/* The leak of states by decays of their outputs, or by one for all if these are NULL. */
+static void leak_alone(const slfp_layer *layer, slfp_leak leak, const uint32_t *decays, uint32_t decay, int32_t *states)
+{
+    const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
+    size_t position, o;
+
+    for (position = 0; position < positions; position++)
+        for (o = 0; o < outputs; o++, states++)
+            *states = leaked(*states, decays ? decays[o] : decay, leak);
+}
+
 /* One step of states that leak and add up their inputs: currents, and membranes that do not fire. */
 static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak, uint32_t decay,
                              const int32_t *restrict sums, int32_t *restrict states)
@@ -528,8 +539,8 @@ static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *ari
 
 /* One step of the membranes of a layer with `gain` times its inputs; `spikes` are those of the last step before it. */
 static inline void update_membranes(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                                    const int32_t *restrict inputs, int32_t gain, int32_t *restrict membranes,
-                                    uint8_t *restrict spikes)
+                                    uint32_t decay, const int32_t *restrict inputs, int32_t gain,
+                                    int32_t *restrict membranes, uint8_t *restrict spikes)
 {
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
     const int32_t unit = (int32_t)1 << layer->frac_bits, at = arithmetic->at_threshold;
@@ -545,7 +556,7 @@ static inline void update_membranes(const slfp_layer *layer, const slfp_arithmet
             uint8_t *spike = spikes + o * positions + position;
             const int32_t threshold = layer->theta[o] * unit;
             const int32_t subtracted = threshold * (before & *spike);
-            const int32_t sum = leaked(*membranes, layer->decay, leak) + *inputs++ * gain - subtracted;
+            const int32_t sum = leaked(*membranes, decay, leak) + *inputs++ * gain - subtracted;
             const int32_t value = limited(sum, smallest, largest, wraps), fires = value > threshold - at;
             *spike = (uint8_t)fires;
             *membranes++ = (value - threshold * (after & fires)) * (stays | !fires);
@@ -553,39 +564,49 @@ static inline void update_membranes(const slfp_layer *layer, const slfp_arithmet
 }
 
 /* One step of the neurons of a layer. */
-static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                          const int32_t *sums, int32_t *state, uint8_t *spikes)
+static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak, uint32_t decay,
+                          uint32_t current_decay, const int32_t *sums, int32_t *state, uint8_t *spikes)
 {
     const int32_t *inputs = sums;
     int32_t gain = (int32_t)1 << layer->frac_bits;
 
     if (layer->neuron == SLFP_LI) {
-        integrate(layer, arithmetic, leak, layer->decay, sums, state);
+        integrate(layer, arithmetic, leak, decay, sums, state);
         return;
     }
     if (layer->neuron == SLFP_CUBA) {
         int32_t *currents = state + slfp_size(layer->out);
-        integrate(layer, arithmetic, leak, layer->current_decay, sums, currents);
+        integrate(layer, arithmetic, leak, current_decay, sums, currents);
         inputs = currents;
         gain = 1;
     }
-    update_membranes(layer, arithmetic, leak, inputs, gain, state, spikes);
+    update_membranes(layer, arithmetic, leak, decay, inputs, gain, state, spikes);
 }
 
 static void update_neurons(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
 {
     const slfp_arithmetic *arithmetic = layer->arithmetic ? layer->arithmetic : &slfp_default;
+    slfp_leak leak = arithmetic->leak;
+    uint32_t decay = layer->decay, current_decay = layer->current_decay;
 
+    if (layer->decays || layer->current_decays) {
+        leak_alone(layer, leak, layer->decays, decay, membranes);
+        if (layer->neuron == SLFP_CUBA)
+            leak_alone(layer, leak, layer->current_decays, current_decay, membranes + slfp_size(layer->out));
+        /* and then nothing leaks: the loops below have one decay for all */
+        leak = SLFP_MUL12_TRUNC;
+        decay = current_decay = 0;
+    }
     /* a loop for each leak, so that the switch is outside of it */
-    switch (arithmetic->leak) {
+    switch (leak) {
     case SLFP_SHIFT:
-        update(layer, arithmetic, SLFP_SHIFT, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_SHIFT, decay, current_decay, sums, membranes, spikes);
         break;
     case SLFP_MUL12_FLOOR:
-        update(layer, arithmetic, SLFP_MUL12_FLOOR, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_FLOOR, decay, current_decay, sums, membranes, spikes);
         break;
     default:
-        update(layer, arithmetic, SLFP_MUL12_TRUNC, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_TRUNC, decay, current_decay, sums, membranes, spikes);
     }
 }
 

@@ -43,7 +43,7 @@ typedef enum { SLFP_LIF, SLFP_CUBA, SLFP_LI } slfp_neuron_kind;
 typedef enum { SLFP_ZERO, SLFP_SUBTRACT, SLFP_SUBTRACT_DECAYED } slfp_reset;
 
 /*
- * The leak: a membrane V after one step, by the `decay` of its layer:
+ * The leak: a membrane V after one step, by the `decay` of its layer or output:
  *     mul12_trunc    V * (4096 - decay) / 4096, truncated towards zero
  *     mul12_floor    the same, rounded down
  *     shift          V - (V >> decay), or V - 1 where V > 0 and V >> decay is 0
@@ -101,6 +101,8 @@ typedef struct {
     uint32_t further_bytes;            /* of each value that it hands on, beside the first */
     uint32_t factor;                   /* of SLFP_RECURRENT: what a spike of its own counts as */
     const int32_t *fill;               /* of SLFP_PAD: the value in the border, by channel */
+    const uint32_t *decays;            /* by output channel, in place of decay; NULL: that for all */
+    const uint32_t *current_decays;    /* likewise, in place of current_decay */
 } slfp_layer;
 
 typedef struct {

@@ -109,6 +109,8 @@ static void read_layer(slfp_layer *layer, slfp_arithmetic *arithmetic)
     layer->bias = array();
     layer->theta = array();
     layer->fill = array();
+    layer->decays = array();
+    layer->current_decays = array();
 }
 
 EXPORT(load) int load(void)

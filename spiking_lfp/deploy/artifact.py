@@ -7,8 +7,8 @@ order in which they run. Anything else in a file is ignored.
 Attributes of the root:
 
     format       text                  "spiking_lfp integer network"
-    schema       int64 ()              the version of this description: 4 with "pad", 3 with "recurrent" or
-                                       "sequence", 2 with sources, "add" or "sum_pool", else 1
+    schema       int64 ()              the version of this description: 4 with "pad" or decays of each output, 3 with
+                                       "recurrent" or "sequence", 2 with sources, "add" or "sum_pool", else 1
     encoder      text                  "constant": integers 0..levels, the same in every step; "sequence": such
                                        integers of every step; "spikes": 0 or 1 of every step
     levels       int64 ()              the largest input value: an intensity of 1 becomes `levels`; 1 for spikes
@@ -35,14 +35,15 @@ and of those with neurons, "dense", "recurrent" and "conv":
     neuron       text                  the kind of neuron; not of "lif", leaky integrate-and-fire. Each kind has a class
                                        in `spiking_lfp.integers` with its equations. "li" does not fire: its membranes
                                        are the outputs, and it is the last layer
-    decay        int64 ()              of the membrane, see `leak`
+    decay        int64 ()              of the membrane, see `leak`; not if it is a data set
     frac_bits    int64 ()              fraction bits of the membrane, below one weight unit
     reset        text                  "zero", "subtract" (one step delayed) or "subtract_decayed"; not of "li"
     leak         text                  "mul12_trunc": (|V| * (4096 - decay)) >> 12, then V's sign, decay 0..4095;
                                        "mul12_floor": (V * (4096 - decay)) >> 12, which rounds down;
                                        "shift": V - (V >> decay), or V - 1 where V > 0 and V >> decay is 0, decay 0..15
     NAME         int64 ()              of other kinds than "lif": each further constant of its class, in the order and
-                                       by the name there; such a decay is that of another state, with the same leak
+                                       by the name there; such a decay is that of another state, with the same leak,
+                                       and as the first one an attribute or a data set
     bits         int64 ()              of the weights, 2..8, in -(2^(bits-1) - 1) .. 2^(bits-1) - 1
 
 Neurons compare V > theta 2^frac_bits, V has 24 bits and saturates at +-(2^23 - 1), and the leak is "mul12_trunc". A
@@ -77,6 +78,8 @@ Data sets of the group /layers/k of layers with neurons, for O outputs (neurons 
     scale        float64 [O]           the floating-point weight is scale * weight
     recurrent    int8 [O, O]           of "recurrent": from each neuron, along the last axis, to each
     theta        int32 [O]             the threshold, in weight units; not of "li"
+    decay        int32 [O]             of each output, where they are not all the same, in place of the attribute; and
+                                       so are further decays, which come after it
 
 If there is a readout on the host, it is in the group /readout, see `readout.HostReadout`. For n neurons of the last
 layer, C classes and K decisions by nets of L layers it has the attributes
@@ -139,7 +142,16 @@ from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
-from spiking_lfp.integers.fields import ArrayOf, Constraint, IntegerRange, IntegerTuple, Sizes, Texts, constraints
+from spiking_lfp.integers.fields import (
+    ArrayOf,
+    Constraint,
+    IntegerRange,
+    IntegerTuple,
+    OneOrEach,
+    Sizes,
+    Texts,
+    constraints,
+)
 
 FORMAT = "spiking_lfp integer network"
 # of chains, of other graphs, and of what came later: what older versions read stays as it was
@@ -212,7 +224,8 @@ def _records(network: IntegerNetwork) -> Iterator[tuple[str, Value]]:
 
 def _schema(network: IntegerNetwork) -> int:
     """Return the version of the description that a network needs."""
-    if any(isinstance(layer, Pad) for layer in network.layers):
+    own_decays = any(layer.neuron.differing_decays for layer in network.spiking)
+    if own_decays or any(isinstance(layer, Pad) for layer in network.layers):
         return 4
     if network.encoder == "sequence" or any(isinstance(layer, Recurrent) for layer in network.layers):
         return 3
@@ -255,8 +268,10 @@ def _field_records(
 ) -> Iterator[tuple[str, Value]]:
     """Yield the fields of a dataclass that have a constraint, but for some: only arrays, all others, or all."""
     for name, constraint in constraints(type(owner)).items():
-        if name not in but and arrays in (None, isinstance(constraint, ArrayOf)):
-            yield at + name, _value(constraint, getattr(owner, name))
+        value = getattr(owner, name)
+        form = constraint.of(value) if isinstance(constraint, OneOrEach) else constraint
+        if name not in but and arrays in (None, isinstance(form, ArrayOf)):
+            yield at + name, _value(form, value)
 
 
 def _value(constraint: Constraint, value: Any) -> Value:
@@ -479,6 +494,10 @@ class _Reader(Reader[IntegerNetwork]):
 
     def value(self, at: h5py.Group, name: str, constraint: Constraint, sizes: Sizes) -> Any:
         """Read a field; the lengths of named axes of arrays are added to `sizes`."""
+        if isinstance(constraint, OneOrEach):
+            if name in at.attrs and name in at:
+                self.refuse(f"{at.name}/{name}", "an attribute and a data set", "one of them")
+            constraint = constraint.each if name in at else constraint.one
         if isinstance(constraint, IntegerRange):
             return self.number(at, name)
         if isinstance(constraint, IntegerTuple):

@@ -64,7 +64,8 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
             arithmetic = chip.arithmetic
             if arithmetic is not None and layer is layers[-1]:
                 arithmetic = arithmetic.of_outputs()
-            reason = None if arithmetic is None else unsupported_neurons(layer, target, arithmetic, chip.neuron)
+            given = (layer, target, arithmetic, chip.neuron, chip.own_decays)
+            reason = None if arithmetic is None else unsupported_neurons(*given)
             findings += [*_layer(layer, target, limits)] if reason is None else [reason]
     findings += _cores(layers, target, limits)
     findings += _populations(layers, target, limits)
@@ -86,16 +87,14 @@ def _layer(layer: Spiking, target: str, limits: Limits) -> Iterator[str]:
     neuron = layer.neuron
     if limits.resets is not None and neuron.spiking and neuron.reset not in limits.resets:
         yield f"layer {layer.name}: reset is {neuron.reset}, {target} has {', '.join(limits.resets)}"
-    values = {"decay": ((neuron.decay, neuron.decay), limits.decay)}
+    values = {"decay": (neuron.decay, limits.decay)}
     if isinstance(neuron, IntegerCubaLIF):
-        values["current_decay"] = (neuron.current_decay, neuron.current_decay), limits.current_decay
+        values["current_decay"] = neuron.current_decay, limits.current_decay
     if neuron.spiking:
-        values["theta"] = (int(neuron.theta.min()), int(neuron.theta.max())), limits.theta
-    values |= {
-        "bias": ((int(layer.bias.min()), int(layer.bias.max())), limits.bias),
-        "frac_bits": ((neuron.frac_bits, neuron.frac_bits), limits.frac_bits),
-    }
-    for name, (found, held) in values.items():
+        values["theta"] = neuron.theta, limits.theta
+    values |= {"bias": (layer.bias, limits.bias), "frac_bits": (neuron.frac_bits, limits.frac_bits)}
+    for name, (each, held) in values.items():
+        found = int(np.min(each)), int(np.max(each))
         if held is not None and not (held[0] <= found[0] and found[1] <= held[1]):
             yield f"layer {layer.name}: {name} is {_range(found)}, {target} holds {_range(held)}"
     if limits.weight_bits is not None and not limits.weight_bits[0] <= layer.bits <= limits.weight_bits[1]:

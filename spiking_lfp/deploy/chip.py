@@ -182,8 +182,8 @@ class Limits:
     Attributes:
         analogue: whether the inputs of the first layer may be integers instead of spikes.
         resets: that its neurons have.
-        decay: of a layer.
-        current_decay: of the synaptic currents of a layer.
+        decay: of a neuron.
+        current_decay: of the synaptic current of a neuron.
         theta: threshold of a neuron, in weight units.
         bias: of a neuron, in weight units.
         frac_bits: of a layer.
@@ -219,6 +219,7 @@ class Chip:
         limits: None if only its backends know them.
         arithmetic: of its neurons, None for any.
         neuron: which kind it has.
+        own_decays: whether neurons of a layer may have different decays.
         backends: factories of the backends that compute as it does, by name.
         programs: that its backends call, with the Debian package of each.
         environments: that its backends need.
@@ -228,6 +229,7 @@ class Chip:
     limits: Limits | None = None
     arithmetic: Arithmetic | None = DEFAULT
     neuron: type[IntegerNeuron] = IntegerLIF
+    own_decays: bool = False
     backends: Mapping[str, Callable[[], Backend]] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     environments: tuple[Environment, ...] = ()

@@ -135,8 +135,9 @@ def converter(module: SpikingLayer, name: str, shape: tuple[int, ...], given: Si
 
 
 def _without_torch(neuron: Any) -> IntegerNeuron:
-    """Return an integer neuron with its threshold, if it has one, as an array."""
-    found: IntegerNeuron = replace(neuron, theta=neuron.theta.numpy()) if neuron.spiking else neuron
+    """Return an integer neuron whose tensors are arrays."""
+    arrays = {name: value.numpy() for name, value in vars(neuron).items() if isinstance(value, Tensor)}
+    found: IntegerNeuron = replace(neuron, **arrays)
     return found
 
 

@@ -8,8 +8,8 @@ communication between cores, and input, so it compares networks, but does not pr
     synaptic operation    `bits / 64` of a read, for the weight; one addition
     multiply-accumulate   the same, and one 8-bit multiplication
     neuron update         every state, mostly the membrane only, read and written, its bits each; bias and threshold
-                          read, 32 bits each; a multiplication for the leak of each state; 3 additions: current,
-                          comparison, reset, and one for each further state
+                          read, 32 bits each, and decays that outputs have of their own; a multiplication for the leak
+                          of each state; 3 additions: current, comparison, reset, and one for each further state
 
 Additions of 24 bits count as those of 32; a write counts as a read.
 
@@ -70,17 +70,19 @@ class Footprint:
         biases: 4 bytes for each output.
         thresholds: 4 bytes for each output.
         membranes: `membrane_bits` for each neuron, and as many for each of its other states.
+        decays: 4 bytes for each that an output has of its own; none where a layer has one for all.
     """
 
     weights: int
     biases: int
     thresholds: int
     membranes: int
+    decays: int = 0
 
     @property
     def total(self) -> int:
         """The sum."""
-        return self.weights + self.biases + self.thresholds + self.membranes
+        return self.weights + self.biases + self.thresholds + self.membranes + self.decays
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def footprint(layer: Spiking) -> Footprint:
         4 * layer.outputs,
         4 * layer.outputs if layer.neuron.spiking else 0,
         -(-layer.neurons * _state_bits(layer) // 8),
+        4 * layer.outputs * len(layer.neuron.differing_decays),
     )
 
 
@@ -204,6 +207,7 @@ def _total(lines: list[Cost]) -> Cost:
             sum(line.footprint.biases for line in lines),
             sum(line.footprint.thresholds for line in lines),
             sum(line.footprint.membranes for line in lines),
+            sum(line.footprint.decays for line in lines),
         ),
         fsum(line.energy_45nm for line in lines),
         fsum(on_loihi) if on_loihi else None,
@@ -222,7 +226,8 @@ def unit_energies(layer: Spiking, analogue: bool) -> tuple[UnitEnergies, UnitEne
         analogue: whether its inputs may be larger than 1.
     """
     weight = READ.picojoules * layer.bits / _WORD_BITS + ADD.picojoules
-    state = READ.picojoules * (2 * _state_bits(layer) + 2 * 32) / _WORD_BITS
+    constants = 2 + len(layer.neuron.differing_decays)
+    state = READ.picojoules * (2 * _state_bits(layer) + constants * 32) / _WORD_BITS
     states = len(layer.neuron.states)
     core = UnitEnergies(
         weight + MULTIPLY_8.picojoules if analogue else weight,

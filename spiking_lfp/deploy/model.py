@@ -500,12 +500,29 @@ class ByLayer(Generic[Result]):
 
 
 def unsupported_neurons(
-    layer: Spiking, where: str, arithmetic: Arithmetic = DEFAULT, kind: type[IntegerNeuron] = IntegerLIF
+    layer: Spiking,
+    where: str,
+    arithmetic: Arithmetic = DEFAULT,
+    kind: type[IntegerNeuron] = IntegerLIF,
+    own_decays: bool = False,
 ) -> str | None:
-    """Return why a target with neurons of one kind and arithmetic cannot run the neurons of a layer, or None."""
+    """Return why a target with neurons of one kind and arithmetic cannot run the neurons of a layer, or None.
+
+    Args:
+        layer: with the neurons.
+        where: the target, for the message.
+        arithmetic: that it has.
+        kind: of the neurons that it has.
+        own_decays: whether each output may have a decay of its own.
+    """
     neuron = layer.neuron
     if type(neuron) is not kind:
         return f"layer {layer.name}: {type(neuron).__name__} is not supported by {where}, only {kind.__name__} is"
+    for name in () if own_decays else neuron.differing_decays:
+        values = getattr(neuron, name)
+        return (
+            f"layer {layer.name}: {name} is {values.min()}..{values.max()}, {where} has one for all neurons of a layer"
+        )
     difference = arithmetic.difference(neuron.arithmetic)
     return None if difference is None else f"layer {layer.name}: {difference} as in {where}"
 

@@ -297,9 +297,9 @@ def _shape(value: Sequence[int]) -> str:
     return " \N{MULTIPLICATION SIGN} ".join(map(str, value))
 
 
-def _span(values: Array) -> list[str]:
+def _span(values: Array | int) -> list[str]:
     """Return the value if all are equal, else the smallest and the largest."""
-    return [_number(value) for value in dict.fromkeys((values.min().item(), values.max().item()))]
+    return [_number(value) for value in dict.fromkeys((np.min(values).item(), np.max(values).item()))]
 
 
 def _si(value: int | float, unit: str) -> str:

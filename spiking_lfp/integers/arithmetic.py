@@ -12,6 +12,8 @@ from spiking_lfp.integers.fields import IntegerRange, Text, Texts
 
 Integers = Any
 Booleans = Any
+# a number, or an array of them
+Real = Any
 
 Leak = Literal["mul12_trunc", "mul12_floor", "shift"]
 LEAKS: tuple[Leak, ...] = get_args(Leak)
@@ -42,7 +44,7 @@ class Arithmetic:
         weight_bits: largest width of a weight.
         membrane_bits: width of a membrane, sign included.
         frac_bits: largest number of fraction bits of a membrane, below one weight unit.
-        leak: how a membrane `V` leaks in a step, by the `decay` of its layer:
+        leak: how a membrane `V` leaks in a step, by the `decay` of its output or layer:
             "mul12_trunc": V becomes V (4096 - decay) / 4096, truncated towards zero;
             "mul12_floor": the same, rounded down;
             "shift": V becomes V - (V >> decay), but a V above 0 loses at least one unit, as one below 0 always does.
@@ -84,8 +86,8 @@ class Arithmetic:
         """The largest `decay`; the smallest is 0."""
         return _LARGEST_SHIFT if self.leak == "shift" else DECAY_ONE - 1
 
-    def beta(self, decay: int) -> float:
-        """Return the part of a membrane that a step keeps, up to rounding."""
+    def beta(self, decay: Integers) -> Real:
+        """Return the part of a membrane that a step keeps, up to rounding: exactly, for one decay or an array."""
         return 1 - 1 / (1 << decay) if self.leak == "shift" else (DECAY_ONE - decay) / DECAY_ONE
 
     def decay(self, beta: float) -> int:
@@ -94,8 +96,8 @@ class Arithmetic:
             return min(range(_LARGEST_SHIFT + 1), key=lambda shift: abs(self.beta(shift) - beta))
         return min(round((1 - beta) * DECAY_ONE), DECAY_ONE - 1)
 
-    def leaked(self, membrane: Integers, decay: int) -> Integers:
-        """Return membranes after the leak of one step."""
+    def leaked(self, membrane: Integers, decay: Integers) -> Integers:
+        """Return membranes after the leak of one step; `decay` is one integer, or broadcasts with them."""
         if self.leak == "shift":
             lost = membrane >> decay
             return membrane - (lost + ((lost == 0) & (membrane > 0)))

@@ -7,12 +7,11 @@ V, S as in `lif`, with this I
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from spiking_lfp.integers.arithmetic import Booleans, Integers
-from spiking_lfp.integers.fields import IntegerRange
+from spiking_lfp.integers.arithmetic import Booleans, Integers, Real
 from spiking_lfp.integers.lif import IntegerLIF
-from spiking_lfp.integers.neuron import State
+from spiking_lfp.integers.neuron import Decay, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +19,10 @@ class IntegerCubaLIF(IntegerLIF):
     """See the head of this module.
 
     Attributes:
-        current_decay: of the current; see `Arithmetic.leak`.
+        current_decay: of the current; as `decay`.
     """
 
-    current_decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)] = field(kw_only=True)
+    current_decay: Decay = field(kw_only=True)
 
     @property
     def by_events(self) -> bool:
@@ -31,22 +30,23 @@ class IntegerCubaLIF(IntegerLIF):
         return self.arithmetic.accumulation == "events"
 
     @property
-    def kept_of_inputs(self) -> float:
+    def kept_of_inputs(self) -> Real:
         """The part of what arrives in a step that has not leaked at its end, up to rounding."""
         return self.arithmetic.beta(self.current_decay) if self.by_events else 1.0
 
     kind: ClassVar[str] = "cuba"
     states: ClassVar[tuple[str, ...]] = ("membrane", "current")
+    decays: ClassVar[tuple[str, ...]] = ("decay", "current_decay")
 
     def step(
         self, state: State, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None = None
     ) -> tuple[State, Booleans]:
         """Take one step; see `IntegerNeuron.step`."""
         membrane, before = state
-        arithmetic, limited = self.arithmetic, limit or self.arithmetic.limit
+        limited = limit or self.arithmetic.limit
         if self.by_events:
-            current = arithmetic.leaked(limited(before + current), self.current_decay)
+            current = self.leaked(limited(before + current), self.current_decay)
         else:
-            current = limited(arithmetic.leaked(before, self.current_decay) + current)
+            current = limited(self.leaked(before, self.current_decay) + current)
         membrane, fires = self.membrane(membrane, fired, current, limit)
         return (membrane, current), fires

@@ -87,7 +87,27 @@ class ArrayOf:
         return f"{value.dtype} {list(value.shape)}", f"{self.dtype} [{expected}]"
 
 
-Constraint = IntegerRange | IntegerTuple | Text | Texts | ArrayOf
+@dataclass(frozen=True)
+class OneOrEach:
+    """One integer for all, or an array with one for each; `one` holds for every integer, `each` for the array."""
+
+    one: IntegerRange
+    each: ArrayOf
+
+    def of(self, value: Any) -> IntegerRange | ArrayOf:
+        """Return which of the two forms a value has."""
+        return self.each if getattr(value, "ndim", 0) else self.one
+
+    def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
+        """Return what was found and expected if the array or an integer does not fit, else None."""
+        if self.of(value) is self.one:
+            return self.one.mismatch(value, owner, sizes)
+        found = self.each.mismatch(value, owner, sizes)
+        ends = () if found else (int(value.min()), int(value.max()))
+        return found or next(filter(None, (self.one.mismatch(end, owner, sizes) for end in ends)), None)
+
+
+Constraint = IntegerRange | IntegerTuple | Text | Texts | ArrayOf | OneOrEach
 
 
 def constraints(kind: Any) -> dict[str, Constraint]:

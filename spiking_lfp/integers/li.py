@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar
 
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, Booleans, Integers
 from spiking_lfp.integers.fields import IntegerRange
-from spiking_lfp.integers.neuron import IntegerNeuron, State
+from spiking_lfp.integers.neuron import Decay, IntegerNeuron, State
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerLI(IntegerNeuron):
     """See the head of this module; the current `I` is in membrane units there."""
 
-    decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)]
+    decay: Decay
     frac_bits: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.frac_bits)]
     arithmetic: Arithmetic = DEFAULT
 
@@ -28,5 +28,5 @@ class IntegerLI(IntegerNeuron):
         self, state: State, fired: Booleans, current: Integers, limit: Callable[[Integers], Integers] | None = None
     ) -> tuple[State, Booleans]:
         """Take one step; see `IntegerNeuron.step`. Nobody spikes."""
-        membrane = (limit or self.arithmetic.limit)(self.arithmetic.leaked(state[0], self.decay) + current)
+        membrane = (limit or self.arithmetic.limit)(self.leaked(state[0], self.decay) + current)
         return (membrane,), fired

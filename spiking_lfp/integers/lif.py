@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 
 from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, Booleans, IntegerReset, Integers
 from spiking_lfp.integers.fields import ArrayOf, IntegerRange, Text
-from spiking_lfp.integers.neuron import IntegerNeuron, State
+from spiking_lfp.integers.neuron import Decay, IntegerNeuron, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class IntegerLIF(IntegerNeuron):
     """See the head of this module; `theta` and the current `I` are in membrane units there."""
 
     theta: Annotated[Integers, ArrayOf("int32", ("O",))]
-    decay: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.largest_decay)]
+    decay: Decay
     frac_bits: Annotated[int, IntegerRange(0, lambda neuron: neuron.arithmetic.frac_bits)]
     reset: Annotated[IntegerReset, Text(INTEGER_RESETS)]
     arithmetic: Arithmetic = DEFAULT
@@ -46,7 +46,7 @@ class IntegerLIF(IntegerNeuron):
             membrane = membrane * (fired == 0)
         elif self.reset == "subtract_decayed":
             membrane = membrane - theta * fired
-        kept = self.arithmetic.leaked(membrane, self.decay)
+        kept = self.leaked(membrane, self.decay)
         if self.arithmetic.accumulation == "events":
             membrane = membrane + limit(current - (membrane - kept))
         else:

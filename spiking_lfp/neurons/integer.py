@@ -18,6 +18,7 @@ from torch import Tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
+from spiking_lfp.integers.neuron import along_outputs
 from spiking_lfp.neurons.base import REAL_FORMS, Neuron, State, Trace
 from spiking_lfp.neurons.lif import LIFNeuron, Reset
 
@@ -107,7 +108,7 @@ class FixedPoint:
         Args:
             weight: real weights, `[O, ...]`.
             bias: real bias `[O]`, or None.
-            neuron: real constants; one of each decay for the layer, one threshold, if it fires, for it or each output.
+            neuron: real constants; one of each for the layer, or one for each output.
             name: of the layer, for errors.
             scale: one unit of each output's weights `[O]`; by the rule if None.
             reset: of the integer neurons; that of the real ones if None.
@@ -125,7 +126,8 @@ class FixedPoint:
             raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
         arithmetic, own, thresholds = self.arithmetic, dict[str, Any](), []
         if isinstance(neuron, LIFNeuron):
-            own["reset"], thresholds = self._reset(reset or neuron.reset, name), [neuron.threshold.flatten()]
+            own["reset"] = self._reset(reset or neuron.reset, name)
+            thresholds = [_of_outputs("threshold", neuron, weight, name)]
             own["theta"] = None  # below, since it depends on the decays
         most = 2 ** (self.bits - 1) - 1
         columns = scale.view(-1, *[1] * (weight.dim() - 1))
@@ -133,14 +135,6 @@ class FixedPoint:
         if not bool(integers.any()):
             raise UsageError(f"layer {name}: all weights are zero after rounding to {self.bits} bits")
         whole = None if bias is None else (bias * self.levels / scale).round_()
-        kept: dict[str, Tensor] = {constant: getattr(neuron, constant) for constant in decays}
-        counts = [value.numel() for value in kept.values()]
-        if max(counts) != 1 or any(each.numel() not in (1, len(weight)) for each in thresholds):
-            shared = f"{' and one '.join(kept)} a layer{' and one threshold an output' if thresholds else ''}"
-            found = ", ".join(map(str, counts)) + "".join(f" and {each.numel()}" for each in thresholds)
-            raise UsageError(
-                f"layer {name}: integer neurons share one {shared}, found {found} for {len(weight)} outputs"
-            )
         rows = integers.flatten(1)
         largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1)) * (self.largest or self.levels)
         if whole is not None:
@@ -149,7 +143,9 @@ class FixedPoint:
         if recurrent is not None:
             factor, seen = self._recurrent(recurrent, scale)
             largest += seen.abs().sum(1) * factor
-        own |= {decays[constant]: arithmetic.decay(float(value)) for constant, value in kept.items()}
+        for constant, lost in decays.items():
+            kept = _of_outputs(constant, neuron, weight, name).tolist()
+            own[lost] = torch.tensor([arithmetic.decay(each) for each in kept], dtype=torch.int32, device=weight.device)
         make: Any = form
         integer: IntegerNeuron = make(frac_bits=0, arithmetic=arithmetic, **own)
         self._check_inputs(integer, bias, name)
@@ -196,7 +192,7 @@ class FixedPoint:
                 f"layer {name}: the arithmetic {arithmetic.name} has no bias of the synaptic current: make its synapse "
                 "with bias=False"
             )
-        if integer.kept_of_inputs == 0:
+        if not torch.as_tensor(integer.kept_of_inputs).all():
             raise UsageError(
                 f"layer {name}: alpha becomes a shift of 0 in the arithmetic {arithmetic.name}, so that what arrives "
                 "leaks in the same step: use alpha greater than 0.25"
@@ -214,6 +210,23 @@ class FixedPoint:
                 f"layer {name}: the arithmetic {self.arithmetic.name} has the reset {known}, found {wanted!r}"
             )
         return wanted
+
+
+def _of_outputs(constant: str, neuron: Neuron, weight: Tensor, name: str) -> Tensor:
+    """Return a constant of neurons, one `[1]` or one for each output `[O]`.
+
+    Raises:
+        UsageError: if neurons of an output differ in it.
+    """
+    value: Tensor = getattr(neuron, constant)
+    wanted = [len(weight), *[1] * (weight.dim() - 2)]
+    found = [*[1] * (len(wanted) - value.dim()), *value.shape]
+    if found not in (wanted, [1] * len(wanted)):
+        raise UsageError(
+            f"layer {name}: integer neurons of an output share one {constant}, found {list(value.shape)}: use one for "
+            f"all, or one for each output, {wanted}"
+        )
+    return value.flatten()
 
 
 @dataclass(frozen=True)
@@ -304,8 +317,11 @@ def trace_of(neuron: IntegerNeuron, steps: int, initial: State | None, states: S
         own = {"threshold": neuron.threshold(states[0][0]).to(states[0].dtype), "reset": neuron.reset}
     kind = next(REAL_FORMS[form] for form in type(neuron).__mro__ if form in REAL_FORMS)
     decays = kind.counterparts.decays.items()
-    kept = {constant: states[0].new_tensor(arithmetic.beta(getattr(neuron, field))) for constant, field in decays}
-    real = kind(**own, **kept)
+    like = states[0]
+    for constant, lost in decays:
+        kept = torch.as_tensor(arithmetic.beta(getattr(neuron, lost)), dtype=like.dtype, device=like.device)
+        own[constant] = along_outputs(kept, like[0])
+    real = kind(**own)
     # the spikes of real neurons follow from their states
     follow = arithmetic.comparison == ">" or not neuron.spiking
     return Trace(real, steps, initial, states, spikes=None if follow else spikes)

@@ -148,11 +148,11 @@ def test_the_folder_of_integer_neurons_is_the_list() -> None:
     assert sorted(NEURONS) == ["cuba", "li", "lif"]
 
 
-def test_constants_that_differ_within_a_layer_are_refused() -> None:
+def test_constants_that_differ_within_an_output_are_refused() -> None:
     neuron = CubaLIFNeuron(torch.tensor(0.9), torch.tensor(1.0), "zero", alpha=torch.tensor([0.5, 0.6]))
-    expected = "layer a: integer neurons share one beta and one alpha a layer and one threshold an output, found 1, 2"
+    expected = r"layer a: integer neurons of an output share one alpha, found \[2\]: .* for each output, \[2, 1, 1\]"
     with pytest.raises(UsageError, match=expected):
-        FixedPoint().layer(torch.ones(2, 3), None, neuron, "a")
+        FixedPoint().layer(torch.ones(2, 3, 1, 1), None, neuron, "a")
 
 
 # training in the loop, and what is exported

@@ -48,6 +48,10 @@ def skip() -> IntegerNetwork:
     )
 
 
+def decays() -> IntegerNetwork:
+    return make.with_decays(small())
+
+
 def floats() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(LIF(nn.Linear(4, 3), reset="zero"))
@@ -74,6 +78,12 @@ FORMATS = {
     ),
     "artifact of a graph": Format(
         lambda path: save_network(with_golden_run(skip(), make.inputs_for(skip(), 1)), path),
+        load_network,
+        checksum,
+        500,
+    ),
+    "artifact with decays": Format(
+        lambda path: save_network(with_golden_run(decays(), make.inputs_for(decays(), 1)), path),
         load_network,
         checksum,
         500,

@@ -125,6 +125,9 @@ def random_networks() -> list[IntegerNetwork]:
         make.network([make.dense("0", 20, 9, frac_bits=0, levels=255), make.dense("1", 9, 3)], 6, 255, (-2.0, 3.0)),
         li(make.mlp(seed=3)),
         cuba(make.mlp(seed=9)),
+        *(make.with_decays(net) for net in (make.mlp(seed=3), li(make.mlp(seed=3)), cuba(make.mlp(seed=9)))),
+        make.with_decays(make.mlp(arithmetic=odd, decay=3, reset="zero")),
+        make.with_decays(make.network([first, flat, make.dense("2", flat.out_shape[0], 3)], 6)),
     ]  # fmt: skip
 
 

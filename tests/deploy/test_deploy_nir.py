@@ -636,8 +636,11 @@ def without_leak(net: IntegerNetwork) -> IntegerNetwork:
 @pytest.mark.parametrize("golden", [False, True])
 @pytest.mark.parametrize(
     "net",
-    [integer.mlp(), integer.lenet(), integer.lenet(reset="zero", levels=1), integer.mlp(reset="subtract_decayed")],
-)
+    [
+        integer.mlp(), integer.lenet(), integer.lenet(reset="zero", levels=1), integer.mlp(reset="subtract_decayed"),
+        integer.with_decays(integer.lenet()),
+    ],
+)  # fmt: skip
 def test_integer_networks_come_back_unchanged(net: IntegerNetwork, golden: bool, tmp_path: Path) -> None:
     net = replace(net, notes={"made": "for a test"})
     if golden:
@@ -679,6 +682,9 @@ def test_integer_networks_without_leak_are_read_with_equal_spikes(reader: str, t
     [
         ("layer0_neurons/metadata/decay", 409, "/node/nodes/layer0_neurons/r is .*, expected"),
         ("layer0_neurons/metadata/decay", 5000, "layer 0: decay is 5000, expected 0..4095"),
+        ("layer0_neurons/metadata/decay", np.arange(20), "/node/nodes/layer0_neurons/r is .*, expected"),
+        ("layer0_neurons/metadata/decay", np.arange(19), r"layer 0: decay is int32 \[19\], expected int32 \[20\]"),
+        ("layer0_neurons/metadata/decay", 0.5, "node layer0_neurons: decay is float64"),
         ("layer0_neurons/metadata/theta", np.ones(20), "node layer0_neurons: theta is float64"),
         ("layer0_neurons/metadata/golden_spikes", np.full((12, 1, 20), 2, "u1"), "golden run, layer 0: a spike is 2"),
         ("layer0_neurons/tau", np.ones(20), "/node/nodes/layer0_neurons/tau is"),

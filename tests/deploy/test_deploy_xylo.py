@@ -173,7 +173,10 @@ def layer(name: str, inputs: int, outputs: int, seed: int, arithmetic: Arithmeti
     random = np.random.default_rng(seed)
     weight = random.integers(-127, 128, (outputs, inputs)).astype(np.int8)
     theta = random.integers(1, 400 if seed % 2 else 60, outputs).astype(np.int32)
-    known = {"decay": int(random.integers(1, 7)), "current_decay": int(random.integers(1, 7)), "frac_bits": 3} | fields
+    # every third layer has decays of its outputs
+    size = outputs if seed % 3 == 0 else 1
+    known: dict[str, Any] = {name: random.integers(1, 7, size, np.int32) for name in ("decay", "current_decay")}
+    known |= {"frac_bits": 3} | fields
     neuron = IntegerCubaLIF(theta, reset="subtract_decayed", arithmetic=arithmetic, **known)
     return Dense(name, (inputs,), weight, np.zeros(outputs, np.int32), np.full(outputs, 0.01), 8, neuron)
 
@@ -368,7 +371,8 @@ def test_the_configuration_has_the_arguments_of_rockpool(tmp_path: Path) -> None
     everything = sum(np.abs(value).sum() for value in weights.values())
     assert everything == sum(np.abs(each.weight.astype(int)).sum() for each in net.layers)
     assert found["threshold"] == [*(first.neuron.theta << 3).tolist(), *(second.neuron.theta << 3).tolist()]
-    assert found["dash_syn"] == [first.neuron.current_decay] * 4 + [second.neuron.current_decay] * 2
+    assert found["dash_syn"] == first.neuron.current_decay.tolist() + [second.neuron.current_decay] * 2
+    assert found["dash_mem"] == first.neuron.decay.tolist() + [second.neuron.decay] * 2
     assert found["dash_mem_out"] == [last.neuron.decay] * 5
     assert (found["weight_shift_in"], found["weight_shift_rec"], found["weight_shift_out"]) == (3, 3, 3)
     assert [each["delay"] for each in found["about"]["layers"]] == [0, 1, 2]
@@ -410,6 +414,7 @@ LIMITS = {
     "the network has 1 layer with neurons, xylo needs a hidden one: inputs reach no output": network((6, 4)),
     "layer 0: decay is 0, xylo holds 1..15": changed(network(), 0, decay=0),
     "layer 1: current_decay is 0, xylo holds 1..15": changed(network(), 1, current_decay=0),
+    "layer 2: decay is 0..7, xylo holds 1..15": changed(network(), 2, decay=np.array([3, 0, 7, 2], np.int32)),
     "layer 2: bias is 1, xylo holds 0": changed(network(), 2, bias=np.ones(4, np.int32)),
     "layer 2: its spikes is 31, not 1 as in xylo": changed(network(), 2, arithmetic=XYLO),
     "layer 2: frac_bits is 2, and 3 in layer 1: xylo shifts all weights among hidden neurons by as many bits": changed(

@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 
 def dense(
-    name: str, inputs: int, outputs: int, seed: int = 0, decay: int = 410, reset: IntegerReset = "subtract",
+    name: str, inputs: int, outputs: int, seed: int = 0, decay: Any = 410, reset: IntegerReset = "subtract",
     bits: int = 8, frac_bits: int = 6, gain: float = 0.3, levels: int = 1, arithmetic: Arithmetic = DEFAULT,
 ) -> Dense:  # fmt: skip
     """Random weights; theta is `gain` times what a tenth of the inputs, all positive, would add up to."""
@@ -47,7 +47,7 @@ def dense(
 
 def conv(
     name: str, in_shape: tuple[int, int, int], outputs: int, kernel: tuple[int, int] = (3, 3), seed: int = 0,
-    decay: int = 410, reset: IntegerReset = "subtract", stride: tuple[int, int] = (1, 1),
+    decay: Any = 410, reset: IntegerReset = "subtract", stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0), groups: int = 1, gain: float = 0.3, frac_bits: int = 6, levels: int = 1,
     arithmetic: Arithmetic = DEFAULT,
 ) -> Conv:  # fmt: skip
@@ -115,7 +115,10 @@ def lenet(
 
 
 def graph(seed: int, levels: int = 1, parts: int = 4, steps: int = 6) -> IntegerNetwork:
-    """A random network with skips around layers and around other skips, sums, means and the largest of them."""
+    """A random network with skips around layers and around other skips, sums, means and the largest of them.
+
+    The outputs of every second convolution have decays of their own.
+    """
     random = np.random.default_rng(seed)
     layers: list[Layer] = []
     # what the inputs are, and what each layer gives: by name
@@ -134,9 +137,10 @@ def graph(seed: int, levels: int = 1, parts: int = 4, steps: int = 6) -> Integer
         shape, given = known[source]
         assert len(shape) == 3
         room = DEFAULT.largest / (given.largest * 127 * 9 * shape[0] + 60)
+        decay = random.integers(4096, size=1 + len(layers) % 2).astype(np.int32)
         layer = conv(
             name("conv"), shape, 2, seed=int(random.integers(2**31)), padding=(1, 1), levels=given.largest, gain=0.1,
-            decay=int(random.integers(4096)), frac_bits=min(6, int(np.log2(room))),
+            decay=decay, frac_bits=min(6, int(np.log2(room))),
         )  # fmt: skip
         return put(replace(layer, sources=(source,)))
 
@@ -190,6 +194,21 @@ def changed(layer: Layer, **changes: Any) -> Layer:
         neuron = {name: changes.pop(name) for name in list(changes) if name in IntegerLIF.__dataclass_fields__}
         changes["neuron"] = replace(layer.neuron, **neuron)
     return replace(layer, **changes)
+
+
+def with_decays(net: IntegerNetwork, seed: int = 0) -> IntegerNetwork:
+    """Give every output of a network decays of its own, of which the first are the ends of their range."""
+    random = np.random.default_rng(seed)
+    layers = list(net.layers)
+    for k, layer in enumerate(layers):
+        if isinstance(layer, Spiking):
+            most = layer.neuron.arithmetic.largest_decay
+            ends = [0, most, 1, most - 1]
+            each = {name: random.integers(0, most + 1, layer.outputs, np.int32) for name in layer.neuron.decays}
+            for values in each.values():
+                values[: len(ends)] = random.permutation(ends)[: layer.outputs]
+            layers[k] = replace(layer, neuron=replace(layer.neuron, **each))  # type: ignore[type-var]
+    return replace(net, layers=tuple(layers)).check()
 
 
 def assert_same_fields(found: Any, expected: Any) -> None:
@@ -318,7 +337,8 @@ def _slow_step(layer: Spiking, x: Array, state: Array, fired: Array) -> Array:
                     acc += int(layer.weight[o, c, a, b]) * int(x[o // share * per + c, i, j])
         neuron = layer.neuron
         theta = int(neuron.theta[o]) << neuron.frac_bits
-        value = slow_leak(int(state[place]), neuron.decay, neuron.arithmetic.leak) + (acc << neuron.frac_bits)
+        decay = int(np.broadcast_to(neuron.decay, layer.outputs)[o])
+        value = slow_leak(int(state[place]), decay, neuron.arithmetic.leak) + (acc << neuron.frac_bits)
         if neuron.reset == "subtract" and fired[place]:
             value -= theta
         value = slow_limit(value, neuron.arithmetic)

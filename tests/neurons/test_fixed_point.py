@@ -1,5 +1,6 @@
 """Layers that run as integer hardware does: their neurons, their rounding, and what LFP learns from them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.kernels.cpu import integer
 from spiking_lfp.lfp.execution import Real
 from spiking_lfp.neurons import LIFNeuron
@@ -55,8 +57,10 @@ def test_neurons(current: list[int], theta: int, decay: int, frac_bits: int, res
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("shape", [(5,), (4, 3, 6)])
-def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, ...]) -> None:
-    neuron = IntegerLIF(torch.randint(20, 300, (shape[0],)).int(), 410, 6, reset)
+@pytest.mark.parametrize("own", [False, True])
+def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, ...], own: bool) -> None:
+    decay = torch.linspace(0, 4095, shape[0]).int() if own else 410
+    neuron = IntegerLIF(torch.randint(20, 300, (shape[0],)).int(), decay, 6, reset)
     for time, initial in ((9, None), (1, torch.randint(-9000, 20_000, (3, *shape)).float())):
         current = torch.randint(-100, 250, (time, 3, *shape)).float()
         found, expected = (
@@ -67,6 +71,10 @@ def test_the_compiled_neurons_equal_the_reference(reset: Any, shape: tuple[int, 
         assert torch.equal(found[0], expected[0])
         assert torch.equal(found[1][0], expected[1][0])
         assert torch.equal(found[2].record, expected[2].record)
+        assert torch.equal(found[2].neuron.beta, expected[2].neuron.beta)
+        if own:
+            kept = 1 - torch.linspace(0, 4095, shape[0]).int() / 4096
+            assert torch.equal(found[2].neuron.beta, kept.view(-1, *[1] * (len(shape) - 1)))
 
 
 def neuron(beta: float = 0.9, threshold: float = 1.0, reset: Any = "subtract") -> LIFNeuron:
@@ -131,10 +139,39 @@ def test_what_integers_cannot_represent_is_refused(
         FixedPoint(bits, levels).layer(weight, None, constants, "a")
 
 
-def test_constants_that_differ_within_a_layer_are_refused() -> None:
-    differing = LIFNeuron(torch.tensor([0.9, 0.8]), torch.tensor(1.0), "subtract")
-    with pytest.raises(lfp.UsageError, match="share one beta a layer and one threshold an output, found 2 and 1 for 2"):
-        FixedPoint().layer(torch.ones(2, 3), None, differing, "a")
+@pytest.mark.parametrize("arithmetic", [DEFAULT, replace(DEFAULT, leak="shift")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_output_may_have_a_beta_of_its_own(arithmetic: Arithmetic, dtype: torch.dtype) -> None:
+    betas = torch.linspace(0.05, 1, 7, dtype=dtype)
+    weight, threshold = torch.randn(7, 2, 3, 3, dtype=dtype), torch.tensor(1.0, dtype=dtype)
+    of_channels = LIFNeuron(betas.view(7, 1, 1), threshold, "subtract")
+    layer = FixedPoint(arithmetic=arithmetic).layer(weight, None, of_channels, "a")
+    expected = [arithmetic.decay(beta) for beta in betas.tolist()]
+    assert layer.neuron.decay.dtype == torch.int32
+    assert layer.neuron.decay.tolist() == expected
+    # what rounds to the same is one for all
+    same = LIFNeuron(torch.full((7, 1, 1), 0.9, dtype=dtype), threshold, "subtract")
+    assert FixedPoint(arithmetic=arithmetic).layer(weight, None, same, "a").neuron.decay == arithmetic.decay(0.9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "constant", "message"),
+    [
+        ((2, 3, 3, 3), "beta", r"one beta, found \[3\]: use one for all, or one for each output, \[2, 1, 1\]"),
+        (
+            (3, 2, 3, 3),
+            "threshold",
+            r"one threshold, found \[3\]: use one for all, or one for each output, \[3, 1, 1\]",
+        ),
+        ((2, 3), "beta", r"one beta, found \[3\]: use one for all, or one for each output, \[2\]"),
+        ((2, 3), "threshold", r"one threshold, found \[3\]"),
+    ],
+)
+def test_constants_that_differ_within_an_output_are_refused(shape: Any, constant: str, message: str) -> None:
+    """Of a convolution three in a row are those of columns, even if there are as many channels."""
+    differing = replace(neuron(), **{constant: torch.tensor([0.9, 0.8, 0.7])})
+    with pytest.raises(lfp.UsageError, match=f"layer a: integer neurons of an output share {message}"):
+        FixedPoint().layer(torch.ones(shape), None, differing, "a")
 
 
 @pytest.mark.parametrize(("bits", "levels", "scale"), [(1, 1, "max"), (9, 1, "max"), (8, 0, "max"), (8, 256, "max")])

@@ -46,6 +46,8 @@ CHIP = Chip(
     ),
     arithmetic=XYLO,
     neuron=IntegerCubaLIF,
+    # dash_mem, dash_syn [H] [S]
+    own_decays=True,
     backends={"xylosim": _xylosim},
     environments=(XYLOSIM,),
 )

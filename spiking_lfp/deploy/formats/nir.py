@@ -38,7 +38,8 @@ of every first node of a layer: `layer`, its name; `bias`, 0 where a convolution
 
     reset               of the membrane by a spike
     beta, threshold     float: the constants, in float64, one number or broadcastable to the neurons
-    decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.integers`
+    decay, frac_bits, bits, leak, scale, theta, golden_spikes      integer: as in `spiking_lfp.integers`; decay is one
+                        number, or one for each output
 
 The weights of integer networks are int8, their biases int32; r is 4096 / decay and v_threshold is theta. Files of other
 writers have no metadata of ours and no checksum; their fields are checked as `nir_graphs` says.
@@ -433,16 +434,17 @@ def write_integer(graph: Writer, network: IntegerNetwork) -> None:
     graph.add("input", graph.nir.Input(np.array(network.in_shape)))
     for k, (layer, inputs) in enumerate(network.with_inputs()):
         if isinstance(layer, Spiking):
-            refusal = unsupported_neurons(layer, "NIR")
+            refusal = unsupported_neurons(layer, "NIR", own_decays=True)
             if refusal is not None:
                 raise ExportError(refusal)
-            if layer.neuron.decay and not graph.form.gain:
+            leaks = bool(np.any(layer.neuron.decay))
+            if leaks and not graph.form.gain:
                 raise ExportError(
                     f"layer {layer.name}: {graph.reader} needs weights divided by 1 - beta, and those of integer "
                     "networks stay as they are: choose another reader"
                 )
             # without leak it makes no difference when the threshold is subtracted
-            same = layer.neuron.reset == "subtract_decayed" and not layer.neuron.decay
+            same = layer.neuron.reset == "subtract_decayed" and not leaks
             graph.resets(layer.name, "subtract" if same else layer.neuron.reset)
             difference = _difference(layer, inputs[0].largest, network.steps)
             if difference is not None:
@@ -482,20 +484,23 @@ def _(layer: Conv, graph: Writer, k: int) -> None:
 
 def _write_neurons(graph: Writer, k: int, layer: Spiking, golden: Array | None) -> None:
     neuron = layer.neuron
-    beta, theta = np.array(neuron.arithmetic.beta(neuron.decay)), neuron.theta
+    axes = [-1, *[1] * (len(layer.out_shape) - 1)]
+    theta, beta = neuron.theta, np.reshape(neuron.arithmetic.beta(neuron.decay), axes)
     about: dict[str, Any] = {"reset": neuron.reset}
     about |= {name: getattr(neuron, name) for name in constraints(type(neuron)) if name != "theta"}
     about |= {"bits": layer.bits, "leak": neuron.arithmetic.leak, "scale": layer.scale, "theta": theta}
-    column = theta.reshape(-1, *[1] * (len(layer.out_shape) - 1))
     about |= {"golden_spikes": golden}
-    graph.neurons(f"layer{k}_neurons", layer.out_shape, LIFNeuron, {"beta": beta}, column, np.float64, about)
+    graph.neurons(
+        f"layer{k}_neurons", layer.out_shape, LIFNeuron, {"beta": beta}, theta.reshape(axes), np.float64, about
+    )
 
 
 def _difference(layer: Spiking, largest: int, steps: int) -> str | None:
     """Return how NIR's equations, in exact arithmetic, would differ in at most `steps` steps, or None."""
     neuron = layer.neuron
-    if neuron.decay:
-        return f"its leak of {neuron.decay} / 4096 truncates the membrane to {neuron.frac_bits} fraction bits"
+    if np.any(neuron.decay):
+        largest_leak = np.max(neuron.decay)
+        return f"its leak of {largest_leak} / 4096 truncates the membrane to {neuron.frac_bits} fraction bits"
     if int(layer.largest_current(largest).max()) * steps > neuron.arithmetic.largest >> neuron.frac_bits:
         return f"its membranes may saturate at {neuron.arithmetic.membrane_bits} bits in {steps} steps"
     return None

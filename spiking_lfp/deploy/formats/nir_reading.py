@@ -303,11 +303,12 @@ def _read_integer(graph: Graph) -> IntegerNetwork:
         assert second is not None
         known = second.about
         known.text("leak", [DEFAULT.leak])
-        scale = known.array("scale", "f", (1,))
+        scale, decay = known.array("scale", "f", (1,)), known.array("decay", "iu", (0, 1), "integers")
         constants: dict[str, Any] = {
             "theta": known.array("theta", "i", (1,)).astype(np.int32),
             "reset": known.text("reset"),
-            **{what: known.integer(what) for what in ("decay", "frac_bits")},
+            "decay": decay.astype(np.int32) if decay.ndim else int(decay),
+            "frac_bits": known.integer("frac_bits"),
         }
         fields: dict[str, Any] = {
             "name": name,

@@ -17,7 +17,7 @@ NUMBERS = {
     "reset": 1, "decay": 1, "frac_bits": 1, "neuron": 1, "current_decay": 1, "summands": 1, "further_bytes": 1,
     "factor": 1,
 }  # fmt: skip
-ARRAYS = ("sources", "weight", "bias", "theta", "fill")
+ARRAYS = ("sources", "weight", "bias", "theta", "fill", "decays", "current_decays")
 
 
 def wasm_runtime() -> bytes:

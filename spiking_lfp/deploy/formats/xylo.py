@@ -102,4 +102,5 @@ def _matrix(layer: Spiking, inputs: int, outputs: int, before: int, after: int) 
 def _constants(layers: list[Spiking], name: str) -> Array:
     """Return a constant of layers for each of their neurons."""
     assert all(isinstance(layer.neuron, IntegerCubaLIF) for layer in layers)
-    return np.concatenate([np.full(layer.neurons, getattr(layer.neuron, name)) for layer in layers])
+    of_outputs = ((layer, np.full(layer.outputs, getattr(layer.neuron, name))) for layer in layers)
+    return np.concatenate([per_neuron(layer, values) for layer, values in of_outputs])
