@@ -64,8 +64,9 @@ def check(network: IntegerNetwork, target: str) -> list[str]:
             arithmetic = chip.arithmetic
             if arithmetic is not None and layer is layers[-1]:
                 arithmetic = arithmetic.of_outputs()
-            given = (layer, target, arithmetic, chip.neuron, chip.own_decays)
-            reason = None if arithmetic is None else unsupported_neurons(*given)
+            reason = None
+            if arithmetic is not None:
+                reason = unsupported_neurons(layer, target, arithmetic, chip.neuron, chip.own_decays)
             findings += [*_layer(layer, target, limits)] if reason is None else [reason]
     findings += _cores(layers, target, limits)
     findings += _populations(layers, target, limits)

@@ -682,7 +682,7 @@ def test_integer_networks_without_leak_are_read_with_equal_spikes(reader: str, t
     [
         ("layer0_neurons/metadata/decay", 409, "/node/nodes/layer0_neurons/r is .*, expected"),
         ("layer0_neurons/metadata/decay", 5000, "layer 0: decay is 5000, expected 0..4095"),
-        ("layer0_neurons/metadata/decay", np.arange(20), "/node/nodes/layer0_neurons/r is .*, expected"),
+        ("layer0_neurons/metadata/decay", np.arange(20, dtype="i4"), "/node/nodes/layer0_neurons/r is .*, expected"),
         ("layer0_neurons/metadata/decay", np.arange(19), r"layer 0: decay is int32 \[19\], expected int32 \[20\]"),
         ("layer0_neurons/metadata/decay", 0.5, "node layer0_neurons: decay is float64"),
         ("layer0_neurons/metadata/theta", np.ones(20), "node layer0_neurons: theta is float64"),

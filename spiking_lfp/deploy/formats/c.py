@@ -300,7 +300,8 @@ def _neuron(layer: Spiking) -> dict[str, Field]:
         own = [name for name in constraints(type(neuron)) if name not in constraints(IntegerLIF)]
         fields |= {"neuron": _neuron_name(type(neuron)), **{name: getattr(neuron, name) for name in own}}
     for name in neuron.differing_decays:
-        fields[f"{name}s"] = fields.pop(name).astype(np.uint32)
+        del fields[name]
+        fields[f"{name}s"] = getattr(neuron, name).astype(np.uint32)
     return fields if neuron.arithmetic == DEFAULT else {**fields, "arithmetic": neuron.arithmetic}
 
 
