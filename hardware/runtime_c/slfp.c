@@ -539,8 +539,8 @@ static inline void integrate(const slfp_layer *layer, const slfp_arithmetic *ari
 
 /* One step of the membranes of a layer with `gain` times its inputs; `spikes` are those of the last step before it. */
 static inline void update_membranes(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
-                                    uint32_t decay, const int32_t *restrict inputs, int32_t gain,
-                                    int32_t *restrict membranes, uint8_t *restrict spikes)
+                                    const int32_t *restrict inputs, int32_t gain, int32_t *restrict membranes,
+                                    uint8_t *restrict spikes)
 {
     const size_t outputs = layer->out.channels, positions = (size_t)layer->out.height * layer->out.width;
     const int32_t unit = (int32_t)1 << layer->frac_bits, at = arithmetic->at_threshold;
@@ -556,7 +556,7 @@ static inline void update_membranes(const slfp_layer *layer, const slfp_arithmet
             uint8_t *spike = spikes + o * positions + position;
             const int32_t threshold = layer->theta[o] * unit;
             const int32_t subtracted = threshold * (before & *spike);
-            const int32_t sum = leaked(*membranes, decay, leak) + *inputs++ * gain - subtracted;
+            const int32_t sum = leaked(*membranes, layer->decay, leak) + *inputs++ * gain - subtracted;
             const int32_t value = limited(sum, smallest, largest, wraps), fires = value > threshold - at;
             *spike = (uint8_t)fires;
             *membranes++ = (value - threshold * (after & fires)) * (stays | !fires);
@@ -564,49 +564,51 @@ static inline void update_membranes(const slfp_layer *layer, const slfp_arithmet
 }
 
 /* One step of the neurons of a layer. */
-static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak, uint32_t decay,
-                          uint32_t current_decay, const int32_t *sums, int32_t *state, uint8_t *spikes)
+static inline void update(const slfp_layer *layer, const slfp_arithmetic *arithmetic, slfp_leak leak,
+                          const int32_t *sums, int32_t *state, uint8_t *spikes)
 {
     const int32_t *inputs = sums;
     int32_t gain = (int32_t)1 << layer->frac_bits;
 
     if (layer->neuron == SLFP_LI) {
-        integrate(layer, arithmetic, leak, decay, sums, state);
+        integrate(layer, arithmetic, leak, layer->decay, sums, state);
         return;
     }
     if (layer->neuron == SLFP_CUBA) {
         int32_t *currents = state + slfp_size(layer->out);
-        integrate(layer, arithmetic, leak, current_decay, sums, currents);
+        integrate(layer, arithmetic, leak, layer->current_decay, sums, currents);
         inputs = currents;
         gain = 1;
     }
-    update_membranes(layer, arithmetic, leak, decay, inputs, gain, state, spikes);
+    update_membranes(layer, arithmetic, leak, inputs, gain, state, spikes);
 }
 
 static void update_neurons(const slfp_layer *layer, const int32_t *sums, int32_t *membranes, uint8_t *spikes)
 {
     const slfp_arithmetic *arithmetic = layer->arithmetic ? layer->arithmetic : &slfp_default;
     slfp_leak leak = arithmetic->leak;
-    uint32_t decay = layer->decay, current_decay = layer->current_decay;
+    slfp_layer leakless;
 
     if (layer->decays || layer->current_decays) {
-        leak_alone(layer, leak, layer->decays, decay, membranes);
+        leak_alone(layer, leak, layer->decays, layer->decay, membranes);
         if (layer->neuron == SLFP_CUBA)
-            leak_alone(layer, leak, layer->current_decays, current_decay, membranes + slfp_size(layer->out));
-        /* and then nothing leaks: the loops below have one decay for all */
+            leak_alone(layer, leak, layer->current_decays, layer->current_decay, membranes + slfp_size(layer->out));
+        /* the loops below have one decay for all: that with which nothing leaks any more */
+        leakless = *layer;
+        leakless.decay = leakless.current_decay = 0;
         leak = SLFP_MUL12_TRUNC;
-        decay = current_decay = 0;
+        layer = &leakless;
     }
     /* a loop for each leak, so that the switch is outside of it */
     switch (leak) {
     case SLFP_SHIFT:
-        update(layer, arithmetic, SLFP_SHIFT, decay, current_decay, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_SHIFT, sums, membranes, spikes);
         break;
     case SLFP_MUL12_FLOOR:
-        update(layer, arithmetic, SLFP_MUL12_FLOOR, decay, current_decay, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_FLOOR, sums, membranes, spikes);
         break;
     default:
-        update(layer, arithmetic, SLFP_MUL12_TRUNC, decay, current_decay, sums, membranes, spikes);
+        update(layer, arithmetic, SLFP_MUL12_TRUNC, sums, membranes, spikes);
     }
 }
 

@@ -28,7 +28,7 @@ from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
-from spiking_lfp.integers import IntegerLIF
+from spiking_lfp.integers import NEURONS, IntegerLIF
 from spiking_lfp.integers.arithmetic import (
     COMPARISONS,
     DEFAULT,
@@ -40,6 +40,7 @@ from spiking_lfp.integers.arithmetic import (
     IntegerReset,
 )
 from spiking_lfp.integers.cuba import IntegerCubaLIF
+from spiking_lfp.integers.fields import OneOrEach, constraints
 from spiking_lfp.integers.li import IntegerLI
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons import integer as reference
@@ -131,6 +132,12 @@ def test_an_output_alone_does_the_same(arithmetic: Arithmetic, last: type) -> No
         alone = replace(net, layers=(replace(layer, neuron=neuron, **arrays),), class_names=("0",))
         assert neuron.differing_decays == ()
         np.testing.assert_array_equal(simulate(alone, inputs, record=True).spikes["out"], whole[..., o : o + 1])
+
+
+def test_every_kind_of_neuron_names_its_decays() -> None:
+    for kind in NEURONS.values():
+        own = [name for name, constraint in constraints(kind).items() if isinstance(constraint, OneOrEach)]
+        assert tuple(own) == kind.decays
 
 
 def test_decays_that_are_all_the_same_are_one_integer() -> None:
