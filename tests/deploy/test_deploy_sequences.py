@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from helpers import integer_networks as make
-from spiking_lfp import LI, LIF, RecurrentLIF, export, fit
+from spiking_lfp import LI, LIF, Flatten, RecurrentLIF, export, fit
 from spiking_lfp.cli.main import app
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
@@ -28,7 +28,7 @@ from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.live import write_live
-from spiking_lfp.deploy.model import IntegerNetwork, Recurrent
+from spiking_lfp.deploy.model import IntegerNetwork, Pad, Recurrent
 from spiking_lfp.deploy.predict import predict_files
 from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import Stream, simulate, with_golden_run
@@ -221,10 +221,18 @@ def test_counts_of_events_stay_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(torch.from_numpy(found.integers(x)).float(), x)
 
 
-def test_a_padded_convolution_takes_no_sequence_whose_0_is_not_an_integer(tmp_path: Path) -> None:
-    net = nn.Sequential(LIF(nn.Conv1d(2, 3, 3, padding=1)), LI(nn.Conv1d(3, 3, 4)))
-    with pytest.raises(ExportError, match="layer 0: pads"):
-        export(net, (torch.randn(40, 12, 2, 4), LABELS), out=tmp_path)
+def test_a_padded_convolution_has_a_border_of_the_integer_for_0(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(LIF(nn.Conv1d(2, 5, 3, padding=1), threshold=0.4), Flatten(), LIF(nn.Linear(20, 3)))
+    x = torch.randn(40, 12, 2, 4).clamp(-2, 3)
+    made = export(net, (x, LABELS), out=tmp_path)
+    border = made.network.layers[0]
+    assert isinstance(border, Pad)
+    assert border.fill.tolist() == [102, 102]  # 0 of -2..3 in 0..255
+    assert made.report is not None
+    assert made.report.layers[0].disagreement < 0.03
+    with pytest.raises(ExportError, match="layer 0: pads its inputs with zeros, which lie outside of what the calibra"):
+        export(net, (x.abs() + 0.1, LABELS), out=tmp_path)
 
 
 @pytest.fixture(scope="module")
