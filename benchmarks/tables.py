@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spiking_lfp.studies.lfp_paper.spiking_images import METHODS
 from spiking_lfp.studies.mdfa_paper.alignment import METHODS as ALIGNMENT
 from spiking_lfp.studies.mdfa_paper.pairs import METHODS as READOUTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
@@ -29,6 +30,7 @@ from spiking_lfp.training import preset_title
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "docs" / "experiments"
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "hardware" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SPEAKERS = "each speaker unknown in turn"
 NAMES = {"lfp": "LFP", "surrogate": "surrogate"}
 
@@ -484,6 +486,60 @@ def lfp_paper() -> str:
     return markdown(["experiment", "what the paper says", "what was found", ""], lines)
 
 
+def boards() -> str:
+    """Networks on bare boards in qemu."""
+    latest = {(line["network"], line["bits"], line["board"]): line for line in read(EXPERIMENTS / "boards.jsonl")}
+    lines = []
+    for network, bits in dict.fromkeys(key[:2] for key in latest):
+        first = latest[network, bits, "cortex-m4"]
+        each = (latest[network, bits, board] for board in ("cortex-m4", "cortex-m0", "rv32"))
+        name = network if network[0].isdigit() else f"`{network}`"
+        sizes = (f"{first[what]:,}" for what in ("flash", "RAM"))
+        lines.append([name, str(bits), *sizes, *(f"{line['instructions']:,}" for line in each)])
+    return markdown(["network", "bits", "flash", "RAM", "Cortex-M4", "Cortex-M0", "RV32IMAC"], lines)
+
+
+def snn_images() -> str:
+    """Spiking convolutions by each method, at the better of its rates."""
+    best: dict[tuple[str, str], dict[str, float]] = {}
+    for row in of_experiment("snn-images"):
+        found = best.setdefault((row["data"], row["network"]), {})
+        found[row["method"]] = max(found.get(row["method"], 0.0), row["accuracy"])
+    titles = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+    lines = [
+        [f"{titles[data]}, {network}", *(f"{percent(reached[method])} %" for method in METHODS)]
+        for (data, network), reached in best.items()
+    ]
+    return markdown(["", *METHODS.values()], lines)
+
+
+def activations() -> str:
+    """Networks with each activation function, by gradients and by LFP."""
+    found = of_experiment("activations")
+    lines = [
+        [
+            name,
+            *(f"{percent(one(found, activation=name, method=method)['accuracy'])} %" for method in (GRADIENT, EPSILON)),
+        ]
+        for name in dict.fromkeys(row["activation"] for row in found)
+    ]
+    return markdown(["activation", "gradient", "LFP-ε"], lines)
+
+
+def precision_of_products() -> str:
+    """Training steps with products in float32 and in bfloat16."""
+    latest = {(line["preset"], line["made"]["threads"]): line for line in read(EXPERIMENTS / "precision.jsonl")}
+    lines = [
+        [
+            f"`{preset}`", str(line["T"]), str(threads),
+            *(f"{line['median_ms'][name]:.0f} ms" for name in ("highest", "medium")),
+            f"{line['median_ms']['highest'] / line['median_ms']['medium']:.1f}",
+        ]
+        for (preset, threads), line in latest.items()
+    ]  # fmt: skip
+    return markdown(["preset", "T", "threads", "float32", "bfloat16", "times faster"], lines)
+
+
 def snn_grid() -> str:
     """What the spiking networks reach over decay and steps, as a paragraph."""
     rows = of_experiment("snn-grid")
@@ -516,6 +572,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
+    "boards": boards,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
     "settings-spikes": partial(settings, "spikes"), "settings-mono": partial(settings, "mono"),
@@ -531,7 +588,7 @@ def written(text: str) -> str:
 def main(check: Annotated[bool, typer.Option(help="Write nothing; end with 1 if a page differs.")] = False) -> None:
     """Write all tables."""
     differ = False
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in PAGES:
         before = page.read_text()
         after = written(before)
         if after != before:

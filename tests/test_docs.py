@@ -78,9 +78,9 @@ def notebooks() -> ModuleType:
 
 def test_tables_of_results_are_those_of_their_files() -> None:
     tables = loaded(ROOT / "benchmarks" / "tables.py")
-    places = [name for page in PAGES for _, name, _ in tables.TABLE.findall(page.read_text())]
+    places = [name for page in tables.PAGES for _, name, _ in tables.TABLE.findall(page.read_text())]
     assert sorted(places) == sorted(tables.TABLES)
-    for page in PAGES:
+    for page in tables.PAGES:
         text = page.read_text()
         assert tables.written(text) == text, f"{page.name}: run python benchmarks/tables.py"
 
