@@ -21,6 +21,7 @@ from spiking_lfp.events.files import read_events as read_events
 from spiking_lfp.events.frames import event_frames as event_frames
 from spiking_lfp.events.saccades import saccade_events as saccade_events
 from spiking_lfp.events.streams import read_stream as read_stream
+from spiking_lfp.kernels.cpu.denormals import flush_denormals as flush_denormals
 from spiking_lfp.kernels.memory import reuse_freed_memory as reuse_freed_memory
 from spiking_lfp.lfp.rewards import correctness_reward as correctness_reward
 from spiking_lfp.lfp.rewards import cross_entropy_reward as cross_entropy_reward

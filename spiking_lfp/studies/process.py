@@ -148,10 +148,12 @@ def main(folder: Path) -> None:
     job: Job = pickle.loads((folder / "job").read_bytes())
     import torch
 
+    from spiking_lfp.kernels.cpu.denormals import flush_denormals
     from spiking_lfp.kernels.memory import reuse_freed_memory
 
     torch.set_num_threads(job["threads"])
     reuse_freed_memory()
+    flush_denormals()
     (folder / "answer").write_bytes(answer(job))
 
 

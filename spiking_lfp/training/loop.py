@@ -19,6 +19,7 @@ from spiking_lfp.checks import raise_deferred, to_number
 from spiking_lfp.data import Split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, UsageError
+from spiking_lfp.kernels.cpu.denormals import flush_denormals
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.lfp.rewards import (
     ANALOGUE_REWARDS,
@@ -334,7 +335,7 @@ class Trainer:
             self.metrics = Metrics(self.folder, self.kept_metrics.encode())
         for callback in self.callbacks:
             callback.start(self)
-        with products_in(self.config.precision), stop_requests() as self.stop_requested:
+        with products_in(self.config.precision), denormals_flushed(), stop_requests() as self.stop_requested:
             while self.progress.epoch < self.config.epochs and not self.progress.stopped:
                 self.train_epoch()
         for callback in self.callbacks:
@@ -446,6 +447,16 @@ class Trainer:
                 "learn nothing: lower the threshold, raise beta or steps, or start from larger weights",
                 stacklevel=2,
             )
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take numbers next to zero for zero inside the context."""
+    before = flush_denormals()
+    try:
+        yield
+    finally:
+        flush_denormals(before)
 
 
 @contextmanager
