@@ -59,11 +59,10 @@ def test_training_flushes_and_leaves_things_as_they_were(tmp_path: Path) -> None
         def epoch(self, metrics: object) -> None:
             found.append(kept())
 
-    torch.manual_seed(0)
     samples = torch.rand(20, 6), torch.arange(20) % 2
-    fit(
-        nn.Sequential(LIF(nn.Linear(6, 2), threshold=0.02)), samples, samples, epochs=2, steps=3, out=tmp_path / "run",
-        callbacks=[Watch()], progress=False, device="cpu",
-    )  # fmt: skip
+    layer = LIF(nn.Linear(6, 2), threshold=0.2)
+    nn.init.constant_(layer.synapse.weight, 0.2)  # type: ignore[arg-type]
+    settings = {"epochs": 2, "steps": 3, "out": tmp_path / "run", "progress": False, "device": "cpu"}
+    fit(nn.Sequential(layer), samples, samples, callbacks=[Watch()], **settings)
     assert found == [0, 0]
     assert kept() == 1
