@@ -48,7 +48,7 @@ def cases(scale: Scale, seeds: int) -> list[Case]:
         "small": (
             [("mnist", "LifCNN"), ("cifar10", "LifCNN")],
             [1e-4, 1e-3],
-            {"train": 10_000, "test": 2000, "epochs": 8, "steps": 10},
+            {"train": 5000, "test": 2000, "epochs": 6, "steps": 8},
         ),
         "paper": (
             [(data, network) for data in ("mnist", "cifar10") for network in ("LifCNN", "DeeperSNN")],
