@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 import typer
 
-from spiking_lfp.studies.lfp_paper.spiking_images import METHODS
 from spiking_lfp.studies.mdfa_paper.alignment import METHODS as ALIGNMENT
 from spiking_lfp.studies.mdfa_paper.pairs import METHODS as READOUTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
@@ -499,33 +498,6 @@ def boards() -> str:
     return markdown(["network", "bits", "flash", "RAM", "Cortex-M4", "Cortex-M0", "RV32IMAC"], lines)
 
 
-def snn_images() -> str:
-    """Spiking convolutions by each method, at the better of its rates."""
-    best: dict[tuple[str, str], dict[str, float]] = {}
-    for row in of_experiment("snn-images"):
-        found = best.setdefault((row["data"], row["network"]), {})
-        found[row["method"]] = max(found.get(row["method"], 0.0), row["accuracy"])
-    titles = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
-    lines = [
-        [f"{titles[data]}, {network}", *(f"{percent(reached[method])} %" for method in METHODS)]
-        for (data, network), reached in best.items()
-    ]
-    return markdown(["", *METHODS.values()], lines)
-
-
-def activations() -> str:
-    """Networks with each activation function, by gradients and by LFP."""
-    found = of_experiment("activations")
-    lines = [
-        [
-            name,
-            *(f"{percent(one(found, activation=name, method=method)['accuracy'])} %" for method in (GRADIENT, EPSILON)),
-        ]
-        for name in dict.fromkeys(row["activation"] for row in found)
-    ]
-    return markdown(["activation", "gradient", "LFP-ε"], lines)
-
-
 def precision_of_products() -> str:
     """Training steps with products in float32 and in bfloat16."""
     latest = {(line["preset"], line["made"]["threads"]): line for line in read(EXPERIMENTS / "precision.jsonl")}
@@ -572,7 +544,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
-    "boards": boards,
+    "boards": boards, "precision": precision_of_products,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
     "settings-spikes": partial(settings, "spikes"), "settings-mono": partial(settings, "mono"),
