@@ -3,14 +3,15 @@
     python benchmarks/denormals.py
     python benchmarks/denormals.py --steps 3000 --every 250
 
-Two networks 784-1000-1000-10 learn the digits of the package by LFP and Adam, one after the other, with equal weights
-and batches: with `flush_denormals`, and without. Prints medians of steps over the training, and adds a line to
+Two networks 784-1000-1000-10 learn the digits of the package by LFP and Adam with equal weights and batches, one with
+`flush_denormals` and one without; they take turns. Prints medians of steps over the training, and adds a line to
 --output.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,28 +25,18 @@ from spiking_lfp.training import Meter, training_step
 T, BATCH = 10, 128
 
 
-def times(flush: bool, steps: int, every: int) -> tuple[list[float], float]:
-    """Return the median time of every so many steps, in ms, and the share of weights next to zero at the end."""
-    digits = load_dataset("mnist-subset")
+def trainer() -> tuple[torch.nn.Module, Callable[[torch.Tensor, torch.Tensor], float]]:
+    """Return a network and what takes a training step, and returns its time in ms."""
     torch.manual_seed(1)
     network = mlp()
     optimizer, clip = torch.optim.Adam(network.parameters(), 2e-3, fused=True), AdaptiveClip(network.parameters())
-    flush_denormals(flush)
-    medians, each = [], []
-    for step in range(steps):
-        chosen = torch.randint(len(digits.train_labels), (BATCH,))
-        x, labels = constant(digits.train_images[chosen].float() / 255, T), digits.train_labels[chosen]
+
+    def step(x: torch.Tensor, labels: torch.Tensor) -> float:
         started = time.perf_counter()
         training_step(network, x, labels, optimizer, clip, Meter())
-        each.append(1000 * (time.perf_counter() - started))
-        if (step + 1) % every == 0:
-            medians.append(round(statistics.median(each), 1))
-            print("with" if flush else "without", step + 1, medians[-1], flush=True)
-            each.clear()
-    flush_denormals(False)
-    weights = torch.cat([parameter.detach().flatten().abs() for parameter in network.parameters()])
-    smallest = torch.finfo(weights.dtype).tiny
-    return medians, float(((weights > 0) & (weights < smallest)).float().mean())
+        return 1000 * (time.perf_counter() - started)
+
+    return network, step
 
 
 def main(
@@ -54,12 +45,29 @@ def main(
     threads: int = os.cpu_count() or 1,
     output: Path = KEPT / "denormals.jsonl",
 ) -> None:
-    """Train twice."""
+    """Train both."""
     reuse_freed_memory()
     torch.set_num_threads(threads)
-    without, share = times(False, steps, every)
+    digits = load_dataset("mnist-subset")
+    both = {"without": trainer(), "with": trainer()}
+    each: dict[str, list[float]] = {name: [] for name in both}
+    medians: dict[str, list[float]] = {name: [] for name in both}
+    for number in range(1, steps + 1):
+        chosen = torch.randint(len(digits.train_labels), (BATCH,))
+        x, labels = constant(digits.train_images[chosen].float() / 255, T), digits.train_labels[chosen]
+        for name, (_, step) in both.items():
+            flush_denormals(name == "with")
+            each[name].append(step(x, labels))
+        if number % every == 0:
+            for name, times in each.items():
+                medians[name].append(round(statistics.median(times), 1))
+                times.clear()
+            print(number, {name: values[-1] for name, values in medians.items()}, flush=True)
+    flush_denormals(False)
+    weights = torch.cat([parameter.detach().flatten().abs() for parameter in both["without"][0].parameters()])
+    share = float(((weights > 0) & (weights < torch.finfo(weights.dtype).tiny)).float().mean())
     line = {"network": "784-1000-1000-10", "T": T, "batch": BATCH, "steps": steps, "every": every}
-    add(output, {**line, "without": without, "with": times(True, steps, every)[0], "denormal weights": share}, threads)
+    add(output, {**line, "median_ms": medians, "denormal weights": share}, threads)
 
 
 if __name__ == "__main__":
