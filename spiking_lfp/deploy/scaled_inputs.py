@@ -78,6 +78,7 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
             if isinstance(place.module, Flatten):
                 reached.add(number)
             else:
+                _check_runs_once(place, places)
                 taken.append(place)
                 border = _fold(place, m, s) or border
     if border is None:
@@ -90,13 +91,23 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
     return _behind(border, network)
 
 
+def _check_runs_once(place: Place, places: Sequence[Place]) -> None:
+    """Refuse a layer that takes the inputs and runs elsewhere, too, where nothing is normalised."""
+    if place.module is not None and sum(other.module is place.module for other in places) > 1:
+        raise ExportError(
+            f"layer {place.name}: takes normalised inputs and runs more than once: use another layer elsewhere, or "
+            "train without normalize"
+        )
+
+
 def _behind(border: Border, network: nn.Module) -> nn.Sequential:
     """Return a network whose inputs have a border; the layers of a chain keep their names."""
-    chain = dict(network.named_children()) if type(network) is nn.Sequential else {"network": network}
+    # named_children would leave out a layer's second place
+    chain = dict(network._modules) if type(network) is nn.Sequential else {"network": network}
     name = "border"
     while name in chain:
         name += "_"
-    return nn.Sequential(OrderedDict([(name, border), *chain.items()]))
+    return nn.Sequential(OrderedDict({name: border, **chain}))
 
 
 def _fold(place: Place, mean: Tensor, deviation: Tensor) -> Border | None:

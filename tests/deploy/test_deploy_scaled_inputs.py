@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
-from spiking_lfp import LIF, AvgPool2d, ExportError, Flatten, ThresholdBatchNorm, constant, export
+from spiking_lfp import LIF, AvgPool2d, ExportError, Flatten, MaxPool2d, ThresholdBatchNorm, constant, export
 from spiking_lfp.deploy.model import IntegerNetwork, Pad
 from spiking_lfp.deploy.predict import predict_files
 from spiking_lfp.deploy.quantize import quantize
@@ -94,6 +94,43 @@ def expected_of(folded: nn.Module, pixels: Tensor) -> np.ndarray:
     """Return the spikes of the first neurons."""
     hidden = nn.Sequential(*list(folded.children())[:2])
     return hidden(constant(pixels / 255, 6)).detach().numpy()
+
+
+def test_a_layer_that_takes_the_inputs_runs_once() -> None:
+    shared = LIF(nn.Conv2d(4, 4, 3, padding=1), threshold=0.2)
+    net = nn.Sequential(shared, shared, Flatten(), LIF(nn.Linear(100, 3))).double()
+    with pytest.raises(ExportError, match="layer 0: takes normalised inputs and runs more than once"):
+        fold_normalisation(net, MEAN, DEVIATION, constant(torch.rand(2, 4, 5, 5).double(), 3))
+
+
+def test_a_chain_behind_a_border_keeps_a_layer_that_it_has_twice() -> None:
+    pool, first = MaxPool2d(2), LIF(nn.Conv2d(4, 4, 3, padding=1), threshold=0.2)
+    net = nn.Sequential(first, pool, LIF(nn.Conv2d(4, 3, 1), threshold=0.1), pool, Flatten()).double()
+    x, mean = constant(torch.rand(2, 4, 8, 8).double(), 3), [128 / 255, 102 / 255, 153 / 255, 0.0]
+    m, s = (torch.tensor(values).double().view(4, 1, 1) for values in (mean, DEVIATION))
+    expected = net((x - m) / s)
+    found = fold_normalisation(net, mean, DEVIATION, x)(x)
+    assert found.shape == (3, 2, 12)
+    assert torch.equal(found, expected)
+
+
+def test_a_module_of_ones_own_has_a_border_in_front_of_it() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.eyes, self.flat = LIF(nn.Conv2d(4, 6, 3, padding=1), 0.8, 0.5), Flatten()
+            self.out = LIF(nn.Linear(150, 3), 0.8, 0.2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.flat(self.eyes(x)))
+
+    net, mean = Own().double().eval(), [128 / 255, 102 / 255, 153 / 255, 0.0]
+    x = constant(torch.rand(7, 4, 5, 5).double(), 6)
+    m, s = (torch.tensor(values).double().view(4, 1, 1) for values in (mean, DEVIATION))
+    folded = fold_normalisation(net, mean, DEVIATION, x)
+    assert torch.equal(folded(x), net((x - m) / s))
+    integers, _ = quantize(folded, (x[0] * 255).round().byte(), torch.arange(7) % 3, 6, ["a", "b", "c"])
+    assert [layer.name for layer in integers.layers] == ["border", "network.eyes", "network.flat", "network.out"]
 
 
 def test_two_layers_do_not_share_inputs_with_a_border() -> None:
