@@ -34,7 +34,10 @@ def trainer(preset: str, precision: Precision) -> Callable[[], None]:
     torch.manual_seed(1)
     config = preset_config(preset)
     network = build(config, DataSpec(list(SHAPES[config.data]), 10))
-    x, labels = constant(torch.randn(config.batch_size, *SHAPES[config.data]), config.steps), torch.arange(128) % 10
+    x, labels = (
+        constant(torch.randn(config.batch_size, *SHAPES[config.data]), config.steps),
+        torch.arange(config.batch_size) % 10,
+    )
     optimizer, clip = torch.optim.Adam(network.parameters(), 1e-4, fused=True), AdaptiveClip(network.parameters())
     reward = reward_of(config, network)
 
