@@ -57,8 +57,8 @@ def flush_denormals(flush: bool = True) -> bool:
 
     The longer a network learns, the more of them there are, and the slower are its steps: `benchmarks/denormals.py`.
     `fit` and the commands do it while they train; call it once before a loop of your own. It is
-    `torch.set_flush_denormal`, which concerns the calling thread only; so does this on other processors than x86, and for
-    threads beyond those that numba may use (NUMBA_NUM_THREADS).
+    `torch.set_flush_denormal`, which concerns the calling thread only; so does this on processors other than x86. Threads
+    beyond those that numba may use (NUMBA_NUM_THREADS) are left as they are.
 
     Args:
         flush: whether to take them for zero.
