@@ -56,9 +56,9 @@ def flush_denormals(flush: bool = True) -> bool:
     """Let all CPU threads, torch's and ours, take numbers below 1.2e-38 for zero, or no longer; return what held.
 
     The longer a network learns, the more of them there are, and the slower are its steps: `benchmarks/denormals.py`.
-    `fit` and the commands do it while they train; call it once before a loop of your own. It is
-    `torch.set_flush_denormal`, which concerns the calling thread only; so does this on processors other than x86. Threads
-    beyond those that numba may use (NUMBA_NUM_THREADS) are left as they are.
+    `fit` and the commands do it while they train; call it once before a loop of your own. `torch.set_flush_denormal`
+    concerns the calling thread only, and so does this on processors other than x86. Threads beyond those that numba may
+    use (NUMBA_NUM_THREADS) are left as they are.
 
     Args:
         flush: whether to take them for zero.
