@@ -498,6 +498,18 @@ def boards() -> str:
     return markdown(["network", "bits", "flash", "RAM", "Cortex-M4", "Cortex-M0", "RV32IMAC"], lines)
 
 
+def cycles() -> str:
+    """Cycles of the Verilog core."""
+    lines = [
+        [
+            f"{line['network'] if line['network'][0].isdigit() else '`' + line['network'] + '`'}, T = {line['T']}",
+            f"{line['cycles']:,}", "" if line["at least"] is None else f"{line['at least']:,}",
+        ]
+        for line in read(EXPERIMENTS / "cycles.jsonl")
+    ]  # fmt: skip
+    return markdown(["network", "cycles", "at least"], lines)
+
+
 def precision_of_products() -> str:
     """Training steps with products in float32 and in bfloat16."""
     latest = {(line["preset"], line["made"]["threads"]): line for line in read(EXPERIMENTS / "precision.jsonl")}
@@ -544,7 +556,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
-    "boards": boards, "precision": precision_of_products,
+    "boards": boards, "cycles": cycles, "precision": precision_of_products,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
     "settings-spikes": partial(settings, "spikes"), "settings-mono": partial(settings, "mono"),

@@ -233,11 +233,12 @@ module slfp_core #(
     wire lif_read = state == LIF;
     reg [ADDR-1:0] neuron, neuron_end, acc_at, mem_at, mem_to, out_at, out_to;
     reg [PART-1:0] part, part_1;      // of the span: the word that the neurons read, that they have read
-    reg fetch, add, forward;
-    reg [7:0] fetch_value;
-    reg [ADDR-1:0] fetch_target, add_target;
-    // words in the pipeline of the neurons
+    reg arrive, fetch, add, forward;
+    reg [7:0] arrive_value, fetch_value;
+    reg [ADDR-1:0] arrive_target, fetch_target, add_target;
+    // words in the pipeline of the neurons, and whether there is none
     reg [LIF_STAGES:0] lif;
+    reg lif_empty;
     assign lif_write = lif[LIF_STAGES];
     wire [LANES*ADDS*WEIGHT_BITS-1:0] weight_q;
     // accumulators are cleared when the neurons have read them, those of an image after the last step
@@ -266,13 +267,18 @@ module slfp_core #(
 
     always @(posedge clk)
         if (rst) begin
-            {fetch, add} <= 2'b00;
+            {arrive, fetch, add} <= 3'b000;
             lif <= 0;
+            lif_empty <= 1'b1;
         end else begin
-            {fetch, add} <= {emit, fetch};
+            // with pixels weights go through a register before the product
+            arrive <= ANALOGUE != 0 && emit;
+            {arrive_value, arrive_target} <= {tap_value, tap_target};
+            {fetch, add} <= {ANALOGUE != 0 ? arrive : emit, fetch};
             lif <= {lif[LIF_STAGES-1:0], lif_read};
-            fetch_value <= tap_value;
-            fetch_target <= acc_base + tap_target;
+            lif_empty <= !(|{lif[LIF_STAGES-1:0], lif_read});
+            fetch_value <= ANALOGUE != 0 ? arrive_value : tap_value;
+            fetch_target <= acc_base + (ANALOGUE != 0 ? arrive_target : tap_target);
             add_target <= acc_raddr;
             part_1 <= part;
             // the accumulator that is read is written in this cycle
@@ -304,7 +310,11 @@ module slfp_core #(
                 wire signed [23:0] sum = (forward ? last_sum : acc_q) + {{(24 - TERM){term[TERM-1]}}, term};
 
                 if (ANALOGUE != 0) begin : product
-                    always @(posedge clk) term <= weight * $signed({1'b0, fetch_value});
+                    reg signed [WEIGHT_BITS-1:0] factor;
+                    always @(posedge clk) begin
+                        factor <= weight;
+                        term <= factor * $signed({1'b0, fetch_value});
+                    end
                 end else begin : copy
                     always @(posedge clk) term <= weight;
                 end
@@ -369,7 +379,7 @@ module slfp_core #(
 
     // ---- state machine
 
-    assign lif_start = state == EVENTS && !scanning && !tapping && !fetch;
+    assign lif_start = state == EVENTS && !scanning && !tapping && !arrive && !fetch;
     assign idle = state == IDLE;
     assign waiting = state == WAIT;
     wire neuron_last = neuron == neuron_end, span_last = part == PART_END || neuron_last;
@@ -439,7 +449,7 @@ module slfp_core #(
                         row <= 0;
                         layer <= layer + 1'b1;
                         state <= TABLE;
-                    end else if (lif == 0 || (constant && !ending)) begin
+                    end else if (lif_empty || (constant && !ending)) begin
                         row <= 0;
                         layer <= 0;
                         table_addr <= 1;

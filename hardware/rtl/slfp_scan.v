@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Scans the inputs of a layer and emits one event, with its position, for each that is not zero.
 //
-// Inputs are in the order (y, x, channel): spikes as words of LANES channels, pixels as one byte each. A word of zeros
-// takes one cycle, and so does each event if it is accepted at once. For the row of each pixel (y + padding) the module
-// computes, by addition only, what a convolution needs: the remainder `ry` and quotient `qy` by the stride, the offset
-// `row_w` of kernel row `ry` in the weight memory, the offset `row_a` of output row `qy` in the accumulators; and so for
-// columns.
+// Inputs are in the order (y, x, channel): spikes as words of LANES channels, pixels as one byte each. A word is read
+// while the events of the one before are emitted; a word of zeros takes one cycle, meanwhile or not. An event takes one
+// cycle if it is accepted at once. For the row of each pixel (y + padding) the module computes, by addition only, what a
+// convolution needs: the remainder `ry` and quotient `qy` by the stride, the offset `row_w` of kernel row `ry` in the
+// weight memory, the offset `row_a` of output row `qy` in the accumulators; and so for columns.
 module slfp_scan #(
     parameter LANES = 8,
     parameter DENSE = 0,                 // 1: one row and one column
@@ -37,7 +37,7 @@ module slfp_scan #(
     input wire [ADDR-1:0] reach_w,
     input wire [ADDR-1:0] row_a_inc,
     input wire [ADDR-1:0] blocks_a,
-    // input memory; a word is valid one cycle after `re`
+    // input memory; a word is valid one cycle after `re`, until the next
     output wire re,
     output wire [ADDR-1:0] raddr,
     input wire [LANES-1:0] spikes,
@@ -63,45 +63,60 @@ module slfp_scan #(
 );
     localparam BIT = LANES > 1 ? $clog2(LANES) : 1;
     localparam [ADDR-1:0] ONE = 1, WIDE = LANES;
-    localparam [1:0] OFF = 0, FIRST = 1, WORD = 2, HOLD = 3;
+    localparam [LANES-1:0] ANY = 1;      // of a pixel, which is one event
+    localparam [1:0] OFF = 0, FIRST = 1, RUN = 2;
 
-    function [BIT-1:0] lowest;
-        input [LANES-1:0] word;
-        integer k;
+    function [BIT-1:0] place_of;         // of the only bit that is set
+        input [LANES-1:0] bits;
+        integer k, at;
         begin
-            lowest = 0;
-            for (k = LANES - 1; k >= 0; k = k - 1) if (word[k]) lowest = k[BIT-1:0];
+            place_of = 0;
+            for (k = 0; k < LANES; k = k + 1)
+                for (at = 0; at < BIT; at = at + 1) if (k[at]) place_of[at] = place_of[at] | bits[k];
         end
     endfunction
 
     reg [1:0] state;
-    reg [LANES-1:0] pending;
     reg [ADDR-1:0] place;
+    // the word that was read, if there is one, and its position
+    reg fresh;
     reg [ADDR-1:0] chan;
-    reg [DIM-1:0] k, x, y;
-    reg [ADDR-1:0] row_w, col_w;
-    reg [ADDR-1:0] row_a, col_a;
+    reg [DIM-1:0] k, x, y, y_out, x_out;
+    reg [7:0] y_rest, x_rest;
+    reg [ADDR-1:0] row_w, col_w, row_a, col_a;
+    // the word before: events that are not read from the channel table yet, its channel, the offsets of its position
+    reg [LANES-1:0] pending;
+    reg [7:0] pixel_1;
+    reg [ADDR-1:0] chan_1, weight_1, target_1;
+    reg held;                            // the event read from the channel table is not accepted yet
 
-    wire found = state == WORD && (analogue ? |pixel : |spikes);
-    wire again = state == HOLD && accept && |pending;
-    // this word is finished: read the next
-    wire advance = (state == WORD && !found) || (state == HOLD && accept && !(|pending));
+    wire [LANES-1:0] left = pending & (pending - 1'b1);
+    wire next = |pending && (!held || accept);
+    // of positions with a row and a column the last event has to be accepted before those of another word
+    wire free = DENSE != 0 ? !(|left) && (next || !(|pending)) : !(|pending) && (!held || accept);
+    // a list has no words of zeros
+    wire found = DENSE != 0 || (analogue ? |pixel : |spikes);
+    wire load = fresh && (free || !found);
     wire k_last = k == k_end, x_last = x == x_end, y_last = y == y_end;
     wire last = DENSE != 0 ? place == count : k_last && x_last && y_last;
-    wire [LANES-1:0] word = analogue ? {{(LANES - 1){1'b0}}, 1'b1} : state == WORD ? spikes : pending;
 
     assign busy = state != OFF;
-    assign re = state == FIRST || (advance && !last);
+    assign re = state == FIRST || (load && !last);
     assign raddr = place;
-    assign chan_re = found || again;
-    assign chan_addr = (DENSE != 0 ? chan_base + channel : chan) + {{(ADDR - BIT){1'b0}}, lowest(word)};
-    assign valid = state == HOLD;
-    assign weight = chan_weight + row_w + col_w;
-    assign target = chan_block + row_a + col_a;
+    assign chan_re = next;
+    assign chan_addr = chan_1 + {{(ADDR - BIT){1'b0}}, place_of(pending & ~left)};
+    assign valid = held;
+    assign weight = chan_weight + weight_1;
+    assign target = chan_block + target_1;
+
+    wire over = !held && !(|pending) && (!fresh || (last && !found));
 
     always @(posedge clk)
-        if (rst) state <= OFF;
-        else begin
+        if (rst) begin
+            state <= OFF;
+            {fresh, held} <= 2'b00;
+            pending <= 0;
+        end else begin
             case (state)
                 OFF:
                     if (start) begin
@@ -109,26 +124,32 @@ module slfp_scan #(
                         place <= DENSE != 0 ? {ADDR{1'b0}} : in_base;
                         chan <= chan_base;
                         {k, x, y} <= 0;
-                        {ry, rx} <= {ry_0, rx_0};
-                        qy <= {{(DIM - 8){1'b0}}, qy_0};
-                        qx <= {{(DIM - 8){1'b0}}, qx_0};
+                        {y_rest, x_rest} <= {ry_0, rx_0};
+                        y_out <= {{(DIM - 8){1'b0}}, qy_0};
+                        x_out <= {{(DIM - 8){1'b0}}, qx_0};
                         {row_w, col_w} <= {row_w_0, col_w_0};
                         {row_a, col_a} <= {row_a_0, col_a_0};
                     end
-                FIRST: state <= DENSE != 0 && count == 0 ? OFF : WORD;
-                WORD:
-                    if (found) begin
-                        state <= HOLD;
-                        pending <= analogue ? {LANES{1'b0}} : spikes & (spikes - 1'b1);
-                        value <= analogue ? pixel : 8'd1;
-                    end
-                HOLD: if (again) pending <= pending & (pending - 1'b1);
+                FIRST: state <= DENSE != 0 && count == 0 ? OFF : RUN;
+                default: if (over) state <= OFF;
             endcase
             if (re) place <= place + 1'b1;
-            if (advance) begin
-                state <= last ? OFF : WORD;
-                if (DENSE != 0) begin
-                end else if (!k_last) begin
+            fresh <= (state == FIRST && !(DENSE != 0 && count == 0)) || (fresh && !(load && last));
+            held <= next || (held && !accept);
+            if (next) begin
+                pending <= left;
+                value <= analogue ? pixel_1 : 8'd1;
+            end
+            if (load && found) begin
+                pending <= analogue ? ANY : spikes;
+                pixel_1 <= pixel;
+                chan_1 <= DENSE != 0 ? chan_base + channel : chan;
+                weight_1 <= row_w + col_w;
+                target_1 <= row_a + col_a;
+                {ry, qy, rx, qx} <= {y_rest, y_out, x_rest, x_out};
+            end
+            if (DENSE == 0 && load) begin
+                if (!k_last) begin
                     k <= k + 1'b1;
                     chan <= chan + (analogue ? ONE : WIDE);
                 end else begin
@@ -136,29 +157,29 @@ module slfp_scan #(
                     chan <= chan_base;
                     if (!x_last) begin
                         x <= x + 1'b1;
-                        if (rx + 1'b1 == stride_w) begin
-                            rx <= 0;
+                        if (x_rest + 1'b1 == stride_w) begin
+                            x_rest <= 0;
                             col_w <= 0;
-                            qx <= qx + 1'b1;
+                            x_out <= x_out + 1'b1;
                             col_a <= col_a + blocks_a;
                         end else begin
-                            rx <= rx + 1'b1;
+                            x_rest <= x_rest + 1'b1;
                             col_w <= col_w + reach_w;
                         end
                     end else begin
                         x <= 0;
-                        rx <= rx_0;
-                        qx <= {{(DIM - 8){1'b0}}, qx_0};
+                        x_rest <= rx_0;
+                        x_out <= {{(DIM - 8){1'b0}}, qx_0};
                         col_w <= col_w_0;
                         col_a <= col_a_0;
                         y <= y + 1'b1;
-                        if (ry + 1'b1 == stride_h) begin
-                            ry <= 0;
+                        if (y_rest + 1'b1 == stride_h) begin
+                            y_rest <= 0;
                             row_w <= 0;
-                            qy <= qy + 1'b1;
+                            y_out <= y_out + 1'b1;
                             row_a <= row_a + row_a_inc;
                         end else begin
-                            ry <= ry + 1'b1;
+                            y_rest <= y_rest + 1'b1;
                             row_w <= row_w + row_w_inc;
                         end
                     end

@@ -226,6 +226,21 @@ def test_a_dense_core_reads_what_is_not_zero() -> None:
         agree(core, net, inputs)
 
 
+@pytest.mark.parametrize(("outputs", "lanes", "adds"), [(5, 8, 1), (64, 8, 1), (64, 8, 4), (64, 1, 1)])
+@pytest.mark.parametrize("levels", [1, 9])
+def test_a_dense_core_takes_a_cycle_for_each_span_of_an_event(outputs: int, lanes: int, adds: int, levels: int) -> None:
+    """And four before the first and after the last, five with the product of a pixel; as hardware/README.md says."""
+    net, core = make.mlp((40, outputs), steps=1, levels=levels), replace(need("icarus"), lanes=lanes, adds=adds)
+    events = [[], [39], [0, 1, 2], [0, 8, 16, 24], list(range(40))]
+    inputs = np.zeros((len(events), 40), np.int64)
+    for sample, places in zip(inputs, events, strict=True):
+        sample[places] = levels
+    found = core.measure(net, inputs if levels > 1 else inputs[None]).cycles
+    words, spans = -(-outputs // lanes), -(-outputs // (lanes * adds))
+    expected = [len(places) * spans + (4 if levels == 1 else 5) if places else 1 for places in events]
+    assert (found - (9 + words + 7)).tolist() == expected
+
+
 def test_both_simulators_count_the_same_cycles() -> None:
     cores = [need(name) for name in SIMULATORS]
     for net in (make.lenet(steps=4), make.mlp()):

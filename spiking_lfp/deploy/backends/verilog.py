@@ -170,7 +170,7 @@ def _large_core(core: Core) -> Core:
     """Return a core whose memories are large enough for many networks, and for this one."""
     depths = {name: max(depth, 1 << (getattr(core, name) - 1).bit_length()) for name, depth in DEPTHS.items()}
     addr = max(24, max(depths.values()).bit_length())
-    return replace(core, weight_bits=8, analogue=1, addr=addr, dim=16, **depths)
+    return replace(core, weight_bits=8, addr=addr, dim=16, **depths)
 
 
 def _verilated(core: Core) -> Path:
