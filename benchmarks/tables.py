@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spiking_lfp.studies.lfp_paper.spiking_images import METHODS as IMAGE_METHODS
 from spiking_lfp.studies.mdfa_paper.alignment import METHODS as ALIGNMENT
 from spiking_lfp.studies.mdfa_paper.pairs import METHODS as READOUTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
@@ -485,6 +486,34 @@ def lfp_paper() -> str:
     return markdown(["experiment", "what the paper says", "what was found", ""], lines)
 
 
+PICTURES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+def spiking_images() -> str:
+    """Spiking convolutions of the paper's newer version by each method, at the best of its rates."""
+    best: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in of_experiment("snn-images"):
+        key = row["data"], row["network"], row["method"]
+        best[key] = max(best.get(key, row), row, key=lambda each: each["accuracy"])
+    pairs = list(dict.fromkeys(key[:2] for key in best))
+    lines = [
+        [label, *(f"{percent(found['accuracy'])} ({found['lr']:g})" for found in (best[*pair, name] for pair in pairs))]
+        for name, label in IMAGE_METHODS.items()
+    ]
+    return markdown(["test accuracy, % (rate)", *(f"{PICTURES[data]}, {network}" for data, network in pairs)], lines)
+
+
+def activations() -> str:
+    """Activation functions of the paper's newer version by gradients and by LFP."""
+    found = of_experiment("activations")
+    names = list(dict.fromkeys(row["activation"] for row in found))
+    lines = [
+        [label, *(percent(one(found, activation=name, method=method)["accuracy"]) for name in names)]
+        for method, label in ((GRADIENT, "gradient"), (EPSILON, "LFP-ε"))
+    ]
+    return markdown(["test accuracy, %", *names], lines)
+
+
 def boards() -> str:
     """Networks on bare boards in qemu."""
     latest = {(line["network"], line["bits"], line["board"]): line for line in read(EXPERIMENTS / "boards.jsonl")}
@@ -556,6 +585,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
+    "snn-images": spiking_images, "activations": activations,
     "boards": boards, "cycles": cycles, "precision": precision_of_products,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),

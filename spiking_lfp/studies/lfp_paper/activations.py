@@ -3,8 +3,8 @@
 Networks like VGG on CIFAR-10, with the reward `logit * (onehot - softmax)` and updates clipped to a norm of 3, as in
 the authors' scripts; which convolutions their networks have is not known, so the widths are ours. Theirs learn by SGD
 at rates of up to 0.1; here Adam does, since with SGD step functions stay at chance: feedback is divided by what a
-neuron added up, which is anything above 0 where a ReLU would hand on as little. For the same reason a step is at 1, as
-the threshold of a spiking neuron is. It has a gradient of zero: below it nothing learns by gradients.
+neuron added up, which is anything above 0 where a ReLU would hand on as little. For the same reason epsilon is 0.5 for
+them. A step has a gradient of zero: below it nothing learns by gradients.
 """
 
 from pathlib import Path
@@ -17,6 +17,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from spiking_lfp.data import load_dataset, subset
 from spiking_lfp.lfp.rewards import softmax_reward
+from spiking_lfp.nn.composites import Composite
+from spiking_lfp.rules import Epsilon
 from spiking_lfp.studies.cases import Case, Outcome
 from spiking_lfp.studies.experiment import Experiment, Finding, Groups, Report, Results, Scale
 from spiking_lfp.studies.lfp_paper.ann import (
@@ -32,18 +34,20 @@ from spiking_lfp.studies.lfp_paper.ann import (
 RATE, CLIP = 1e-3, 3.0
 # channels of pairs of convolutions, each followed by max pooling, and neurons of the dense layer, at full width
 CHANNELS, DENSE = (64, 128, 256), 512
-# of initial weights after He et al. (2015): steps at 1 need more than those at 0
-GAIN = {"step": 1.5}
+# of LFP-epsilon in place of the usual, and of initial weights after He et al. (2015): what neurons add up stays small
+# beside such an epsilon, so that no feedback is far larger than others
+EPSILON = {"step": 0.5}
+GAIN = {"step": 0.25}
 # accuracy above chance from which on a network has learned
 LEARNED = 0.1
 
 
 class Step(nn.Module):
-    """1 above 1, else 0; torch gives it a gradient of 0."""
+    """1 above 0, else 0; torch gives it a gradient of 0."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the steps."""
-        return F.threshold(x, 1.0, 0.0).sign()
+        return F.threshold(x, 0.0, 0.0).sign()
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -102,6 +106,8 @@ def run(case: Case, data_root: Path | None) -> Outcome:
     updates = case["epochs"] * -(-len(data.train_y) // case["batch"])
     schedule = OneCycleLR(optimizer, RATE, updates)
     learner = Learner(model, case["method"], optimizer, reward=_reward, clip=CLIP, schedule=schedule)
+    if learner.composite is not None and case["activation"] in EPSILON:
+        learner.composite = Composite(Epsilon(EPSILON[case["activation"]]))
     return {"classes": data.classes, **train(learner, data, case["epochs"], case["batch"], case["seed"])}
 
 
