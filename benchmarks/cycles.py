@@ -7,26 +7,27 @@ event, and for each word of neurons in each step. Writes docs/experiments/cycles
 writes the table in hardware/README.md. Needs Verilator.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
 from fpga import Case, made
 
-import spiking_lfp as lfp
 from spiking_lfp.deploy.backends.verilog import VerilogCore
 from spiking_lfp.deploy.chips.verilog import VERILATOR
 from spiking_lfp.deploy.simulator import simulate
 
-RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "cycles.jsonl"
+RESULTS = records.KEPT / "cycles.jsonl"
 LANES, ADDS = 8, 4
 NETWORKS = ("784-1000-1000-10", "mnist-mlp-int8", "braille-mlp-int8", "nmnist-conv-int8")
 
 
 def main() -> None:
     """Run the first sample of each network."""
-    RESULTS.write_text("".join(json.dumps(measured(name)) + "\n" for name in NETWORKS))
+    lines = [measured(name) for name in NETWORKS]
+    RESULTS.unlink(missing_ok=True)
+    for line in lines:
+        records.add(RESULTS, line, 1)
 
 
 def measured(name: str) -> dict[str, Any]:
@@ -50,7 +51,6 @@ def measured(name: str) -> dict[str, Any]:
         "adds": ADDS,
         "cycles": int(VerilogCore("verilator", VERILATOR, LANES, ADDS).measure(network, sample).cycles[0]),
         "at least": fewest if dense else None,
-        "version": lfp.__version__,
     }
 
 
