@@ -40,7 +40,8 @@ def second_moments(synapse: nn.Linear | nn.Conv2d, inputs: Tensor, levels: int) 
         rows = torch.cat([x / levels, x.new_ones(groups, len(x[0]), 1)], 2)
         total += (rows.transpose(1, 2) @ rows).double()
         count += len(rows[0])
-    return total / count
+    # a product in float32 is not everywhere symmetric to the last bit, as its Cholesky factor takes it to be
+    return (total + total.mT) / (2 * count)
 
 
 def _batches(synapse: nn.Linear | nn.Conv2d, inputs: Tensor) -> Iterator[Tensor]:
