@@ -121,6 +121,12 @@ class LearningSettings(BaseModel):
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field("adam", description="torch optimiser")
     lr: float = Field(1e-3, gt=0, le=1e36, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
+    adam_beta2: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="part of its mean square that adam keeps per update: less lets weights cross 0 sooner",
+    )
     schedule: Annotated[str, one_of(SCHEDULES)] = Field(
         "linear", description="learning-rate schedule: constant, or down to 0"
     )

@@ -251,7 +251,8 @@ class Trainer:
         self.samples = data.fingerprint() if distributed.is_writer() else ""
         self.training, self.evaluation = data.feeds(config, device)
         self.batches = self.training.batches
-        self.optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, config.momentum)
+        make_optimizer = OPTIMIZERS[config.optimizer]
+        self.optimizer = make_optimizer(network.parameters(), config.lr, config.momentum, config.adam_beta2)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, self.batches * config.epochs)
         self.clip = AdaptiveClip(network.parameters(), config.clip) if config.clip else None
         self.class_weights = _class_weights(config.class_weights, self.training, data.spec.classes, device)

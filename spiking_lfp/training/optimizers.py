@@ -7,12 +7,12 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR
 
 Parameters = Iterable[nn.Parameter]
-# each makes an optimiser from parameters, learning rate and momentum
-OPTIMIZERS: dict[str, Callable[[Parameters, float, float], Optimizer]] = {
-    "adam": lambda parameters, lr, momentum: Adam(parameters, lr, fused=True),
-    "adamw": lambda parameters, lr, momentum: AdamW(parameters, lr, fused=True),
+# each makes an optimiser from parameters, learning rate, momentum (of sgd) and beta2 (of the others)
+OPTIMIZERS: dict[str, Callable[[Parameters, float, float, float], Optimizer]] = {
+    "adam": lambda parameters, lr, _, beta2: Adam(parameters, lr, (0.9, beta2), fused=True),
+    "adamw": lambda parameters, lr, _, beta2: AdamW(parameters, lr, (0.9, beta2), fused=True),
     # LFP eq. 5
-    "sgd": lambda parameters, lr, momentum: SGD(parameters, lr, momentum, dampening=momentum),
+    "sgd": lambda parameters, lr, momentum, _: SGD(parameters, lr, momentum, dampening=momentum),
 }
 # each makes a schedule from an optimiser and the number of updates
 SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {

@@ -303,7 +303,7 @@ def test_sgd_with_dampening_is_the_momentum_of_the_paper(rate: float, momentum: 
     """
     model = mlp([3, 4, 2], bias=True, last_relu=False)
     replica = copy.deepcopy(model)
-    optimizer = OPTIMIZERS["sgd"](model.parameters(), rate, momentum)
+    optimizer = OPTIMIZERS["sgd"](model.parameters(), rate, momentum, 0.999)
     kept: list[Tensor] | None = None
     for _ in range(6):
         x, targets = random(4, 3), targets_of(4, 2)

@@ -289,13 +289,13 @@ def test_the_learning_rate_follows_its_schedule(
 @pytest.mark.parametrize(
     ("optimizer", "settings"),
     [
-        ("adam", {"weight_decay": 0, "betas": (0.9, 0.999)}),
-        ("adamw", {"weight_decay": 0.01, "betas": (0.9, 0.999)}),
+        ("adam", {"weight_decay": 0, "betas": (0.9, 0.99)}),
+        ("adamw", {"weight_decay": 0.01, "betas": (0.9, 0.99)}),
         ("sgd", {"momentum": 0.8, "dampening": 0.8, "nesterov": False}),
     ],
 )
 def test_every_optimizer_trains(optimizer: str, settings: dict[str, Any], run: Run) -> None:
-    folder = run(optimizer=optimizer, momentum=0.8, lr=0.1)
+    folder = run(optimizer=optimizer, momentum=0.8, adam_beta2=0.99, lr=0.1)
     group = Checkpoint.load(folder).optimizer["param_groups"][0]
     assert {key: group[key] for key in settings} == settings
     torch.manual_seed(0)
