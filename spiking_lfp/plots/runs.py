@@ -55,7 +55,10 @@ def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None)
     answer = title_of(names, int(label), outputs.sum(0)) if label.dim() == 0 and not label.is_floating_point() else ""
     last = next(reversed(spikes.values()), None)
     voting = last is not None and torch.equal(last, outputs)
-    spike_raster(x[:, 0], spikes, answer, files[1], names if voting else (), f"{about}, {which}")
+    # a readout that gives one answer for all steps has nothing over time to show
+    membranes = None if voting or len(outputs) != len(x) else outputs
+    shown = names if outputs.shape[1] == len(names) and (voting or membranes is not None) else ()
+    spike_raster(x[:, 0], spikes, answer, files[1], shown, f"{about}, {which}", membranes)
     return files
 
 

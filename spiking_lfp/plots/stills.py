@@ -16,11 +16,13 @@ from torch import Tensor
 from spiking_lfp.checks import Values
 from spiking_lfp.plots.drawing import (
     FEW_ROWS,
+    ON,
     PAGE_WIDTH,
     Sequence4,
     draw_legend,
     draw_raster,
     draw_sample,
+    hex_code,
     is_flat,
     magnitude_quantile,
     mark_size,
@@ -43,6 +45,7 @@ def spike_raster(
     path: str | Path | None = None,
     class_names: Sequence[str] = (),
     title: str = "",
+    membranes: Values | None = None,
 ) -> Figure:
     """Draw one sample and the spikes it causes, layer by layer.
 
@@ -53,8 +56,11 @@ def spike_raster(
             shown.
         label: class of the sample, above it.
         path: PNG file to write, if any.
-        class_names: of the neurons of the last layer, if it has one for each class.
+        class_names: of the outputs, which are the membranes or else the neurons of the last layer, if it has one for
+            each class.
         title: which run and which sample.
+        membranes: of outputs that do not fire, as `LI` has them, `[T, C]`, drawn as lines; the one with the largest
+            sum, the prediction, stands out.
 
     Returns:
         The figure, which a notebook shows.
@@ -68,12 +74,13 @@ def spike_raster(
     """
     sequence = _frames_of(on_host(sequence))
     longest = max(map(len, class_names), default=0)
-    figure = Figure(figsize=(2 + 2.4 * len(spikes) + 0.06 * longest, 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(spikes), width_ratios=[1.0] + [1.2] * len(spikes), squeeze=False)[0]
+    panels = len(spikes) + (membranes is not None)
+    figure = Figure(figsize=(2 + 2.4 * panels + 0.06 * longest, 3.2), layout="constrained")
+    axes = figure.subplots(1, 1 + panels, width_ratios=[1.0] + [1.2] * panels, squeeze=False)[0]
     draw_sample(axes[0], sequence)
     axes[0].set_title(label, fontsize=10)
     figure.suptitle(title, fontsize=10)
-    for raster, (name, values) in zip(axes[1:], spikes.items(), strict=True):
+    for raster, (name, values) in zip(axes[1 : 1 + len(spikes)], spikes.items(), strict=True):
         train = on_host(values)
         shown = _neurons_to_show(train)
         draw_raster(raster, train[:, shown])
@@ -86,11 +93,25 @@ def spike_raster(
             xlim=(-1, len(sequence)),
         )
         raster.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if class_names and len(shown) == len(class_names) <= FEW_CLASSES:
+    if membranes is not None:
+        _draw_membranes(axes[-1], on_host(membranes), class_names)
+    elif class_names and len(shown) == len(class_names) <= FEW_CLASSES:
         raster.set_yticks(range(len(shown)), class_names, fontsize=8)
         raster.set_ylabel("class")
     draw_legend(figure, sequence.shape[1])
     return save(figure, path)
+
+
+def _draw_membranes(axes: Axes, membranes: Float[Tensor, "steps classes"], class_names: Sequence[str]) -> None:
+    """Draw the membrane of each output over time, and name that of the prediction."""
+    prediction = int(membranes.sum(0).argmax())
+    for output, values in enumerate(membranes.T):
+        told = output == prediction
+        axes.plot(values, marker=".", color=hex_code(ON) if told else "0.6", zorder=3 if told else 2)
+    name = class_names[prediction] if class_names else str(prediction)
+    axes.set_title(f"outputs, {name} in colour", fontsize=10)
+    axes.set(ylabel="membrane", xlabel="step", xlim=(-1, len(membranes)))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def frame_strip(sequence: Values, label: str, path: str | Path | None = None, frames: int = 8) -> Figure:

@@ -129,6 +129,20 @@ def test_the_raster_has_a_mark_for_each_spike(tmp_path: Path, drawn: list[Figure
     assert (pixels(tmp_path / "raster.png") < 50).all(-1).sum() > 50
 
 
+def test_outputs_that_do_not_fire_are_lines_and_the_prediction_stands_out(tmp_path: Path, drawn: list[Figure]) -> None:
+    membranes = torch.tensor([[0.0, 0.0, 0.0], [1.0, 3.0, -1.0], [2.0, 1.0, -5.0]])
+    layers = {"1. LIF": spikes(3, 12)}
+    plots.spike_raster(shown(1, 4, 4), layers, "it", tmp_path / "raster.png", ["a", "b", "c"], membranes=membranes)
+    _, hidden, outputs = drawn[0].axes
+    assert hidden.get_ylabel() == "12 neurons"
+    assert [line.get_ydata().tolist() for line in outputs.lines] == membranes.T.tolist()
+    assert outputs.get_title() == "outputs, b in colour"
+    first, second, third = (line.get_color() for line in outputs.lines)
+    assert first == third != second
+    plots.spike_raster(shown(1, 4, 4), layers, "it", membranes=membranes)
+    assert drawn[1].axes[2].get_title() == "outputs, 1 in colour"
+
+
 @pytest.mark.parametrize("classes", [2, 12])
 def test_output_neurons_have_the_names_of_their_classes(classes: int, tmp_path: Path, drawn: list[Figure]) -> None:
     names = [f"class {index}" for index in range(classes)]

@@ -77,7 +77,10 @@ def test_pictures_say_which_run_layers_and_classes(tmp_path: Path, drawn: list[F
 def test_hidden_neurons_get_no_names_of_classes(tmp_path: Path, drawn: list[Figure]) -> None:
     network = nn.Sequential(nn.Flatten(2), LIF(nn.Linear(8, 2), threshold=0.1), LI(nn.Linear(2, 2)))
     plots.draw_run(run_of(network, tmp_path), SAMPLES)
-    assert drawn[1].axes[1].get_ylabel() == "neuron"
+    _, hidden, outputs = drawn[1].axes
+    assert hidden.get_ylabel() == "neuron"
+    assert (outputs.get_ylabel(), len(outputs.lines), outputs.lines[0].get_ydata().shape) == ("membrane", 2, (5,))
+    assert outputs.get_title() in ("outputs, left in colour", "outputs, right in colour")
 
 
 def test_data_given_in_python_are_drawn_if_they_are_given_again(tmp_path: Path, drawn: list[Figure]) -> None:
