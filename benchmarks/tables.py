@@ -462,10 +462,11 @@ def lfp_paper() -> str:
         [
             "`cifar`, fig. 2", "LFP-ε is comparable to gradients at its best learning rate",
             "; ".join(f"{name} {percent(a['accuracy'])} % against {percent(b['accuracy'])} %" for name, a, b in pairs),
-            "MLP yes, LeNet no",
+            ", ".join(f"{title} {verdict('cifar', f'{title}: with the right')}" for title, *_ in pairs),
         ],
         ["", "the best learning rates differ",
-         "; ".join(f"{title} {a['lr']:g} for LFP-ε, {b['lr']:g} for gradients" for title, a, b in pairs), "holds"],
+         "; ".join(f"{title} {a['lr']:g} for LFP-ε, {b['lr']:g} for gradients" for title, a, b in pairs),
+         verdict("cifar", "MLP: the learning rates")],
         ["`vgg`, fig. 3, from random weights", "LFP-ε is on par with gradients",
          each({name: random[name] for name in (EPSILON, GRADIENT)}), "not settled"],
         ["", "every other composite is worse", each({name: random[name] for name in (EPSILON_ALPHA, EPSILON_Z, Z)}),
