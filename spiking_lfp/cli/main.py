@@ -320,9 +320,7 @@ def presets(
             table.add_row(each, preset_title(each))
         table.add_row(NO_PRESET, "what you give by --network and --data, else the defaults")
         out.print(table)
-        _print_rows(
-            ("its settings and what they mean", "spiking-lfp presets NAME"), ("to change some", "--set KEY=VALUE")
-        )
+        _print_rows(("settings of one, and how to change them", "spiking-lfp presets NAME"))
         return
     values = (checked_config({}) if name == NO_PRESET else preset_config(name)).model_dump()
     settings = Table("setting", name, "meaning", title="change any setting with --set KEY=VALUE")
