@@ -56,9 +56,9 @@ def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None)
     last = next(reversed(spikes.values()), None)
     voting = last is not None and torch.equal(last, outputs)
     # a readout that gives one answer for all steps has nothing over time to show
-    membranes = None if voting or len(outputs) != len(x) else outputs
-    shown = names if outputs.shape[1] == len(names) and (voting or membranes is not None) else ()
-    spike_raster(x[:, 0], spikes, answer, files[1], shown, f"{about}, {which}", membranes)
+    lines = None if voting or len(outputs) != len(x) else outputs
+    shown = names if voting or lines is not None else ()
+    spike_raster(x[:, 0], spikes, answer, files[1], shown, f"{about}, {which}", lines)
     return files
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from spiking_lfp.checks import Values
+from spiking_lfp.errors import UsageError
 from spiking_lfp.plots.drawing import (
     FEW_ROWS,
     ON,
@@ -45,7 +46,7 @@ def spike_raster(
     path: str | Path | None = None,
     class_names: Sequence[str] = (),
     title: str = "",
-    membranes: Values | None = None,
+    outputs: Values | None = None,
 ) -> Figure:
     """Draw one sample and the spikes it causes, layer by layer.
 
@@ -56,16 +57,16 @@ def spike_raster(
             shown.
         label: class of the sample, above it.
         path: PNG file to write, if any.
-        class_names: of the outputs, which are the membranes or else the neurons of the last layer, if it has one for
-            each class.
+        class_names: of the outputs, or else of the neurons of the last layer, if there is one for each class.
         title: which run and which sample.
-        membranes: of outputs that do not fire, as `LI` has them, `[T, C]`, drawn as lines; the one with the largest
-            sum, the prediction, stands out.
+        outputs: those that are no spikes, `[T, C]`, as membranes of `LI`, drawn as lines; the one with the largest
+            sum stands out.
 
     Returns:
         The figure, which a notebook shows.
 
     Raises:
+        UsageError: if outputs are not `[T, C]`.
         RunError: if the file cannot be written.
 
     Example:
@@ -74,7 +75,11 @@ def spike_raster(
     """
     sequence = _frames_of(on_host(sequence))
     longest = max(map(len, class_names), default=0)
-    panels = len(spikes) + (membranes is not None)
+    lines = None if outputs is None else on_host(outputs)
+    if lines is not None and (lines.dim() != 2 or len(lines) != len(sequence)):
+        found, expected = list(lines.shape), f"[{len(sequence)}, classes]"
+        raise UsageError(f"outputs have shape {found}, expected {expected}: one row for each step of the sequence")
+    panels = len(spikes) + (lines is not None)
     figure = Figure(figsize=(2 + 2.4 * panels + 0.06 * longest, 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + panels, width_ratios=[1.0] + [1.2] * panels, squeeze=False)[0]
     draw_sample(axes[0], sequence)
@@ -93,8 +98,8 @@ def spike_raster(
             xlim=(-1, len(sequence)),
         )
         raster.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if membranes is not None:
-        _draw_membranes(axes[-1], on_host(membranes), class_names)
+    if lines is not None:
+        _draw_outputs(axes[-1], lines, class_names)
     elif class_names and len(shown) == len(class_names) <= FEW_CLASSES:
         raster.set_yticks(range(len(shown)), class_names, fontsize=8)
         raster.set_ylabel("class")
@@ -102,15 +107,15 @@ def spike_raster(
     return save(figure, path)
 
 
-def _draw_membranes(axes: Axes, membranes: Float[Tensor, "steps classes"], class_names: Sequence[str]) -> None:
-    """Draw the membrane of each output over time, and name that of the prediction."""
-    prediction = int(membranes.sum(0).argmax())
-    for output, values in enumerate(membranes.T):
-        told = output == prediction
+def _draw_outputs(axes: Axes, outputs: Float[Tensor, "steps classes"], class_names: Sequence[str]) -> None:
+    """Draw each output over time, and name the one with the largest sum."""
+    largest = int(outputs.sum(0).argmax())
+    for output, values in enumerate(outputs.T):
+        told = output == largest
         axes.plot(values, marker=".", color=hex_code(ON) if told else "0.6", zorder=3 if told else 2)
-    name = class_names[prediction] if class_names else str(prediction)
+    name = class_names[largest] if len(class_names) == outputs.shape[1] else str(largest)
     axes.set_title(f"outputs, {name} in colour", fontsize=10)
-    axes.set(ylabel="membrane", xlabel="step", xlim=(-1, len(membranes)))
+    axes.set(ylabel="output", xlabel="step", xlim=(-1, len(outputs)))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from spiking_lfp import constant, plots
-from spiking_lfp.errors import RunError
+from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.plots import curves, drawing, moving, stills
 
 ON, OFF = (0, 114, 178), (213, 94, 0)
@@ -130,17 +130,24 @@ def test_the_raster_has_a_mark_for_each_spike(tmp_path: Path, drawn: list[Figure
 
 
 def test_outputs_that_do_not_fire_are_lines_and_the_prediction_stands_out(tmp_path: Path, drawn: list[Figure]) -> None:
-    membranes = torch.tensor([[0.0, 0.0, 0.0], [1.0, 3.0, -1.0], [2.0, 1.0, -5.0]])
-    layers = {"1. LIF": spikes(3, 12)}
-    plots.spike_raster(shown(1, 4, 4), layers, "it", tmp_path / "raster.png", ["a", "b", "c"], membranes=membranes)
+    membranes = torch.tensor([[0.0, 0.0, 0.0], [1.0, 3.0, -1.0], [2.0, 1.0, -5.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    layers = {"1. LIF": spikes(5, 12)}
+    plots.spike_raster(shown(1, 4, 4), layers, "it", tmp_path / "raster.png", ["a", "b", "c"], outputs=membranes)
     _, hidden, outputs = drawn[0].axes
     assert hidden.get_ylabel() == "12 neurons"
     assert [line.get_ydata().tolist() for line in outputs.lines] == membranes.T.tolist()
     assert outputs.get_title() == "outputs, b in colour"
     first, second, third = (line.get_color() for line in outputs.lines)
     assert first == third != second
-    plots.spike_raster(shown(1, 4, 4), layers, "it", membranes=membranes)
-    assert drawn[1].axes[2].get_title() == "outputs, 1 in colour"
+    for names in ((), ("a",)):  # names of something else are not those of outputs
+        plots.spike_raster(shown(1, 4, 4), layers, "it", class_names=names, outputs=membranes)
+        assert drawn[-1].axes[2].get_title() == "outputs, 1 in colour"
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (5, 3, 1)])
+def test_outputs_without_a_row_for_each_step_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"outputs have shape .*, expected \[5, classes\]"):
+        plots.spike_raster(torch.zeros(5, 1, 4, 4), {"1. LIF": spikes(5, 3)}, "it", outputs=torch.zeros(shape))
 
 
 @pytest.mark.parametrize("classes", [2, 12])

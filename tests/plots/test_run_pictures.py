@@ -79,7 +79,7 @@ def test_hidden_neurons_get_no_names_of_classes(tmp_path: Path, drawn: list[Figu
     plots.draw_run(run_of(network, tmp_path), SAMPLES)
     _, hidden, outputs = drawn[1].axes
     assert hidden.get_ylabel() == "neuron"
-    assert (outputs.get_ylabel(), len(outputs.lines), outputs.lines[0].get_ydata().shape) == ("membrane", 2, (5,))
+    assert (outputs.get_ylabel(), len(outputs.lines), outputs.lines[0].get_ydata().shape) == ("output", 2, (5,))
     assert outputs.get_title() in ("outputs, left in colour", "outputs, right in colour")
 
 
