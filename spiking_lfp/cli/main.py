@@ -214,7 +214,7 @@ def _config(preset: str | None, settings: Path | None, changed: dict[str, Any]) 
     """Return the settings of a new run."""
     from spiking_lfp import training
     from spiking_lfp.files import read_regular
-    from spiking_lfp.training.config import checked_config, ungrouped
+    from spiking_lfp.training.config import check_used, checked_config, ungrouped
 
     if settings is not None:
         if preset is not None:
@@ -224,14 +224,17 @@ def _config(preset: str | None, settings: Path | None, changed: dict[str, Any]) 
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"cannot read {settings}: {reason}") from None
-        return checked_config({**ungrouped(text), **changed})
-    if preset is not None:
+        config = checked_config({**ungrouped(text), **changed})
+    elif preset is not None:
         return training.preset_config(preset, changed)
-    if "network" in changed or "data" in changed:
-        return checked_config(changed)
-    raise UsageError(
-        f"give a preset, one of {', '.join(training.preset_names())}; or --network, --data, --config or --resume"
-    )
+    elif "network" in changed or "data" in changed:
+        config = checked_config(changed)
+    else:
+        raise UsageError(
+            f"give a preset, one of {', '.join(training.preset_names())}; or --network, --data, --config or --resume"
+        )
+    check_used(config, changed)
+    return config
 
 
 @app.command()

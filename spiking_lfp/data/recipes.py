@@ -19,7 +19,9 @@ OWN = "own"
 OF_VALUES = ("encoding", "encoding_neurons", "normalize")
 OF_IMAGES = (*OF_VALUES, "shift", "flip", "cutout")
 OF_FILES = (*OF_IMAGES, "image_size", "colour")
-OF_SOUND = (*OF_VALUES, "mel_bands")
+OF_SOUND = (*OF_VALUES, "signal_rate", "mel_bands")
+# settings of recordings that signals use, too
+OF_SIGNALS = ("test_session", "window_ms", "windows", "values")
 
 
 def _check_augmentation(text: str) -> str:
@@ -76,7 +78,8 @@ class InputRecipe(Recipe):
     """How images, signals and other values are turned into sequences."""
 
     particular: ClassVar[tuple[str, ...]] = (
-        "encoding", "encoding_neurons", "normalize", "shift", "flip", "cutout", "image_size", "colour", "mel_bands"
+        "encoding", "encoding_neurons", "normalize", "shift", "flip", "cutout", "image_size", "colour", "signal_rate",
+        "mel_bands",
     )  # fmt: skip
 
     encoding: Annotated[str, one_of((*ENCODERS, *IN_TIME, OWN))] = Field(
@@ -158,7 +161,8 @@ class EventRecipe(Recipe):
     """
 
     particular: ClassVar[tuple[str, ...]] = (
-        "augment", "crop", "centre", "downsample", "denoise_us", "bin_by", "min_events", "sensor", "test_session"
+        "window_ms", "windows", "min_events", "bin_by", "values", "polarities", "crop", "centre", "downsample",
+        "denoise_us", "augment", "test_session", "chip", "time_unit", "column_order", "sensor",
     )  # fmt: skip
 
     steps: int = Field(

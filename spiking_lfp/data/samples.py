@@ -21,7 +21,7 @@ from spiking_lfp.data.datasets import load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, is_folder, kind_of, list_folder, with_one_sensor
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
-from spiking_lfp.data.recipes import OF_FILES, OF_IMAGES, OF_SOUND, OF_VALUES, EventRecipe, InputRecipe
+from spiking_lfp.data.recipes import OF_FILES, OF_IMAGES, OF_SIGNALS, OF_SOUND, OF_VALUES, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import (
     MILLISECOND,
     Listing,
@@ -103,7 +103,7 @@ def load_samples(
         check_used(OF_VALUES)
         return array_samples(name, *yin_yang.yin_yang_splits(encoder), yin_yang.CLASSES, inputs, name)
     if name == spoken_digits.NAME:
-        check_used(OF_SOUND, ["test_session"])
+        check_used(OF_SOUND, OF_SIGNALS)
         listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session)
         return signal_folder(name, listing, encoder, inputs, recipe, progress)
     if not is_event_set(name):
@@ -114,14 +114,14 @@ def load_samples(
         folder = Path(name).expanduser()
         title = folder.resolve().name
         if folder.suffix == ".npz":
-            check_used(OF_IMAGES)
+            check_used(OF_IMAGES, ["values"])
             return npz_samples(folder, encoder, inputs, whole)
         kind = kind_of(folder, encoder.is_in_time)
         listing = list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints, kind, whole)
         if kind is not RECORDINGS:
             for remark in listing.remarks:
                 warnings.warn(remark, stacklevel=2)
-            check_used(OF_FILES if kind is IMAGES else OF_SOUND, ["test_session"])
+            check_used(*((OF_FILES, ["test_session"]) if kind is IMAGES else (OF_SOUND, OF_SIGNALS)))
             make = image_folder if kind is IMAGES else signal_folder
             return make(title, listing, encoder, inputs, recipe, progress)
     elif recipe.sensor:

@@ -94,7 +94,8 @@ def run_cases(
             submit(case)
         while running:
             failure: Exception | None = None
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            for future in [each for each in running if each in done]:
                 case = running.pop(future)
                 try:
                     place, content = future.result()

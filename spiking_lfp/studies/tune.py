@@ -17,7 +17,7 @@ from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, SpikingLFPE
 from spiking_lfp.files import RESULTS
 from spiking_lfp.studies.cases import ATTEMPTS
 from spiking_lfp.training import TrainConfig
-from spiking_lfp.training.config import checked_config
+from spiking_lfp.training.config import check_used, checked_config, depends_on
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import MemoryData
 from spiking_lfp.training.loop import Callback, Trainer
@@ -75,9 +75,10 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
     """Read the settings to search: `lr=0.0003..0.03` is a range, `reward=spike-count,spike-rate` a choice.
 
     Raises:
-        UsageError: for words that cannot be read, and values that the settings do not allow.
+        UsageError: for words that cannot be read, values that are not allowed, and settings that would change nothing.
     """
     axes: list[Axis] = []
+    configs: dict[str, list[TrainConfig]] = {}
     for word in words:
         setting, _, values = word.partition("=")
         numbers = re.fullmatch(r"([-+.\de]+)\.\.([-+.\de]+)", values)
@@ -94,7 +95,8 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             ends = axis.choices
         if not ends:
             raise UsageError(f"--search expects KEY=LOW..HIGH or KEY=A,B,..., found {word!r}")
-        tried = [getattr(checked_config({**config.model_dump(), setting: value}), setting) for value in ends]
+        candidates = [checked_config({**config.model_dump(), setting: value}) for value in ends]
+        tried = [getattr(candidate, setting) for candidate in candidates]
         if all(value == tried[0] for value in tried):
             raise UsageError(
                 f"--search {word}: one value is no search: give KEY=LOW..HIGH or KEY=A,B,..., or fix it with --set "
@@ -102,9 +104,11 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             )
         if any(axis.setting == other.setting for other in axes):
             raise UsageError(f"--search {word}: {setting} is searched already: give it once")
-        if setting == "reward" and config.readout == "mono":
-            raise UsageError(f"--search {word}: a mono readout rewards its spikes itself; leave the reward out")
         axes.append(axis)
+        configs[setting] = candidates
+    for setting, candidates in configs.items():
+        for candidate in candidates if depends_on(setting) not in configs else ():
+            check_used(candidate, [setting])
     return axes
 
 

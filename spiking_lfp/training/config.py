@@ -1,6 +1,8 @@
 """All settings of a training run, typed and checked, and the presets that ship with the package."""
 
+import inspect
 import tomllib
+from collections.abc import Collection
 from importlib.resources import files
 from math import inf
 from textwrap import shorten
@@ -21,7 +23,7 @@ from spiking_lfp.neurons.integer import ScaleMethod
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
-from spiking_lfp.training.sources import is_source
+from spiking_lfp.training.sources import free_arguments, is_source
 
 Readout = Literal["spikes", "membrane", "mono"]
 AUTO = "auto"
@@ -179,6 +181,22 @@ GROUPS: dict[str, type[BaseModel]] = {
 }
 
 
+# settings that are arguments of the functions that make networks
+NETWORK_ARGUMENTS = ("hidden", "channels", "layers", "gain", "normalize_feedback", *NeuronSettings.model_fields)
+# settings that are used only with some values of another one
+USED_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "delta_threshold": ("encoding", ("delta",)),
+    "readout_hidden": ("readout", ("mono",)),
+    "readout_scheme": ("readout", ("mono",)),
+    "readout_windows": ("readout", ("mono",)),
+    "readout_beta": ("readout", ("membrane", "mono")),
+    "reward": ("readout", ("spikes", "membrane")),
+    "momentum": ("optimizer", ("sgd",)),
+    "adam_beta2": ("optimizer", ("adam", "adamw")),
+    "quantize_scale": ("quantize", tuple(range(2, 9))),
+}
+
+
 class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSettings, NetworkSettings, DataSettings):
     """The settings of a run, in the `GROUPS`; stored with it as `config.toml`.
 
@@ -287,7 +305,7 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
         changes: settings by name; text is converted to the setting's type, and lists may be written "100,50".
 
     Raises:
-        UsageError: for an unknown preset or setting, and values that do not fit.
+        UsageError: for an unknown preset or setting, values that do not fit, and changes that would change nothing.
 
     Example:
         >>> preset_config("mnist-mlp", {"hidden": "100,50", "lr": 2e-3}).hidden
@@ -297,7 +315,9 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
         raise unknown_name("preset", name, preset_names())
     if changes and "preset" in changes:
         raise UsageError("preset is not a setting to change: give the name of the preset itself")
-    return checked_config({"preset": name, **ungrouped(preset_text(name)), **(changes or {})})
+    config = checked_config({"preset": name, **ungrouped(preset_text(name)), **(changes or {})})
+    check_used(config, changes or ())
+    return config
 
 
 def checked_config(settings: dict[str, Any]) -> TrainConfig:
@@ -315,6 +335,46 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
         found = shorten(repr(problem["input"]), 80)
         prefix = f"setting {name} = {found}: " if name else ""
         raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def check_used(config: TrainConfig, named: Collection[str]) -> None:
+    """Refuse settings that somebody gave by name and that change nothing of a training.
+
+    Args:
+        config: the settings of the training.
+        named: those of them that were given; the others may be of a preset that was changed.
+
+    Raises:
+        UsageError: with the name of the first that is not at its default and not used.
+    """
+    changed = {name: depends_on(name) for name in named if getattr(config, name) != _default(name)}
+    taken = _taken_by(config.network) if "network" in changed.values() else ()
+    for name, setting in changed.items():
+        if setting == "network" and name not in taken:
+            raise UsageError(
+                f"{name} changes nothing of network {config.network}, which does not take it: leave it out"
+            )
+        if name in USED_WITH and getattr(config, setting) not in USED_WITH[name][1]:
+            fitting = " or ".join(map(str, USED_WITH[name][1]))
+            raise UsageError(
+                f"{name} changes nothing with {setting} {getattr(config, setting)}, it is for {fitting}: leave it out"
+            )
+
+
+def _default(name: str) -> Any:
+    return TrainConfig.model_fields[name].default
+
+
+def depends_on(name: str) -> str:
+    """Return the setting by which another one is used or not; empty if there is none."""
+    return "network" if name in NETWORK_ARGUMENTS else USED_WITH.get(name, ("", ()))[0]
+
+
+def _taken_by(network: str) -> Collection[str]:
+    """Return the names of the arguments that the function of a network takes from the settings."""
+    if is_source(network):
+        return free_arguments(network)
+    return inspect.signature(NETWORKS[network]).parameters if network in NETWORKS else ()
 
 
 def to_toml(config: TrainConfig) -> str:

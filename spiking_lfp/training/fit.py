@@ -12,7 +12,7 @@ from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training import distributed
-from spiking_lfp.training.config import NetworkSettings, NeuronSettings, checked_config
+from spiking_lfp.training.config import NetworkSettings, NeuronSettings, check_used, checked_config
 from spiking_lfp.training.feeds import Data, MemoryData
 from spiking_lfp.training.loop import Callback
 from spiking_lfp.training.own import OwnData
@@ -113,6 +113,7 @@ def _job(network: nn.Module | str, given: OwnData, data_root: str | Path | None,
     if settings.get("encoding") in IN_TIME and not by_name:
         settings = {"steps": 0, **settings}
     config = with_whole_paths(checked_config({**named, **settings}))
+    check_used(config, settings)
 
     def make(device: torch.device, preparing: Progress) -> tuple[Data, nn.Module]:
         torch.manual_seed(config.seed)

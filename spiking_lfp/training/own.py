@@ -89,7 +89,7 @@ class OwnData:
 
     def _encoder(self, config: TrainConfig, dtype: torch.dtype) -> Encode:
         config.inputs.check_used("data given in Python", ("encoding", "encoding_neurons"))
-        config.recipe.check_used("data given in Python")
+        config.recipe.check_used("data given in Python", ["values"])
         return self.encoder or encoder_of(config.inputs, config.recipe, dtype)
 
 

@@ -8,8 +8,9 @@ import pickle
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +51,30 @@ def network_from_source(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     Raises:
         UsageError: if there is no such function, it fails, or it returns something else.
     """
+    with _function(name) as (make, free):
+        network = make(**{key: arguments[key] for key in free if key in arguments})
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"network {name}: it returned {type(network).__name__}, expected a torch.nn.Module")
+    return network
+
+
+def free_arguments(name: str) -> list[str]:
+    """Return the names of the arguments that the function called `name` takes and `name` does not give.
+
+    Raises:
+        UsageError: if there is no such function.
+    """
+    with _function(name) as (_, free):
+        return free
+
+
+@contextmanager
+def _function(name: str) -> Iterator[tuple[Callable[..., Any], list[str]]]:
+    """Yield the function called `name`, with the arguments in it, and the names of its other arguments.
+
+    Raises:
+        UsageError: if there is none, and for all that goes wrong inside the context.
+    """
     match = _SOURCE.fullmatch(name)
     assert match is not None
     positional, named = _literals(name, match["arguments"] or "()")
@@ -63,13 +88,9 @@ def network_from_source(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         try:
             signature = inspect.signature(make)
             given = signature.bind_partial(*positional, **named).arguments
-            fitting = {key: arguments[key] for key in signature.parameters if key in arguments and key not in given}
-            network = make(*positional, **named, **fitting)
+            yield partial(make, *positional, **named), [key for key in signature.parameters if key not in given]
         except Exception as error:
             raise UsageError(f"network {name}: {_sentence(error)}") from error
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"network {name}: it returned {type(network).__name__}, expected a torch.nn.Module")
-    return network
 
 
 def store_network(network: nn.Module, folder: Path) -> None:

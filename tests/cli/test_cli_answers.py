@@ -69,6 +69,17 @@ def run(call: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path / "run"
 
 
+def test_a_setting_that_the_users_function_does_not_take_is_refused(call: Call, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    words = ["--network", f"{tmp_path}/net.py:build", "--data", photos, "--out", tmp_path / "run"]
+    answer = call("train", *words, "--set", "beta=0.5")
+    assert answer.code == 2
+    message = " ".join(answer.err.split())
+    assert message.endswith("net.py:build, which does not take it: leave it out")
+    assert "error: beta changes nothing of network" in message
+    assert not (tmp_path / "run").exists()
+
+
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 

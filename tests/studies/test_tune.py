@@ -286,9 +286,12 @@ def test_what_cannot_be_searched(word: str, message: str) -> None:
         read_search([word], checked_config({}))
 
 
-def test_a_readouts_own_reward_is_not_searched() -> None:
-    with pytest.raises(UsageError, match="a mono readout rewards its spikes itself; leave the reward out"):
+def test_what_would_change_nothing_is_not_searched() -> None:
+    with pytest.raises(UsageError, match="reward changes nothing with readout mono, it is for spikes or membrane"):
         read_search(["reward=spike-count,spike-rate"], checked_config({"readout": "mono"}))
+    with pytest.raises(UsageError, match="momentum changes nothing with optimizer adam, it is for sgd: leave it out"):
+        read_search(["momentum=0.5..0.9"], checked_config({}))
+    assert len(read_search(["momentum=0.5..0.9", "optimizer=adam,sgd"], checked_config({}))) == 2
 
 
 def test_what_cannot_be_used(small: TrainConfig, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from spiking_lfp.lfp.rewards import ANALOGUE_REWARDS, REWARDS, SPIKE_REWARDS
 from spiking_lfp.nn.composites import COMPOSITES
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.training import TrainConfig, preset_config, preset_names, samples_for
-from spiking_lfp.training.config import GROUPS, checked_config, from_toml, to_toml
+from spiking_lfp.training.config import GROUPS, check_used, checked_config, from_toml, to_toml
 from spiking_lfp.training.optimizers import OPTIMIZERS, SCHEDULES
 from spiking_lfp.training.runs import network_for
 
@@ -268,6 +268,33 @@ def test_patience_needs_validation() -> None:
     with pytest.raises(UsageError, match=r"^patience needs validation greater than 0"):
         preset_config("mnist-mlp", {"patience": 2})
     assert preset_config("mnist-mlp", {"patience": 2, "validation": "0.1"}).patience == 2
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "message"),
+    [
+        ("mnist-mlp", {"channels": "3,4"}, "channels changes nothing of network mlp, which does not take it: leave it"),
+        ("mnist-mlp", {"layers": "30"}, "layers changes nothing of network mlp"),
+        ("mnist-conv", {"hidden": "30"}, "hidden changes nothing of network stack"),
+        ("mnist-mlp", {"momentum": 0.5}, "momentum changes nothing with optimizer adam, it is for sgd: leave it out"),
+        ("mnist-mlp", {"optimizer": "sgd", "adam_beta2": 0.9}, "optimizer sgd, it is for adam or adamw"),
+        ("mnist-mlp", {"readout_windows": 2}, "readout_windows changes nothing with readout spikes, it is for mono"),
+        ("mnist-mlp", {"readout_beta": 0.9}, "readout_beta changes nothing with readout spikes"),
+        ("mnist-mlp", {"readout": "mono", "reward": "spike-rate"}, "reward changes nothing with readout mono"),
+        ("mnist-mlp", {"quantize_scale": "mean"}, "quantize_scale changes nothing with quantize 0"),
+        ("mnist-mlp", {"delta_threshold": 0.2}, "delta_threshold changes nothing with encoding constant"),
+    ],
+)
+def test_changes_without_effect_are_refused(preset: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        preset_config(preset, changes)
+
+
+def test_changes_may_leave_the_rest_of_a_preset_without_effect() -> None:
+    assert preset_config("mnist-conv", {"network": "mlp", "hidden": "30"}).layers == "12C5-MP2-32C5-MP2"
+    assert preset_config("mnist-conv", {"optimizer": "sgd", "momentum": 0.5}).adam_beta2 == 0.95
+    whole = checked_config({})
+    check_used(whole, TrainConfig.model_fields)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
