@@ -437,8 +437,10 @@ class Dropout(nn.Module):
         kept = uniform((1, *x.shape[1:]), x.dtype, x.device)[0] >= self.p if carried is None else carried[0]
         if carry is not None:
             carry.give(kept)
-        out: Tensor = ScaleFunction.apply(x, kept / (1 - self.p), False)
-        return out
+        # what is one tensor in every step stays it: the layer behind computes one step, too
+        once = is_constant(x) and not x.requires_grad
+        out: Tensor = ScaleFunction.apply(x[:1] if once else x, kept / (1 - self.p), False)
+        return out.expand_as(x) if once else out
 
     def extra_repr(self) -> str:
         """Show the probability."""

@@ -536,6 +536,23 @@ def test_dropout_is_nothing_when_evaluating_or_at_zero(dropout: Dropout) -> None
     assert out.stride(0) == 0  # still noticed as constant
 
 
+def test_dropout_of_a_constant_input_is_constant_and_the_same() -> None:
+    image = torch.rand(3, 5, dtype=torch.float64)
+    torch.manual_seed(0)
+    once = Dropout(0.5)(constant(image, 4))
+    torch.manual_seed(0)
+    whole = Dropout(0.5)(constant(image, 4).contiguous())
+    assert torch.equal(once, whole)
+    assert (once.stride(0), whole.stride(0)) == (0, 15)  # what is behind it computes one step
+
+    # an input that wants feedback gets that of every step
+    leaf = constant(image, 4).requires_grad_()
+    out, feedback = Dropout(0.5)(leaf), random(4, 3, 5)
+    out.backward(feedback)
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, feedback * (out != 0))
+
+
 def test_dropout_draws_anew_each_time() -> None:
     x = torch.ones(2, 4, 50)
     dropout = Dropout(0.5)
