@@ -63,22 +63,30 @@ def accuracies() -> str:
         for case, outcome in found
     ]
 
-    def place(row: Row) -> tuple[int, int, str, str]:
-        return order.index(row.preset), row.epochs, row.settings, row.method
+    def place(row: Row) -> tuple[int, int, str]:
+        return order.index(row.preset), row.epochs, row.settings
 
     lines = []
-    for row in sorted(rows(found), key=place):
+    by_method = {(place(row), row.method): row for row in rows(found)}
+    for where in sorted({where for where, _ in by_method}):
+        both = [by_method.get((where, method)) for method in NAMES]
+        row = next(each for each in both if each is not None)
         known = NEUROTRAIN.get(row.preset) if "data" not in row.settings else None
         lines.append([
-            f"`{row.preset}`{f', {row.settings}' if row.settings else ''}", preset_title(row.preset),
-            NAMES[row.method], str(row.epochs),
-            f"**{row.accuracy:.2f}**" + (f" ± {row.deviation:.2f}" if row.seeds > 1 else ""), str(row.seeds),
-            f"{row.spikes:,.0f}", f"{row.seconds:,.0f} s", "" if known is None else str(known),
+            f"`{row.preset}`{f', {row.settings}' if row.settings else ''}", preset_title(row.preset), str(row.epochs),
+            *("" if each is None else _accuracy(each) for each in both),
+            " / ".join(f"{each.spikes:,.0f}" for each in both if each is not None),
+            " / ".join(f"{each.seconds:,.0f} s" for each in both if each is not None),
+            "" if known is None else str(known),
         ])  # fmt: skip
     return markdown(
-        ["preset", "data, network", "method", "epochs", "test accuracy, %", "runs", "spikes", "training",
-         "best in NeuroTrain"], lines
-    )  # fmt: skip
+        ["preset", "data, network", "epochs", "LFP, %", "surrogate, %", "spikes", "training", "best in NeuroTrain"],
+        lines,
+    )
+
+
+def _accuracy(row: Row) -> str:
+    return f"**{row.accuracy:.2f}**" + (f" ± {row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else "")
 
 
 def tried() -> str:

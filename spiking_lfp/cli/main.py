@@ -318,12 +318,11 @@ def presets(
     from spiking_lfp.training.config import GROUPS, checked_config
 
     if name is None:
-        table = _table("preset", "what it trains")
+        table = _table("preset", "what it trains (all its settings: spiking-lfp presets NAME)")
         for each in preset_names():
             table.add_row(each, preset_title(each))
         table.add_row(NO_PRESET, "what you give by --network and --data, else the defaults")
         out.print(table)
-        _print_rows(("settings of one, and how to change them", "spiking-lfp presets NAME"))
         return
     values = (checked_config({}) if name == NO_PRESET else preset_config(name)).model_dump()
     settings = Table("setting", name, "meaning", title="change any setting with --set KEY=VALUE")
