@@ -92,7 +92,7 @@ def event_frames(
     return frames
 
 
-def pack_frames(frames: UInt8[np.ndarray, "steps *i"]) -> UInt8[np.ndarray, "steps bytes"]:
+def pack_frames(frames: UInt8[np.ndarray, " steps *i"]) -> UInt8[np.ndarray, "steps bytes"]:
     """Store frames of 0 and 1 as bits.
 
     Args:
@@ -110,7 +110,7 @@ def pack_frames(frames: UInt8[np.ndarray, "steps *i"]) -> UInt8[np.ndarray, "ste
     return np.packbits(frames.reshape(len(frames), -1), axis=1, bitorder="little")
 
 
-def unpack_frames(packed: UInt8[np.ndarray, "steps bytes"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "steps *i"]:
+def unpack_frames(packed: UInt8[np.ndarray, "steps bytes"], shape: tuple[int, ...]) -> UInt8[np.ndarray, " steps *i"]:
     """Unpack the result of `pack_frames`.
 
     Args:

@@ -98,12 +98,12 @@ class FeedforwardNet(nn.Module):
         self._checked: dict[str, tuple[int, int]] = {}
         self.register_load_state_dict_post_hook(_check_loaded)
 
-    def forward(self, x: Float[Tensor, "batch *i"]) -> Float[Tensor, "batch *o"]:
+    def forward(self, x: Float[Tensor, " batch *i"]) -> Float[Tensor, " batch *o"]:
         """Return the outputs for the samples `x`; autograd does not record them, see `FeedbackAlignment`."""
         return self.activations(x)[-1]
 
     @torch.no_grad()
-    def activations(self, x: Float[Tensor, "batch *i"]) -> list[Tensor]:
+    def activations(self, x: Float[Tensor, " batch *i"]) -> list[Tensor]:
         """Return the samples, the activations of every hidden layer and the outputs: `[h_0, ..., h_L]`.
 
         Raises:

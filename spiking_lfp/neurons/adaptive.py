@@ -33,7 +33,7 @@ class AdaptiveLIFNeuron(LIFNeuron):
     )
     states: ClassVar[tuple[str, ...]] = ("membrane", "adaptation")
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return `U[t]` and `a[t]`."""
         fired = self.fires(state)
         return self.membrane(state[0], fired, current), self.rho * state[1] + fired.to(current.dtype)

@@ -105,7 +105,7 @@ class Neuron(ABC):
         return True
 
     @abstractmethod
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return the states one step later, before any reset of that step."""
 
     @abstractmethod

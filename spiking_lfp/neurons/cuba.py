@@ -44,7 +44,7 @@ class CubaLIFNeuron(LIFNeuron):
         time_constants={"beta": ("tau_mem", "r"), "alpha": ("tau_syn", "w_in")},
     )
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return `U[t]` and `I[t]`."""
         current = self.alpha * state[1] + current
         return self.membrane(state[0], self.fires(state), current), current

@@ -53,7 +53,7 @@ class LINeuron(Neuron):
         """Return False: infinity stays."""
         return False
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return `V[t]`."""
         return (self.beta * state[0] + current,)
 

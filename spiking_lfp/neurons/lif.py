@@ -68,7 +68,7 @@ class LIFNeuron(Neuron):
         """Return whether a membrane may lose infinity again."""
         return self.reset == "zero"
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return `U[t]`."""
         return (self.membrane(state[0], self.fires(state), current),)
 

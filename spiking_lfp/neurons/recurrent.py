@@ -65,7 +65,7 @@ class MappedRecurrentLIFNeuron(RecurrentLIFNeuron):
 
     through: Map = field(kw_only=True)
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         """Return `U[t]`."""
         fired = self.fires(state)
         seen = self.through.current(fired.to(current.dtype), self.recurrent, None)

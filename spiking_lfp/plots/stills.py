@@ -243,7 +243,7 @@ def _draw_feedback(axes: Axes, sequence: Sequence4, feedback: Sequence4) -> None
     axes.set(xticks=[], yticks=[])
 
 
-def _frames_of(sequence: Float[Tensor, "steps *sample"]) -> Sequence4:
+def _frames_of(sequence: Float[Tensor, " steps *sample"]) -> Sequence4:
     """Return a sequence as frames: inputs without an order, and signals, are one pixel high."""
     if sequence.dim() > 4:
         return sequence.flatten(3)

@@ -122,7 +122,7 @@ def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"
 def training_step(
     network: nn.Module,
     x: Float[Tensor, "steps batch *i"],
-    labels: Shaped[Tensor, "batch *targets"],
+    labels: Shaped[Tensor, " batch *targets"],
     optimizer: torch.optim.Optimizer,
     clip: AdaptiveClip | None,
     meter: Meter,
@@ -185,12 +185,12 @@ def idle_step(
 def evaluation_step(
     network: nn.Module,
     x: Float[Tensor, "steps batch *i"],
-    labels: Shaped[Tensor, "batch *targets"],
+    labels: Shaped[Tensor, " batch *targets"],
     meter: Meter,
     chunk: int = 0,
     reward: Reward = spike_count_reward,
     lengths: Int[Tensor, " batch"] | None = None,
-) -> Shaped[Tensor, "batch *targets"]:
+) -> Shaped[Tensor, " batch *targets"]:
     """Run `network` on the sequences `x`, add to `meter` how many are classified correctly, return all predictions."""
     outputs = _run(network, x, chunk)
     predictions = predictions_of(outputs, labels, reward, lengths)

@@ -24,7 +24,7 @@ class HalvedLIFNeuron(LIFNeuron):
 
     part: Tensor = field(metadata=KEPT_PART, kw_only=True)
 
-    def step(self, state: State, current: Float[Tensor, "batch *n"]) -> State:
+    def step(self, state: State, current: Float[Tensor, " batch *n"]) -> State:
         return super().step(state, current * self.part)
 
 
