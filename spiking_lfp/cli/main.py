@@ -318,10 +318,9 @@ def presets(
     from spiking_lfp.training.config import GROUPS, checked_config
 
     if name is None:
-        table = _table("preset", "what it trains (all its settings: spiking-lfp presets NAME)")
+        table = _table("preset", "what it trains (all settings: spiking-lfp presets NAME)")
         for each in preset_names():
             table.add_row(each, preset_title(each))
-        table.add_row(NO_PRESET, "what you give by --network and --data, else the defaults")
         out.print(table)
         return
     values = (checked_config({}) if name == NO_PRESET else preset_config(name)).model_dump()
