@@ -53,8 +53,8 @@ def mean(values: Sequence[float], digits: int) -> str:
     return f"{fmean(values):.{digits}f}{spread}"
 
 
-def accuracies() -> str:
-    """Every data set and network that is not one of recordings, by LFP and by the surrogate."""
+def by_both() -> list[tuple[Row | None, Row | None]]:
+    """Return what LFP and the surrogate came to on every data set and network that is not one of recordings."""
     found = [(Case(**line["case"]), Outcome(**line["outcome"])) for line in read(EXPERIMENTS / "rules" / "cases.jsonl")]
     order = list(dict.fromkeys(case.preset for case, _ in found))
     # a training for each speaker that it does not know: a row of their mean
@@ -66,18 +66,22 @@ def accuracies() -> str:
     def place(row: Row) -> tuple[int, int, str]:
         return order.index(row.preset), row.epochs, row.settings
 
-    lines = []
     by_method = {(place(row), row.method): row for row in rows(found)}
-    for where in sorted({where for where, _ in by_method}):
-        both = [by_method.get((where, method)) for method in NAMES]
-        row = next(each for each in both if each is not None)
+    places = sorted({where for where, _ in by_method})
+    return [(by_method.get((where, "lfp")), by_method.get((where, "surrogate"))) for where in places]
+
+
+def accuracies() -> str:
+    """Every data set and network that is not one of recordings, by LFP and by the surrogate."""
+    lines = []
+    for both in by_both():
+        found = [each for each in both if each is not None]
+        row = found[0]
         known = NEUROTRAIN.get(row.preset) if "data" not in row.settings else None
         lines.append([
             f"`{row.preset}`{f', {row.settings}' if row.settings else ''}", preset_title(row.preset), str(row.epochs),
-            *("" if each is None else _accuracy(each) for each in both),
-            " / ".join(f"{each.spikes:,.0f}" for each in both if each is not None),
-            " / ".join(f"{each.seconds:,.0f} s" for each in both if each is not None),
-            "" if known is None else str(known),
+            *map(_accuracy, both), " / ".join(f"{each.spikes:,.0f}" for each in found),
+            " / ".join(f"{each.seconds:,.0f} s" for each in found), "" if known is None else str(known),
         ])  # fmt: skip
     return markdown(
         ["preset", "data, network", "epochs", "LFP, %", "surrogate, %", "spikes", "training", "best in NeuroTrain"],
@@ -85,7 +89,27 @@ def accuracies() -> str:
     )
 
 
-def _accuracy(row: Row) -> str:
+def longer() -> str:
+    """The best of each data set by LFP."""
+    best: dict[str, Row] = {}
+    for row, _ in by_both():
+        if row is not None and not row.settings:
+            data = preset_title(row.preset).partition(",")[0].partition(":")[0]
+            best[data] = max(row, best.get(data, row), key=lambda each: each.accuracy)
+    lines = [
+        [preset_title(row.preset).partition(": membranes")[0], f"`train {row.preset}`", _accuracy(row), _minutes(row)]
+        for row in best.values()
+    ]
+    return markdown(["data, network", "`spiking-lfp`", "test accuracy, %", "training"], lines)
+
+
+def _minutes(row: Row) -> str:
+    return f"{row.seconds / 60:.0f} min" if row.seconds >= 90 else f"{row.seconds:.0f} s"
+
+
+def _accuracy(row: Row | None) -> str:
+    if row is None:
+        return ""
     return f"**{row.accuracy:.2f}**" + (f" ± {row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else "")
 
 
@@ -468,7 +492,8 @@ def lfp_paper() -> str:
         depth.setdefault(row["hidden layers"], {})[row["method"]] = row["mean"]
     lines = [
         [
-            "`cifar`, fig. 2, at the paper's scale, one seed", "LFP-ε is comparable to gradients at its best learning rate",
+            "`cifar`, fig. 2, at the paper's scale, one seed",
+            "LFP-ε is comparable to gradients at its best learning rate",
             "; ".join(f"{name} {percent(a['accuracy'])} % against {percent(b['accuracy'])} %" for name, a, b in pairs),
             ", ".join(f"{title} {verdict('cifar', f'{title}: with the right')}" for title, *_ in pairs),
         ],
@@ -610,7 +635,8 @@ def snn_grid() -> str:
 
 # each is written where a page has a place for it
 TABLES: dict[str, Callable[[], str]] = {
-    "mnist": mnist, "first-steps": first_steps, "accuracies": accuracies, "tried": tried, "rewards": rewards,
+    "mnist": mnist, "longer": longer, "first-steps": first_steps, "accuracies": accuracies, "tried": tried,
+    "rewards": rewards,
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
