@@ -352,7 +352,9 @@ def events() -> str:
 
 
 NETWORKS = {"fc": "fully connected", "cnn": "convolutional"}
-SETS = {"cifar": "CIFAR-100", "imagenet": "Tiny-ImageNet"}
+SETS = {
+    "mnist": "MNIST", "n-mnist": "N-MNIST", "cifar10": "CIFAR-10", "cifar": "CIFAR-100", "imagenet": "Tiny-ImageNet",
+}  # fmt: skip
 
 
 def aligned(rows: Sequence[dict[str, Any]], keys: Sequence[str], columns: Sequence[str], training: bool) -> list[Any]:
@@ -426,11 +428,11 @@ def latency() -> str:
 
 
 def settings(about: str) -> str:
-    """What other settings came to on MNIST and N-MNIST."""
+    """What other settings came to."""
     found = [line for line in read(EXPERIMENTS / "settings.jsonl") if line["about"] == about]
     lines = [
         [
-            f"{'N-MNIST' if line['data'] == 'n-mnist' else 'MNIST'}, {line['network']}",
+            f"{SETS[line['data']]}, {line['network']}",
             "" if line["beta"] is None else f"{line['beta']:g}", str(line["steps"]), line["settings"],
             str(line["epochs"] or ""), " ".join(f"{round(100 * each, 2):g}" for each in line["accuracy"]),
             line["samples"],
@@ -540,9 +542,6 @@ def lfp_paper() -> str:
     return markdown(["experiment", "what the paper says", "what was found", ""], lines)
 
 
-PICTURES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
-
-
 def spiking_images() -> str:
     """Spiking convolutions of the paper's newer version by each method, at the best of its rates."""
     best: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -554,7 +553,7 @@ def spiking_images() -> str:
         [label, *(f"{percent(found['accuracy'])} ({found['lr']:g})" for found in (best[*pair, name] for pair in pairs))]
         for name, label in IMAGE_METHODS.items()
     ]
-    return markdown(["test accuracy, % (rate)", *(f"{PICTURES[data]}, {network}" for data, network in pairs)], lines)
+    return markdown(["test accuracy, % (rate)", *(f"{SETS[data]}, {network}" for data, network in pairs)], lines)
 
 
 def activations() -> str:
@@ -645,6 +644,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
     "settings-spikes": partial(settings, "spikes"), "settings-fine-tuning": partial(settings, "fine-tuning"),
+    "settings-cifar": partial(settings, "cifar"),
     "settings-mono": partial(settings, "mono"),
     "mdfa-classes": mdfa_classes, "spiking-pairs": spiking_pairs, "latency": latency,
 }  # fmt: skip
