@@ -146,7 +146,9 @@ def long(root: Path) -> None:
 
 
 def settings(config: TrainConfig) -> list[tuple[str, str]]:
-    return [(key, cli._show(value)) for key, value in config.model_dump().items() if key != "preset"]
+    """All settings as text, but for those that a stack does not take."""
+    left_out = ("preset", "hidden", "channels")
+    return [(key, cli._show(value)) for key, value in config.model_dump().items() if key not in left_out]
 
 
 def work(what: str, root: str) -> None:
