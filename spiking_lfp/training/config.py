@@ -345,9 +345,15 @@ def check_used(config: TrainConfig, named: Collection[str]) -> None:
         named: those of them that were given; the others may be of a preset that was changed.
 
     Raises:
-        UsageError: with the name of the first that is not at its default and not used.
+        UsageError: with the name of the first that is not used, and not at its default, which a function of the user's
+            may not share.
     """
-    changed = {name: depends_on(name) for name in named if getattr(config, name) != _default(name)}
+    own = is_source(config.network)
+    changed = {
+        name: depends_on(name)
+        for name in named
+        if getattr(config, name) != _default(name) or (own and depends_on(name) == "network")
+    }
     taken = _taken_by(config.network) if "network" in changed.values() else ()
     for name, setting in changed.items():
         if setting == "network" and name not in taken:

@@ -69,10 +69,13 @@ def run(call: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path / "run"
 
 
-def test_a_setting_that_the_users_function_does_not_take_is_refused(call: Call, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beta", ["0.5", "0.9"])  # 0.9 is the default of the setting, not of the function
+def test_a_setting_that_the_users_function_does_not_take_is_refused(
+    beta: str, call: Call, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "net.py").write_text(NET)
     words = ["--network", f"{tmp_path}/net.py:build", "--data", photos, "--out", tmp_path / "run"]
-    answer = call("train", *words, "--set", "beta=0.5")
+    answer = call("train", *words, "--set", f"beta={beta}")
     assert answer.code == 2
     message = " ".join(answer.err.split())
     assert message.endswith("net.py:build, which does not take it: leave it out")
