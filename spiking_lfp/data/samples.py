@@ -21,7 +21,16 @@ from spiking_lfp.data.datasets import load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, is_folder, kind_of, list_folder, with_one_sensor
 from spiking_lfp.data.moved_images import SUFFIX, list_moved
-from spiking_lfp.data.recipes import OF_FILES, OF_IMAGES, OF_SIGNALS, OF_SOUND, OF_VALUES, EventRecipe, InputRecipe
+from spiking_lfp.data.recipes import (
+    OF_FILES,
+    OF_IMAGES,
+    OF_OWN_RECORDINGS,
+    OF_SIGNALS,
+    OF_SOUND,
+    OF_VALUES,
+    EventRecipe,
+    InputRecipe,
+)
 from spiking_lfp.data.recordings import (
     MILLISECOND,
     Listing,
@@ -132,7 +141,8 @@ def load_samples(
         title, listing = name, list_moved(name, root, download)
     else:
         title, listing = name, list_event_set(name, data_root(root), download)
-    check_used((), recipe.particular)
+    own = is_folder(name) and name not in EVENT_SOURCES
+    check_used((), [each for each in recipe.particular if own or each not in OF_OWN_RECORDINGS])
     for remark in listing.remarks:
         warnings.warn(remark, stacklevel=2)
     cache = sequences(title, listing, recipe, progress)

@@ -151,6 +151,7 @@ def test_sound_without_a_rate_and_with_too_many_bands_is_refused(tmp_path: Path)
         ("mnist-subset", {"chip": "davis346"}, "chip = davis346 changes nothing"),
         ("mnist-subset", {"window_ms": 5.0}, "window_ms = 5.0 changes nothing"),
         ("mnist-subset", {"values": "count"}, "values = count changes nothing"),
+        ("mnist-subset@saccades", {"chip": "davis346"}, "chip = davis346 changes nothing"),
         ("spoken-digits", {"polarities": 1, "encoding": "sequence"}, "polarities = 1 changes nothing"),
         ("yin-yang", {"flip": True}, "flip = True changes nothing of yin-yang in training: leave it at False"),
         ("yin-yang", {"test_session": "x"}, "test_session = x changes nothing"),
@@ -175,7 +176,8 @@ def test_settings_that_would_change_nothing_are_refused(
             np.save(path, np.arange(40).reshape(10, 4) % np.array([9, 9, 40, 2]))
     np.savez(tmp_path / "values.npz", x=np.random.default_rng(0).random((20, 5)), y=np.arange(20) % 2)
     config = settings(data="mnist", **changes)
-    name = data if data in ("mnist-subset", "yin-yang", "spoken-digits") else str(tmp_path / data)
+    by_name = ("mnist-subset", "mnist-subset@saccades", "yin-yang", "spoken-digits")
+    name = data if data in by_name else str(tmp_path / data)
     with pytest.raises(UsageError, match=message):
         load_samples(name, config.recipe, config.inputs, tmp_path)
 
