@@ -26,6 +26,10 @@ def experiment(
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds, counted from 1.", show_default="that of the scale")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="The only network, data set or start to run, where there are several.", show_default="all"),
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(help="Number of trainings at a time; they share the cores.", show_default="1")
     ] = None,
@@ -61,7 +65,7 @@ def experiment(
     folder = folder or Path("experiments") / f"{name}-{scale}"
     with workers(scheduler, data_root, processes) as executor:
         count = 1 if processes is None else processes
-        report, paths = run_experiment(name, chosen, folder, on_case, seeds, count, data_root, executor, threads)
+        report, paths = run_experiment(name, chosen, folder, on_case, seeds, count, data_root, executor, threads, part)
     _print_table(report.rows)
     for finding in report.findings:
         verdict = {True: "holds", False: "does not hold", None: "undecided"}[finding.holds]

@@ -55,7 +55,8 @@ class Experiment:
         seeds: number of seeds at each scale.
         cases: the trainings of a scale for seeds 1, 2, ...; no two cases have the same settings.
         run: trains a case, given the data root; a function at the top level of a module, so that it can be pickled.
-        report: summarises all cases.
+        report: summarises all cases, or those of one part.
+        parts: the setting of cases by whose values an experiment may be run in parts; None if it is run as a whole.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Experiment:
     cases: Callable[[Scale, int], list[Case]]
     run: Callable[[Case, Path | None], Outcome]
     report: Callable[[Results], Report]
+    parts: str | None = None
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:

@@ -37,6 +37,7 @@ def run_experiment(
     data_root: str | Path | None = None,
     executor: Executor | None = None,
     threads: int | None = None,
+    part: str | None = None,
 ) -> tuple[Report, list[Path]]:
     """Run the cases of an experiment that `folder` does not have yet, and write the results there.
 
@@ -50,9 +51,10 @@ def run_experiment(
         data_root: folder of the data sets where trainings run; None for the environment variable there.
         executor: runs the trainings in place of this machine, see `run_cases`.
         threads: of each training, see `run_cases`.
+        part: the only network, data set or start to run and report, of experiments that have several; None for all.
 
     Raises:
-        UsageError: for an unknown name or scale.
+        UsageError: for an unknown name, scale or part.
         DataError: if a data set is missing.
         RunError: if a training dies too often or the folder cannot be used.
 
@@ -75,6 +77,13 @@ def run_experiment(
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     experiment = EXPERIMENTS[name]
     cases = experiment.cases(scale, seeds or experiment.seeds[scale])
+    if part is not None:
+        if experiment.parts is None:
+            raise UsageError(f"experiment {name!r} has no parts, found part {part!r}: leave it out")
+        parts = dict.fromkeys(case[experiment.parts] for case in cases)
+        if part not in parts:
+            raise unknown_name(f"part of {name!r} at scale {scale}", part, parts)
+        cases = [case for case in cases if case[experiment.parts] == part]
     results = run_cases(
         cases, partial(_run_case, experiment.run, data_root), folder, on_case, processes, executor, threads
     )

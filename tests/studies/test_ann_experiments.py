@@ -52,6 +52,15 @@ def test_a_smoke_run_is_written_and_not_run_twice(name: str, tmp_path: Path) -> 
     assert again.rows == first.rows
     assert again.findings == first.findings
     json.loads((out / "numbers.json").read_text())
+    setting = OURS[name].parts
+    if setting is not None:
+        parts = dict.fromkeys(case[setting] for case in called)
+        alone = [
+            run_experiment(name, "smoke", out, lambda case, *_: called.append(case), part=part)[0] for part in parts
+        ]
+        assert len(called) == len(OURS[name].cases("smoke", 1))
+        assert [row for each in alone for row in each.rows] == first.rows
+        assert [finding for each in alone for finding in each.findings] == first.findings
 
 
 def last_case(experiment: Experiment, **settings: Any) -> Case:
@@ -330,8 +339,9 @@ def test_findings_of_figure_3() -> None:
     assert holds(figure3.report(results(random, fine, "alpha2-beta1"))) == [True] * 14
     equal = dict.fromkeys(random, 0.5)
     verdicts = holds(figure3.report(results(equal, equal, "epsilon")))
-    assert verdicts[:6] == [True, False, False, False, False, True]
-    assert verdicts[8] is verdicts[12] is False
+    assert verdicts[:2] == [False, True]
+    assert verdicts[6:10] == [True, False, False, False]
+    assert verdicts[4] is verdicts[12] is False
     assert (
         holds(figure3.report(results(dict.fromkeys(random, 0.1), dict.fromkeys(random, 0.1), "epsilon"))) == [None] * 14
     )

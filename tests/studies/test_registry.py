@@ -60,6 +60,22 @@ def test_an_experiment_writes_numbers_figure_and_findings(tmp_path: Path) -> Non
     assert called[2:] == [{"size": 1, "seed": 3}]
 
 
+def test_a_part_is_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_sizes(scale: Scale, seeds: int) -> list[Case]:
+        return [{"size": size, "seed": seed} for size in ("large", "tiny") for seed in range(1, seeds + 1)]
+
+    called: list[Case] = []
+    monkeypatch.setitem(EXPERIMENTS, "fake", replace(FAKE, cases=two_sizes, parts="size"))
+    summary, _ = run_experiment("fake", "smoke", tmp_path, lambda case, *_: called.append(case), part="tiny")
+    assert called == [{"size": "tiny", "seed": 1}]
+    assert [row["size"] for row in summary.rows] == ["tiny"]
+    with pytest.raises(UsageError, match=r"unknown part of 'fake' at scale small 'tny': did you mean 'tiny'\?"):
+        run_experiment("fake", "small", tmp_path, lambda *_: None, part="tny")
+    monkeypatch.setitem(EXPERIMENTS, "fake", FAKE)
+    with pytest.raises(UsageError, match=r"experiment 'fake' has no parts, found part 'tiny'"):
+        run_experiment("fake", "smoke", tmp_path, lambda *_: None, part="tiny")
+
+
 def test_what_cannot_be_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown experiment 'fig7'"):
         run_experiment("fig7", "small", tmp_path, print)

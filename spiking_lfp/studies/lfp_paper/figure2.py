@@ -98,12 +98,17 @@ def report(results: Results) -> Report:
     return Report(rows, _figure(groups), _findings(groups))
 
 
+def _networks(groups: Groups) -> list[str]:
+    return list(dict.fromkeys(network for network, *_ in groups.groups))
+
+
 def _findings(groups: Groups) -> list[Finding]:
     last = groups.mean(lambda outcome: outcome["accuracy"][-1])
     chance = 1 / next(iter(groups.groups.values()))[0]["classes"]
     rates = sorted({rate for *_, rate in groups.groups})
     findings = []
-    for network, title in NETWORKS.items():
+    for network in _networks(groups):
+        title = NETWORKS[network]
         best = {method: max((last[network, method, rate], rate) for rate in rates) for method in (GRADIENT, "epsilon")}
         (gradient, gradient_rate), (feedback, feedback_rate) = best[GRADIENT], best["epsilon"]
         learned = max(gradient, feedback) > 1.5 * chance
@@ -126,14 +131,15 @@ def _findings(groups: Groups) -> list[Finding]:
 
 def _figure(groups: Groups) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, (network, title) in zip(panels, NETWORKS.items(), strict=True):
+    networks = _networks(groups)
+    panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    for axes, network in zip(panels, networks, strict=True):
         for (trained, method, rate), outcomes in groups.groups.items():
             if trained == network:
                 curves = [[100 * value for value in outcome["accuracy"]] for outcome in outcomes]
                 label = f"{NAMES[method]}, {rate:g}"
                 draw_curves(axes, curves, color=COLOURS[method], linestyle=STYLES[rate], marker=".", label=label)
-        axes.set_title(title)
+        axes.set_title(NETWORKS[network])
         label_epochs(axes)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy [%]")
@@ -155,4 +161,5 @@ EXPERIMENT = Experiment(
     cases=cases,
     run=run,
     report=report,
+    parts="network",
 )

@@ -201,101 +201,98 @@ def _change(outcome: Outcome) -> float:
 
 
 def _findings(groups: Groups, chance: float) -> list[Finding]:
-    last = groups.mean(lambda outcome: outcome["accuracy"][-1])
-    signs, change = groups.mean(_signs), groups.mean(_change)
-    mixed = ("epsilon-zplus-zminus", "epsilon-alpha2-beta1")
-
-    def by_method(values: dict[tuple[Any, ...], float], start: str, form: str) -> str:
-        return ", ".join(f"{method} {values[start, method]:{form}}" for method in (GRADIENT, *RULES))
-
-    def finding(start: str, paper: str, found: str, holds: bool) -> Finding:
-        learned = last[start, GRADIENT] > 1.5 * chance
-        return Finding(f"{STARTS[start].capitalize()}: {paper}", found, holds if learned else None)
-
-    def accuracy(method: str, start: str = "random") -> float:
-        return last[start, method]
-
-    scores = {start: f"accuracies {by_method(last, start, '.1%')}" for start in STARTS}
-    equal = f"; equal means within {EQUAL:.0%}."
-    findings = [
-        finding(
-            "random",
-            "LFP-epsilon is on par with gradients.",
-            scores["random"] + equal,
-            accuracy("epsilon") >= accuracy(GRADIENT) - EQUAL,
-        ),
-        finding(
-            "random",
-            "all other composites perform significantly worse.",
-            scores["random"] + equal,
-            all(accuracy(rule) < accuracy(GRADIENT) - EQUAL for rule in RULES if rule != "epsilon"),
-        ),
-        finding(
-            "random",
-            "the mixed composites lead to better accuracies than LFP-z+z-.",
-            scores["random"] + ".",
-            min(map(accuracy, mixed)) > accuracy("zplus-zminus"),
-        ),
-        finding(
-            "random",
-            "LFP-alpha2-beta1 only achieves random performance.",
-            f"{accuracy('alpha2-beta1'):.1%}, chance is {chance:.1%}.",
-            accuracy("alpha2-beta1") < chance + EQUAL,
-        ),
-        finding(
-            "pretrained",
-            "only LFP-alpha2-beta1 performs significantly lower than the others.",
-            scores["pretrained"] + equal,
-            accuracy("alpha2-beta1", "pretrained") + EQUAL
-            < min(accuracy(method, "pretrained") for method in (GRADIENT, *RULES) if method != "alpha2-beta1"),
-        ),
-        finding(
-            "pretrained",
-            "LFP-z+z- performs just as well as gradients.",
-            scores["pretrained"] + equal,
-            accuracy("zplus-zminus", "pretrained") >= accuracy(GRADIENT, "pretrained") - EQUAL,
-        ),
-    ]
-    for start in STARTS:
-        counts = f"fraction of parameters, {by_method(signs, start, '.2%')}."
-        sizes = f"mean squared change per epoch {by_method(change, start, '.1e')}."
-        by_signs = {method: signs[start, method] for method in (GRADIENT, *RULES)}
-        by_change = {method: change[start, method] for method in (GRADIENT, *RULES)}
+    findings = []
+    means = [groups.mean(value) for value in (lambda outcome: outcome["accuracy"][-1], _signs, _change)]
+    for start in _starts(groups):
+        last, signs, change = ({method: mean[start, method] for method in (GRADIENT, *RULES)} for mean in means)
+        statements = _accuracies(start, last, chance) + _changes(signs, change)
+        learned = last[GRADIENT] > 1.5 * chance
         findings += [
-            finding(start, "gradients change most signs.", counts, max(by_signs, key=by_signs.__getitem__) == GRADIENT),
-            finding(
-                start,
-                "LFP-alpha2-beta1 changes the fewest signs.",
-                counts,
-                min(by_signs, key=by_signs.__getitem__) == "alpha2-beta1",
-            ),
-            finding(
-                start,
-                "of the rules, LFP-alpha2-beta1 leads to the largest changes of parameters.",
-                sizes,
-                max(RULES, key=by_change.__getitem__) == "alpha2-beta1",
-            ),
-            finding(
-                start,
-                "LFP-z+z- leads to the smallest changes of parameters.",
-                sizes,
-                min(by_change, key=by_change.__getitem__) == "zplus-zminus",
-            ),
+            Finding(f"{STARTS[start].capitalize()}: {paper}", found, holds if learned else None)
+            for paper, found, holds in statements
         ]
     return findings
 
 
+def _starts(groups: Groups) -> list[str]:
+    return list(dict.fromkeys(start for start, _ in groups.groups))
+
+
+def _by_method(values: dict[str, float], form: str) -> str:
+    return ", ".join(f"{method} {value:{form}}" for method, value in values.items())
+
+
+def _accuracies(start: str, last: dict[str, float], chance: float) -> list[tuple[str, str, bool]]:
+    """Return the paper's statements about accuracies, what was found, and whether it holds."""
+    scores = f"accuracies {_by_method(last, '.1%')}"
+    equal = f"{scores}; equal means within {EQUAL:.0%}."
+    if start == "pretrained":
+        others = min(value for method, value in last.items() if method != "alpha2-beta1")
+        return [
+            (
+                "only LFP-alpha2-beta1 performs significantly lower than the others.",
+                equal,
+                last["alpha2-beta1"] + EQUAL < others,
+            ),
+            (
+                "LFP-z+z- performs just as well as gradients.",
+                equal,
+                last["zplus-zminus"] >= last[GRADIENT] - EQUAL,
+            ),
+        ]
+    return [
+        ("LFP-epsilon is on par with gradients.", equal, last["epsilon"] >= last[GRADIENT] - EQUAL),
+        (
+            "all other composites perform significantly worse.",
+            equal,
+            all(last[rule] < last[GRADIENT] - EQUAL for rule in RULES if rule != "epsilon"),
+        ),
+        (
+            "the mixed composites lead to better accuracies than LFP-z+z-.",
+            f"{scores}.",
+            min(last["epsilon-zplus-zminus"], last["epsilon-alpha2-beta1"]) > last["zplus-zminus"],
+        ),
+        (
+            "LFP-alpha2-beta1 only achieves random performance.",
+            f"{last['alpha2-beta1']:.1%}, chance is {chance:.1%}.",
+            last["alpha2-beta1"] < chance + EQUAL,
+        ),
+    ]
+
+
+def _changes(signs: dict[str, float], change: dict[str, float]) -> list[tuple[str, str, bool]]:
+    """Return the paper's statements about changes of parameters, what was found, and whether it holds."""
+    counts = f"fraction of parameters, {_by_method(signs, '.2%')}."
+    sizes = f"mean squared change per epoch {_by_method(change, '.1e')}."
+    return [
+        ("gradients change most signs.", counts, max(signs, key=signs.__getitem__) == GRADIENT),
+        ("LFP-alpha2-beta1 changes the fewest signs.", counts, min(signs, key=signs.__getitem__) == "alpha2-beta1"),
+        (
+            "of the rules, LFP-alpha2-beta1 leads to the largest changes of parameters.",
+            sizes,
+            max(RULES, key=change.__getitem__) == "alpha2-beta1",
+        ),
+        (
+            "LFP-z+z- leads to the smallest changes of parameters.",
+            sizes,
+            min(change, key=change.__getitem__) == "zplus-zminus",
+        ),
+    ]
+
+
 def _figure(groups: Groups) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 8), layout="constrained")
-    panels: list[list[Axes]] = figure.subplots(3, 2, sharex=True, sharey="row").tolist()
+    starts = _starts(groups)
+    panels: list[list[Axes]] = figure.subplots(3, len(starts), sharex=True, sharey="row", squeeze=False).tolist()
     for (start, method), outcomes in groups.groups.items():
-        column = list(STARTS).index(start)
+        column = starts.index(start)
         for row, (name, factor) in zip(panels, (("accuracy", 100), ("sign_changes", 100), ("change", 1)), strict=True):
             curves = [[factor * value for value in outcome[name]] for outcome in outcomes]
             draw_curves(row[column], curves, color=COLOURS[method], marker=".", label=NAMES[method])
-    for row, numbers in zip(panels, (("I", "III"), ("II", "IV"), ("A.6", "A.6")), strict=True):
-        for axes, number, title in zip(row, numbers, STARTS.values(), strict=True):
-            axes.set_title(f"{number}: {title}")
+    numbers = {"pretrained": ("I", "II", "A.6"), "random": ("III", "IV", "A.6")}
+    for place, row in enumerate(panels):
+        for axes, start in zip(row, starts, strict=True):
+            axes.set_title(f"{numbers[start][place]}: {STARTS[start]}")
             axes.grid(alpha=0.3)
     for axes, label in zip(
         (row[0] for row in panels),
@@ -318,4 +315,5 @@ EXPERIMENT = Experiment(
     cases=cases,
     run=run,
     report=report,
+    parts="start",
 )

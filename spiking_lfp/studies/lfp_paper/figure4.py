@@ -310,4 +310,5 @@ EXPERIMENT = Experiment(
     cases,
     run,
     report,
+    "network",
 )

@@ -157,4 +157,5 @@ EXPERIMENT = Experiment(
     cases,
     run,
     report,
+    "network",
 )

@@ -160,5 +160,5 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
 SEEDS: dict[Scale, int] = {"smoke": 1, "small": 3, "paper": 3}
 EXPERIMENT = Experiment(
     "spiking networks on pairs of classes: LFP below a mono readout, LFP alone, surrogate gradients",
-    SEEDS, cases, run, report,
+    SEEDS, cases, run, report, "data",
 )  # fmt: skip
