@@ -1,8 +1,10 @@
 """Converts networks from and to other packages where every spike stays the same, and refuses all others.
 
 Converted are chains, `nn.Sequential` or norse's `SequentialState`, of `nn.Linear` or convolutions of torch with
-neurons directly after each, pooling and flattening. Parameters are copied, not shared. All states start at 0 on both
-sides. Weights are float32 or float64.
+neurons directly after each, pooling, dropout and flattening. Parameters are copied, not shared. All states start at 0
+on both sides. Weights are float32 or float64.
+
+`nn.Dropout` becomes ours, which drops the same inputs in every step, and goes back; both must be in `eval()`.
 
 A batch normalisation between synapse and neurons becomes the `norm` of our layer, from snnTorch, where it learns on, or
 is folded, from norse and to both. Spikes are then those of the other side in `eval()`, up to rounding.
@@ -42,6 +44,7 @@ from spiking_lfp.nn.layers import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
+    Dropout,
     Flatten,
     MaxPool1d,
     MaxPool2d,
@@ -61,7 +64,7 @@ NamedModule = tuple[str, nn.Module]
 MAX_POOLS: dict[type, type[nn.Module]] = {nn.MaxPool1d: MaxPool1d, nn.MaxPool2d: MaxPool2d, nn.MaxPool3d: MaxPool3d}
 AVG_POOLS: dict[type, type[nn.Module]] = {nn.AvgPool1d: AvgPool1d, nn.AvgPool2d: AvgPool2d, nn.AvgPool3d: AvgPool3d}
 SUM_POOLS: dict[type, type[nn.Module]] = {nn.AvgPool2d: SumPool2d, nn.AvgPool3d: SumPool3d}  # with a divisor of 1
-PLAIN = (*MAX_POOLS.values(), *AVG_POOLS.values(), *SUM_POOLS.values(), Flatten)
+PLAIN = (*MAX_POOLS.values(), *AVG_POOLS.values(), *SUM_POOLS.values(), Flatten, Dropout)
 
 
 def from_snntorch(module: nn.Module) -> nn.Sequential:
@@ -302,13 +305,18 @@ def our_layers(network: nn.Module, where: Literal["snntorch", "norse", "nir"]) -
     """
     found = []
     known = [layer.__name__ for kind, layer in LAYERS.items() if getattr(kind.counterparts, where)]
-    for name, layer in chain(network):
+    listed = chain(network)
+    if where != "nir":
+        _check_parameters(listed)
+    for name, layer in listed:
         if isinstance(layer, SpikingLayer) and not isinstance(layer.execution, Real):
             raise ExportError(
                 f"layer {name}: computes in integers, which floating-point neurons cannot reproduce; "
                 "export the integer network instead"
             )
-        if type(layer) in (NormalizeFeedback, nn.Identity):
+        if type(layer) is Dropout:
+            _check_dropout(name, layer)
+        if type(layer) in (NormalizeFeedback, nn.Identity) or (type(layer) is Dropout and where == "nir"):
             continue  # the identity in the forward pass
         spiking = isinstance(layer, SpikingLayer) and getattr(layer.counterparts, where)
         if isinstance(layer, SpikingLayer) and layer.norm is not None:
@@ -408,6 +416,7 @@ def _join(
     expected: str,
 ) -> nn.Sequential:
     """Join each synapse of a chain of another package with the neurons after it."""
+    _check_parameters(listed)
     layers: list[nn.Module] = []
     pending: tuple[str, nn.Module] | None = None
     norm: _BatchNorm | None = None
@@ -452,6 +461,7 @@ def _checked_norm(name: str, norm: nn.Module, synapse: nn.Module) -> _BatchNorm:
 
 
 def _walk(module: nn.Module, name: str) -> Iterator[NamedModule]:
+    _check_unchanged(name, module)
     if type(module).forward is nn.Sequential.forward:
         for child, found in _children(module):
             yield from _walk(found, f"{name}.{child}" if name else child)
@@ -471,6 +481,7 @@ def _children(module: nn.Module) -> Iterator[NamedModule]:
 
 def _norse_chain(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[tuple[str, nn.Module, bool]]:
     """Yield name, module, and whether a `Lift` around it repeats it for every step."""
+    _check_unchanged(name, module)
     if type(module) is norse.Lift:
         if lifted:
             raise ExportError(f"layer {name}: is in two nested Lifts, expected one")
@@ -493,6 +504,32 @@ def _norse_chain(norse: Any, module: Any, name: str, lifted: bool) -> Iterator[t
         yield name or "0", module, lifted
 
 
+def _check_unchanged(name: str, module: nn.Module) -> None:
+    """Refuse a module, a container too, that does more or less than the code of its class."""
+    where = f"layer {name}" if name else "the network"
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    if any(getattr(module, kind) for kind in kinds):
+        raise ExportError(f"{where}: has hooks, which what it is converted to would not run; remove them")
+    replaced = [each for each in vars(module) if callable(getattr(type(module), each, None))]
+    if type(module).__call__ is not nn.Module.__call__:
+        replaced.append("__call__")
+    if replaced:
+        raise ExportError(f"{where}: has a {replaced[0]} of its own, which cannot be converted; remove it")
+
+
+def _check_parameters(listed: Sequence[NamedModule]) -> None:
+    """Refuse parameters that layers share."""
+    seen: dict[int, str] = {}
+    for name, module in listed:
+        for what, parameter in module.named_parameters():
+            before = seen.setdefault(id(parameter), name)
+            if before != name:
+                raise ExportError(
+                    f"layer {name}: shares its {what} with layer {before}; converted, each would learn its own: give "
+                    "it a parameter of its own"
+                )
+
+
 def _check_chain(listed: Sequence[NamedModule]) -> None:
     seen: dict[int, str] = {}
     for name, module in listed:
@@ -501,10 +538,6 @@ def _check_chain(listed: Sequence[NamedModule]) -> None:
                 f"layer {name}: is the same module as layer {seen[id(module)]}; a module can be in a chain once"
             )
         seen[id(module)] = name
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise ExportError(f"layer {name}: has forward hooks, which may change what it computes; remove them")
-        if "forward" in vars(module):
-            raise ExportError(f"layer {name}: has a forward pass of its own, which cannot be converted; remove it")
 
 
 def _check_time(listed: Sequence[tuple[str, nn.Module, bool]]) -> None:
@@ -551,6 +584,8 @@ def _check_firing(name: str, neuron: Any, dtype: torch.dtype) -> None:
         raise ExportError(f"layer {name}: inhibition lets only one neuron spike in a step, ours have no inhibition")
     if neuron.state_quant:
         raise ExportError(f"layer {name}: state_quant rounds the membrane, ours is not rounded: use state_quant=False")
+    if isinstance(neuron.graded_spikes_factor, nn.Parameter):
+        raise ExportError(f"layer {name}: learns its graded_spikes_factor, our spikes are 0 or 1")
     if not bool((neuron.graded_spikes_factor == 1).all()):
         raise ExportError(f"layer {name}: graded_spikes_factor is not 1, our spikes are 0 or 1")
     near = torch.tensor([0.0, torch.finfo(dtype).tiny, 1e-3, 0.1, 0.5, 1.0, 10.0], dtype=dtype)
@@ -608,6 +643,9 @@ def _our_plain(name: str, found: nn.Module) -> nn.Module:
                 f"layer {name}: flattens axes {found.start_dim} to {found.end_dim} of a step [B, ...], expected 1 to -1"
             )
         return Flatten()
+    if type(found) is nn.Dropout:
+        _check_dropout(name, found)
+        return Dropout(found.p).eval()
     if type(found) in MAX_POOLS:
         window: Any = found
         if set(_tuple(window.dilation)) != {1} or window.ceil_mode or window.return_indices:
@@ -622,12 +660,22 @@ def _our_plain(name: str, found: nn.Module) -> nn.Module:
         return kind(window.kernel_size, window.stride, window.padding)
     raise ExportError(
         f"layer {name}: {type(found).__name__} is not converted, expected nn.Linear, convolutions, nn.MaxPool2d, "
-        "nn.AvgPool2d, nn.Flatten and neurons"
+        "nn.AvgPool2d, nn.Flatten, nn.Dropout and neurons"
     )
+
+
+def _check_dropout(name: str, dropout: nn.Module) -> None:
+    if dropout.training:
+        raise ExportError(
+            f"layer {name}: {dropout} is in training mode, in which no two passes are the same; call eval() on the "
+            "network first"
+        )
 
 
 def _their_plain(layer: nn.Module) -> nn.Module:
     """Return the layer of torch, for one step, for one of ours without parameters."""
+    if isinstance(layer, Dropout):
+        return nn.Dropout(layer.p).eval()
     for pools, divisor in ((MAX_POOLS, {}), (AVG_POOLS, {}), (SUM_POOLS, {"divisor_override": 1})):
         for theirs, ours in pools.items():
             if type(layer) is ours:

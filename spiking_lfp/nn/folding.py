@@ -38,6 +38,8 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             layer.fold_norm_()
     if not any(isinstance(module, _BatchNorm) for module in copy.modules()):
         return copy
+    if any((copy._forward_hooks, copy._forward_pre_hooks, copy._backward_hooks, copy._backward_pre_hooks)):
+        raise UsageError(f"{type(model).__name__} has hooks, which its traced copy would not run: remove them")
     try:
         traced = fx.GraphModule(copy, _Tracer().trace(copy))
     except Exception as error:  # the tracer raises whatever the model's code raises for its proxies of tensors

@@ -312,7 +312,8 @@ LINEAR = nn.Linear(8, 8)
             lambda: [nn.Sequential(LINEAR, leaky()), nn.Sequential(LINEAR, leaky())],
             "layer 1.0: is the same module as layer 0.0",
         ),
-        (lambda: [hooked(nn.Linear(8, 8)), leaky()], "layer 0: has forward hooks"),
+        (lambda: [hooked(nn.Linear(8, 8)), leaky()], "layer 0: has hooks"),
+        (lambda: [LINEAR, leaky(learn_graded_spikes_factor=True)], "layer 1: learns its graded_spikes_factor"),
         (lambda: [nn.Flatten()], "the network has no neurons"),
         (list, "the network is empty"),
     ],
@@ -330,12 +331,81 @@ def test_inhibition_and_networks_with_code_of_their_own_are_refused() -> None:
         from_snntorch(nn.Bilinear(2, 2, 2))
 
 
+def changes() -> dict[str, Callable[[nn.Module], Any]]:
+    """What makes a module compute other things than its class says, or more."""
+
+    def own_call(module: nn.Module) -> None:
+        module.__class__ = type("Own", (type(module),), {"__call__": lambda self, *x: 0 * nn.Module.__call__(self, *x)})
+
+    return {
+        "hooks": lambda module: module.register_forward_hook(lambda *_: None),
+        "hooks before": lambda module: module.register_forward_pre_hook(lambda *_: None),
+        "hooks on gradients": lambda module: module.register_full_backward_hook(lambda *_: None),
+        "a forward": lambda module: setattr(module, "forward", lambda *x: type(module).forward(module, *x)),
+        "a __call__": own_call,
+    }
+
+
+@pytest.mark.parametrize("change", changes())
+@pytest.mark.parametrize("of", ["", "0"])
+def test_changed_containers_are_refused(of: str, change: str) -> None:
+    where = "layer 0: " if of else "the network: "
+    refused = pytest.raises(
+        ExportError, match=f"^{where}has {' '.join(change.split()[:2]) if change[:2] == 'a ' else 'hooks'}"
+    )
+    theirs = nn.Sequential(nn.Sequential(nn.Linear(8, 8), leaky()))
+    our = nn.Sequential(nn.Sequential(LIF(nn.Linear(8, 8), reset="zero")))
+    for network in (theirs, our):
+        changes()[change](network.get_submodule(of))
+    with refused:
+        from_snntorch(theirs)
+    for package in ("snntorch", "norse", "nir"):
+        with refused:
+            our_layers(our, package)
+
+
+@pytest.mark.parametrize("change", changes())
+def test_changed_containers_of_norse_are_refused(norse: Any, change: str) -> None:
+    for place in ("lifted_module", ""):
+        theirs = norse.Lift(norse.SequentialState(nn.Linear(8, 8), norse.LIFBoxCell()))
+        changes()[change](theirs.get_submodule(place))
+        with pytest.raises(ExportError, match="the network: has "):
+            from_norse(theirs)
+
+
+def test_shared_parameters_are_refused_where_each_would_learn_apart() -> None:
+    theirs = nn.Sequential(nn.Linear(8, 8), leaky(), nn.Linear(8, 8), leaky())
+    theirs[2].weight = theirs[0].weight
+    with pytest.raises(ExportError, match="layer 2: shares its weight with layer 0"):
+        from_snntorch(theirs)
+    our = nn.Sequential(LIF(nn.Linear(8, 8)), LIF(nn.Linear(8, 8)))
+    our[1].synapse.weight = our[0].synapse.weight
+    with pytest.raises(ExportError, match=r"layer 1: shares its synapse.weight with layer 0"):
+        to_snntorch(our)
+    assert len(our_layers(our, "nir")) == 2  # a file does not learn
+
+
+def test_dropout_comes_over_in_evaluation() -> None:
+    theirs = nn.Sequential(nn.Linear(8, 9), leaky(), nn.Dropout(0.4), nn.Linear(9, 5), leaky()).double()
+    with pytest.raises(ExportError, match=r"layer 2: Dropout\(p=0.4, inplace=False\) is in training mode"):
+        from_snntorch(theirs)
+    network = from_snntorch(theirs.eval())
+    x = torch.rand(30, 6, 8, dtype=torch.float64) * 2
+    assert_equal(network(x), snntorch_run(theirs, x))
+    assert isinstance(network[1], Dropout)
+    assert network[1].p == 0.4
+    back = to_snntorch(network)
+    assert isinstance(back[2], nn.Dropout)
+    assert_equal(snntorch_run(back, x), network(x))
+    assert [name for name, _ in our_layers(network, "nir")] == ["0", "2"]
+
+
 @pytest.mark.parametrize("convert", [to_snntorch, to_norse])
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: [Affine(nn.Linear(8, 8))], "layer 0: Affine has no counterpart"),
-        (lambda: [Dropout(0.2), LIF(LINEAR, reset="zero")], "layer 0: Dropout has no counterpart"),
+        (lambda: [Dropout(0.2), LIF(LINEAR, reset="zero")], r"layer 0: Dropout\(p=0.2\) is in training mode"),
         (lambda: [LIF(nn.Linear(8, 8).bfloat16(), reset="zero")], "layer 0: weights are torch.bfloat16"),
         (lambda: [Flatten()], "the network has no spiking layer"),
     ],

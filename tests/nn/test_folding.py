@@ -163,6 +163,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Model(lambda m, x: m.b(m.c(F.batch_norm(x, m.b.running_mean, m.b.running_var))), c=conv(), b=norm()),
         "batch_norm is batch normalisation by a function, not a module: it cannot be folded",
     ),
+    "hooks of the model": (
+        lambda: hooked(nn.Sequential(conv(), norm())),
+        "Sequential has hooks, which its traced copy would not run: remove them",
+    ),
     "hooks": (lambda: nn.Sequential(hooked(conv()), norm()), "0 has hooks or a parametrization: 1 cannot be folded"),
     "hooks of the normalisation": (lambda: nn.Sequential(conv(), hooked(norm())), "1 has hooks or a parametrization"),
     "a parametrization": (
