@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from spiking_lfp.data import Samples
     from spiking_lfp.training import TrainConfig
 
-out = Console()
-err = Console(stderr=True)
+# names of files and classes are shown as they are: `:x:` is no emoji
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data sets.", show_default="$SPIKING_LFP_DATA")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if available.")]
@@ -65,7 +66,7 @@ def workers(
 
 
 def assignments(changes: list[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE arguments into settings by name."""
+    """Parse KEY=VALUE arguments into settings by name, of which the last counts."""
     settings: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")

@@ -117,7 +117,9 @@ def train(
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting by name, repeatable: see `spiking-lfp presets custom`."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting by name, repeatable, the last of a name counts: see `spiking-lfp presets custom`.",
         ),
     ] = None,
     settings: Annotated[

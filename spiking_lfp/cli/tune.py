@@ -56,7 +56,8 @@ def tune(
 
     reuse_freed_memory()
     announce_compiling()
-    config = preset_config(preset, assignments(changes or []))
+    fixed = assignments(changes or [])
+    config = preset_config(preset, fixed)
 
     def on_trial(trial: "Trial") -> None:
         accuracy = "no accuracy" if trial.accuracy is None else f"{trial.accuracy:.2%}"
@@ -66,15 +67,17 @@ def tune(
         )  # fmt: skip
 
     folder = folder or Path("tune") / preset
-    ranked = search_settings.tune(config, folder, trials, search or (), on_trial, data_root, device, storage)
+    ranked = search_settings.tune(
+        config, folder, trials, search or (), on_trial, data_root, device, storage, fixed.keys()
+    )
     table = Table("trial", "validation accuracy", "settings")
     for trial in ranked[:5]:
         table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))
     out.print(table)
-    fixed = "".join(f" --set {change}" for change in changes or [])
+    given = "".join(f" --set {change}" for change in changes or [])
     best = "".join(f" --set {key}={value}" for key, value in ranked[0].values.items())
     out.print(
-        f"train with the best settings: spiking-lfp train {preset}{fixed}{best}",
+        f"train with the best settings: spiking-lfp train {preset}{given}{best}",
         highlight=False,
         markup=False,
         soft_wrap=True,

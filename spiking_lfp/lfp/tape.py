@@ -197,6 +197,8 @@ def hands_on(node: Any, allowed: re.Pattern[str] = ROUTING) -> bool:
     """Whether an operation in autograd's graph hands on feedback as it does: ours, or one that only moves values."""
     if _function(node) is not None:
         return is_ours(node)
+    if allowed is BETWEEN_LAYERS and node.name().startswith("AddBackward"):
+        return bool(getattr(node, "_saved_alpha", 1) == 1)  # torch.add(a, b, alpha=-1) is no sum of both
     if allowed.fullmatch(node.name()):
         return True
     masks = (node._saved_self, node._saved_other) if node.name().startswith("MulBackward") else ()

@@ -1,6 +1,7 @@
 """Feed-forward networks that return all activations, so that training needs no autograd; among them mono-nets."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -96,6 +97,16 @@ class FeedforwardNet(nn.Module):
             _initialize(synapse, initial, name in self.nonnegative())
         # the versions of the weights that were checked to be at least 0
         self._checked: dict[str, tuple[int, int]] = {}
+        self.register_load_state_dict_post_hook(_check_loaded)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without our hook, a function, so that files of classes only hold them."""
+        hooks = {key: hook for key, hook in self._load_state_dict_post_hooks.items() if hook is not _check_loaded}
+        return {**self.__dict__, "_load_state_dict_post_hooks": OrderedDict(hooks)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the attributes, and our hook again."""
+        super().__setstate__(state)
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def forward(self, x: Float[Tensor, " batch *i"]) -> Float[Tensor, " batch *o"]:

@@ -33,6 +33,14 @@ def on_host(values: Values) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
+def frames_of(sequence: Float[Tensor, " steps *sample"]) -> Sequence4:
+    """Return a sequence as frames: inputs without an order, and signals, are one pixel high."""
+    if sequence.dim() > 4:
+        return sequence.flatten(3)
+    shape = sequence.shape[1:]
+    return sequence.reshape(len(sequence), *shape[:-1], *[1] * (3 - len(shape)), shape[-1])
+
+
 def rgb_image(frame: Float[Tensor, "channels height width"], largest: float) -> UInt8[np.ndarray, "height width 3"]:
     """Return a frame as RGB: three channels as red, green and blue, others in colours on white.
 

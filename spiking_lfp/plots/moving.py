@@ -21,6 +21,7 @@ from spiking_lfp.plots.drawing import (
     draw_inputs,
     draw_legend,
     draw_raster,
+    frames_of,
     is_flat,
     magnitude_quantile,
     on_host,
@@ -49,7 +50,7 @@ def animation(
     """Animate a sample and, below it, the output spikes and their counts: the class with the most is the prediction.
 
     Args:
-        sequence: the input frames of the network, `[T, C, H, W]`.
+        sequence: the inputs of the network, frames `[T, C, H, W]` or any others, `[T, ...]`.
         spikes: output spikes, `[T, classes]`; of more than 12 classes the true one and those with the most spikes are
             shown.
         class_names: the names of the outputs.
@@ -63,7 +64,7 @@ def animation(
     Example:
         >>> animation(torch.rand(3, 1, 8, 8), torch.eye(3)[:, :2], ["cat", "dog"], 0, "sample.gif")
     """
-    sequence, spikes = on_host(sequence), on_host(spikes)
+    sequence, spikes = frames_of(on_host(sequence)), on_host(spikes)
     classes = _classes_to_show(spikes, label)
     figure = Figure(figsize=(4.4, 4.7), dpi=110, layout="constrained")
     top, raster, bars = figure.subplot_mosaic(

@@ -23,6 +23,7 @@ from spiking_lfp.plots.drawing import (
     draw_legend,
     draw_raster,
     draw_sample,
+    frames_of,
     hex_code,
     is_flat,
     magnitude_quantile,
@@ -73,7 +74,7 @@ def spike_raster(
         >>> spikes = {"1. LIF": torch.eye(5)}  # five neurons, one after the other
         >>> figure = spike_raster(torch.rand(5, 1, 28, 28), spikes, "noise", "raster.png")
     """
-    sequence = _frames_of(on_host(sequence))
+    sequence = frames_of(on_host(sequence))
     longest = max(map(len, class_names), default=0)
     lines = None if outputs is None else on_host(outputs)
     if lines is not None and (lines.dim() != 2 or len(lines) != len(sequence)):
@@ -123,7 +124,8 @@ def frame_strip(sequence: Values, label: str, path: str | Path | None = None, fr
     """Draw a recording as frames of equally many steps, side by side, each on a scale of its own.
 
     Args:
-        sequence: steps of the recording, `[T, C, H, W]`; the steps of a frame are summed.
+        sequence: steps of the recording, `[T, C, H, W]`, or of any other sample, `[T, ...]`; the steps of a frame are
+            summed.
         label: class of the sample, for the title.
         path: PNG file to write, if any.
         frames: largest number of frames; the last one may have fewer steps.
@@ -138,7 +140,7 @@ def frame_strip(sequence: Values, label: str, path: str | Path | None = None, fr
         >>> events = saccade_events(torch.eye(28, dtype=torch.uint8) * 255).events
         >>> figure = frame_strip(event_frames(events, (2, 34, 34), steps=12), "a line", "frames.png", frames=4)
     """
-    sequence = on_host(sequence)
+    sequence = frames_of(on_host(sequence))
     chunks = sequence.split(-(-len(sequence) // frames))
     figure = Figure(figsize=(max(2.8, 1.4 * len(chunks)), 2.2), layout="constrained")
     first = 0
@@ -165,7 +167,7 @@ def explanation(
     Feedback on camera frames is summed over all steps and channels. Each sample has a scale of its own.
 
     Args:
-        sequences: inputs of the network, `[T, samples, C, H, W]`.
+        sequences: inputs of the network, `[T, samples, C, H, W]`, or `[T, samples, ...]`.
         feedback: feedback of the inputs, as `spiking_lfp.nn.explain.input_feedback` returns it.
         labels: a title for each sample.
         path: PNG file to write, if any.
@@ -182,7 +184,9 @@ def explanation(
         >>> x = rate(torch.rand(2, 1, 28, 28), steps=5)
         >>> figure = explanation(x, input_feedback(network, x, [3, 7]), ["first", "second"], "explain.png", "3 and 7")
     """
-    sequences, feedback = on_host(sequences), on_host(feedback)
+    sequences, feedback = (
+        torch.stack([frames_of(sample) for sample in on_host(values).unbind(1)], 1) for values in (sequences, feedback)
+    )
     count = len(labels)
     # pairs of rows, not wider than a page; a single sample has its pair side by side
     blocks = -(-count // int(PAGE_WIDTH // 1.5))
@@ -241,14 +245,6 @@ def _draw_feedback(axes: Axes, sequence: Sequence4, feedback: Sequence4) -> None
     opacity = np.clip(2 * total.abs().numpy() / bound, 0, 1)
     axes.imshow(total.numpy(), cmap=FEEDBACK_COLOURS, vmin=-bound, vmax=bound, alpha=opacity)
     axes.set(xticks=[], yticks=[])
-
-
-def _frames_of(sequence: Float[Tensor, " steps *sample"]) -> Sequence4:
-    """Return a sequence as frames: inputs without an order, and signals, are one pixel high."""
-    if sequence.dim() > 4:
-        return sequence.flatten(3)
-    shape = sequence.shape[1:]
-    return sequence.reshape(len(sequence), *shape[:-1], *[1] * (3 - len(shape)), shape[-1])
 
 
 def _neurons_to_show(train: Float[Tensor, "steps neurons"]) -> Integer[Tensor, " shown"]:

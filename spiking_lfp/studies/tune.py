@@ -3,7 +3,7 @@
 import re
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,7 @@ def tune(
     data_root: str | Path | None = None,
     device: str = "auto",
     storage: str | None = None,
+    fixed: Collection[str] = (),
 ) -> list[Trial]:
     """Train with different settings and save the trials in `folder`; trials that are there already count.
 
@@ -134,19 +135,21 @@ def tune(
         config: all other settings.
         folder: created if it does not exist; gets `trials.csv`.
         trials: total number of trials; those that other processes are training by then are finished and count too.
-        search: the settings to search, see `read_search`; `SEARCH` if empty, without the reward for a mono readout.
+        search: the settings to search, see `read_search`; `SEARCH` if empty, without those that are `fixed`, and
+            without the reward for a mono readout.
         on_trial: called after each trial.
         data_root: folder of the data sets.
         device: as for training.
         storage: URL of a database as Optuna takes it, like `postgresql://user@host/name`, in which the search is called
             as `folder` is written; None for a file in `folder`.
+        fixed: settings that `config` was given by hand.
 
     Returns:
         all trials, the best first.
 
     Raises:
-        UsageError: if Optuna is not installed, a setting cannot be searched, or the trials that are there are of other
-            settings.
+        UsageError: if Optuna is not installed, a setting cannot be searched or is fixed, or the trials that are there
+            are of other settings.
         RunError: if the folder or the storage cannot be used, or the trials there are of another version.
         RunStopped: if the process is told to end (SIGTERM); the next one begins with this trial.
     """
@@ -156,8 +159,12 @@ def tune(
         import optuna
     except ImportError:
         raise UsageError("Optuna is not installed: pip install 'spiking-lfp[tune]'") from None
-    search = search or [word for word in SEARCH if config.readout == "spikes" or not word.startswith("reward=")]
+    unneeded = fixed if config.readout == "spikes" else {*fixed, "reward"}
+    search = search or [word for word in SEARCH if word.partition("=")[0] not in unneeded]
     axes = read_search(search, config)
+    both = next((axis.setting for axis in axes if axis.setting in fixed), None)
+    if both is not None:
+        raise UsageError(f"setting {both} is fixed and searched: leave one of the two out")
     if trials < 1:
         raise UsageError(f"trials must be at least 1, found {trials}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # otherwise Ctrl-C prints a traceback

@@ -19,7 +19,7 @@ from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.training.step import Meter
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
-VERSION = 5
+VERSION = 6
 
 
 @dataclass
@@ -57,6 +57,8 @@ class Checkpoint:
         config: settings of the run.
         data: what is known of the samples.
         network: state dict of the network.
+        layers: what weights do not tell of each layer, by name, in the words of `described`; empty for networks by name
+            and in a checkpoint of an older version.
         optimizer: state dict of the optimiser.
         schedule: state dict of the learning-rate schedule.
         progress: how far the run has come.
@@ -69,6 +71,7 @@ class Checkpoint:
     config: dict[str, Any]
     data: DataSpec
     network: dict[str, Any]
+    layers: dict[str, str]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     progress: Progress
@@ -159,11 +162,17 @@ def _migrate_from_4(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, "data": asdict(data), "format": 5}
 
 
+def _migrate_from_5(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Migrate from version 5, which stored of the network only its state dict."""
+    return {**content, "layers": {}, "format": 6}
+
+
 # each migrates from its version to the next
 _MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     2: _migrate_from_2,
     3: _migrate_from_3,
     4: _migrate_from_4,
+    5: _migrate_from_5,
 }
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spiking_lfp.data import ArraySplit, Samples, Split
+from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.training import distributed
@@ -122,8 +123,21 @@ class LoaderFeed:
         return len(self.loader)
 
     def training(self, epoch: int, first: int) -> Iterator[Share]:
-        """Yield shares of all batches from number `first` on; those before are loaded, too: they use up randomness."""
-        return self._shares(epoch_seed(self.seed, epoch), first)
+        """Yield shares of all batches from number `first` on; those before are loaded, too: they use up randomness.
+
+        Raises:
+            DataError: if the loader yields another number of batches than its length, on which schedules rely.
+        """
+        number = first
+        for share in self._shares(epoch_seed(self.seed, epoch), first):
+            number += 1
+            if number <= self.batches:
+                yield share
+        if number != self.batches:
+            raise DataError(
+                f"the data loader for training yielded {number} batches, its length says {self.batches}: give its data "
+                "set the __len__ of what it yields"
+            )
 
     def evaluation(self) -> Iterator[Share]:
         """Yield shares of all batches."""
@@ -146,9 +160,24 @@ class LoaderFeed:
             )
             assert values is not None
             assert labels is not None
-            return Batch(self.encoder(values), labels, lengths)
+            x = self.encoder(values)
+            if batch.lengths is not None:
+                self._check_lengths(batch.lengths, len(x))
+            return Batch(x, labels, lengths)
 
         return Share(keys[mine].to(self.device), len(keys), load)
+
+    def _check_lengths(self, lengths: Tensor, steps: int) -> None:
+        third = "a third tensor in the batches of data is the lengths of their sequences:"
+        if isinstance(self.encoder, Encoder) and not self.encoder.is_in_time:
+            raise DataError(
+                f"{third} encoding {self.encoder.name!r} makes {steps} steps of every sample; leave it out, or use "
+                "encoding 'sequence'"
+            )
+        whole = lengths.dim() == 1 and not (lengths.is_floating_point() or lengths.dtype == torch.bool)
+        if not whole or not 1 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+            found = f"{lengths.dtype} {list(lengths.shape)}, {float(lengths.min()):g} to {float(lengths.max()):g}"
+            raise DataError(f"{third} expected one integer from 1 to {steps} a sample, found {found}; or leave it out")
 
     def _batches(self, seed: int) -> Iterator[Batch]:
         """Yield what the loader yields, checked, on the host."""

@@ -21,7 +21,11 @@ from spiking_lfp.training.runs import Job, adapted, build, run_job, samples_for,
 from spiking_lfp.training.watch import progress_bar
 
 # settings of networks that are made by their names
-_OF_NAMED_NETWORKS = {*NetworkSettings.model_fields, *NeuronSettings.model_fields} - {"network", "readout"}
+_OF_NAMED_NETWORKS = {
+    name
+    for name in (*NetworkSettings.model_fields, *NeuronSettings.model_fields)
+    if name != "network" and not name.startswith("readout")
+}
 
 
 def fit(
@@ -45,8 +49,8 @@ def fit(
 
     Args:
         network: a module from sequences `[T, B, ...]` to outputs `[T, B, C]`, spikes or membranes, with layers of this
-            package, which is trained in place; or a network by name, or a function that makes one, as
-            `"net.py:build(width=64)"`.
+            package, which is trained in place, but for a last layer that `readout` replaces in `run.network`; or a
+            network by name, or a function that makes one, as `"net.py:build(width=64)"`.
         train: samples for training: a pair (values, labels) of arrays, tensors or lists; a `torch.utils.data.Dataset`
             or `DataLoader` of such pairs; or a data set by name or path. Values are `[N, ...]`, uint8 for pixels, which
             `encoding` turns into sequences; with `encoding="sequence"` they are sequences `[N, T, ...]`, or a list of

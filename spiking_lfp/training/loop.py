@@ -1,5 +1,6 @@
 """The training loop of a run, which can be interrupted at any time, and evaluation."""
 
+import re
 import signal
 import threading
 import time
@@ -32,6 +33,7 @@ from spiking_lfp.lfp.rewards import (
 )
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.layers import Affine, SynapticLayer, name_layers
+from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
 from spiking_lfp.nn.spiking import LI, firing_layers
@@ -188,7 +190,9 @@ CROSS_ENTROPY = "cross-entropy"
 
 def reward_name(config: TrainConfig, network: nn.Module) -> str:
     """Return the name of the reward that teaches a network."""
-    if config.readout == "mono":
+    if any(isinstance(module, MonoReadout) for module in network.modules()):
+        if config.reward != AUTO:
+            raise UsageError(f"a mono readout learns by cross-entropy, found reward {config.reward}: leave it out")
         return CROSS_ENTROPY
     if config.reward != AUTO:
         return config.reward
@@ -246,6 +250,13 @@ class Trainer:
         device: torch.device,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise UsageError("nothing in the network learns: it has no parameters, or all are frozen")
+        for callback in callbacks:
+            for name in ("start", "batch", "line", "epoch", "end"):
+                if not callable(getattr(callback, name, None)):
+                    kind = type(callback).__name__
+                    raise UsageError(f"a callback is {kind}, without a method {name}: derive its class from Callback")
         self.config, self.data, self.network, self.device = config, data, network, device
         self.callbacks = tuple(callbacks) if distributed.is_writer() else ()
         self.samples = data.fingerprint() if distributed.is_writer() else ""
@@ -260,6 +271,8 @@ class Trainer:
         for module in network.modules():
             if isinstance(module, MonoReadout):
                 module.keep_monotone(self.optimizer)
+        # what the user put into evaluation mode to keep it so, as frozen normalisation
+        self.frozen = [module for module in network.modules() if network.training and not module.training]
         self.progress = Progress()
         self.metrics: Metrics | None = None
         # what the metrics hold when the loop starts
@@ -283,6 +296,7 @@ class Trainer:
             config=self.config.model_dump(mode="json"),
             data=self.data.spec,
             network=self.network.state_dict(),
+            layers={} if self.config.network in NETWORKS else described(self.network),
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
             progress=self.progress,
@@ -304,6 +318,11 @@ class Trainer:
                 f"{self.folder} was trained on samples {before.in_shape} of {before.classes} classes, "
                 f"the data are {now.in_shape} of {now.classes} classes now"
             )
+        if before.class_names and before.class_names != now.class_names:
+            raise RunError(
+                f"{self.folder} was trained on classes named {', '.join(before.class_names)}, they are named "
+                f"{', '.join(now.class_names)} now: put the names back, or train again"
+            )
         if checkpoint.samples is not None and distributed.is_writer() and checkpoint.samples != self.samples:
             raise RunError(
                 f"{self.folder} was trained on other samples or labels of the same shape than those of "
@@ -311,6 +330,14 @@ class Trainer:
             )
         if checkpoint.metrics is None:
             raise RunError(f"{self.folder / METRICS} is shorter than its checkpoint says: restore it or train again")
+        now_described = described(self.network) if checkpoint.layers else {}
+        for name in checkpoint.layers | now_described:
+            was, now_is = (layers.get(name, "nothing") for layers in (checkpoint.layers, now_described))
+            if was != now_is:
+                raise RunError(
+                    f"{self.folder} was trained with {was} as {f'layer {name}' if name else 'its network'}, which is "
+                    f"{now_is} now: put it back, or train again"
+                )
         self.progress, self.kept_metrics = checkpoint.progress, checkpoint.metrics
         restore_network(self.network, checkpoint, self.folder)
         with convert_misfits(self.folder):
@@ -347,6 +374,8 @@ class Trainer:
         progress, config = self.progress, self.config
         started = time.perf_counter()
         self.network.train()
+        for module in self.frozen:
+            module.training = False
         for share in self.training.training(progress.epoch, progress.batch):
             lr = self.optimizer.param_groups[0]["lr"]
             progress.meter.add(self.update(share))
@@ -472,6 +501,29 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         if mine:
             signal.signal(SIGTERM, signal.SIG_DFL)
+
+
+def described(network: nn.Module) -> dict[str, str]:
+    """Return what each module of a network is beside its weights, by name: constants, rule, mode, frozen parameters.
+
+    Example:
+        >>> described(nn.Sequential(nn.Flatten()))
+        {'': 'Sequential()', '0': 'Flatten(start_dim=1, end_dim=-1)'}
+    """
+    found = {}
+    for name, module in network.named_modules():
+        shown = [f"{type(module).__name__}({module.extra_repr()})"]
+        rule = getattr(module, "rule", None)
+        if rule is not None and str(rule) not in shown[0]:
+            shown.append(f"by {rule}")
+        frozen = [each for each, value in module.named_parameters(recurse=False) if not value.requires_grad]
+        if frozen:
+            shown.append(f"{' and '.join(frozen)} frozen")
+        if network.training and not module.training:
+            shown.append("in evaluation mode")
+        # the address of an object differs from process to process
+        found[name] = re.sub(" at 0x[0-9a-f]+", "", ", ".join(shown))
+    return found
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
 from spiking_lfp.data.values import encoder_of
 from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.execution import LEVELS
+from spiking_lfp.nn.layers import name_layers
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Data, Feed, LoaderData, LoaderFeed, MemoryData, SplitFeed
 from spiking_lfp.training.loop import evaluation_mode
@@ -163,9 +165,12 @@ def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: st
         UsageError: if it returns no outputs `[T, B, C]`, or the number of class names is another.
     """
     device = next((each.device for each in network.parameters()), torch.device("cpu"))
+    name_layers(network)  # for errors
     with torch.no_grad(), evaluation_mode(network):
         outputs = network(x.to(device))
-    if not isinstance(outputs, Tensor) or outputs.dim() < 3 or outputs.shape[:2] != x.shape[:2]:
+    # a mono readout sums up the sequence in one step
+    steps = 1 if any(isinstance(module, MonoReadout) for module in network.modules()) else len(x)
+    if not isinstance(outputs, Tensor) or outputs.dim() < 3 or outputs.shape[:2] != (steps, x.shape[1]):
         found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(
             f"the network returned {found} for a sequence {list(x.shape)}, expected spikes [T, B, classes]: it must "
@@ -175,6 +180,9 @@ def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: st
     names = [str(name) for name in class_names] or [str(index) for index in range(classes)]
     if len(names) != classes:
         raise UsageError(f"there are {len(names)} class_names, the network has {classes} outputs: give one for each")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"class_names has {twice!r} more than once: give each class a name of its own")
     return DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)
 
 

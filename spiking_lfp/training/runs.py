@@ -12,7 +12,7 @@ from spiking_lfp.data import Progress, Samples, load_samples
 from spiking_lfp.data.folders import is_folder
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
-from spiking_lfp.errors import RunError, SpikingLFPError, UsageError
+from spiking_lfp.errors import RunError, RunStopped, SpikingLFPError, UsageError
 from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.nn.composites import composite
@@ -20,7 +20,7 @@ from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.layers import PopulationReadout
 from spiking_lfp.nn.networks import NETWORKS, build_network, with_membrane_readout, with_mono_readout
 from spiking_lfp.training import distributed
-from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
+from spiking_lfp.training.checkpoint import CHECKPOINT, METRICS, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.feeds import Data, MemoryData
 from spiking_lfp.training.files import (
@@ -29,10 +29,10 @@ from spiking_lfp.training.files import (
     create_run_folder,
     is_unstarted_run,
     locked,
-    remove_unstarted_run,
+    remove_run,
 )
 from spiking_lfp.training.loop import Callback, Trainer
-from spiking_lfp.training.sources import absolute_source, is_source, network_from_source, store_network
+from spiking_lfp.training.sources import NETWORK, absolute_source, is_source, network_from_source, store_network
 from spiking_lfp.training.watch import progress_bar
 
 
@@ -105,7 +105,7 @@ def run_job(job: Job, out: Path | None, resuming: bool, device: str, callbacks: 
         run.folder = distributed.from_writer(lambda: create_run_folder(out, job.config.preset))
         with distributed.by_writer(lambda: locked(run.folder)):
             distributed.from_writer(lambda: _start(run))
-            run.finish()
+            _finish_new(run)
         return run.folder
 
 
@@ -169,9 +169,10 @@ def _resume(job: Job, folder: Path, device: torch.device, callbacks: Sequence[Ca
         run.folder = folder
         if checkpoint is None:
             distributed.from_writer(lambda: _start(run))
+            _finish_new(run)
         else:
             run.restore(checkpoint)
-        run.finish()
+            run.finish()
     return folder
 
 
@@ -220,7 +221,19 @@ def _start(run: Trainer) -> None:
             store_network(run.network, run.folder)
         run.save()
     except SpikingLFPError:
-        remove_unstarted_run(run.folder)
+        remove_run(run.folder)
+        raise
+
+
+def _finish_new(run: Trainer) -> None:
+    """Finish a run that has just begun; if network and data do not go together in its first batch, leave no folder."""
+    try:
+        run.finish()
+    except RunStopped:
+        raise
+    except SpikingLFPError:
+        if (run.progress.epoch, run.progress.batch) == (0, 0) and distributed.is_writer():
+            remove_run(run.folder, (CHECKPOINT, METRICS, NETWORK))
         raise
 
 

@@ -23,6 +23,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.files import RESULTS
+from spiking_lfp.neurons import Neuron
+from spiking_lfp.rules import Rule
 
 NETWORK = "network.pt"
 _SOURCE = re.compile(r"(?P<place>.+?):(?P<function>[A-Za-z_]\w*)(?P<arguments>\(.*\))?", re.DOTALL)
@@ -150,7 +152,7 @@ def _allowed(name: str) -> Any:
     """Return a class by name.
 
     Raises:
-        ValueError: if it is none of a module, and none of ours.
+        ValueError: if it is none of a module, a rule or neurons, and none of ours.
     """
     place, _, entry = name.rpartition(".")
     if place == "__main__":
@@ -159,8 +161,9 @@ def _allowed(name: str) -> Any:
             raise ValueError(f"class {entry} was defined in a script that is not running: put it into a module")
     else:
         found = getattr(importlib.import_module(place), entry, None)
-    if not isinstance(found, type) or not (issubclass(found, nn.Module) or place.split(".")[0] == "spiking_lfp"):
-        raise ValueError(f"{name} is no class of torch modules")
+    ours = place.split(".")[0] == "spiking_lfp"
+    if not isinstance(found, type) or not (ours or issubclass(found, nn.Module | Rule | Neuron)):
+        raise ValueError(f"{name} is no class of torch modules, rules or neurons")
     return found
 
 
@@ -227,4 +230,4 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{line}"
 
 
-_LIBRARIES = (Path(__file__).parents[1], Path(torch.__file__).parents[1])
+_LIBRARIES = (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)

@@ -46,6 +46,12 @@ def test_wrong_usage_is_one_sentence_and_2(words: list[str], says: str, call: Ca
     assert list(Path().iterdir()) == []
 
 
+def test_names_between_colons_are_shown_as_they_are(call: Call) -> None:
+    answer = call("train", "mnist-mlp", "--network", "a:boom:.py:build", "--out", "run")
+    assert answer.code == 2
+    assert ":boom:" in answer.error
+
+
 @pytest.mark.parametrize(
     "words", [["nonsense"], ["train", "mnist-mlp", "--nonsense"], ["train", "--epochs", "many"], ["evaluate"], []]
 )

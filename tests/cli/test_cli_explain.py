@@ -268,3 +268,15 @@ def test_feedback_of_inputs_does_not_need_gradients_to_be_on() -> None:
         found = input_feedback(network, x, torch.tensor([1]))
     assert found.any()
     assert not found.requires_grad
+
+
+def test_samples_without_height_and_width_are_drawn(call: Call, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "rows.npz", x=(rng.random((40, 6)) + labels[:, None]).astype(np.float32) / 2, y=labels)
+    settings = [f"--set={key}={value}" for key, value in LIVELY.items()]
+    assert call("train", "--network", "mlp", "--data", tmp_path / "rows.npz", *settings, "--out", "rows").code == 0
+    for words in (["explain", "rows", "--out", "a.png"], ["animate", "rows", "--out", "a.gif"]):
+        answer = call(*words)
+        assert (answer.code, answer.err) == (0, "")
+        assert Path(words[-1]).stat().st_size > 1000

@@ -349,6 +349,7 @@ FOREIGN: dict[str, tuple[nn.Module, str, bool]] = {
     "dropout": (nn.Dropout(0.5), "", True),
     "mean": (Own(lambda x: x.mean(0, keepdim=True).expand_as(x)), "Mean", True),
     "difference": (Own(lambda x: 1 - x), "Rsub", False),
+    "weighted sum": (Own(lambda x: torch.add(x, x, alpha=-3)), "Add", False),
     "product": (Own(lambda x: x * x.detach()), "Mul", True),
     "below pooling": (Own(lambda x: MaxPool2d(1)(x.tanh()[..., None, None]).flatten(2)), "Tanh", True),
     "below ours": (nn.Sequential(nn.Tanh(), Dropout(0.5), NormalizeFeedback()), "Tanh", True),

@@ -166,8 +166,12 @@ def test_output_neurons_have_the_names_of_their_classes(classes: int, tmp_path: 
 
 @pytest.mark.parametrize("shape", [(8,), (2, 30), (1, 4, 5, 6)])
 def test_samples_without_height_and_width_are_drawn(shape: tuple[int, ...], tmp_path: Path) -> None:
-    plots.spike_raster(spikes(5, *shape), {"1. LIF": spikes(5, 3)}, "it", tmp_path / "raster.png")
-    assert pixels(tmp_path / "raster.png").std() > 1
+    sample = spikes(5, *shape)
+    plots.spike_raster(sample, {"1. LIF": spikes(5, 3)}, "it", tmp_path / "raster.png")
+    plots.frame_strip(sample, "it", tmp_path / "strip.png", 2)
+    plots.explanation(sample[:, None], sample[:, None] / 2, ["it"], tmp_path / "explain.png")
+    assert all(pixels(tmp_path / f"{name}.png").std() > 1 for name in ("raster", "strip", "explain"))
+    plots.animation(sample, spikes(5, 3), NAMES, 0, tmp_path / "sample.gif")
 
 
 @pytest.mark.parametrize("neurons", [1, 61])

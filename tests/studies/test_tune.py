@@ -69,6 +69,14 @@ def test_one_value_is_no_search(word: str, small: TrainConfig, tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
+def test_a_fixed_setting_is_not_searched(small: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^setting lr is fixed and searched: leave one of the two out$"):
+        tune(small, tmp_path / "none", 3, ["lr=0.001..0.1"], fixed=["lr"])
+    assert not (tmp_path / "none").exists()
+    [trial] = tune(small, tmp_path / "rest", 1, fixed=["lr", "clip"])
+    assert set(trial.values) == {"gain", "reward"}
+
+
 def test_a_setting_is_searched_once(small: TrainConfig) -> None:
     with pytest.raises(UsageError, match=r"^--search lr=0\.1,0\.2: lr is searched already: give it once$"):
         read_search(["lr=0.001..0.1", "lr=0.1,0.2"], small)

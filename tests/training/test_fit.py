@@ -284,13 +284,172 @@ def test_resuming_needs_the_same_settings_data_and_network(tmp_path: Path) -> No
     other = (VALUES.flip(0), LABELS)
     with pytest.raises(RunError, match="other samples or labels"):
         fit(network(), other, other, out=folder, resume=True, **SMALL)
-    with pytest.raises(RunError, match="does not fit"):
+    with pytest.raises(
+        RunError, match=r"trained with Linear\(.*out_features=8.*\) as layer entry.synapse, which is Linear"
+    ):
         fit(Skip(width=9), PAIR, PAIR, out=folder, resume=True, **SMALL)
+    with pytest.raises(RunError, match=r"trained on classes named 0, 1, they are named less, more now"):
+        fit(network(), PAIR, PAIR, out=folder, resume=True, class_names=["less", "more"], **SMALL)
     with pytest.raises(RunError, match="exists already"):
         fit(network(), PAIR, PAIR, out=folder, **SMALL)
     with pytest.raises(UsageError, match=r"network = own stands for what is given in Python: call spiking_lfp\.fit"):
         lfp.training.resume(folder)
     assert fit(network(), PAIR, PAIR, out=folder, resume=True, **SMALL).history
+
+
+class Plain(lfp.Rule):
+    """A rule of one's own that is no dataclass: its text is its address."""
+
+    def gain(self, contributions: Any) -> Tensor:
+        gain: Tensor = 1 / (contributions.total.abs() + 1)
+        return gain
+
+
+def test_a_rule_of_ones_own_is_stored_and_goes_on(tmp_path: Path) -> None:
+    def module() -> Skip:
+        return changed(lambda made: setattr(made.head, "rule", Plain()))
+
+    with pytest.raises(RunStopped):
+        fit(module(), PAIR, PAIR, out=tmp_path / "run", callbacks=[Sigterm(1, 2)], **SMALL)
+    found = fit(module(), PAIR, PAIR, out=tmp_path / "run", resume=True, **SMALL)
+    assert torch.equal(load_run(found.folder).predict(VALUES).scores, found.predict(VALUES).scores)
+
+
+def changed(change: Callable[[Skip], None]) -> Skip:
+    module = network()
+    change(module)
+    return module
+
+
+CHANGES: dict[str, tuple[Callable[[Skip], Any], str]] = {
+    "reset": (
+        lambda module: setattr(module, "entry", lfp.LIF(module.entry.synapse, threshold=0.2, reset="zero")),
+        "reset='subtract'.* as layer entry, which is .*reset='zero'",
+    ),
+    "rule": (lambda module: setattr(module.head, "rule", lfp.ZPlusZMinus()), "rule=Epsilon.* as layer head, which is"),
+    "threshold": (
+        lambda module: setattr(module, "head", lfp.LIF(module.head.synapse, threshold=0.3)),
+        "threshold=0.2.*layer head",
+    ),
+    "frozen": (lambda module: module.entry.requires_grad_(False), "layer entry.synapse, .* weight and bias frozen now"),
+    "another module": (lambda module: setattr(module, "block", nn.Sequential(module.block)), "as layer block"),
+    "its mode": (lambda module: module.block.eval(), "layer block, which is .* in evaluation mode now"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_network_does_not_go_on(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(RunStopped):
+        fit(network(), PAIR, PAIR, out=tmp_path / "run", callbacks=[Sigterm(1, 2)], **SMALL)
+    change, sentence = CHANGES[kind]
+    with pytest.raises(RunError, match=sentence):
+        fit(changed(change), PAIR, PAIR, out=tmp_path / "run", resume=True, **SMALL)
+
+
+def test_frozen_normalisation_stays_frozen(tmp_path: Path) -> None:
+    def module() -> nn.Module:
+        torch.manual_seed(1)
+        made = nn.Sequential(
+            lfp.LIF(nn.Linear(6, 8), threshold=0.2, norm=lfp.ThresholdBatchNorm(8)),
+            lfp.LIF(nn.Linear(8, 2), threshold=0.2, norm=lfp.ThresholdBatchNorm(2)),
+        )
+        made[0].norm.eval()
+        return made
+
+    found = fit(module(), PAIR, PAIR, out=tmp_path / "run", chunk=0, **SMALL).network
+    assert torch.equal(found[0].norm.running_mean, module()[0].norm.running_mean)
+    assert not torch.equal(found[1].norm.running_mean, module()[1].norm.running_mean)
+
+
+class Counted(IterableDataset[tuple[Tensor, int]]):
+    """Says another length than it has."""
+
+    def __init__(self, says: int) -> None:
+        self.says = says
+
+    def __len__(self) -> int:
+        return self.says
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return iter(zip(VALUES, LABELS.tolist(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset:UserWarning")
+@pytest.mark.parametrize(("says", "batches"), [(15, 3), (30, 6)])
+def test_a_loader_of_another_length_than_it_says_is_refused(says: int, batches: int, tmp_path: Path) -> None:
+    given = DataLoader(Counted(says), 5), DataLoader(TensorDataset(*PAIR), 5)
+    with pytest.raises(
+        DataError, match=f"for training yielded [45] batches, its length says {batches}: give its data set"
+    ):
+        fit(network(), *given, out=tmp_path / "run", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("third", "settings", "sentence"),
+    [
+        (torch.arange(23), {}, "encoding 'constant' makes 4 steps of every sample; leave it out"),
+        (
+            torch.full((23,), 1.5),
+            {"encoding": "sequence"},
+            r"one integer from 1 to 3 a sample, found torch.float32 \[5\]",
+        ),
+        (
+            torch.arange(23),
+            {"encoding": "sequence"},
+            r"one integer from 1 to 3 a sample, found torch.int64 \[5\], 0 to 4",
+        ),
+        (torch.ones(23, 2).long(), {"encoding": "sequence"}, r"found torch.int64 \[5, 2\], 1 to 1"),
+    ],
+)
+def test_a_third_tensor_that_is_no_lengths_is_refused(
+    third: Tensor, settings: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    values = torch.stack([VALUES] * 3, 1) if settings else VALUES
+    loader = DataLoader(TensorDataset(values, LABELS, third), 5)
+    with pytest.raises(DataError, match=f"a third tensor in the batches of data is the lengths.*{sentence}"):
+        fit(
+            network(),
+            loader,
+            loader,
+            out=tmp_path / "run",
+            **{**SMALL, **({"steps": 0} if settings else {})},
+            **settings,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+class Strange(nn.Module):
+    """Runs once, for the shape of its outputs, and then returns another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = lfp.LIF(nn.Linear(6, 2), threshold=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out[:, :, :1] if self.training else out
+
+
+def test_what_fails_in_the_first_batch_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SpikingLFPError):
+        fit(Strange(), PAIR, PAIR, out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def mono() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(lfp.LIF(nn.Linear(6, 8), threshold=0.2), lfp.MonoReadout(8, 2, hidden=(8,)))
+
+
+def test_mono_readouts_train_by_name_and_in_networks_of_ones_own(tmp_path: Path) -> None:
+    by_name = fit("mlp", PAIR, PAIR, out=tmp_path / "name", readout="mono", hidden=(8,), readout_hidden=(5,), **SMALL)
+    inside = fit(mono(), PAIR, PAIR, out=tmp_path / "inside", **SMALL)
+    replaced = nn.Sequential(lfp.LIF(nn.Linear(6, 8), threshold=0.2), lfp.LIF(nn.Linear(8, 2)))
+    instead = fit(replaced, PAIR, PAIR, out=tmp_path / "instead", readout="mono", readout_hidden=(5,), **SMALL)
+    for run in (by_name, inside, instead):
+        assert torch.equal(load_run(run.folder).predict(VALUES).scores, run.predict(VALUES).scores)
+    with pytest.raises(UsageError, match="a mono readout learns by cross-entropy, found reward spike-rate"):
+        fit(mono(), PAIR, PAIR, out=tmp_path / "reward", reward="spike-rate", **SMALL)
 
 
 class Endless(IterableDataset[tuple[Tensor, int]]):
@@ -314,6 +473,10 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"train": DataLoader(TensorDataset(VALUES), 4)}, DataError, r"is \(Tensor\), expected tensors \(values, labels\)"),
     ({"test": None}, UsageError, "test is None: give samples for evaluation, or hold out some"),
     ({"class_names": ["a"]}, UsageError, "1 class_names, the network has 2 outputs"),
+    ({"class_names": ["a", "a"]}, UsageError, "class_names has 'a' more than once"),
+    ({"callbacks": [print]}, UsageError, "a callback is builtin_function_or_method, without a method start"),
+    ({"network": network().requires_grad_(False)}, UsageError, "nothing in the network learns: it has no parameters"),
+    ({"network": nn.Sequential(nn.Identity())}, UsageError, "the network has 6 outputs|nothing in the network learns"),
     ({"hidden": (3,)}, UsageError, "setting hidden is for networks by name"),
     ({"network": nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 2))}, UsageError, r"returned \[4, 2\] for a sequence"),
     ({"network": "perceptron"}, UsageError, "network = 'perceptron'"),

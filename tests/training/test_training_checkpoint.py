@@ -29,6 +29,7 @@ def checkpoint(**changes: Any) -> Checkpoint:
         config={"steps": 3},
         data=DataSpec([1, 8, 8], 3, ["a", "b", "c"]),
         network={"weight": torch.zeros(200, 10)},
+        layers={"": "Linear(in_features=10, out_features=200, bias=False)"},
         optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
         schedule={"last_epoch": 4},
         progress=Progress(1, 2, 0.5, 0, False, Meter(3, 2, 0.25, {"1": 0.5})),
@@ -173,7 +174,7 @@ def test_foreign_files_are_refused(file: bytes, tmp_path: Path) -> None:
 def test_other_formats_are_named(other: int, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(saved({**content(checkpoint()), "format": other}))
     with pytest.raises(
-        RunError, match=f"has format {other}, this version reads format 2, 3, 4, 5: choose another run, or train"
+        RunError, match=f"has format {other}, this version reads format 2, 3, 4, 5, 6: choose another run, or train"
     ):
         Checkpoint.load(tmp_path)
 
@@ -227,6 +228,7 @@ def test_a_checkpoint_of_version_2_is_read_whole() -> None:
     size = old["progress"].pop("metrics_size")
     assert new.pop("metrics").encode() == (VERSION_2 / "metrics.jsonl").read_bytes()[:size]
     assert new.pop("samples") is None
+    assert new.pop("layers") == {}
     assert plain(new) == plain(old)
     assert TrainConfig(**Checkpoint.load(VERSION_2).config) == load_run(VERSION_2).config
 
