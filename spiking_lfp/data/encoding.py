@@ -28,6 +28,7 @@ class Encoder:
         mean: is subtracted from each channel, the axis after the batch and, of signals, time; empty for nothing.
         deviation: divides it then.
         dtype: of real numbers.
+        pixels: whether the network was trained on pixels, uint8, so that other values must mean the same.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Encoder:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     dtype: torch.dtype = torch.float32
+    pixels: bool = False
 
     @property
     def is_in_time(self) -> bool:
@@ -48,10 +50,12 @@ class Encoder:
         """Return the sequences.
 
         Raises:
-            UsageError: if a signal has fewer samples than there are to be bins.
+            UsageError: if a signal has fewer samples than there are to be bins, or values are no pixels that should be.
         """
         if self.is_in_time:
             return self._signals(values.to(self.dtype).transpose(0, 1))
+        if self.pixels:
+            values = as_pixels(values)
         if values.dtype == torch.uint8:
             values = values.to(self.dtype) / 255
         values = self._scaled(values.to(self.dtype), 1)
@@ -88,3 +92,21 @@ class Encoder:
             return torch.stack([each.mean(0) for each in bins])
         sums = torch.stack([each.sum(0) for each in bins])
         return sums if self.counts else sums.clamp(max=1)
+
+
+def as_pixels(values: Tensor) -> Tensor:
+    """Return values as a network takes them that was trained on pixels: integers as uint8, real numbers as they are.
+
+    Raises:
+        UsageError: for numbers beyond.
+    """
+    if values.dtype == torch.uint8:
+        return values
+    whole = not values.is_floating_point() and values.dtype != torch.bool
+    most = 255 if whole else 1
+    if values.numel() and not bool(((values >= 0) & (values <= most)).all()):
+        raise UsageError(
+            f"values are {values.dtype} from {float(values.min()):g} to {float(values.max()):g}, the network was "
+            "trained on pixels: give integers 0 to 255, or real numbers 0 to 1"
+        )
+    return values.to(torch.uint8) if whole else values

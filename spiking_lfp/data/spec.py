@@ -20,6 +20,7 @@ class DataSpec:
         deviation: by what they were divided then.
         kind: "values" for images and others, "signals", or "events" for recordings of events.
         levels: the integer that stands for an input of 1, in integers: 255 for real numbers, 1 for spikes.
+        pixels: whether values were uint8, which stand for 0 to 1.
     """
 
     in_shape: list[int]
@@ -30,3 +31,4 @@ class DataSpec:
     deviation: list[float] = field(default_factory=list)
     kind: str = VALUES
     levels: int = LEVELS
+    pixels: bool = False

@@ -273,6 +273,7 @@ class Samples:
             list(self.deviation),
             self.kind,
             self.levels,
+            self.kind == VALUES and isinstance(self.train, ArraySplit) and self.train.values.dtype == torch.uint8,
         )
 
     @cached_property

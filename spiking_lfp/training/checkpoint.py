@@ -163,8 +163,8 @@ def _migrate_from_4(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _migrate_from_5(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Migrate from version 5, which stored of the network only its state dict."""
-    return {**content, "layers": {}, "format": 6}
+    """Migrate from version 5, which stored of the network only its state dict, and not whether values were pixels."""
+    return {**content, "layers": {}, "data": {**content["data"], "pixels": False}, "format": 6}
 
 
 # each migrates from its version to the next

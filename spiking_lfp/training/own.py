@@ -1,7 +1,7 @@
 """Data given in Python, as arrays, data sets or data loaders, made ready for a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from spiking_lfp.data import ArraySplit, Samples
-from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.encoding import Encoder, as_pixels
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
@@ -52,6 +52,8 @@ class OwnData:
         train = source_of(self.train, encoder, config.batch_size, "train", shuffled=True)
         if self.test is not None:
             test = source_of(self.test, encoder, EVALUATION_BATCH, "test")
+            if isinstance(train, ArraySplit) and isinstance(test, ArraySplit) and train.values.dtype == torch.uint8:
+                test = replace(test, values=as_pixels(test.values))
         elif isinstance(train, ArraySplit) and config.validation:
             test = train.subset(slice(0, 0))
         else:

@@ -128,7 +128,7 @@ class Run:
         tensor = as_tensor(values, "values")
         encode = self.encode
         scores = [torch.empty(0, self.data.classes)]
-        for keys in torch.arange(len(tensor)).split(EVALUATION_BATCH):
+        for keys in torch.arange(len(tensor)).split(EVALUATION_BATCH) if len(tensor) else ():
             with noise_of(keys.to(self.device)):
                 x = encode(tensor[keys].to(self.device))
                 if list(x.shape[2:]) != self.data.in_shape:
@@ -202,7 +202,9 @@ class Run:
 
     def _encoder_of_settings(self) -> Encoder:
         encoder = encoder_of(self.config.inputs, self.config.recipe, dtype_of(self.network))
-        return replace(encoder, mean=tuple(self.data.mean), deviation=tuple(self.data.deviation))
+        return replace(
+            encoder, mean=tuple(self.data.mean), deviation=tuple(self.data.deviation), pixels=self.data.pixels
+        )
 
     def _by_name(self, name: str | Path | None, data_root: str | Path | None) -> Split:
         if name is None and self.config.data == OWN:
@@ -224,8 +226,8 @@ def by_class_name(samples: Samples, split: Split, data: DataSpec) -> Split:
             f"{data.in_shape}: give data of that shape"
         )
     encoder = getattr(split, "encoder", None)
-    if isinstance(encoder, Encoder) and encoder.mean:  # as for the samples that the network was trained on
-        scaled = replace(encoder, mean=tuple(data.mean), deviation=tuple(data.deviation))
+    if isinstance(encoder, Encoder) and (encoder.mean or data.pixels):  # as for the samples it was trained on
+        scaled = replace(encoder, mean=tuple(data.mean), deviation=tuple(data.deviation), pixels=data.pixels)
         split = replaced(split, encoder=scaled)
     if not data.class_names:  # an old run, which does not know them
         if len(samples.class_names) != data.classes:

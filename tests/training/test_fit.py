@@ -228,6 +228,37 @@ def test_a_run_answers_for_itself(run: Run) -> None:
     assert torch.equal(predicted.scores, spikes.detach().mean(0))
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int16, np.uint16, np.float32, np.float64, np.bool_])
+def test_values_mean_what_those_of_the_training_meant(kind: Any, tmp_path: Path) -> None:
+    """A network that was trained on uint8 takes integers as pixels and real numbers as 0 to 1, or refuses them."""
+    pixels = (VALUES * 255).byte()
+    found = fit(network(), (pixels, LABELS), (pixels, LABELS), out=tmp_path / "run", **SMALL)
+    expected = found.predict(pixels).scores
+    assert found.data.pixels
+    if kind is np.bool_:
+        binary = (pixels > 99).numpy()
+        assert torch.equal(found.predict(binary).scores, found.predict(binary.astype(np.uint8) * 255).scores)
+        return
+    given = pixels.numpy().astype(kind)
+    if np.issubdtype(kind, np.integer):
+        assert torch.equal(found.predict(given).scores, expected)
+        assert found.evaluate((given, LABELS)).accuracy == found.evaluate((pixels, LABELS)).accuracy
+        too_much = given * 2
+    else:
+        torch.testing.assert_close(found.predict(given / 255).scores, expected)
+        too_much = given
+    for ask in (found.predict, lambda values: found.evaluate((values, LABELS))):
+        with pytest.raises(UsageError, match="the network was trained on pixels: give integers 0 to 255, or real"):
+            ask(too_much)
+    with pytest.raises(UsageError, match="the network was trained on pixels"):
+        fit(network(), (pixels, LABELS), (too_much, LABELS), out=tmp_path / "other", **SMALL)
+    assert not (tmp_path / "other").exists()
+
+
+def test_no_values_have_no_answers(run: Run) -> None:
+    assert run.predict(VALUES[:0]).scores.shape == (0, 2)
+
+
 def test_a_run_is_loaded_in_one_line(run: Run, tmp_path: Path) -> None:
     for path in (run.folder, str(run.folder)):
         loaded = load_run(path)
