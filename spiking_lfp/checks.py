@@ -41,15 +41,23 @@ def require(condition: Tensor, error: type[SpikingLFPError], message: str) -> No
     first_failure.masked_fill_(~condition & (first_failure == 0), number)
 
 
-def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError) -> Tensor:
+def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError, real: bool = True) -> Tensor:
     """Return a tensor as it is, and an array or a list of numbers as one on the host.
 
-    Numbers of an array keep their type, those of lists are of torch's default types. `what` is a plural, for errors.
+    Numbers of an array keep their type, those of lists are of torch's default types.
+
+    Args:
+        values: a tensor, an array or a list.
+        what: they are, a plural, for errors.
+        error: which to raise.
+        real: whether complex numbers are refused.
 
     Raises:
-        SpikingLFPError: of the class `error`, if they are no numbers.
+        SpikingLFPError: of the class `error`, if they are no numbers, or complex ones.
     """
     if isinstance(values, Tensor):
+        if real:
+            check_real(values, what, error)
         return values
     try:
         array = np.asarray(values)
@@ -61,10 +69,22 @@ def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError)
         whole = np.ascontiguousarray(array, wanted).reshape(array.shape)
         tensor = torch.from_numpy(whole if whole.flags.writeable else whole.copy())
     except (TypeError, ValueError, RuntimeError):
-        found = type(values).__name__
+        found = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
         raise error(f"{what} are {found}, expected numbers in an array, a list or a tensor") from None
+    if real:
+        check_real(tensor, what, error)
     listed = not isinstance(values, np.ndarray | np.generic) and tensor.dtype == torch.float64
     return tensor.to(torch.get_default_dtype()) if listed else tensor
+
+
+def check_real(tensor: Tensor, what: str, error: type[SpikingLFPError] = UsageError) -> None:
+    """Refuse complex numbers, of which torch would drop the imaginary part.
+
+    Raises:
+        SpikingLFPError: of the class `error`.
+    """
+    if tensor.is_complex():
+        raise error(f"{what} are {tensor.dtype}, expected real numbers: give real and imaginary part as two channels")
 
 
 def all_finite(tensor: Tensor) -> Tensor:

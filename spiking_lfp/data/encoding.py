@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spiking_lfp.checks import check_real
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn import encoders
 
@@ -50,8 +51,10 @@ class Encoder:
         """Return the sequences.
 
         Raises:
-            UsageError: if a signal has fewer samples than there are to be bins, or values are no pixels that should be.
+            UsageError: if a signal has fewer samples than there are to be bins, or values are complex, or no pixels
+                that should be.
         """
+        check_real(values, "the values")
         if self.is_in_time:
             return self._signals(values.to(self.dtype).transpose(0, 1))
         if self.pixels:

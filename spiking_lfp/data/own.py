@@ -41,7 +41,8 @@ def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> A
             )
         values, lengths = padded(values, name)
     else:
-        values = as_tensor(values, f"the values of {name}")
+        # an encoder given in Python may take complex numbers
+        values = as_tensor(values, f"the values of {name}", real=isinstance(encoder, Encoder))
     if values.dim() < 2 or targets.dim() < 1 or len(values) != len(targets):
         raise DataError(
             f"{name} has values {list(values.shape)} and labels {list(targets.shape)}, expected [N, ...] and [N]"
@@ -67,10 +68,10 @@ def padded(sequences: Sequence[ArrayLike], name: str) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True), torch.tensor([len(each) for each in tensors])
 
 
-def as_tensor(values: Any, what: str) -> Tensor:
+def as_tensor(values: Any, what: str, real: bool = True) -> Tensor:
     """Return an array, list or tensor as a tensor on the host.
 
     Raises:
-        DataError: if it is none of numbers.
+        DataError: if it is none of numbers, or, if they have to be real, of complex ones.
     """
-    return checks.as_tensor(values, what, DataError).detach().cpu()
+    return checks.as_tensor(values, what, DataError, real).detach().cpu()

@@ -121,11 +121,11 @@ class Run:
             torch.Size([10])
         """
         if isinstance(values, list | tuple):
-            samples = [as_tensor(value, "values") for value in values]
+            samples = [as_tensor(value, "values", real=False) for value in values]  # the encoder says what it takes
             if len({sample.shape for sample in samples}) > 1:
                 return Prediction(torch.cat([self.predict(each[None]).scores for each in samples]), self.class_names)
             values = torch.stack(samples) if samples else torch.empty(0)
-        tensor = as_tensor(values, "values")
+        tensor = as_tensor(values, "values", real=False)
         encode = self.encode
         scores = [torch.empty(0, self.data.classes)]
         for keys in torch.arange(len(tensor)).split(EVALUATION_BATCH) if len(tensor) else ():

@@ -330,7 +330,7 @@ def test_integers_other_than_0_and_1_are_encoded(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_values_that_no_number_holds_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=r"are torch.complex64, expected real numbers or integers: convert them to"):
+    with pytest.raises(UsageError, match=r"are torch.complex64, expected real numbers: give real and imaginary part"):
         EVERY[name](torch.zeros(2, 3, dtype=torch.complex64))
     with pytest.raises(UsageError, match=r"are integers too large for torch.float32: scale them first, or convert"):
         EVERY[name](torch.tensor([[2**24 + 1, 0]]))

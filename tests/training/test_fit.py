@@ -498,6 +498,10 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"train": (VALUES, LABELS + 1)}, DataError, r"labels of train go from 1 to 2, the network has 2 outputs"),
     ({"test": (VALUES, LABELS - 1)}, DataError, "labels of test go from -1 to 0"),
     ({"train": (VALUES / 0, LABELS)}, DataError, "values of train hold NaN or infinity"),
+    ({"train": (VALUES + 1j, LABELS)}, DataError, "values of train are torch.complex64, expected real numbers: give"),
+    ({"test": (VALUES.numpy() * 1j, LABELS)}, DataError, "values of test are torch.complex64, expected real numbers"),
+    ({"train": (VALUES, LABELS + 0j)}, DataError, "labels of train are torch.complex64, expected real numbers"),
+    ({"train": DataLoader(TensorDataset(VALUES + 1j, LABELS))}, UsageError, "the values are torch.complex64"),
     ({"train": (["a", "b"], [0, 1])}, DataError, "are list, expected numbers"),
     ({"train": ([[1.0], [1.0, 2.0]], [0, 1])}, DataError, "have different shapes: give encoding='sequence'"),
     ({"train": DataLoader(Endless())}, DataError, "without a length"),
@@ -545,6 +549,17 @@ def test_an_encoder_of_ones_own_is_asked_for_again(tmp_path: Path) -> None:
         loaded.predict(VALUES)
     loaded.encoder = encoder
     assert torch.equal(loaded.predict(VALUES).scores, scores)
+
+
+def test_only_an_encoder_of_ones_own_takes_complex_numbers(run: Run, tmp_path: Path) -> None:
+    def encoder(values: Tensor) -> Tensor:
+        return values.abs().expand(3, *values.shape)
+
+    found = fit(network(), (VALUES + 0j, LABELS), (VALUES + 0j, LABELS), encoder=encoder, out=tmp_path / "run", **SMALL)
+    assert torch.equal(found.predict(VALUES * 1j).scores, found.predict(VALUES + 0j).scores)
+    for values in (VALUES * 1j, (VALUES * 1j).numpy(), [VALUES[0] * 1j]):
+        with pytest.raises(UsageError, match=r"the values are torch.complex64, expected real numbers: give real and"):
+            run.predict(values)
 
 
 NET = """
