@@ -1,7 +1,8 @@
-"""Atomic writing of files: a file is written under a temporary name, synced to disk and renamed when it is complete.
+"""Finding of files below a folder, and atomic writing of files.
 
-The temporary name of a file is always the same, so that the next writer overwrites what a killed process left behind.
-Two processes must not write the same file at once: runs and the cache of recordings have locks.
+A file is written under a temporary name, synced to disk and renamed when it is complete. The temporary name is always
+the same, so that the next writer overwrites what a killed process left behind. Two processes must not write the same
+file at once: runs and the cache of recordings have locks.
 """
 
 import errno
@@ -11,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spiking_lfp.errors import ExportError, RunError, SpikingLFPError
+from spiking_lfp.errors import DataError, ExportError, RunError, SpikingLFPError
 
 
 def temporary_name(path: Path) -> Path:
@@ -47,6 +48,44 @@ def read_regular(path: Path) -> bytes:
         kind = errno.EISDIR if path.is_dir() else errno.EINVAL
         raise OSError(kind, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))
     return path.read_bytes()
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a name is one of those that tools leave behind, such as `.DS_Store` and `__MACOSX`."""
+    return name.startswith((".", "__"))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return all files below a folder in a fixed order, those of linked folders, too; none if there is no folder.
+
+    What is hidden is left out, and so is a folder inside of itself, to which links may lead.
+
+    Raises:
+        DataError: if a folder cannot be read.
+    """
+    found: list[Path] = []
+    pending: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
+    while pending:
+        at, above = pending.pop()
+        real = os.path.realpath(at)
+        if real in above:
+            continue
+        try:
+            entries = [*os.scandir(at)]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DataError(f"the folder {at} cannot be read: {error.strerror}; allow it, or move it away") from None
+        for entry in entries:
+            path = at / entry.name
+            if is_hidden(entry.name):
+                continue
+            # of a link in a circle, an entry does not say what it is
+            if path.is_dir() if entry.is_symlink() else entry.is_dir():
+                pending.append((path, above | {real}))
+            elif path.is_file() if entry.is_symlink() else entry.is_file():
+                found.append(path)
+    return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,48 @@ from typing import Any
 import pytest
 
 from spiking_lfp.errors import DataError, ExportError, RunError
-from spiking_lfp.files import EXPORTS, RESULTS, AtomicWriter
+from spiking_lfp.files import EXPORTS, RESULTS, AtomicWriter, files_in
 
 
 def full(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_files_are_found_in_linked_folders_too_and_each_once(tmp_path: Path) -> None:
+    for name in ("b/2", "a/1", "a/deep/3", ".hidden/4", "__MACOSX/5", "a/.DS_Store"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "6").touch()
+    root = tmp_path / "root"
+    (root / "a" / "link").symlink_to(tmp_path / "other")
+    # circles: of a folder that holds itself, of two that hold each other, and of a link to itself
+    (root / "a" / "up").symlink_to(root)
+    (root / "b" / "across").symlink_to(root / "a")
+    (root / "a" / "across").symlink_to(root / "b")
+    (root / "itself").symlink_to(root / "itself")
+    (root / "nothing").symlink_to(root / "none")
+    found = [path.relative_to(root).as_posix() for path in files_in(root)]
+    assert found == sorted(found, key=lambda name: name.split("/"))
+    own = ["a/1", "a/deep/3", "a/link/6", "b/2"]
+    assert [name for name in found if "across" not in name] == own
+    assert {name for name in found if "across" in name} == {
+        "a/across/2", "b/across/1", "b/across/deep/3", "b/across/link/6",
+    }  # fmt: skip
+    assert files_in(tmp_path / "none") == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+
+    def scandir(path: Path, real: Any = os.scandir) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"the folder .*locked cannot be read: Permission denied; allow it, or move it"):
+        files_in(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from spiking_lfp.data.recordings import Listing, Sample, read_file, split_every_
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EventArray, Recording, Sensor
+from spiking_lfp.files import files_in, is_hidden
 
 # the files of DVS128 Gesture: FILE_labels.csv beside FILE.aedat, names of its classes, and which FILE is for what
 LABELS = "_labels.csv"
@@ -79,7 +80,7 @@ def kind_of(folder: Path, has_signals: bool) -> Kind:
         folder: the folder.
         has_signals: whether files that may be recordings or signals are signals.
     """
-    suffixes = {path.suffix.lower() for path in folder.rglob("*") if not _is_hidden(path, folder)}
+    suffixes = {path.suffix.lower() for path in files_in(folder)}
     if has_signals or ".wav" in suffixes:
         return SIGNALS
     if suffixes & {*IMAGES.suffixes} and not suffixes & ({*RECORDINGS.suffixes} - {*TEXT}):
@@ -102,13 +103,15 @@ def list_folder(
     `NAME.aedat`, as in DVS128 Gesture, its lines `class,startTime_usec,endTime_usec` are recordings, parts of that
     file; `gesture_mapping.csv` in the folder may name the classes.
 
+    Where there are folders of classes, files beside them are left out, with a remark.
+
     With sessions, the recordings of `test_session` are for testing and all others for training; a session called test,
     or else one of the other `TEST_SESSIONS`, is found without being named. Else `trials_to_train.txt` and
     `trials_to_test.txt` in the folder may list the files for training and for testing; else every 5th file of a class
     is for testing. Text is taken for recordings if there are no other ones.
 
     Args:
-        folder: the folder; names in it that begin with `.` or `__` are left out.
+        folder: the folder, of which links are followed; names in it that begin with `.` or `__` are left out.
         test_session: the session for testing, if any.
         sensor: size of all recordings. If None, all sensors must have the same size, see `with_one_sensor`.
         hints: what the files do not say.
@@ -116,7 +119,8 @@ def list_folder(
         whole: take all files for testing if the folder does not say which are.
 
     Raises:
-        DataError: if the folder has no such files, none for training or for testing, or a class without any.
+        DataError: if the folder has no such files, none for training or for testing, a class without any, or only one
+            class to learn.
         UsageError: if there is no such session.
     """
     if not folder.is_dir():
@@ -138,11 +142,13 @@ def list_folder(
         class_names, samples = _trials(folder, paths)
         remarks = _left_out(folder, others, kind)
     else:
+        paths, loose = _without_loose(folder, paths, bool(test_session), kind)
         class_names, samples, remarks = _by_class(folder, paths, others, bool(test_session), kind)
+        remarks += loose
     if test_session:
         train, test = _divided(samples, {path for path in paths if _parts(path, folder)[0] == test_session})
     elif any((folder / name).is_file() for name in (TRAIN_LIST, TEST_LIST)):
-        for_training, for_testing, more = _listed(folder, paths)
+        for_training, for_testing, more = _listed(folder, paths, kind)
         train, test = _divided([sample for sample in samples if sample.path in for_training | for_testing], for_testing)
         remarks += more
     elif whole:
@@ -150,8 +156,14 @@ def list_folder(
     else:
         train, test = split_every_nth(samples, 5)
     if not train or not test:
-        raise DataError(f"{folder} has {len(train)} {kind.noun} for training and {len(test)} for testing: add some")
-    remarks += _check_classes(folder, class_names, train, test)
+        has_folders = any(len(_parts(path, folder)) > 1 for path in paths)
+        advice = "add some" if has_folders else f"put them into a folder for each class, {folder}/CLASS/{kind.example}"
+        raise DataError(f"{folder} has {len(train)} {kind.noun} for training and {len(test)} for testing: {advice}")
+    if len(class_names) == 1 and not whole:
+        raise DataError(
+            f"{folder} has one class, {class_names[0]!r}: {_more_classes(folder, paths, test_session, kind)}"
+        )
+    remarks += _check_classes(folder, class_names, train, test, kind)
     return Listing(class_names, sensor, ReadOwn(sensor, hints), tuple(train), tuple(test), tuple(remarks))
 
 
@@ -216,10 +228,12 @@ def _files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
     """Return the files of a kind below `folder`, and what else is there but labels and documents."""
     paths: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if _is_hidden(path, folder) or path.stem.lower() in DOCUMENTS or not path.is_file():
-            continue
-        if path.name.endswith(LABELS) or path.name in (CLASS_NAMES, TRAIN_LIST, TEST_LIST):
+    for path in files_in(folder):
+        if (
+            path.stem.lower() in DOCUMENTS
+            or path.name.endswith(LABELS)
+            or path.name in (CLASS_NAMES, TRAIN_LIST, TEST_LIST)
+        ):
             continue
         (paths if path.suffix.lower() in kind.suffixes else others).append(path)
     if any(path.suffix.lower() not in TEXT for path in paths):
@@ -230,12 +244,34 @@ def _files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
     return paths, [path for path in others if path.with_suffix("") not in companions]
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in _parts(path, folder))
-
-
 def _parts(path: Path, folder: Path) -> tuple[str, ...]:
     return path.relative_to(folder).parts
+
+
+def _without_loose(folder: Path, paths: Sequence[Path], has_sessions: bool, kind: Kind) -> tuple[list[Path], list[str]]:
+    """Return the files without those beside folders of classes, and a remark about these."""
+    depth = 1 if has_sessions else 0
+    parts = {path: _parts(path, folder) for path in paths}
+    with_folders = {each[:depth] for each in parts.values() if len(each) > depth + 1}
+    loose = [path for path in paths if len(parts[path]) == depth + 1 and parts[path][:depth] in with_folders]
+    if not loose:
+        return [*paths], []
+    remark = (
+        f"{len(loose):,} {kind.noun} beside the folders of classes in {folder} are left out: {_some(loose)}; put them "
+        "into the folder of their class"
+    )
+    return [path for path in paths if path not in set(loose)], [remark]
+
+
+def _more_classes(folder: Path, paths: Sequence[Path], test_session: str, kind: Kind) -> str:
+    """Return what to do about a folder of one class."""
+    depth = 1 if test_session else 0
+    inside = {_parts(path, folder)[depth + 1] for path in paths if len(_parts(path, folder)) > depth + 2}
+    if len(inside) > 1:
+        first = folder.joinpath(*_parts(paths[0], folder)[: depth + 1])
+        name = f"move the folders in {first} one up" if test_session else f"name {first}"
+        return f"if its classes are {_some(sorted(inside))}, {name}"
+    return f"add {kind.noun} of another one, {folder}/CLASS/{kind.example}"
 
 
 def _by_class(
@@ -253,7 +289,7 @@ def _by_class(
     class_names = tuple(sorted({class_of(path) for path in paths}))
     groups = [path for path in folder.glob("*/*" if has_sessions else "*") if path.is_dir()]
     for group in sorted(groups):
-        if group.name not in class_names and not _is_hidden(group, folder):
+        if group.name not in class_names and not any(map(is_hidden, _parts(group, folder))):
             inside = [path for path in others if path.is_relative_to(group)]
             found = f"its {len(inside):,} files are {_some(inside)}" if inside else "it is empty"
             raise DataError(
@@ -331,7 +367,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
     return [[line[header.index(name.lower())] for name in columns] for line in lines[1:]]
 
 
-def _listed(folder: Path, paths: Sequence[Path]) -> tuple[set[Path], set[Path], list[str]]:
+def _listed(folder: Path, paths: Sequence[Path], kind: Kind) -> tuple[set[Path], set[Path], list[str]]:
     """Return the files for training and for testing, as two lists in the folder say, and remarks."""
     by_name = {path.name: path for path in paths} | {path.relative_to(folder).as_posix(): path for path in paths}
     splits: list[set[Path]] = []
@@ -349,9 +385,9 @@ def _listed(folder: Path, paths: Sequence[Path]) -> tuple[set[Path], set[Path], 
     unlisted = [path for path in paths if path not in splits[0] | splits[1]]
     remarks = []
     if missing:
-        remarks.append(f"{len(missing):,} recordings of the lists in {folder} are not there: {_some(missing)}")
+        remarks.append(f"{len(missing):,} {kind.noun} of the lists in {folder} are not there: {_some(missing)}")
     if unlisted:
-        remarks.append(f"{len(unlisted):,} recordings in {folder} are in none of its lists: {_some(unlisted)}")
+        remarks.append(f"{len(unlisted):,} {kind.noun} in {folder} are in none of its lists: {_some(unlisted)}")
     return splits[0], splits[1], remarks
 
 
@@ -361,17 +397,18 @@ def _divided(samples: Sequence[Sample], for_testing: set[Path]) -> tuple[tuple[S
 
 
 def _check_classes(
-    folder: Path, class_names: Sequence[str], train: Sequence[Sample], test: Sequence[Sample]
+    folder: Path, class_names: Sequence[str], train: Sequence[Sample], test: Sequence[Sample], kind: Kind
 ) -> list[str]:
     """Check that there are training samples of each class; return a remark about those without test samples."""
     trained, tested = (Counter(sample.label for sample in samples) for samples in (train, test))
     for label, name in enumerate(class_names):
         if not trained[label]:
             raise DataError(
-                f"class {name!r} has {tested[label]} recordings for testing in {folder} and none for training: add some"
+                f"class {name!r} has {tested[label]} {kind.noun} for testing in {folder} and none for training: add "
+                "some"
             )
     untested = [name for label, name in enumerate(class_names) if not tested[label]]
-    return [f"there are no test recordings in {folder} of {_some(untested)}"] if untested else []
+    return [f"there are no test {kind.noun} in {folder} of {_some(untested)}"] if untested else []
 
 
 def _some(paths: Sequence[Path | str]) -> str:

@@ -13,7 +13,7 @@ from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
-from spiking_lfp.data.recordings import Listing, Sample
+from spiking_lfp.data.recordings import Listing, Sample, files_below
 from spiking_lfp.data.samples import MakeFrames, windows_of
 from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import EVENTS, VALUES, DataSpec
@@ -62,9 +62,7 @@ class InputReader:
         found: list[Path] = []
         for given in map(Path, paths):
             if given.is_dir():
-                inside = sorted(
-                    path for path in given.rglob("*") if path.suffix.lower() in self._suffixes and path.is_file()
-                )
+                inside = files_below(given, self._suffixes)
                 if not inside:
                     raise DataError(
                         f"{given} holds no {self._kind.noun}: they end in {', '.join(self._suffixes)}; name other files"

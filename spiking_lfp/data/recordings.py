@@ -11,6 +11,7 @@ import numpy as np
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.files import SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
+from spiking_lfp.files import files_in
 
 MILLISECOND = 1000
 
@@ -127,7 +128,7 @@ class ReadShifted:
 
 def files_below(folder: Path, suffixes: Sequence[str] = tuple(SUFFIXES)) -> list[Path]:
     """Return the recordings below `folder`, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return [path for path in files_in(folder) if path.suffix.lower() in suffixes]
 
 
 def samples_by_class(folder: Path, class_names: Sequence[str], suffixes: Sequence[str]) -> tuple[Sample, ...]:

@@ -88,7 +88,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_files_and_folders_are_answered_in_three_forms(
-    run: Path, photos: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    run: Path, photos: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
     names, expected = load_run(run).predict_files([photos / "one", photos / "zero" / "1.png"])
@@ -107,6 +107,10 @@ def test_files_and_folders_are_answered_in_three_forms(
         row["class"] in row["file"].split("/") for row in rows(call("predict", run, photos, "--format", "csv").out)
     )
     assert correct > 20
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "one").symlink_to(photos / "one")
+    assert load_run(run).predict_files([linked])[0] == [str(linked / "one" / Path(name).name) for name in names[:10]]
 
 
 def test_pictures_of_other_sizes_are_scaled_and_arrays_are_taken(run: Path, photos: Path, call: Call) -> None:

@@ -17,7 +17,7 @@ from helpers import small_recordings as make
 from spiking_lfp.data import EventRecipe, load_samples
 from spiking_lfp.data import cache as cache_module
 from spiking_lfp.data.folders import list_folder, with_one_sensor
-from spiking_lfp.data.recordings import Sample
+from spiking_lfp.data.recordings import Sample, files_below
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT
@@ -166,10 +166,11 @@ def test_scaled_pixels_are_those_at_the_same_part_of_the_sensor(
 
 
 def list_folder_of(path: Path, sensor: tuple[int, int, int]) -> Any:
-    for number in range(5):
-        other = path.parent / "class" / f"{number}.es"
-        other.parent.mkdir(exist_ok=True)
-        other.write_bytes(path.read_bytes())
+    for name in ("one", "two"):
+        for number in range(5):
+            other = path.parent / name / f"{number}.es"
+            other.parent.mkdir(exist_ok=True)
+            other.write_bytes(path.read_bytes())
     path.unlink()
     listing = list_folder(path.parent, sensor=sensor)
     path.write_bytes(listing.train[0].path.read_bytes())
@@ -193,11 +194,12 @@ def test_recordings_without_events(tmp_path: Path) -> None:
     nothing = np.empty(0, EVENT)
     for number in range(5):
         write_npy(folder / "one" / f"{number}.npy", nothing)
+        write_npy(folder / "two" / f"{number}.npy", nothing)
     with pytest.raises(DataError, match="have no events, and name no sensor: set sensor=WIDTHxHEIGHT"):
         load_samples(str(folder), EventRecipe(steps=2))
     for windows in (0.0, 10.0):
         recipe = EventRecipe(steps=2, sensor="8x9", window_ms=windows)
-        assert not load_samples(str(folder), recipe).train.batch(torch.arange(4))[0].any()
+        assert not load_samples(str(folder), recipe).train.batch(torch.arange(8))[0].any()
     write_npy(folder / "one" / "0.npy", make.events(1, width=9, height=8))
     with pytest.warns(UserWarning, match="9x8"):
         listing = with_one_sensor(list_folder(folder))
@@ -271,6 +273,75 @@ def test_a_class_that_shrank_is_told(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         load_samples(str(folder), EventRecipe(steps=2, sensor="34x34"))
     assert [str(each.message) for each in told] == [one, two]
+
+
+@pytest.mark.parametrize("session", ["", "test/", "day/"])
+def test_files_beside_the_folders_of_classes_are_left_out(session: str, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    for part in [session] if session != "day/" else ["day/", "test/"]:
+        two_classes(folder / part)
+    if session == "test/":
+        two_classes(folder / "train")
+    make.write_bin(folder / session / "z.bin", make.events(1))
+    listing = list_folder(folder)
+    assert listing.class_names == ("left", "right")
+    [remark] = listing.remarks
+    assert remark.startswith(f"1 recordings beside the folders of classes in {folder} are left out: z.bin; put them in")
+
+
+def test_files_may_be_classes_where_there_are_no_folders_of_them(tmp_path: Path) -> None:
+    for name in ("cup", "pen"):
+        make.write_bin(tmp_path / "day" / name / "0.bin", make.events(1))
+        make.write_bin(tmp_path / "test" / f"{name}.bin", make.events(1))
+    listing = list_folder(tmp_path)
+    assert (listing.class_names, len(listing.test), listing.remarks) == (("cup", "pen"), 2, ())
+
+
+def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
+    two_classes(tmp_path / "own" / "root")
+    with pytest.raises(DataError, match=r"own has one class, 'root': if its classes are left, right, name .*own/root$"):
+        list_folder(tmp_path / "own")
+    two_classes(tmp_path / "parted" / "train" / "root")
+    two_classes(tmp_path / "parted" / "test" / "root")
+    sentence = r"has one class, 'root': if its classes are left, right, move the folders in .*/t\w+/root one up$"
+    with pytest.raises(DataError, match=sentence):
+        list_folder(tmp_path / "parted")
+    (tmp_path / "own" / "root" / "right").rename(tmp_path / "right")
+    with pytest.raises(DataError, match=r"root has one class, 'left': add recordings of another one, .*/CLASS/NAME"):
+        list_folder(tmp_path / "own" / "root")
+    assert len(list_folder(tmp_path / "own" / "root", whole=True).test) == 6  # what is asked of a trained network
+    for number in range(9):
+        make.write_bin(tmp_path / "flat" / f"{number}.bin", make.events(number))
+    with pytest.raises(DataError, match=r"9 recordings for training and 0 for testing: put them into a folder for"):
+        list_folder(tmp_path / "flat")
+
+
+@pytest.mark.parametrize("kind", ["folder", "folders", "files"])
+def test_links_are_followed(kind: str, tmp_path: Path) -> None:
+    real = two_classes(tmp_path / "real")
+    folder = tmp_path / "own"
+    if kind == "folder":
+        folder.symlink_to(real)
+    for name in ("left", "right"):
+        if kind == "folders":
+            folder.mkdir(exist_ok=True)
+            (folder / name).symlink_to(real / name)
+        elif kind == "files":
+            (folder / name).mkdir(parents=True)
+            for path in (real / name).iterdir():
+                (folder / name / path.name).symlink_to(path)
+    found, expected = list_folder(folder), list_folder(real)
+    assert found.class_names == expected.class_names
+    assert [sample.path.name for sample in found.train] == [sample.path.name for sample in expected.train]
+    assert files_below(folder) == sorted(folder.glob("*/*.bin"))
+
+
+def test_a_class_in_a_linked_folder_without_recordings_is_told(tmp_path: Path) -> None:
+    two_classes(tmp_path / "own")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own" / "pen").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"class 'pen' has no recordings in .*pen: it is empty"):
+        list_folder(tmp_path / "own")
 
 
 def test_a_folder_of_other_files_names_their_kind(tmp_path: Path) -> None:

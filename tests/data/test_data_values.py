@@ -69,10 +69,18 @@ def test_a_folder_says_which_images_are_for_testing(photos: Path) -> None:
     root.mkdir()
     photos.rename(root / "train")
     picture(root / "val" / "dog" / "new.png", 77)
-    with pytest.warns(UserWarning, match="no test recordings"):
+    with pytest.warns(UserWarning, match="no test images"):
         samples = load_samples(root, STEPS)
     assert samples.class_sizes() == [("cat", 10, 0), ("dog", 10, 1)]
     assert len(load_samples(root / "train", STEPS, whole=True).test) == 20
+
+
+def test_classes_of_images_are_called_images(photos: Path) -> None:
+    photos.rename(photos.parent / "train")
+    picture(photos / "test" / "emu" / "0.png", 1)
+    (photos.parent / "train").rename(photos / "train")
+    with pytest.raises(DataError, match=r"class 'emu' has 1 images for testing in .* and none for training"):
+        load_samples(photos, STEPS)
 
 
 def test_sixteen_bits_transparency_and_rotation_are_understood(tmp_path: Path) -> None:
