@@ -99,6 +99,11 @@ class OtherProcessError(SpikingLFPError):
     """Another process of the same run failed first and reported why, so this one ends too."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return what another package says, in one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest match."""
     options = sorted(known)

@@ -257,7 +257,7 @@ def _without_loose(folder: Path, paths: Sequence[Path], has_sessions: bool, kind
     if not loose:
         return [*paths], []
     remark = (
-        f"{len(loose):,} {kind.noun} beside the folders of classes in {folder} are left out: {_some(loose)}; put them "
+        f"{len(loose):,} {kind.noun} beside the folders of classes in {folder} are left out: {some(loose)}; put them "
         "into the folder of their class"
     )
     return [path for path in paths if path not in set(loose)], [remark]
@@ -270,7 +270,7 @@ def _more_classes(folder: Path, paths: Sequence[Path], test_session: str, kind: 
     if len(inside) > 1:
         first = folder.joinpath(*_parts(paths[0], folder)[: depth + 1])
         name = f"move the folders in {first} one up" if test_session else f"name {first}"
-        return f"if its classes are {_some(sorted(inside))}, {name}"
+        return f"if its classes are {some(sorted(inside))}, {name}"
     return f"add {kind.noun} of another one, {folder}/CLASS/{kind.example}"
 
 
@@ -291,7 +291,7 @@ def _by_class(
     for group in sorted(groups):
         if group.name not in class_names and not any(map(is_hidden, _parts(group, folder))):
             inside = [path for path in others if path.is_relative_to(group)]
-            found = f"its {len(inside):,} files are {_some(inside)}" if inside else "it is empty"
+            found = f"its {len(inside):,} files are {some(inside)}" if inside else "it is empty"
             raise DataError(
                 f"class {group.name!r} has no {kind.noun} in {group}: {found}; {kind.noun} end in "
                 f"{', '.join(kind.suffixes)}: add some, or move the folder away"
@@ -303,7 +303,7 @@ def _by_class(
         if lost:
             remarks.append(
                 f"class {name!r} has {kept:,} {kind.noun}; {len(lost):,} more files of it are left out, because they "
-                f"do not end in {', '.join(kind.suffixes)}: {_some(lost)}"
+                f"do not end in {', '.join(kind.suffixes)}: {some(lost)}"
             )
     remarks += _left_out(folder, [path for path in others if class_of(path) not in class_names], kind)
     samples = [Sample(path, class_names.index(class_of(path))) for path in paths]
@@ -315,7 +315,7 @@ def _left_out(folder: Path, others: Sequence[Path], kind: Kind) -> list[str]:
         return []
     return [
         f"{len(others):,} files in {folder} are left out, because they do not end in {', '.join(kind.suffixes)}: "
-        f"{_some(others)}"
+        f"{some(others)}"
     ]
 
 
@@ -385,9 +385,9 @@ def _listed(folder: Path, paths: Sequence[Path], kind: Kind) -> tuple[set[Path],
     unlisted = [path for path in paths if path not in splits[0] | splits[1]]
     remarks = []
     if missing:
-        remarks.append(f"{len(missing):,} {kind.noun} of the lists in {folder} are not there: {_some(missing)}")
+        remarks.append(f"{len(missing):,} {kind.noun} of the lists in {folder} are not there: {some(missing)}")
     if unlisted:
-        remarks.append(f"{len(unlisted):,} {kind.noun} in {folder} are in none of its lists: {_some(unlisted)}")
+        remarks.append(f"{len(unlisted):,} {kind.noun} in {folder} are in none of its lists: {some(unlisted)}")
     return splits[0], splits[1], remarks
 
 
@@ -408,10 +408,11 @@ def _check_classes(
                 "some"
             )
     untested = [name for label, name in enumerate(class_names) if not tested[label]]
-    return [f"there are no test {kind.noun} in {folder} of {_some(untested)}"] if untested else []
+    return [f"there are no test {kind.noun} in {folder} of {some(untested)}"] if untested else []
 
 
-def _some(paths: Sequence[Path | str]) -> str:
+def some(paths: Sequence[Path | str]) -> str:
+    """Return the first names."""
     names = [path if isinstance(path, str) else path.name for path in paths]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn
 from spiking_lfp.data.images import read_images
+from spiking_lfp.data.own import as_tensor
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, files_below
 from spiking_lfp.data.samples import MakeFrames, windows_of
@@ -116,17 +117,13 @@ class InputReader:
 
     def _arrays(self, path: Path) -> list[Input]:
         """Read one sample, or several along the first axis."""
-        try:
-            loaded = np.load(path, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                with loaded as file:
-                    names = [name for name in ("x", "X", "values", "images", "data", *file.files) if name in file.files]
-                    loaded = file[names[0]]
-        except (OSError, ValueError, EOFError, IndexError) as error:
-            raise DataError(f"{path} cannot be read as an array: {error}; repair or remove it") from None
-        if loaded.dtype.kind not in "buif":
-            raise DataError(f"{path} holds {loaded.dtype}, expected numbers: convert it")
-        values = torch.from_numpy(np.ascontiguousarray(loaded))
+        with open_arrays(path) as arrays:
+            names = [name for name in ("x", "X", "values", "images", "data", *arrays) if name in arrays]
+            if not names:
+                raise DataError(f"{path} holds no arrays: give it samples, or remove it")
+            values = as_tensor(arrays[names[0]], f"the values of {path}")
+        if not values.dim():
+            raise DataError(f"{path} holds one number, expected samples: give an array of them")
         shape = self.data.in_shape[:-1] if self.encoder.neurons else self.data.in_shape
         if shape[0] == 1 and list(values.shape[-2:]) == shape[1:] and values.dim() in (2, 3):
             values = values.unsqueeze(-3)  # grey images without their channel

@@ -32,7 +32,7 @@ def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> A
             f"{name} is {type(given).__name__}, expected a pair (values, labels), a data set, a data loader, or the "
             "name of a data set"
         ) from None
-    targets = as_tensor(labels, f"the labels of {name}")
+    targets = _class_indices(as_tensor(labels, f"the labels of {name}"))
     lengths = None
     if isinstance(values, list | tuple) and values and len({np.shape(each) for each in values}) > 1:
         if not isinstance(encoder, Encoder) or not encoder.is_in_time:
@@ -52,6 +52,25 @@ def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> A
     if values.is_floating_point() and not bool(values.isfinite().all()):
         raise DataError(f"the values of {name} hold NaN or infinity: remove or replace them")
     return ArraySplit(values, targets, encoder, lengths)
+
+
+def _class_indices(labels: Tensor) -> Tensor:
+    """Return truth values `[N]`, and whole numbers `[N]` of a real type, as integers; other targets as they are."""
+    if labels.dim() != 1 or not (labels.dtype == torch.bool or labels.is_floating_point()):
+        return labels
+    return labels if len(no_class_indices(labels)) else labels.long()
+
+
+def no_class_indices(labels: Tensor) -> Tensor:
+    """Return those of labels `[N]` that cannot be numbers of classes: decimals, and what is not finite."""
+    numbers = labels.double()
+    return labels[(numbers != numbers.round()) | ~(numbers.abs() < 2**31)]
+
+
+def first_without(labels: Tensor, classes: int) -> int | None:
+    """Return the first of so many classes of which labels `[N]` have none, or None."""
+    found = set(labels.unique().tolist())
+    return next((label for label in range(classes) if label not in found), None)
 
 
 def padded(sequences: Sequence[ArrayLike], name: str) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.files import SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
@@ -79,10 +80,8 @@ class ReadColumns:
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
-        try:
-            numbers = np.load(sample.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _unreadable(sample.path, str(error)) from None
+        with open_arrays(sample.path, "a recording") as arrays:
+            numbers = arrays[""]
         if numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf":
             raise _unreadable(sample.path, f"it holds {numbers.dtype} {list(numbers.shape)}, expected numbers [N, 4]")
         events = np.zeros(len(numbers), EVENT)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
 
 # columns of CSV that are the time
@@ -92,10 +93,11 @@ def _wav(path: Path) -> Signal:
 
 
 def _npy(path: Path) -> Signal:
-    values = np.load(path, allow_pickle=False)
-    if values.dtype.kind not in "iufb" or values.ndim not in (1, 2):
-        raise ValueError(f"it holds {values.dtype} {list(values.shape)}, expected numbers [L] or [L, C]")
-    return Signal(values.astype(np.float32).reshape(len(values), -1))
+    with open_arrays(path, "a signal") as arrays:
+        values = arrays[""]
+        if values.dtype.kind not in "iufb" or values.ndim not in (1, 2):
+            raise ValueError(f"it holds {values.dtype} {list(values.shape)}, expected numbers [L] or [L, C]")
+    return Signal((values[:, None] if values.ndim == 1 else values).astype(np.float32))
 
 
 def _table(path: Path) -> Signal:

@@ -1,7 +1,5 @@
 """Braille letters felt by capacitive tactile sensors (taxels), turned into events by level-crossing sampling."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.recordings import Sample
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
@@ -73,11 +72,8 @@ def taxel_samples(path: Path) -> tuple[tuple[str, ...], tuple[Sample, ...], tupl
 
 @lru_cache(maxsize=1)
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in ("x", "y", "repetition", "length", "classes")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): replace it") from None
+    with open_arrays(path) as arrays:
+        content = {name: arrays[name] for name in ("x", "y", "repetition", "length", "classes")}
     letters = len(content["y"])
     if content["x"].dtype != np.uint8 or content["x"].shape[:1] + content["x"].shape[2:] != (letters, 12):
         raise DataError(

@@ -1,7 +1,7 @@
 """Samples of values without events: images, signals in files, and arrays in files, as the settings say."""
 
-import zipfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.datasets import ImageDataset
 from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.folders import some
 from spiking_lfp.data.images import read_images
-from spiking_lfp.data.own import array_split, as_tensor
+from spiking_lfp.data.own import array_split, first_without, no_class_indices
 from spiking_lfp.data.recipes import OF_VALUES, OWN, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, split_every_nth
 from spiking_lfp.data.signals import Values
@@ -156,6 +158,8 @@ def _statistics(values: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[
     return tuple(float(row.mean()) for row in numbers), tuple(deviations)
 
 
+# that evaluation tells apart by their numbers
+_MOST_CLASSES = 10**6
 # how people call arrays in files: values and labels for training, and for testing
 _TRAIN_KEYS = [("x_train", "y_train"), ("train_images", "train_labels"), ("X_train", "y_train"), ("train_x", "train_y")]
 _TEST_KEYS = [("x_test", "y_test"), ("test_images", "test_labels"), ("X_test", "y_test"), ("test_x", "test_y")]
@@ -176,6 +180,9 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
     class is for testing. Images are uint8 `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, other values `[N, ...]`, and
     signals `[N, L, C]`. `class_names` are text, else classes are called by their numbers.
 
+    Labels are numbers of classes from 0, `[N]` or `[N, 1]`, of any type, or one-hot `[N, C]`; truth values are 0 and 1.
+    Each class has training samples, unless `class_names` names others.
+
     Args:
         path: of the file.
         encoder: from values to sequences.
@@ -184,43 +191,112 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
 
     Raises:
         DataError: if the file cannot be read, or has no such arrays.
+
+    Warns:
+        UserWarning: naming classes of `class_names` without training samples.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}; give an .npz file of arrays without objects") from None
-    pairs = [
-        next(((arrays[x], arrays[y]) for x, y in keys if x in arrays and y in arrays), None)
+    with open_arrays(path) as file:
+        arrays = {name: file[name] for name in file}
+    train, test, both = (
+        next((_pair(path, arrays, x, y, encoder) for x, y in keys if x in arrays and y in arrays), None)
         for keys in (_TRAIN_KEYS, _TEST_KEYS, _BOTH_KEYS)
-    ]
-    train, test, both = pairs
+    )
     if train is None and test is not None and whole:
         train = test
     if both is not None and train is None:
-        labels = as_tensor(both[1], f"the labels of {path}").flatten()
-        samples = [Sample(path, int(label), index) for index, label in enumerate(labels)]
-        rows = (samples, samples) if whole else split_every_nth(samples, 5)
-        train, test = (tuple(array[[sample.item for sample in part]] for array in both) for part in rows)
+        train, test = (both, both) if whole else _divided(path, both)
     if train is None or test is None:
+        found = ", ".join(name or "an array without a name" for name in arrays) or "nothing"
         raise DataError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}, expected x_train, y_train, x_test and y_test, or x and y: "
-            "rename the arrays"
+            f"{path} holds {found}, expected x_train, y_train, x_test and y_test, or x and y: rename the arrays"
         )
-    splits = []
-    for name, (x, y) in (("train", train), ("test", test)):
-        labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        splits.append(array_split((_channels_first(x, encoder), labels), encoder, f"{name} of {path}"))
-    classes = 1 + int(max(int(split.labels.max()) for split in splits))
-    names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else tuple(map(str, range(classes)))
-    if len(names) < classes or any(int(split.labels.min()) < 0 for split in splits):
-        raise DataError(f"{path} has labels up to {classes - 1} and {len(names)} class_names: number classes from 0")
-    if splits[0].values.dtype == torch.uint8 and splits[0].values.dim() == 4 and not encoder.is_in_time:
-        dataset = ImageDataset(
-            path.stem, splits[0].values, splits[0].labels.long(), splits[1].values, splits[1].labels.long(), names
-        )
+    splits = _alike(path, train, test, encoder)
+    names = _classes(path, *splits, arrays.get("class_names"), whole)
+    are_images = all(split.values.dtype == torch.uint8 and split.values.dim() == 4 for split in splits)
+    if are_images and not encoder.is_in_time:
+        labels = [split.labels.long() if split.labels.dim() == 1 else split.labels for split in splits]
+        dataset = ImageDataset(path.stem, splits[0].values, labels[0], splits[1].values, labels[1], names)
         return image_samples(dataset, encoder, inputs)
     return array_samples(path.stem, splits[0], splits[1], names, inputs, path.name)
+
+
+def _pair(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str, encoder: Encoder) -> ArraySplit:
+    """Return the samples of two arrays in a file: values, and their classes or other targets."""
+    labels = arrays[y]
+    if labels.dtype.kind in "US":
+        raise DataError(f"{path} has text in {y}: number the classes from 0, and give their names as class_names")
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    split = array_split((_channels_first(arrays[x], encoder), labels), encoder, f"({x}, {y}) of {path}")
+    odd = no_class_indices(split.labels) if split.labels.dim() == 1 else split.labels[~split.labels.isfinite()]
+    if len(odd):
+        raise DataError(f"{path} has {odd[0]:g} in {y}, expected numbers of classes: number them from 0")
+    return split
+
+
+def _divided(path: Path, both: ArraySplit) -> tuple[ArraySplit, ArraySplit]:
+    """Return samples for training and, every 5th of a class, for testing."""
+    labels = both.labels.tolist() if both.labels.dim() == 1 else [0] * len(both)
+    samples = [Sample(path, label, index) for index, label in enumerate(labels)]
+    train, test = ([sample.item for sample in part] for part in split_every_nth(samples, 5))
+    if not test:
+        raise DataError(
+            f"{path} has {len(both)} samples, of which every 5th of a class is for testing: give more, or x_test and "
+            "y_test"
+        )
+    return both.subset(torch.tensor(train)), both.subset(torch.tensor(test))
+
+
+def _alike(path: Path, train: ArraySplit, test: ArraySplit, encoder: Encoder) -> tuple[ArraySplit, ArraySplit]:
+    """Return samples whose values and labels are of the same form, one-hot labels as class indices."""
+    if all(split.labels.dim() == 2 and _are_one_hot(split.labels) for split in (train, test)):
+        train, test = (replace(split, labels=split.labels.long().argmax(1)) for split in (train, test))
+    sample = 2 if encoder.is_in_time else 1  # signals may differ in length
+    shapes = [(split.values.shape[sample:], split.labels.shape[1:]) for split in (train, test)]
+    if shapes[0] != shapes[1]:
+        found = " and ".join(
+            f"values {list(split.values.shape)}, labels {list(split.labels.shape)} for {use}"
+            for split, use in ((train, "training"), (test, "testing"))
+        )
+        raise DataError(f"{path} has {found}: make samples of one shape")
+    return train, test
+
+
+def _are_one_hot(labels: Tensor) -> bool:
+    return bool((((labels == 0) | (labels == 1)).all()) & (labels.sum(1) == 1).all())
+
+
+def _classes(
+    path: Path, train: ArraySplit, test: ArraySplit, given: NDArray[Any] | None, whole: bool
+) -> tuple[str, ...]:
+    """Return the names of classes, or their numbers, and check that there are training samples of each."""
+    if given is not None and given.ndim != 1:
+        raise DataError(f"class_names of {path} are {list(given.shape)}, expected [C]: give a name for each class")
+    names = () if given is None else tuple(map(str, given))
+    if train.labels.dim() > 1:  # a value for each output
+        count = train.labels.shape[1]
+        if names and len(names) != count:
+            raise DataError(f"{path} has labels [N, {count}] and {len(names)} class_names: give one for each")
+        return names or tuple(map(str, range(count)))
+    low, high = (int(each) for each in torch.cat([train.labels, test.labels]).aminmax())
+    count = len(names) or high + 1
+    if low < 0 or high >= count:
+        named = f" and {len(names)} class_names" if names else ""
+        raise DataError(f"{path} has labels from {low} to {high}{named}: number classes from 0")
+    first = first_without(train.labels, count)
+    if whole:
+        if high >= _MOST_CLASSES:
+            raise DataError(f"{path} has labels up to {high}, more than there can be classes: number them from 0")
+    elif names and first is not None:
+        untrained = [name for label, name in enumerate(names) if not bool((train.labels == label).any())]
+        warnings.warn(f"there are no training samples in {path} of {some(untrained)}", stacklevel=3)
+    elif first is not None:
+        raise DataError(
+            f"{path} has labels from {low} to {high}, and no training samples of class {first}: number the classes "
+            "from 0 without gaps, or name all of them in class_names"
+        )
+    elif count == 1:
+        raise DataError(f"{path} has one class: give samples of another one, too")
+    return names or tuple(map(str, range(count)))
 
 
 def array_samples(

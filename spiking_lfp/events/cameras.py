@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from spiking_lfp.errors import DataError, SpikingLFPError, UsageError
-from spiking_lfp.events._formats.common import import_extra, one_line
+from spiking_lfp.errors import DataError, SpikingLFPError, UsageError, one_line
+from spiking_lfp.events._formats.common import import_extra
 from spiking_lfp.events.records import EVENT, Sensor
 
 # between two questions for events where there were none

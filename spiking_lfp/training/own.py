@@ -1,5 +1,6 @@
 """Data given in Python, as arrays, data sets or data loaders, made ready for a run."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from spiking_lfp.data import ArraySplit, Samples
 from spiking_lfp.data.encoding import Encoder, as_pixels
-from spiking_lfp.data.own import array_split
+from spiking_lfp.data.own import array_split, first_without, no_class_indices
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
 from spiking_lfp.data.values import encoder_of
@@ -88,7 +89,15 @@ class OwnData:
         if self.class_names:
             return DataSpec(shape, len(self.class_names), kind=kind_of(encoder), levels=levels)
         if isinstance(train, ArraySplit) and train.labels.dim() == 1 and not train.labels.is_floating_point():
-            return DataSpec(shape, int(train.labels.max()) + 1, kind=kind_of(encoder), levels=levels)
+            classes = int(train.labels.max()) + 1
+            lacking = first_without(train.labels, classes)
+            if lacking is not None:
+                warnings.warn(
+                    f"the network has {classes} outputs, one for each class up to the largest label, but train has no "
+                    f"samples of class {lacking}: number classes from 0 without gaps, or give class_names",
+                    stacklevel=2,
+                )
+            return DataSpec(shape, classes, kind=kind_of(encoder), levels=levels)
         raise UsageError("the number of classes is not known: give class_names")
 
     def _encoder(self, config: TrainConfig, dtype: torch.dtype) -> Encode:
@@ -194,9 +203,13 @@ def check_labels(labels: Tensor, classes: int, name: str) -> None:
     Raises:
         DataError: if there is another class.
     """
-    if labels.dim() == 1 and not labels.is_floating_point() and len(labels):
-        low, high = (int(each) for each in labels.aminmax())
-        if low < 0 or high >= classes:
-            raise DataError(
-                f"labels of {name} go from {low} to {high}, the network has {classes} outputs: number classes from 0"
-            )
+    if labels.dim() != 1 or not len(labels):
+        return
+    odd = no_class_indices(labels)
+    if len(odd):
+        raise DataError(f"labels of {name} hold {odd[0]:g}, expected class indices: number classes from 0")
+    low, high = (int(each) for each in labels.aminmax())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels of {name} go from {low} to {high}, the network has {classes} outputs: number classes from 0"
+        )

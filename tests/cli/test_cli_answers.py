@@ -122,6 +122,10 @@ def test_pictures_of_other_sizes_are_scaled_and_arrays_are_taken(run: Path, phot
     expected = rows(call("predict", run, photos / "one" / "3.png", "--format", "csv").out)[0]
     arrays = rows(call("predict", run, "one.npy", "three.npz", "--format", "csv").out)
     assert [row["file"] for row in arrays] == ["one.npy", "three.npz[0]", "three.npz[1]", "three.npz[2]"]
+    np.save("swapped.npy", pixels.astype(">i2"))
+    np.save("bytes.npy", pixels.astype("<i2"))
+    swapped, plain = rows(call("predict", run, "swapped.npy", "bytes.npy", "--format", "csv").out)
+    assert {**swapped, "file": ""} == {**plain, "file": ""}
     for row in arrays:
         assert {**row, "file": ""} == {**expected, "file": ""}
     assert rows(call("predict", run, "large.png", "--format", "csv").out)[0]["class"] == expected["class"]
@@ -130,11 +134,19 @@ def test_pictures_of_other_sizes_are_scaled_and_arrays_are_taken(run: Path, phot
 def test_files_that_cannot_be_asked_about_are_named(run: Path, call: Call, photos: Path) -> None:
     Path("notes.aedat4").write_bytes(b"x")
     np.save("odd.npy", np.zeros((4, 4), np.uint8))
+    np.save("number.npy", 3.0)
+    np.savez("empty.npz")
+    np.save("complex.npy", np.zeros((9, 8), complex))
+    Path("damaged.npz").write_bytes(b"PK\x03\x04" + b"z" * 200)
     Path("none").mkdir()
     for words, sentence in {
         ("gone.png",): "there is no file gone.png",
         ("none",): "none holds no images",
         ("notes.aedat4",): "notes.aedat4 cannot be classified: the network was trained on images",
+        ("number.npy",): "number.npy holds one number, expected samples",
+        ("empty.npz",): "empty.npz holds no arrays",
+        ("complex.npy",): "the values of complex.npy are torch.complex128, expected real numbers",
+        ("damaged.npz",): "damaged.npz cannot be read as arrays: File is not a zip file; repair or remove it",
         ("odd.npy",): "a step of odd.npy[0] is [4], the network was trained on [1, 9, 8]",
     }.items():
         answer = call("predict", run, *words)

@@ -243,6 +243,7 @@ def test_sounds_need_an_encoder_of_signals(tmp_path: Path) -> None:
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
 LABELS = np.arange(20) % 2
+TRAIN = {"x_train": IMAGES[:15], "y_train": LABELS[:15]}
 ARRAYS: dict[str, dict[str, Any]] = {
     "keras": {"x_train": IMAGES[:15], "y_train": LABELS[:15], "x_test": IMAGES[15:], "y_test": LABELS[15:]},
     "medmnist": {
@@ -272,14 +273,121 @@ def test_arrays_in_a_file_are_found_by_their_usual_names(kind: str, tmp_path: Pa
     ("arrays", "sentence"),
     [
         ({"a": IMAGES}, "holds a, expected x_train, y_train, x_test and y_test, or x and y"),
-        ({"x": IMAGES, "y": LABELS[:3]}, "labels|samples|index"),
-        ({"x": IMAGES, "y": LABELS - 1}, "number classes from 0"),
-        ({"x": np.array([{}] * 20), "y": LABELS}, "without objects"),
+        (
+            {"x": IMAGES, "y": LABELS[:15]},
+            r"^\(x, y\) of .*my.npz has values \[20, 1, 4, 5\] and labels \[15\], exp",
+        ),
+        ({"x": IMAGES[:15], "y": LABELS}, r"has values \[15, 1, 4, 5\] and labels \[20\], expected"),
+        ({"x": IMAGES, "y": np.int64(1)}, r"and labels \[\], expected \[N, ...\] and \[N\]"),
+        ({"x": np.float32(1), "y": LABELS}, r"has values \[\] and labels \[20\], expected"),
+        ({"x": IMAGES, "y": LABELS - 1}, "has labels from -1 to 0: number classes from 0"),
+        (
+            {"x": IMAGES, "y": LABELS + 1},
+            "labels from 1 to 2, and no training samples of class 0: number the classes",
+        ),
+        ({"x": IMAGES, "y": LABELS * 3}, "labels from 0 to 3, and no training samples of class 1"),
+        ({"x": IMAGES, "y": LABELS * 10**9}, r"labels from 0 to 10{9}, and no training samples of class 1"),
+        ({**TRAIN, "x_test": IMAGES[:3], "y_test": [0, 1, 2]}, "from 0 to 2, and no training samples of class 2"),
+        ({"x": IMAGES, "y": LABELS * 0}, "has one class: give samples of another one"),
+        ({"x": IMAGES, "y": LABELS + 0.5}, "has 0.5 in y, expected numbers of classes"),
+        ({"x": IMAGES, "y": np.where(LABELS, np.nan, 0)}, "has nan in y, expected numbers of classes"),
+        ({"x": IMAGES, "y": np.where(LABELS, np.inf, 0)}, "has inf in y, expected numbers of classes"),
+        (
+            {"x": IMAGES, "y": np.array(["a", "b"] * 10)},
+            "has text in y: number the classes from 0, and give",
+        ),
+        ({"x": IMAGES + 1j, "y": LABELS}, "values of .* are torch.complex128, expected real numbers"),
+        ({"x": IMAGES, "y": LABELS, "class_names": "ab"}, r"class_names of .* are \[\], expected \[C\]"),
+        (
+            {"x": IMAGES, "y": LABELS, "class_names": ["a"]},
+            "labels from 0 to 1 and 1 class_names: number classes",
+        ),
+        ({"x": IMAGES[:3], "y": LABELS[:3]}, "has 3 samples, of which every 5th of a class is for testing: give more"),
+        (
+            {**TRAIN, "x_test": IMAGES[:3, :3], "y_test": LABELS[:3]},
+            r"\[15, 1, 4, 5\], labels .* values \[3, 1, 3, 5\]",
+        ),
+        (
+            {"x": np.array([{}] * 20), "y": LABELS},
+            "it holds Python objects, or is none of NumPy's files, expected",
+        ),
     ],
 )
 def test_arrays_that_cannot_be_used_are_named(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "my.npz", **arrays)
     with pytest.raises(DataError, match=sentence):
+        load_samples(tmp_path / "my.npz", STEPS)
+
+
+LABELS_IN_OTHER_FORMS: dict[str, Callable[[Any], Any]] = {
+    "column": lambda labels: labels[:, None],
+    "truth values": lambda labels: labels == 1,
+    "float": lambda labels: labels.astype(np.float32),
+    "half": lambda labels: labels.astype(np.float16),
+    "unsigned": lambda labels: labels.astype(np.uint64),
+    "other order of bytes": lambda labels: labels.astype(">i4"),
+    "one-hot": lambda labels: np.eye(2)[labels],
+    "one-hot truth values": lambda labels: np.eye(2, dtype=bool)[labels],
+}
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize("form", LABELS_IN_OTHER_FORMS)
+def test_labels_in_a_file_may_have_other_forms(form: str, parted: bool, tmp_path: Path) -> None:
+    labels = LABELS_IN_OTHER_FORMS[form](LABELS)
+    arrays = {"x_train": IMAGES[:16], "y_train": labels[:16], "x_test": IMAGES[16:], "y_test": labels[16:]}
+    np.savez(tmp_path / "my.npz", **(arrays if parted else {"x": IMAGES, "y": labels}))
+    samples = load_samples(tmp_path / "my.npz", STEPS)
+    assert samples.class_sizes() == [("0", 8, 2), ("1", 8, 2)]
+    assert samples.test.batch(torch.arange(4))[1].tolist() == [0, 1, 0, 1]
+
+
+def test_classes_that_a_file_names_may_be_without_samples(tmp_path: Path) -> None:
+    path = tmp_path / "my.npz"
+    np.savez(path, x=IMAGES, y=LABELS * 2, class_names=["a", "b", "c"])
+    with pytest.warns(UserWarning, match=r"there are no training samples in .*my.npz of b$"):
+        samples = load_samples(path, STEPS)
+    assert samples.class_sizes() == [("a", 8, 2), ("b", 0, 0), ("c", 8, 2)]
+
+
+def test_a_file_that_is_only_asked_about_may_have_some_classes(tmp_path: Path) -> None:
+    path = tmp_path / "my.npz"
+    np.savez(path, x=IMAGES[:3], y=[2, 2, 4])
+    samples = load_samples(path, STEPS, whole=True)
+    assert (samples.class_names, samples.test.labels.tolist()) == (("0", "1", "2", "3", "4"), [2, 2, 4])
+    np.savez(path, x=IMAGES[:3], y=[2, 2, 10**9])
+    with pytest.raises(DataError, match="labels up to 1000000000, more than there can be classes"):
+        load_samples(path, STEPS, whole=True)
+
+
+def test_other_targets_of_a_file_are_values_of_outputs(tmp_path: Path) -> None:
+    targets = np.stack([LABELS, np.ones(20), LABELS * 0.5], 1).astype(np.float32)
+    np.savez(tmp_path / "my.npz", x=IMAGES / 255, y=targets)
+    samples = load_samples(tmp_path / "my.npz", STEPS)
+    assert len(samples.class_names) == 3
+    assert samples.test.batch(torch.arange(4))[1].tolist() == targets[4::5].tolist()
+
+
+def damaged(path: Path) -> None:
+    """Write an archive whose packed numbers are no longer such."""
+    np.savez_compressed(path, x=np.random.default_rng(0).random((20, 5)), y=LABELS)
+    content = bytearray(path.read_bytes())
+    content[60:400] = bytes(340)
+    path.write_bytes(content)
+
+
+DAMAGED: dict[str, Callable[[Path], Any]] = {
+    "packed numbers": damaged,
+    "no archive": lambda path: path.write_bytes(b"PK\x03\x04" + b"z" * 200),
+    "text": lambda path: path.write_text("hello"),
+    "nothing": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_archives_are_named(kind: str, tmp_path: Path) -> None:
+    DAMAGED[kind](tmp_path / "my.npz")
+    with pytest.raises(DataError, match=r"my\.npz cannot be read as arrays: .+; repair or remove it"):
         load_samples(tmp_path / "my.npz", STEPS)
 
 

@@ -66,6 +66,8 @@ def weights(module: nn.Module) -> list[bytes]:
 GIVEN: dict[str, Callable[[], Any]] = {
     "tensors": lambda: PAIR,
     "arrays": lambda: (VALUES.double().numpy(), LABELS.numpy().astype(np.int32)),
+    "decimals": lambda: (VALUES, LABELS.double()),
+    "truth values": lambda: (VALUES, LABELS == 1),
     "lists": lambda: (VALUES.tolist(), LABELS.tolist()),
     "tensor data set": lambda: TensorDataset(*PAIR),
 }
@@ -496,6 +498,7 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"train": (VALUES, LABELS[:-1])}, DataError, r"train has values \[23, 6\] and labels \[22\]"),
     ({"train": (VALUES[:0], LABELS[:0])}, DataError, "train has no samples"),
     ({"train": (VALUES, LABELS + 1)}, DataError, r"labels of train go from 1 to 2, the network has 2 outputs"),
+    ({"train": (VALUES, LABELS + 0.5)}, DataError, r"labels of train hold ..5, expected class indices: number classes"),
     ({"test": (VALUES, LABELS - 1)}, DataError, "labels of test go from -1 to 0"),
     ({"train": (VALUES / 0, LABELS)}, DataError, "values of train hold NaN or infinity"),
     ({"train": (VALUES + 1j, LABELS)}, DataError, "values of train are torch.complex64, expected real numbers: give"),
@@ -529,6 +532,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(error, match=sentence):
         fit(given.pop("network"), given.pop("train"), given.pop("test"), **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_without_samples_are_told_where_labels_say_how_many_there_are(tmp_path: Path) -> None:
+    settings = {**SMALL, "hidden": (8,), "epochs": 1, "gain": 9.0}
+    with pytest.warns(UserWarning, match=r"has 3 outputs, one for each class .* but train has no samples of class 0:"):
+        fit("mlp", (VALUES, LABELS + 1), (VALUES, LABELS + 1), out=tmp_path / "gap", **settings)
+    fit("mlp", (VALUES, LABELS), (VALUES, LABELS), out=tmp_path / "none", **settings)
 
 
 def test_samples_are_held_out_without_a_test_set(tmp_path: Path) -> None:

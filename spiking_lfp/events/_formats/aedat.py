@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_lfp.errors import DataError
+from spiking_lfp.errors import DataError, one_line
 from spiking_lfp.events._formats.common import (
     CHIPS,
     DVS128,
@@ -18,7 +18,6 @@ from spiking_lfp.events._formats.common import (
     Reading,
     import_extra,
     no_events,
-    one_line,
     text_header,
 )
 

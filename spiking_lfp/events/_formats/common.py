@@ -215,11 +215,6 @@ def no_events(count: int) -> EventArray:
     return np.empty(count, EVENT)
 
 
-def one_line(error: BaseException) -> str:
-    """Return what another package says, in one line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
 def import_extra(module: str, extra: str = "events") -> Any:
     """Import what the extra installs.
 

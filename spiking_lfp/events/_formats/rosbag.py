@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from spiking_lfp.errors import DataError
-from spiking_lfp.events._formats.common import Columns, Reading, import_extra, one_line
+from spiking_lfp.errors import DataError, one_line
+from spiking_lfp.events._formats.common import Columns, Reading, import_extra
 from spiking_lfp.events.records import Sensor
 
 # both have the same fields; the first are those of ROS's drivers for DVS and DAVIS

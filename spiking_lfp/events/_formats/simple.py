@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spiking_lfp.errors import DataError
+from spiking_lfp.errors import DataError, one_line
 from spiking_lfp.events._formats.common import (
     AdviceError,
     Columns,
@@ -13,7 +13,6 @@ from spiking_lfp.events._formats.common import (
     Reading,
     import_extra,
     no_events,
-    one_line,
 )
 from spiking_lfp.events.records import EventArray
 

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_lfp.errors import DataError, SpikingLFPError
+from spiking_lfp.errors import DataError, SpikingLFPError, one_line
 from spiking_lfp.events._formats.common import (
     LARGEST_TIME,
     AdviceError,
@@ -31,7 +31,6 @@ from spiking_lfp.events._formats.common import (
     Hints,
     Reading,
     import_extra,
-    one_line,
 )
 from spiking_lfp.events.records import Sensor
 
