@@ -1,8 +1,8 @@
 """Files of signals: WAV, CSV and NumPy, as numbers over time."""
 
-import csv
-import wave
+import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
+from spiking_lfp.events.files import is_time
 
-# columns of CSV that are the time
-_TIMES = ("t", "time", "timestamp", "seconds", "ms", "us")
+# columns of CSV that are the time, beside those that `is_time` knows
+_UNITS = ("seconds", "ms", "us")
+# what pandas calls the first column if it counts the lines
+_INDEX = ("", "unnamed: 0", "index")
+# how tables mark missing numbers
+_MISSING = {"", "-", "?", "NA", "N/A", "NULL", "null", "None"}
+# formats of samples in WAV files, and their bytes
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_WIDTHS = {_PCM: (1, 2, 3, 4, 8), _FLOAT: (4, 8)}
 Values = NDArray[np.float32]
 
 
@@ -51,9 +59,9 @@ class Signal:
 def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
     """Read a signal.
 
-    WAV files are PCM of 8 to 32 bits; NumPy files hold `[L]` or `[L, C]`; CSV files have a line for each moment, with a
-    column for each channel, maybe a header, and maybe a column of times by a name such as `t` or `time`, which is left
-    out.
+    WAV files are PCM of 8 to 32 bits, or floats; NumPy files hold `[L]` or `[L, C]`; CSV files have a line for each
+    moment, with a column for each channel, and maybe a line of names. Left out are columns of times, by names such as
+    `t`, `time (s)` and `timestamp_us`, and a first column that counts the lines, without a name as pandas writes it.
 
     Args:
         path: the file.
@@ -65,8 +73,9 @@ def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
     path = Path(path)
     readers = {".wav": _wav, ".npy": _npy}
     try:
-        signal = readers.get(path.suffix.lower(), _table)(path)
-    except (OSError, ValueError, EOFError, wave.Error, csv.Error) as error:
+        with np.errstate(over="ignore"):  # infinity is told of below
+            signal = readers.get(path.suffix.lower(), _table)(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a signal: {error}; repair or remove it") from None
     if not signal.values.size:
         raise DataError(f"{path} has no samples: remove it")
@@ -76,20 +85,40 @@ def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
 
 
 def _wav(path: Path) -> Signal:
-    with wave.open(str(path), "rb") as file:
-        width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-        content = file.readframes(file.getnframes())
-    if width == 1:  # unsigned, unlike all others
-        numbers = np.frombuffer(content, np.uint8).astype(np.float32) - 128
+    content = memoryview(path.read_bytes())
+    if (bytes(content[:4]), bytes(content[8:12])) != (b"RIFF", b"WAVE"):
+        raise ValueError("it is no WAV file, which begins with RIFF and WAVE")
+    chunks: dict[bytes, memoryview] = {}
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        chunks.setdefault(bytes(content[at : at + 4]), content[at + 8 : at + 8 + size])
+        at += 8 + size + size % 2
+    header, data = chunks.get(b"fmt ", b""), chunks.get(b"data")
+    if len(header) < 16 or data is None:
+        raise ValueError("its header does not say how it is coded, or there are no data behind it")
+    form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", header)
+    if form == _EXTENSIBLE and len(header) >= 26:
+        form = int.from_bytes(header[24:26], "little")
+    width = (bits + 7) // 8
+    if width not in _WIDTHS.get(form, ()) or not channels:
+        raise ValueError(
+            f"its {channels} channels are of format {form} with {bits} bits, expected PCM of 8 to 32 bits or floats: "
+            "convert it to PCM"
+        )
+    data = data[: len(data) // (width * channels) * width * channels]
+    if form == _FLOAT:
+        numbers = np.frombuffer(data, f"<f{width}").astype(np.float32)
+    elif width == 1:  # unsigned, unlike all others
+        numbers = np.frombuffer(data, np.uint8).astype(np.float32) - 128
     elif width == 3:
-        parts = np.frombuffer(content[: len(content) // 3 * 3], np.uint8).reshape(-1, 3)
-        padded = np.zeros((len(parts), 4), np.uint8)
-        padded[:, 1:] = parts
+        padded = np.zeros((len(data) // 3, 4), np.uint8)
+        padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         numbers = (padded.view("<i4")[:, 0] >> 8).astype(np.float32)
     else:
-        numbers = np.frombuffer(content[: len(content) // width * width], f"<i{width}").astype(np.float32)
-    whole = len(numbers) // channels * channels
-    return Signal((numbers[:whole] / 2.0 ** (8 * width - 1)).reshape(-1, channels), float(rate))
+        numbers = np.frombuffer(data, f"<i{width}").astype(np.float32)
+    full = 1.0 if form == _FLOAT else 2.0 ** (8 * width - 1)
+    return Signal((numbers / full).reshape(-1, channels), float(rate))
 
 
 def _npy(path: Path) -> Signal:
@@ -102,19 +131,67 @@ def _npy(path: Path) -> Signal:
 
 def _table(path: Path) -> Signal:
     text = path.read_text(encoding="utf-8-sig")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
     if not lines:
         return Signal(np.empty((0, 1), np.float32))
-    separator = next((mark for mark in (";", "\t", ",") if mark in lines[0]), None)
-    rows = [[cell.strip() for cell in line.split(separator)] for line in lines]
-    header = [] if all(map(_is_number, rows[0])) else [name.strip('"').lower() for name in rows.pop(0)]
-    width = len(rows[0]) if rows else 0
-    kept = [column for column in range(width) if not (header and header[column].split()[0] in _TIMES)]
-    for number, row in enumerate(rows, 1 + bool(header)):
-        if len(row) != width or (header and len(header) != width):
-            raise ValueError(f"line {number} has {len(row)} columns, expected {len(header) or width}")
-    values = np.array([[float(row[column]) for column in kept] for row in rows], np.float32)
-    return Signal(values.reshape(len(rows), -1))
+    separator = next((mark for mark in (";", "\t", ",") if mark in lines[0][1]), None)
+    rows = [(at, [cell.strip().strip("\"'").strip() for cell in line.split(separator)]) for at, line in lines]
+    header = _header(rows)
+    rows = rows[1:] if header else rows
+    width = len(header or rows[0][1])
+    for at, row in rows:
+        if len(row) != width:
+            raise ValueError(f"line {at} has {len(row)} columns, expected {width}")
+    kept = _channels(header, [row for _, row in rows]) if header else [*range(width)]
+    try:
+        values = np.array([[float(row[column]) for column in kept] for _, row in rows], np.float32)
+    except ValueError:
+        at, cell = next((at, row[column]) for at, row in rows for column in kept if not _is_number(row[column]))
+        raise ValueError(f"line {at} has {cell!r}, expected a number with a decimal point") from None
+    return Signal(values.reshape(len(rows), len(kept)))
+
+
+def _header(rows: list[tuple[int, list[str]]]) -> list[str]:
+    """Return the names in the first line; none if it holds numbers, and only these."""
+    (at, cells), others = rows[0], rows[1:]
+    if not any(_is_number(cell.replace(",", ".")) for cell in cells) and not set(cells) <= _MISSING:
+        return [cell.lower() for cell in cells]
+    odd = next((cell for cell in cells if not _is_number(cell)), None)
+    if odd is not None:
+        raise ValueError(
+            f"line {at} has {odd!r} among its cells, expected numbers with a decimal point, or a name in words for "
+            "each column"
+        )
+    # pandas calls columns without names 0, 1, 2, ...; two of them may as well be a sine and a cosine
+    counts = len(cells) > 2 and cells == [str(column) for column in range(len(cells))]
+    if counts and others and not any(cell.lstrip("-").isdecimal() for _, row in others for cell in row):
+        raise ValueError(
+            f"line {at} may be names of columns or numbers, {', '.join(cells)}: name the columns in words, or write 0.0"
+        )
+    return []
+
+
+def _channels(header: list[str], rows: list[list[str]]) -> list[int]:
+    """Return the columns but for those that hold times or count the lines."""
+    kept = []
+    for column, name in enumerate(header):
+        if column == 0 and name in _INDEX and _counts([row[0] for row in rows]):
+            continue
+        if not name:
+            raise ValueError(f"column {column + 1} has no name: name it, or take away commas at the ends of lines")
+        if not (is_time(name) or is_time(name.split()[0]) or name.split()[0] in _UNITS):
+            kept.append(column)
+    if not kept:
+        raise ValueError("it has no columns but times")
+    return kept
+
+
+def _counts(cells: list[str]) -> bool:
+    """Tell whether cells are whole numbers of which each is one more than that before."""
+    if not all(cell.isdecimal() for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    return all(after == before + 1 for before, after in pairwise(numbers))
 
 
 def _is_number(text: str) -> bool:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import SUFFIXES, Columns, Hints, Reading, TimeUnit
 from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError, no_events
+from spiking_lfp.events._formats.tables import is_time
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 
-__all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "read_events"]
+__all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "is_time", "read_events"]
 
 LARGEST_SIDE = 2**15
 NO_HINTS = Hints()

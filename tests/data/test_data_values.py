@@ -1,5 +1,6 @@
 """Folders of images and signals, files of arrays, and the encoders that the settings name."""
 
+import struct
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,15 @@ def sound(path: Path, values: NDArray[np.float64], width: int, rate: int = 100) 
         file.writeframes(content)
 
 
+def riff(form: int, bits: int, data: bytes, more: bytes = b"", channels: int = 1) -> bytes:
+    """Return a WAV file with a chunk of notes, as programs write them, before its data."""
+    size = channels * bits // 8
+    header = struct.pack("<HHIIHH", form, channels, 100, 100 * size, size, bits) + more
+    chunks = {b"fmt ": header, b"LIST": b"odd", b"data": data}
+    body = b"".join(name + struct.pack("<I", len(each)) + each + bytes(len(each) % 2) for name, each in chunks.items())
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
 WAVE = np.stack([np.sin(np.arange(40) / 3), np.linspace(-1, 0.99, 40)], 1)
 
 
@@ -144,12 +154,38 @@ def test_wav_of_every_width_is_read(width: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(signal.values, WAVE, atol=2.0 ** (1 - 8 * width) + 1e-6)
 
 
+@pytest.mark.parametrize("kind", ["float", "double", "extensible", "extensible float"])
+def test_wav_of_floats_and_of_long_headers_is_read(kind: str, tmp_path: Path) -> None:
+    form = 3 if kind != "extensible" else 1
+    values = WAVE.astype({"double": "<f8", "extensible": "<i2"}.get(kind, "<f4"))
+    more = b""
+    if kind.startswith("extensible"):
+        more, form = (
+            struct.pack("<HHIH14s", 22, 8 * values.itemsize, 3, form, b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"),
+            0xFFFE,
+        )
+    (tmp_path / "a.wav").write_bytes(riff(form, 8 * values.itemsize, values.tobytes(), more, 2))
+    signal = read_signal(tmp_path / "a.wav")
+    expected = values / 2**15 if kind == "extensible" else values
+    assert signal.rate == 100
+    assert np.array_equal(signal.values, expected.astype(np.float32))
+
+
 TABLES = {
     "a.csv": "time,x,y\n0,1,2\n1,3,4\n",
     "b.csv": '"x";"y"\n1;2\n3;4\n',
     "c.csv": "1,2\n3,4\n",
     "d.txt": "# a comment\n1 2\n3 4\n",
     "e.csv": "\ufeffx,timestamp,y\r\n1,0.5,2\r\n3,0.6,4\r\n",
+    "seconds.csv": "time(s),x,y\n0.5,1,2\n1,3,4\n",
+    "microseconds.csv": "t_us,x,y\n0,1,2\n1,3,4\n",
+    "milliseconds.csv": "x,y,Time [ms]\n1,2,0\n3,4,1\n",
+    "words.csv": "timestamp_seconds,x,y\n0,1,2\n1,3,4\n",
+    "unit.csv": "time (my clock),x,y\n0,1,2\n1,3,4\n",
+    "pandas.csv": ",x,y\n0,1.0,2.0\n1,3.0,4.0\n",
+    "again.csv": "Unnamed: 0,x,y\n7,1,2\n8,3,4\n",
+    "index.csv": "index,t,x,y\n0,0,1,2\n1,0.5,3,4\n",
+    "quoted.csv": '"x","y"\n"1","2"\n"3","4"\n',
 }
 
 
@@ -164,7 +200,33 @@ def npy(values: Any) -> Callable[[Path], None]:
 
 
 BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "text": ("a.csv", lambda path: path.write_text("x,y\n1,a\n"), "could not convert"),
+    "text": ("a.csv", lambda path: path.write_text("x,y\n\n# no\n1,a\n"), "line 4 has 'a', expected a number with a d"),
+    "missing": ("a.csv", lambda path: path.write_text("NA,2\n3,4\n"), "line 1 has 'NA' among its cells, expected num"),
+    "all missing": ("a.csv", lambda path: path.write_text("NA,-\n3,4\n"), "line 1 has 'NA' among its cells"),
+    "slip": ("a.csv", lambda path: path.write_text("# no\n0.l,0.2\n3,4\n"), "line 2 has '0.l' among its cells"),
+    "comma": ("a.csv", lambda path: path.write_text("1,5;2\n3;4\n"), "line 1 has '1,5' among its cells, expected num"),
+    "commas": ("a.csv", lambda path: path.write_text("1,5;2,5\n3;4\n"), "line 1 has '1,5' among its cells"),
+    "pandas": ("a.csv", lambda path: path.write_text(",0,1\n0,1,2\n1,3,4\n"), "line 1 has '' among its cells, expect"),
+    "numbers": (
+        "a.csv",
+        lambda path: path.write_text("0,1,2\n0.5,0.1,0.2\n"),
+        "line 1 may be names of columns or numbers, 0, 1, 2: name the columns in words, or write 0.0",
+    ),
+    "no name": ("a.csv", lambda path: path.write_text("a,,b\n1,2,3\n"), "column 2 has no name: name it, or take aw"),
+    "comma at the end": ("a.csv", lambda path: path.write_text("a,b,\n1,2,\n"), "column 3 has no name"),
+    "commas at the end": ("a.csv", lambda path: path.write_text("1,2,\n3,4,\n"), "line 1 has '' among its cells"),
+    "no index": ("a.csv", lambda path: path.write_text(",a\n0.5,2\n0.6,3\n"), "column 1 has no name"),
+    "only times": ("a.csv", lambda path: path.write_text("t\n1\n2\n"), "it has no columns but times"),
+    "only names": ("a.csv", lambda path: path.write_text("a,b\n"), "has no samples"),
+    "too large": ("a.csv", lambda path: path.write_text("1e39,2\n3,4\n"), "NaN or infinity"),
+    "no rows": ("a.npy", npy(np.zeros((0, 3))), "has no samples"),
+    "text as wav": ("a.wav", lambda path: path.write_text("hello"), "a signal: it is no WAV file, which begins with"),
+    "packed wav": ("a.wav", lambda path: path.write_bytes(riff(7, 8, b"123")), "of format 7 with 8 bits, expected PCM"),
+    "odd wav": (
+        "a.wav",
+        lambda path: path.write_bytes(riff(1, 40, b"12345")),
+        "of format 1 with 40 bits, expected",
+    ),
     "ragged": ("a.csv", lambda path: path.write_text("1,2\n3\n"), "line 2 has 1 columns, expected 2"),
     "empty": ("a.csv", lambda path: path.write_text(""), "has no samples"),
     "nan": ("a.csv", lambda path: path.write_text("1,nan\n"), "NaN or infinity"),

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import hdf5plugin
@@ -11,8 +12,10 @@ import pytest
 
 from helpers import event_bytes as make
 from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.events import streams
 from spiking_lfp.events.files import read_events
 from spiking_lfp.events.records import EVENT, EventArray
+from spiking_lfp.events.streams import read_stream
 
 # many enough that one order fits only
 EVENTS = make.made(3, count=400, width=200, height=100)
@@ -155,6 +158,19 @@ def test_units_of_times(unit: str, tmp_path: Path) -> None:
     # a unit in the file is the one that counts
     assert same(tmp_path / "b.csv")
     assert same(tmp_path / "c.csv", time_unit="ms")
+    words = {"s": "seconds", "ms": "msec", "us": "\u03bcs", "ns": "nanoseconds"}
+    (tmp_path / "d.csv").write_text("\n".join([f"x,y,time_{words[unit]},p", *lines]), encoding="utf-8")
+    assert same(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize("header", ["x,y,t,p\n", "", "# made by hand\n", "x,y,t_us,p\n"])
+def test_text_may_begin_with_the_mark_of_utf_8(header: str, tmp_path: Path) -> None:
+    lines = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())
+    path = tmp_path / "a.csv"
+    path.write_text(header + lines + "\n", encoding="utf-8-sig")
+    assert same(path)
+    with mock.patch.object(streams, "BLOCK", 500), read_stream(path, 1000.0, (2, 480, 640)) as stream:
+        assert np.array_equal(np.concatenate([window.events for window in stream])["t"], EVENTS["t"])
 
 
 def test_times_are_of_the_nearest_microsecond(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ would be taken for something else.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from io import BufferedIOBase
@@ -41,7 +42,18 @@ NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on", "sign"),
 }
-UNIT = re.compile(r"(\w+?)(?:_|\s*[\[(])(s|ms|us|µs|ns)[\])]?")
+# how units of times are written, with both of Unicode's micro signs
+UNITS = {
+    word: unit
+    for unit, words in {
+        "s": "s sec secs second seconds",
+        "ms": "ms msec millis milliseconds",
+        "us": "us µs μs usec micros microseconds",
+        "ns": "ns nsec nanos nanoseconds",
+    }.items()
+    for word in words.split()
+}
+UNIT = re.compile(rf"(\w+?)(?:_|\s*[\[(])({'|'.join(UNITS)})[\])]?")
 # how a line of numbers begins
 NUMBERS = re.compile(rb"[ \t]*[-+]?\.?\d[-+.,;\deE \tTrueFals\r]*\n")
 MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
@@ -80,6 +92,20 @@ class Named(NamedTuple):
     sensor: Sensor | None = None
 
 
+def is_time(name: str) -> bool:
+    """Tell whether a column of this name holds times, as `t`, `time [ms]` and `timestamp_us` do."""
+    return _plain(name)[0] in NAMES["t"]
+
+
+def _plain(name: str) -> tuple[str, str | None]:
+    """Return a name in lower case, without quotes and, if it is one of times, their unit; and that unit."""
+    plain = name.strip().strip("\"'").lower()
+    with_unit = UNIT.fullmatch(plain)
+    if with_unit and with_unit[1] in NAMES["t"]:
+        return with_unit[1], UNITS[with_unit[2]]
+    return plain, None
+
+
 def find_names(names: Iterable[str]) -> Named | None:
     """Find the columns x, y, t and p by their names; None if one of them is missing.
 
@@ -90,10 +116,7 @@ def find_names(names: Iterable[str]) -> Named | None:
     sides: dict[str, int] = {}
     unit = None
     for name in names:
-        plain, own_unit = name.strip().strip("\"'").lower(), None
-        with_unit = UNIT.fullmatch(plain)
-        if with_unit and with_unit[1] in NAMES["t"]:
-            plain, own_unit = with_unit[1], with_unit[2].replace("µ", "u")
+        plain, own_unit = _plain(name)
         if with_side := SIDE.fullmatch(plain):
             plain, sides[with_side[1]] = with_side[1], int(with_side[2])
         for column, known in NAMES.items():
@@ -372,11 +395,12 @@ def text(reading: Reading) -> Iterator[Columns]:
     """
     with Content(reading) as content:
         head = content.head if content.head.endswith(b"\n") else content.head + b"\n"
-        start, named, columns = 0, None, [""] * 4
+        # Excel puts a mark before text in UTF-8
+        start, named, columns = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0, None, [""] * 4
         comments: list[str] = []
         while start < len(head) and not NUMBERS.match(head, start):
             end = head.index(b"\n", start) + 1
-            line = head[start : min(end, start + 1000)].decode("ascii", "replace").strip()
+            line = head[start : min(end, start + 1000)].decode("utf-8", "replace").strip()
             comment = line.startswith(("#", "%"))
             names = _words(line.lstrip("#% "))
             found = None if named else find_names(names)
