@@ -4,8 +4,9 @@ The command line prints the sentence and exits with 2 for `UsageError`, 75 ("try
 every other `SpikingLFPError`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class SpikingLFPError(Exception):
@@ -97,6 +98,12 @@ class FeedbackWarning(UserWarning):
 
 class OtherProcessError(SpikingLFPError):
     """Another process of the same run failed first and reported why, so this one ends too."""
+
+
+def some(paths: Sequence[Path | str]) -> str:
+    """Return the first names, and whether there are more."""
+    names = [path if isinstance(path, str) else path.name for path in paths]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spiking_lfp.data.recordings import Listing, Sample, read_file, split_every_nth
-from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.errors import DataError, UsageError, some
 from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 from spiking_lfp.files import files_in, is_hidden
@@ -409,12 +409,6 @@ def _check_classes(
             )
     untested = [name for label, name in enumerate(class_names) if not tested[label]]
     return [f"there are no test {kind.noun} in {folder} of {some(untested)}"] if untested else []
-
-
-def some(paths: Sequence[Path | str]) -> str:
-    """Return the first names."""
-    names = [path if isinstance(path, str) else path.name for path in paths]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _suffixes(paths: Sequence[Path]) -> str:

@@ -1,6 +1,7 @@
 """Image files of any common format, as pixels."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from spiking_lfp.errors import DataError
+from spiking_lfp.errors import DataError, some
 
 _GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 Size = tuple[int, int]
@@ -23,7 +24,7 @@ def read_images(
     colour: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Read images as uint8 `[N, C, H, W]`, upright, without transparency.
+    """Read images as uint8 `[N, C, H, W]`, upright, without transparency; of several frames or pages, the first.
 
     Args:
         paths: at least one.
@@ -33,16 +34,27 @@ def read_images(
 
     Raises:
         DataError: naming a file that is no image, or two files of different sizes.
+
+    Warns:
+        UserWarning: naming files of several frames, such as animated GIF and TIFF of several pages.
     """
     if colour == "auto":
         colour = "grey" if all(map(_is_grey, paths)) else "rgb"
     wanted = tuple(map(int, size.split("x"))) if size else None
-    images = []
+    images, animated = [], []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, image in enumerate(pool.map(partial(_read, size=wanted, grey=colour == "grey"), paths), 1):
+        read = pool.map(partial(_read, size=wanted, grey=colour == "grey"), paths)
+        for done, (path, (image, has_more)) in enumerate(zip(paths, read, strict=True), 1):
             images.append(image)
+            animated += [path] if has_more else []
             if progress is not None:
                 progress(done, len(paths))
+    if animated:
+        warnings.warn(
+            f"{len(animated):,} of {len(paths):,} images have several frames, of which only the first is used: "
+            f"{some(animated)}; save frames as images of their own to use them all",
+            stacklevel=2,
+        )
     other = next((index for index, image in enumerate(images) if image.shape != images[0].shape), None)
     if other is not None:
         (height, width), (height2, width2) = images[0].shape[1:], images[other].shape[1:]
@@ -58,7 +70,8 @@ def _is_grey(path: Path) -> bool:
         return image.mode in _GREY
 
 
-def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> Tensor:
+def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> tuple[Tensor, bool]:
+    """Return an image, and whether the file has more of them."""
     try:
         with _opened(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -70,9 +83,20 @@ def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> Tensor:
             if size is not None and image.size != size:
                 image = image.resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3)
             pixels = np.asarray(image)
+            has_more = _has_more(opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}; repair or remove it") from None
-    return torch.from_numpy(pixels[None].copy() if grey else pixels.transpose(2, 0, 1).copy())
+    return torch.from_numpy(pixels[None].copy() if grey else pixels.transpose(2, 0, 1).copy()), has_more
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Tell whether a file has more frames than the first."""
+    if image.format == "MPO":  # a JPEG of a camera, with a preview or a second eye's view
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged frame that is not used
+        return True
 
 
 def _opened(path: Path) -> Image.Image:

@@ -14,7 +14,6 @@ from torch import Tensor
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.datasets import ImageDataset
 from spiking_lfp.data.encoding import Encoder
-from spiking_lfp.data.folders import some
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.own import array_split, first_without, no_class_indices
 from spiking_lfp.data.recipes import OF_VALUES, OWN, EventRecipe, InputRecipe
@@ -23,7 +22,7 @@ from spiking_lfp.data.signals import Values
 from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import SIGNALS, VALUES
 from spiking_lfp.data.splits import STILL, ArraySplit, ImageAugmentation, ImageSplit, Samples
-from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.errors import DataError, UsageError, some
 from spiking_lfp.nn.execution import LEVELS
 
 Progress = Callable[[int, int], None]

@@ -97,6 +97,26 @@ def test_sixteen_bits_transparency_and_rotation_are_understood(tmp_path: Path) -
     assert read_images([tmp_path / "clear.png"]).tolist() == [[[[9, 9], [9, 9]]] * 3]
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp", ".png"])
+def test_images_of_several_frames_are_named(suffix: str, photos: Path) -> None:
+    frames = [Image.fromarray(np.full((5, 6, 3), level, np.uint8)) for level in (0, 200, 90)]
+    frames[0].save(photos / "cat" / f"a{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match=rf"^1 of 21 images have several frames, .* first is used: a\{suffix}; save"):
+        samples = load_samples(photos, STEPS)
+    assert samples.class_sizes()[0] == ("cat", 9, 2)
+    assert int(read_images([photos / "cat" / "0.png"]).amax()) > 0
+    with pytest.warns(UserWarning, match="1 of 1 images"):
+        assert int(read_images([photos / "cat" / f"a{suffix}"]).amax()) < 9
+
+
+def test_a_cameras_preview_is_no_frame(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((5, 6, 3), 99, np.uint8))
+    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[image])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert getattr(opened, "n_frames", 1) == 2
+    assert read_images([tmp_path / "a.jpg"]).shape == (1, 3, 5, 6)
+
+
 def test_images_that_cannot_be_used_are_named(photos: Path) -> None:
     picture(photos / "cat" / "other.png", 3, (7, 5))
     with pytest.raises(DataError, match=r"has 6x5 pixels, but .*other\.png 7x5: set image_size=WIDTHxHEIGHT"):
