@@ -90,10 +90,19 @@ def test_tensors_stay_the_same_and_read_only_arrays_are_copied() -> None:
 
 @pytest.mark.parametrize("given", [None, "abc", ["a", "b"], [[1], [2, 3]], object(), {}, np.array(["x"]), [None]])
 def test_what_is_no_number_is_refused_in_one_sentence(given: Any) -> None:
-    with pytest.raises(UsageError, match=r"^the values are \w+, expected numbers in an array, a list or a tensor$"):
+    with pytest.raises(UsageError, match=r"^the values are (an array of )?[<\w]+, expected numbers in an array,"):
         as_tensor(given, "the values")
     with pytest.raises(DataError):
         as_tensor(given, "the values", DataError)
+
+
+@pytest.mark.parametrize("given", [1j, [1j, 2.0], np.array([1j]), torch.zeros(2, dtype=torch.complex64)])
+def test_complex_numbers_are_refused_where_real_ones_are_expected(given: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"^the values are torch\.complex\d+, expected real numbers: give real and imag"
+    ):
+        as_tensor(given, "the values")
+    assert as_tensor(given, "the values", real=False).is_complex()
 
 
 def layer() -> LIF:
