@@ -2,6 +2,8 @@
 // A board with an ECP5 and an oscillator of 25 MHz: the core on its serial line.
 //
 // CLOCK is in MHz: 25, or a multiple of 5 from 10 to 100, from the PLL. Names of pins are those of the .lpf.
+`default_nettype none
+
 module top (
     input wire CLK,
     input wire RX,
@@ -34,3 +36,5 @@ module top (
 
     slfp_board #(.DIVISOR((`CLOCK * 1000000 + `BAUD / 2) / `BAUD)) board (.clk(clk), .rx(RX), .tx(TX), .busy(LED));
 endmodule
+
+`default_nettype wire

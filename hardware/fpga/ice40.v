@@ -3,6 +3,8 @@
 //
 // CLOCK is in MHz: 12, or a multiple of 3 from 18 to 66, from the PLL; PLL_PAD is set where the oscillator is on the pad
 // of the PLL. Names of pins are those of the .pcf.
+`default_nettype none
+
 module top (
     input wire CLK,
     input wire RX,
@@ -38,3 +40,5 @@ module top (
     assign LED = busy;
 `endif
 endmodule
+
+`default_nettype wire

@@ -7,6 +7,7 @@
 // of weights that no bitstream holds. A break on the line ends whatever was going on.
 `include "parameters.vh"
 `include "board.vh"
+`default_nettype none
 
 module slfp_board #(
     parameter DIVISOR = 104                         // clock cycles of a bit, at least 4
@@ -355,3 +356,5 @@ module slfp_send #(
             bits <= bits - 1'b1;
         end
 endmodule
+
+`default_nettype wire

@@ -3,6 +3,8 @@
 //
 // Lines of standard input: "w XX" sends a byte, "r N" prints the next N bytes, a line each. DIVISOR is defined as the
 // number of clock cycles of a bit.
+`default_nettype none
+
 module slfp_board_tb;
     localparam BIT = 2 * `DIVISOR, PATIENCE = 100000000, INPUT = 32'h80000000;
 
@@ -64,3 +66,5 @@ module slfp_board_tb;
         $finish;
     end
 endmodule
+
+`default_nettype wire

@@ -8,6 +8,7 @@
 // for one cycle after the last step; then `cycles` is the number of clock cycles of the sample without those of `idle`
 // and `waiting`.
 `include "parameters.vh"
+`default_nettype none
 
 module slfp_core #(
     parameter LANES = `SLFP_LANES,                  // neurons computed in parallel
@@ -134,7 +135,8 @@ module slfp_core #(
     wire [2*ADDR-1:0] chan_q;
     wire [7:0] ev_value, ev_ry, ev_rx, tap_value, pixel_q;
     wire [DIM-1:0] ev_qy, ev_qx;
-    wire [LANES-1:0] spike_q;
+    wire [LANES-1:0] spike_q, list_spikes;
+    wire [ADDR-1:0] list_count, list_channel;
 
     slfp_rom #(.WIDTH(2 * ADDR), .DEPTH(CHANNEL_WORDS), .ADDR(ADDR), .FILE("channels.hex")) rom_channels (
         .clk(clk), .re(chan_re), .raddr(chan_addr), .q(chan_q)
@@ -171,9 +173,7 @@ module slfp_core #(
     // ---- pixels, if the core has analogue inputs; or a list of the words of a layer's inputs that are not zero
 
     wire lif_start, lif_write;
-    wire [LANES-1:0] fired, list_spikes;
-    wire [ADDR-1:0] list_count;
-    wire [ADDR-1:0] list_channel;
+    wire [LANES-1:0] fired;
 
     generate
         if (DENSE != 0) begin : listed
@@ -464,3 +464,5 @@ module slfp_core #(
 
     wire unused = &{1'b0, table_0, table_1, table_2, table_3, theta_q, fetch_value, load_we, load_addr, load_data};
 endmodule
+
+`default_nettype wire

@@ -3,6 +3,8 @@
 //
 // 1 size of the membrane; 2 products, accumulator shifted, bias minus what is subtracted; 3 leak, current; 4 their sum; 5 saturation;
 // 6 threshold and reset. Inputs are read in the first stage, `kept` and `frac` in the second, `reset` in the last.
+`default_nettype none
+
 module slfp_lif (
     input wire clk,
     input wire first_step,            // the first step of a sample: the membrane counts as 0, its last spike as none
@@ -77,3 +79,5 @@ module slfp_lif (
     // bits that are always 0, or not used
     wire unused = &{1'b0, negated[23], leaked[23], low_2[11:0], missing[23:0], reduced[24]};
 endmodule
+
+`default_nettype wire

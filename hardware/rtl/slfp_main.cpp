@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The testbench slfp_tb.v in C++, for Verilator: the same arguments, the same files.
 
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,10 +15,16 @@ Vslfp_core* core;
 FILE *inputs, *spikes, *cycles_file;
 long samples, steps, words;
 
-long argument(int count, char** values, const char* name) {
+long argument(int count, char** values, const char* name, long smallest, long largest) {
     const size_t length = std::strlen(name);
     for (int k = 1; k < count; ++k)
-        if (!std::strncmp(values[k], name, length)) return std::strtol(values[k] + length, nullptr, 10);
+        if (!std::strncmp(values[k], name, length)) {
+            char* end;
+            const long found = std::strtol(values[k] + length, &end, 10);
+            if (end != values[k] + length && !*end && found >= smallest && found <= largest) return found;
+            std::fprintf(stderr, "slfp_main: %s, expected a whole number from %ld to %ld\n", values[k], smallest, largest);
+            std::exit(2);
+        }
     std::fprintf(stderr, "slfp_main: %s is missing\n", name);
     std::exit(2);
 }
@@ -60,9 +67,9 @@ void write_inputs(long sample) {
 }  // namespace
 
 int main(int count, char** values) {
-    samples = argument(count, values, "+samples=");
-    steps = argument(count, values, "+steps=");
-    words = argument(count, values, "+words=");
+    samples = argument(count, values, "+samples=", 0, INT_MAX);
+    steps = argument(count, values, "+steps=", 1, 65535);
+    words = argument(count, values, "+words=", 1, INT_MAX);
     inputs = open_file("inputs.hex", "r");
     spikes = open_file("spikes.hex", "w");
     cycles_file = open_file("cycles.txt", "w");

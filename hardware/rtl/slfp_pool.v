@@ -2,6 +2,8 @@
 // Max pooling of spikes: for each output word, the OR of the input words in its window, one input word a cycle.
 //
 // Words hold LANES channels and are in the order (y, x, block), so the window is the same for all lanes.
+`default_nettype none
+
 module slfp_pool #(
     parameter LANES = 8,
     parameter DIM = 16,
@@ -96,3 +98,5 @@ module slfp_pool #(
             end
         end
 endmodule
+
+`default_nettype wire

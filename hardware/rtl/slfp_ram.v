@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A RAM with one write and one read port, both synchronous. Reading a word while it is written returns the old one.
+`default_nettype none
+
 module slfp_ram #(
     parameter WIDTH = 24,
     parameter DEPTH = 2,
@@ -24,3 +26,5 @@ module slfp_ram #(
 
     wire unused = &{1'b0, raddr, waddr};
 endmodule
+
+`default_nettype wire

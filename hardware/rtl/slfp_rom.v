@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A ROM with one synchronous read port, initialised from a file of hexadecimal words.
+`default_nettype none
+
 module slfp_rom #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,
@@ -21,3 +23,5 @@ module slfp_rom #(
 
     wire unused = &{1'b0, raddr};
 endmodule
+
+`default_nettype wire

@@ -6,6 +6,8 @@
 // cycle if it is accepted at once. For the row of each pixel (y + padding) the module computes, by addition only, what a
 // convolution needs: the remainder `ry` and quotient `qy` by the stride, the offset `row_w` of kernel row `ry` in the
 // weight memory, the offset `row_a` of output row `qy` in the accumulators; and so for columns.
+`default_nettype none
+
 module slfp_scan #(
     parameter LANES = 8,
     parameter DENSE = 0,                 // 1: one row and one column
@@ -187,3 +189,5 @@ module slfp_scan #(
             end
         end
 endmodule
+
+`default_nettype wire

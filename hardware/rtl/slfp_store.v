@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A RAM with one port, read or written in a cycle: on an iCE40 UltraPlus SPRAM, which no bitstream initialises.
+`default_nettype none
+
 module slfp_store #(
     parameter WIDTH = 16,
     parameter DEPTH = 2,
@@ -25,3 +27,5 @@ module slfp_store #(
 
     wire unused = &{1'b0, raddr, waddr};
 endmodule
+
+`default_nettype wire

@@ -4,6 +4,8 @@
 // An input at row y reaches, through kernel row ky, output row (y + padding - ky) / stride where that is a whole number:
 // ky starts at the remainder and increases by the stride while the output row decreases by one. A kernel row or column
 // whose output is beyond the last row or column takes one cycle and emits no address.
+`default_nettype none
+
 module slfp_taps #(
     parameter DIM = 16,
     parameter ADDR = 16
@@ -112,3 +114,5 @@ module slfp_taps #(
             end
         end
 endmodule
+
+`default_nettype wire

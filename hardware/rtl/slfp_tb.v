@@ -4,6 +4,7 @@
 //
 // +samples=N +steps=T +words=K: K is the number of words of a sample's image, or of one step of input spikes.
 `include "parameters.vh"
+`default_nettype none
 
 module slfp_tb;
     localparam LANES = `SLFP_LANES;
@@ -62,6 +63,10 @@ module slfp_tb;
             || !$value$plusargs("words=%d", words)) begin
             $display("slfp_tb: +samples, +steps and +words are needed");
             $finish;
+        end else if (!(samples >= 0 && count >= 1 && count <= 65535 && words >= 1)) begin
+            $display("slfp_tb: +samples=%0d +steps=%0d +words=%0d, expected 0 or more, 1 to 65535, 1 or more",
+                samples, count, words);
+            $finish;
         end
         steps = count;
         inputs = $fopen("inputs.hex", "r");
@@ -83,3 +88,5 @@ module slfp_tb;
         $finish;
     end
 endmodule
+
+`default_nettype wire

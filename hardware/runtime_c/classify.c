@@ -53,7 +53,8 @@ static int fail(const char *what)
 #else
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
+
+#include "steps.h"
 
 static size_t read_samples(uint8_t *to, size_t count)
 {
@@ -77,10 +78,10 @@ static uint8_t inputs[NETWORK_INPUTS];
 static int64_t counts[NETWORK_CLASSES];
 static slfp_state state;
 
-static int classify(unsigned long steps)
+static int classify(uint32_t steps)
 {
     const int adds_up = network.layer[network.layers - 1].neuron == SLFP_LI;
-    unsigned long t;
+    uint32_t t;
     size_t k, best;
 
     for (;;) {
@@ -122,11 +123,11 @@ int main(void)
 #else
 int main(int count, char **arguments)
 {
-    const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
+    const uint32_t steps = called_steps("classify", count, arguments, network.steps);
     int code;
 
     if (steps == 0)
-        return fail("STEPS must be a number greater than 0");
+        return 1;
     code = classify(steps);
     if (!code && ferror(stdin))
         code = fail("samples cannot be read");

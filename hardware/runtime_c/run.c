@@ -7,9 +7,9 @@
  * does not fire as their membranes, four bytes each, the lowest first.
  */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "network.h"
+#include "steps.h"
 
 static network_memory memory;
 static uint8_t inputs[NETWORK_INPUTS];
@@ -39,12 +39,12 @@ static int write_membranes(const slfp_layer *layer, const int32_t *membranes)
 
 int main(int count, char **arguments)
 {
-    const unsigned long steps = count > 1 ? strtoul(arguments[1], NULL, 10) : network.steps;
-    unsigned long t;
+    const uint32_t steps = called_steps("run", count, arguments, network.steps);
+    uint32_t t;
     size_t k;
 
     if (steps == 0)
-        return fail("STEPS must be a number greater than 0");
+        return 1;
     for (;;) {
         slfp_start(&state, &network, memory.words, memory.bytes);
         for (t = 0; t < steps; t++) {

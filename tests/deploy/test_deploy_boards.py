@@ -109,6 +109,19 @@ def test_a_program_says_the_classes_of_a_file(board: str, tmp_path: Path) -> Non
         assert said in done.stderr + done.stdout
 
 
+def test_a_program_holds_more_samples_than_the_smallest_machine_of_a_board(board: str, tmp_path: Path) -> None:
+    """A Cortex-M0 is then another machine than with few samples: 256K of flash are all of a micro:bit."""
+    net = make.mlp((784, 5), levels=255, steps=2)
+    write_c(net, tmp_path, board)
+    inputs = make.inputs_for(net, 400, 3)
+    (tmp_path / "samples.bin").write_bytes(inputs.tobytes())
+    done = call_make(tmp_path, "-s", "classes", "SAMPLES=samples.bin")
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    names = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert names == [net.class_names[best] for best in simulate(net, inputs).predictions]
+
+
 def test_a_spike_that_differs_and_memory_that_is_too_small_end_in_errors(board: str, tmp_path: Path) -> None:
     net = recorded(make.mlp((40, 30, 5)))
     assert net.golden is not None

@@ -222,6 +222,29 @@ def test_the_exported_folder_builds_and_tests_itself(tmp_path: Path) -> None:
     assert "no golden run" in tested.stderr
 
 
+@pytest.mark.parametrize("program", ["run", "classify"])
+def test_steps_are_a_whole_number_greater_than_0(program: str, tmp_path: Path) -> None:
+    net = make.mlp((20, 9, 3), levels=255)
+    write_c(net, tmp_path)
+    assert call_make(tmp_path).returncode == 0
+    inputs = make.inputs_for(net, 1).tobytes()
+
+    def call(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        command = [f"./{program}", *arguments]
+        return subprocess.run(command, cwd=tmp_path, input=inputs, capture_output=True, check=False, timeout=60)
+
+    for steps in ("-1", " -1", "3x", "", "0", "x", "1e3", "0x10", "4294967296", str(2**64), str(2**64 + 1)):
+        done = call(steps)
+        expected = "expected a whole number from 1 to 4294967295, or none for the network's own"
+        assert done.stderr.decode() == f"{program}: STEPS is '{steps}', {expected}\n"
+        assert (done.returncode, done.stdout) == (1, b"")
+    assert b"there are 2 arguments, expected STEPS or none" in call("3", "4").stderr
+    found = [call(*arguments) for arguments in ((), (str(net.steps),), (f" +{net.steps}",))]
+    assert all((done.returncode, done.stderr) == (0, b"") for done in found)
+    assert len({done.stdout for done in found}) == 1
+    assert found[0].stdout != call(str(net.steps - 1)).stdout
+
+
 def test_spike_inputs_and_strange_names_in_a_golden_run(tmp_path: Path) -> None:
     net = make.mlp((20, 9, 3))
     name = 'a "quoted" \\ ??/ */ % line\né'

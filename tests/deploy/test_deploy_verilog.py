@@ -15,6 +15,7 @@ from spiking_lfp.deploy.backends.verilog import VerilogCore, synthesise
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats import verilog
+from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Layer, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
@@ -147,8 +148,18 @@ def exported(folder: Path, lanes: int = 8) -> Path:
     return folder
 
 
-def run_make(folder: Path, target: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["make", target], cwd=folder, capture_output=True, text=True, check=False)
+def run_make(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def core_of_lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a core, built in both simulators where they are there."""
+    folder = exported(tmp_path_factory.mktemp("core"))
+    for target in SIMULATORS:
+        if core_in(target).missing() is None:
+            assert run_make(folder, target).returncode == 0
+    return folder
 
 
 @pytest.mark.parametrize("target", ["icarus", "verilator"])
@@ -163,6 +174,51 @@ def test_the_exported_folder_checks_itself(tmp_path: Path, target: str) -> None:
     flipped = f"{int(golden[last:], 16) ^ 1:02x}\n".encode()
     (folder / "golden.hex").write_bytes(golden[:last] + flipped)
     assert run_make(folder, target).returncode != 0
+
+
+@pytest.mark.parametrize("target", ["icarus", "verilator"])
+@pytest.mark.parametrize("wrong", ["SAMPLES=-1", "SAMPLES=3x", "STEPS=0", "STEPS=-1", "STEPS=65536", "WORDS=0"])
+def test_a_simulation_with_a_wrong_number_says_so_and_compares_nothing(
+    target: str, wrong: str, core_of_lenet: Path, tmp_path: Path
+) -> None:
+    need(target)
+    folder = Path(shutil.copytree(core_of_lenet, tmp_path / "core"))
+    # of a simulation before, with the right numbers
+    shutil.copyfile(folder / "golden.hex", folder / "spikes.hex")
+    done = run_make(folder, target, wrong)
+    assert done.returncode != 0
+    said = "Invalid decimal value" if (target, wrong) == ("icarus", "SAMPLES=3x") else "expected"
+    assert said in done.stdout + done.stderr
+    assert "all spikes are equal" not in done.stdout
+
+
+def test_simulators_have_nothing_to_say_about_the_sources(tmp_path: Path) -> None:
+    need("icarus")
+    need("verilator")
+    nets = {
+        "kernels": make.lenet(steps=5),
+        "dense": make.mlp((33, 17, 5), steps=4),
+        "pixels": make.mlp((33, 17, 5), steps=4, levels=255),
+    }
+    for name, net in nets.items():
+        for lanes in (1, 8):
+            folder = tmp_path / f"{name}{lanes}"
+            verilog.write_verilog(net, folder, lanes)
+            for command in (
+                ["iverilog", "-g2005", "-Wall", "-I.", "-tnull", "slfp_tb.v", *verilog.SOURCES],
+                ["verilator", "--lint-only", "-Wall", "-I.", "--top-module", "slfp_core", *verilog.SOURCES],
+            ):
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), name
+
+
+def test_every_source_forbids_names_without_a_declaration_and_leaves_others_as_they_were() -> None:
+    sources = [*hardware_folder("rtl").glob("*.v"), *hardware_folder("fpga").glob("*.v")]
+    assert len(sources) > 10
+    for source in sources:
+        before, _, module = source.read_text().partition("\nmodule ")
+        assert before.rstrip().endswith("\n`default_nettype none"), source.name
+        assert module.endswith("endmodule\n\n`default_nettype wire\n"), source.name
 
 
 def test_the_exported_folder_notices_a_changed_weight(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import constraints
 
-SOURCES = ("slfp.h", "slfp.c", "run.c", "classify.c", "selftest.c", "Makefile")
+SOURCES = ("slfp.h", "slfp.c", "steps.h", "run.c", "classify.c", "selftest.c", "Makefile")
 # the start, output and timer of each board's processor, in hardware/boards
 BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"}
 LINE = 24

@@ -537,7 +537,9 @@ CHECK = $(if $(wildcard golden.hex),cmp spikes.hex golden.hex && echo "all spike
 
 .PHONY: icarus verilator synth clean
 
+# spikes of a simulation before are not compared in the place of those of one that ends early
 icarus: slfp_tb.vvp
+\t@rm -f spikes.hex
 \tvvp -n slfp_tb.vvp $(ARGUMENTS)
 \t@$(CHECK)
 
@@ -545,6 +547,7 @@ slfp_tb.vvp: slfp_tb.v $(SOURCES) $(MEMORIES)
 \tiverilog -g2005 -Wall -I. -o $@ slfp_tb.v $(SOURCES)
 
 verilator: obj_dir/Vslfp_core
+\t@rm -f spikes.hex
 \t./obj_dir/Vslfp_core $(ARGUMENTS)
 \t@$(CHECK)
 
