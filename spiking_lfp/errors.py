@@ -79,6 +79,10 @@ class ExportError(SpikingLFPError):
     """
 
 
+class WriteError(ExportError):
+    """A file of an export that cannot be written: at fault is the place, not the network."""
+
+
 class RunStopped(SpikingLFPError):
     """A run that wrote a checkpoint and ended because the process was told to (SIGTERM); resume it to go on."""
 

@@ -7,12 +7,12 @@ file at once: runs and the cache of recordings have locks.
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spiking_lfp.errors import DataError, ExportError, RunError, SpikingLFPError
+from spiking_lfp.errors import DataError, RunError, SpikingLFPError, WriteError
 
 
 def temporary_name(path: Path) -> Path:
@@ -26,12 +26,20 @@ def rename_into_place(temporary: Path, path: Path) -> None:
     Raises:
         OSError: if that fails.
     """
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    _sync(temporary)
     temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _sync_folder(path: Path) -> None:
     # not every file system can sync a folder; if not, a power failure may restore the previous file, which is complete
     with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -88,17 +96,28 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+# what to do about an error, by its number: `{}` is how to name another place
+_REMEDIES = {
+    errno.ENOSPC: "free some space or {}",
+    errno.EDQUOT: "free some space or {}",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f) or {}",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOENT: "make its folder first or {}",
+    errno.ENAMETOOLONG: "take a shorter name",
+}
+
+
 @dataclass(frozen=True)
 class AtomicWriter:
     """Writes files completely or not at all, and reports failures in one sentence.
 
     Attributes:
         error: the class of the error that is raised in place of an OSError.
-        remedy: the end of its sentence: what to do.
+        elsewhere: how to name another place, for the end of its sentence.
     """
 
     error: type[SpikingLFPError]
-    remedy: str
+    elsewhere: str
 
     def write(self, path: Path, content: bytes | memoryview) -> Path:
         """Write `content` to `path`, and return it; if that fails, the previous file stays."""
@@ -106,10 +125,65 @@ class AtomicWriter:
             temporary.write_bytes(content)
         return path
 
+    def write_all(self, folder: Path, files: Mapping[str, bytes], optional: Iterable[str] = ()) -> list[Path]:
+        """Write files that belong together, and return their paths; if one fails, all previous ones stay.
+
+        They take their names when all of them are complete. Files that are new and folders made for them are removed
+        again if anything fails.
+
+        Args:
+            folder: of all files; made if missing.
+            files: content by name; a name may begin with folders.
+            optional: names of further files that belong to these: those that are not among `files`, which are of other
+                files before, are removed.
+        """
+        contents = {folder / name: content for name, content in files.items()}
+        folders = list(dict.fromkeys([folder, *(path.parent for path in contents)]))
+        with ExitStack() as made:
+            for each in folders:
+                made.enter_context(self.making(each))
+            new = [path for path in contents if not path.exists()]
+            try:
+                for path, content in contents.items():
+                    with self.convert_errors(path):
+                        _check_no_folder(path)
+                        temporary_name(path).write_bytes(content)
+                        _sync(temporary_name(path))
+                for path in (folder / name for name in optional if name not in files):
+                    with self.convert_errors(path, "remove"):
+                        path.unlink(missing_ok=True)
+                for path in contents:
+                    with self.convert_errors(path):
+                        temporary_name(path).replace(path)
+            except BaseException:
+                for path in [*map(temporary_name, contents), *new]:
+                    with suppress(OSError):
+                        path.unlink()
+                raise
+            for each in folders:
+                _sync_folder(each)
+        return list(contents)
+
+    @contextmanager
+    def making(self, folder: Path) -> Iterator[Path]:
+        """Make a folder and yield it; if anything fails, those that were made and are empty are removed again."""
+        missing: list[Path] = []
+        try:
+            with self.convert_errors(folder, "create"):
+                missing += [each for each in (folder, *folder.parents) if not each.exists()]
+                folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+        except BaseException:
+            for each in missing:
+                with suppress(OSError):
+                    each.rmdir()
+            raise
+
     @contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
         """Yield a temporary name to write to; at the end it is renamed to `path`, or removed if anything fails."""
         with self.convert_errors(path):
+            _check_no_folder(path)
             temporary = temporary_name(path)
             try:
                 yield temporary
@@ -125,9 +199,16 @@ class AtomicWriter:
         try:
             yield
         except OSError as error:
-            raise self.error(f"cannot {verb} {path}: {error.strerror or error}; {self.remedy}") from None
+            remedy = _REMEDIES.get(error.errno or 0, "{}").format(self.elsewhere)
+            raise self.error(f"cannot {verb} {path}: {error.strerror or error}; {remedy}") from None
+
+
+def _check_no_folder(path: Path) -> None:
+    """Raise the OSError that a rename to `path` would, before anything is written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 # runs, tables and pictures
-RESULTS = AtomicWriter(RunError, "free some space or choose another --out")
-EXPORTS = AtomicWriter(ExportError, "name a file in a folder that exists and is writable")
+RESULTS = AtomicWriter(RunError, "choose another folder")
+EXPORTS = AtomicWriter(WriteError, "choose another folder")

@@ -15,6 +15,8 @@ import pytest
 from spiking_lfp.errors import DataError, ExportError, RunError
 from spiking_lfp.files import EXPORTS, RESULTS, AtomicWriter, files_in
 
+OTHER = AtomicWriter(DataError, "look elsewhere")
+
 
 def full(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -58,7 +60,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {each.name: each.read_bytes() for each in folder.iterdir()}
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 def stop_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,7 @@ def stop_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", full)
 
 
-@pytest.mark.parametrize("writer", [RESULTS, EXPORTS, AtomicWriter(DataError, "look elsewhere")])
+@pytest.mark.parametrize("writer", [RESULTS, EXPORTS, OTHER])
 @pytest.mark.parametrize("failure", [stop_fsync, stop_rename])
 @pytest.mark.parametrize("old", [b"old", None])
 def test_a_failing_write_leaves_what_was_there(
@@ -80,7 +82,8 @@ def test_a_failing_write_leaves_what_was_there(
         path.write_bytes(old)
     with pytest.MonkeyPatch.context() as monkeypatch:
         failure(monkeypatch)
-        with pytest.raises(writer.error, match=f"^cannot write {path}: No space left on device; {writer.remedy}$"):
+        says = f"^cannot write {path}: No space left on device; free some space or {writer.elsewhere}$"
+        with pytest.raises(writer.error, match=says):
             writer.write(path, b"new content")
     assert contents(tmp_path) == ({} if old is None else {"file": old})
 
@@ -170,3 +173,93 @@ RESULTS.write(Path({str(path)!r}), b"first")
     assert contents(tmp_path) == {".file.tmp": b"first"}
     RESULTS.write(path, b"second")
     assert contents(tmp_path) == {"file": b"second"}
+
+
+# ---------------------------------------------------------------- several files
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, number: int, error: BaseException) -> None:
+    """Let call `number`, from 0, of a function fail."""
+    function, calls = getattr(where, name), iter(range(1000))
+
+    def called(*arguments: Any) -> Any:
+        if next(calls) == number:
+            raise error
+        return function(*arguments)
+
+    monkeypatch.setattr(where, name, called)
+
+
+@pytest.mark.parametrize("optional", [(), ("golden", "sub/b", "none")])
+def test_files_are_written_together_and_optional_ones_of_a_write_before_are_gone(
+    optional: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "x" / "y"
+    before = {"a": b"1", "golden": b"2", "sub/b": b"3"}
+    assert EXPORTS.write_all(folder, before) == [folder / name for name in before]
+    (folder / "of the user").write_bytes(b"4")
+    after = {"a": b"5", "sub/b": b"6", "deep/er/c": b"7"}
+    EXPORTS.write_all(folder, after, optional)
+    kept = {} if optional else {"golden": b"2"}
+    assert contents(folder) == {**after, **kept, "of the user": b"4"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("where", "name", "number"),
+    [(Path, "write_bytes", 0), (Path, "write_bytes", 2), (os, "fsync", 1), (Path, "replace", 0)],
+)
+@pytest.mark.parametrize("old", [True, False])
+def test_of_files_that_belong_together_none_is_written_if_one_fails(
+    old: bool, where: Any, name: str, number: int, error: BaseException, tmp_path: Path
+) -> None:
+    folder = tmp_path / "x" / "y"
+    if old:
+        EXPORTS.write_all(folder, {"a": b"1", "sub/b": b"3"})
+    before = sorted(tmp_path.rglob("*")), contents(tmp_path)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fail_at(monkeypatch, where, name, number, error)
+        with pytest.raises(ExportError if isinstance(error, OSError) else KeyboardInterrupt):
+            EXPORTS.write_all(folder, {"a": b"5", "sub/b": b"6", "new/c": b"7"})
+    assert (sorted(tmp_path.rglob("*")), contents(tmp_path)) == before
+
+
+def test_a_new_folder_is_gone_whichever_of_its_files_cannot_take_its_name(tmp_path: Path) -> None:
+    for number in range(3):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            fail_at(monkeypatch, Path, "replace", number, OSError(errno.EIO, "broken"))
+            with pytest.raises(ExportError, match="broken"):
+                EXPORTS.write_all(tmp_path / "x", {"a": b"5", "sub/b": b"6", "new/c": b"7"})
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_one_of_several_files_changes_none(tmp_path: Path) -> None:
+    EXPORTS.write_all(tmp_path, {"a": b"1"})
+    (tmp_path / "b").mkdir()
+    with pytest.raises(
+        ExportError, match=rf"^cannot write {tmp_path / 'b'}: Is a directory; name a file, not a folder$"
+    ):
+        EXPORTS.write_all(tmp_path, {"a": b"2", "b": b"3"})
+    assert contents(tmp_path) == {"a": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space or look elsewhere"),
+        (errno.EDQUOT, "free some space or look elsewhere"),
+        (errno.EFBIG, "raise the limit of file sizes (ulimit -f) or look elsewhere"),
+        (errno.EISDIR, "name a file, not a folder"),
+        (errno.ENOENT, "make its folder first or look elsewhere"),
+        (errno.ENAMETOOLONG, "take a shorter name"),
+        (errno.EACCES, "look elsewhere"),
+        (errno.EROFS, "look elsewhere"),
+        (None, "look elsewhere"),
+    ],
+)
+def test_the_remedy_is_that_of_the_error(number: int | None, remedy: str, tmp_path: Path) -> None:
+    error = OSError("odd") if number is None else OSError(number, os.strerror(number))
+    with pytest.raises(DataError) as raised, OTHER.convert_errors(tmp_path):
+        raise error
+    said = "odd" if number is None else os.strerror(number)
+    assert str(raised.value) == f"cannot write {tmp_path}: {said}; {remedy}"

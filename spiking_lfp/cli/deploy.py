@@ -164,7 +164,7 @@ def export(
         without = ", without the readout, which runs on the host" if apart else ""
         out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
     if made.refused:
-        fail("not every format supports this network; the others were written", 1)
+        fail("not every format was written, for the reasons above; the others were", 1)
 
 
 def _with_options(reason: str) -> str:

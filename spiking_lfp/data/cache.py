@@ -62,7 +62,7 @@ MEASURED_S = 1.0
 # consecutive samples given to a worker at a time, because windows of one recording follow each other
 BATCH = 16
 CHUNK_BYTES = 2**24
-CACHE_FILES = AtomicWriter(RunError, f"free some space, or name another folder by {FOLDER_VARIABLE}")
+CACHE_FILES = AtomicWriter(RunError, f"name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]
 

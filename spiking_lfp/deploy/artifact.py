@@ -176,11 +176,8 @@ def save_network(network: IntegerNetwork, path: str | Path) -> None:
     Raises:
         ExportError: if the network is not valid, or the file cannot be written.
     """
-    path = Path(path)
     check_content(network)
-    if path.is_dir():
-        raise ExportError(f"cannot write {path}: it is a folder, name a file")
-    EXPORTS.write(path, _image(network))
+    EXPORTS.write(Path(path), _image(network))
 
 
 def load_network(path: str | Path) -> IntegerNetwork:

@@ -24,7 +24,8 @@ from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.quantize import QuantisationReport, quantize
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
-from spiking_lfp.errors import ExportError, UsageError, unknown_name
+from spiking_lfp.errors import ExportError, UsageError, WriteError, unknown_name
+from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.arithmetic import ARITHMETICS, INTEGER_RESETS
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
@@ -47,7 +48,7 @@ class Exported:
         network: the integer network, with a golden run.
         report: the effect of the quantisation; None of a network that was in integers before.
         files: files and folders by format.
-        refused: why a format cannot hold the network, by format.
+        refused: why a format cannot hold the network, or which package it needs, by format.
     """
 
     network: IntegerNetwork
@@ -107,7 +108,7 @@ def export(
         The integer network, and what was written; a format that cannot hold the network is among the refused.
 
     Raises:
-        ExportError: for what integers cannot represent, or if no format can hold the network.
+        ExportError: for what integers cannot represent, if no format can hold the network, or a file cannot be written.
         UsageError: for unknown names, and if samples for the calibration are missing.
         DataError: if they cannot be read.
 
@@ -180,16 +181,26 @@ def export(
 def _write(
     network: IntegerNetwork, formats: Sequence[str], writers: dict[str, Writer], out: Path
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the files that were written, and why others were not, by format."""
+    """Return the files that were written, and why others were not, by format.
+
+    Raises:
+        WriteError: if a file cannot be written; the other formats are tried before.
+        ExportError: if no format can hold the network.
+    """
     files: dict[str, Path] = {}
     refused: dict[str, str] = {}
+    unwritten: WriteError | None = None
     for name in formats:
         try:
             files[name] = writers[name](network if name == "artifact" else network.without_readout(), out)
+        except WriteError as error:
+            unwritten = unwritten or error
         except ExportError as error:
             refused[name] = str(error)
             for theirs, ours in _ARGUMENTS.items():
                 refused[name] = refused[name].replace(theirs, ours)
+    if unwritten is not None:
+        raise unwritten
     if not files:
         raise ExportError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
     return files, refused
@@ -270,19 +281,22 @@ def _writers(
     def artifact(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.artifact import save_network
 
-        save_network(network, _made(folder) / "net.h5")
+        with EXPORTS.making(folder):
+            save_network(network, folder / "net.h5")
         return folder / "net.h5"
 
     def nir(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.nir import write_nir
 
-        write_nir(network, _made(folder) / "net.nir", reader=nir_for, dynamics_in_metadata=nir_metadata)
+        with EXPORTS.making(folder):
+            write_nir(network, folder / "net.nir", reader=nir_for, dynamics_in_metadata=nir_metadata)
         return folder / "net.nir"
 
     def netx(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.netx import write_netx
 
-        write_netx(network, _made(folder) / "net.net", netx_early_bias)
+        with EXPORTS.making(folder):
+            write_netx(network, folder / "net.net", netx_early_bias)
         return folder / "net.net"
 
     def c(network: IntegerNetwork, folder: Path) -> Path:
@@ -315,19 +329,12 @@ def _writers(
     def xylo(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.xylo import write_xylo
 
-        write_xylo(network, _made(folder) / "xylo.json")
+        with EXPORTS.making(folder):
+            write_xylo(network, folder / "xylo.json")
         return folder / "xylo.json"
 
     found = (artifact, nir, netx, c, arduino, zephyr, verilog, xylo)
     return {writer.__name__: writer for writer in found}
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"cannot make the folder {folder}: {error.strerror}") from None
-    return folder
 
 
 def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:

@@ -121,7 +121,7 @@ def run_cases(
                     failure = _located(result, case, place)
                     continue
                 if isinstance(result, WithFiles):
-                    _write_files(result.files, folder)
+                    RESULTS.write_all(folder, result.files)
                     result = result.outcome
                 lines.append({"case": case, "outcome": result, "made": made})
                 finished[_key(case)] = case, result
@@ -177,13 +177,6 @@ def _located(error: Exception, case: Case, place: str) -> Exception:
     if not isinstance(error, SpikingLFPError):
         return error
     return type(error)(f"{_describe(case)}: {place}{': ' if place else ''}{error}")
-
-
-def _write_files(files: dict[str, bytes], folder: Path) -> None:
-    for name, content in files.items():
-        with RESULTS.convert_errors((folder / name).parent, "create"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write(folder / name, content)
 
 
 def _summary(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import re
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,8 +58,40 @@ def test_what_a_format_cannot_hold_is_said_and_the_others_are_complete(call: Cal
     assert answer.code == 1
     refusal, error = answer.err.splitlines()
     assert refusal.startswith("netx: layer 1: ")
-    assert error == "error: not every format supports this network; the others were written"
+    assert error == "error: not every format was written, for the reasons above; the others were"
     assert [path.name for path in Path("out").iterdir()] == ["net.h5"]
+
+
+@pytest.mark.parametrize("form", ["artifact", "nir", "c", "arduino", "zephyr", "verilog"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_full_disk_leaves_an_export_as_it_was_and_is_no_fault_of_the_network(
+    form: str, before: bool, call: Call
+) -> None:
+    if form == "nir":
+        pytest.importorskip("nir")
+    words = ("export", "mnist-mlp-ternary", "--nir-metadata", "--to", form, "-o", "a/out")
+    if before:
+        assert call("export", "mnist-mlp-int8", *words[2:]).code == 0
+    found = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # the largest of the files of a network has more, others have less
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, limits[1]))
+    try:
+        answer = call(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer.code == 1
+    says = r"error: cannot write a/out/[\w./]+: File too large; raise the limit of file sizes \(ulimit -f\) or choose "
+    assert re.fullmatch(says + r"another folder\n", answer.err)
+    assert {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")} == found
+
+
+def test_a_format_that_cannot_be_written_is_an_error_and_the_others_are_complete(call: Call) -> None:
+    Path("out").mkdir()
+    Path("out/c").touch()
+    answer = call("export", "mnist-mlp-int8", "--to", "c", "artifact", "-o", "out")
+    assert (answer.code, answer.err) == (1, "error: cannot create out/c: File exists; choose another folder\n")
+    load_network("out/net.h5")
 
 
 def test_the_example_of_the_help_runs(call: Call, finished: Path) -> None:

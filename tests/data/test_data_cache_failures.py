@@ -373,7 +373,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(limit: int, tmp_pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(RunError, match=r"cannot write .*: File too large; free some space, or name another"):
+        with pytest.raises(RunError, match=r"cannot write .*: File too large; raise the limit .* or name another"):
             build(tmp_path, jobs, layout=layout)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -506,9 +506,9 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     net = make.mlp()
-    with pytest.raises(ExportError, match=r"cannot write .*: it is a folder, name a file"):
+    with pytest.raises(ExportError, match=r"cannot write .*: Is a directory; name a file, not a folder"):
         save_network(net, tmp_path)
-    with pytest.raises(ExportError, match=r"cannot write .*: No such file or directory; name a file in a folder"):
+    with pytest.raises(ExportError, match=r"cannot write .*: No such file or directory; make its folder first or"):
         save_network(net, tmp_path / "missing" / "net.h5")
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write"):

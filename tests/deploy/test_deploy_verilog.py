@@ -15,6 +15,7 @@ from spiking_lfp.deploy.backends.verilog import VerilogCore, synthesise
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats import verilog
+from spiking_lfp.deploy.formats.fpga import write_board
 from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Layer, MaxPool
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
@@ -347,8 +348,20 @@ def test_missing_programs_and_failures_are_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(ExportError, match="iverilog failed with 3: it broke"):
         core.run(net, make.inputs_for(net))
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ExportError, match="cannot write"):
+    with pytest.raises(ExportError, match="cannot create"):
         verilog.write_verilog(net, tmp_path / "taken")
+
+
+def test_nothing_of_an_export_before_is_mixed_in(tmp_path: Path) -> None:
+    need("icarus")
+    net = make.mlp((16, 16, 4))
+    write_board(with_golden_run(net, make.inputs_for(net, 2)), tmp_path, "icebreaker")
+    other = make.mlp((20, 9, 4), 1)
+    files = verilog.write_verilog(other, tmp_path)
+    left = {"board.mk", "board.vh", "network.json", "inputs.hex", "golden.hex"}
+    assert not left & {each.name for each in tmp_path.iterdir()}
+    assert run_make(tmp_path, "icarus").returncode == 0
+    assert all(file.is_file() for file in files)
 
 
 def test_backends_are_found_by_name() -> None:

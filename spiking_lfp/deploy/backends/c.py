@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from spiking_lfp.deploy.formats.c import unsupported, write_c
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import Array, IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
@@ -85,7 +85,7 @@ def _compiled_runtime(command: tuple[str, ...]) -> bytes:
     with TemporaryDirectory(prefix="spiking-lfp-") as temporary:
         folder = Path(temporary)
         for name in ("slfp.h", "slfp.c"):
-            (folder / name).write_bytes((hardware_folder("runtime_c") / name).read_bytes())
+            (folder / name).write_bytes(hardware_file("runtime_c", name))
         _call([*command, "-c", "slfp.c"], folder)
         return (folder / "slfp.o").read_bytes()
 

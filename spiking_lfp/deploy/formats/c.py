@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import (
     Add,
     Array,
@@ -31,6 +31,8 @@ from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 from spiking_lfp.integers.fields import constraints
 
 SOURCES = ("slfp.h", "slfp.c", "steps.h", "run.c", "classify.c", "selftest.c", "Makefile")
+# what only some exports have, and make would take from the one before
+OPTIONAL = ("golden.h", "board.mk")
 # the start, output and timer of each board's processor, in hardware/boards
 BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"}
 LINE = 24
@@ -43,7 +45,7 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
 
     Args:
         network: any valid network whose neurons spike once in a step at most.
-        folder: made if missing; files of the same names are replaced, each whole or not at all.
+        folder: made if missing; files of the same names are replaced, all of them or none.
         board: in `BOARDS`: adds what programs on this bare board need, see hardware/README.md.
 
     Returns:
@@ -53,33 +55,23 @@ def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = Non
         ExportError: if the network is not valid, or files cannot be read or written.
         UsageError: for an unknown board.
     """
-    folder = Path(folder)
+    return EXPORTS.write_all(Path(folder), c_files(network, board), OPTIONAL)
+
+
+def c_files(network: IntegerNetwork, board: str | None = None) -> dict[str, bytes]:
+    """Return the files that `write_c` writes, by name."""
     check_board(board)
     network.check()
-    sources = hardware_folder("runtime_c")
-    golden, of_board = folder / "golden.h", folder / "board.mk"
-    try:
-        files = {name: (sources / name).read_bytes() for name in SOURCES}
-        if board is not None:
-            boards = hardware_folder("boards")
-            named = {"machine.c": BOARDS[board], of_board.name: f"{board}.mk"}
-            shared = ("board.h", "board.c", "board.ld", "stream.c", "samples.S")
-            files |= {name: (boards / named.get(name, name)).read_bytes() for name in (*shared, *named)}
-        _check_neurons(network, files["slfp.h"].decode())
-        files["network.h"] = _network_header(network).encode()
-        if network.golden is not None:
-            files[golden.name] = _golden_header(network, network.golden).encode()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            EXPORTS.write(folder / name, content)
-        if network.golden is None:
-            # of another network
-            golden.unlink(missing_ok=True)
-        if board is None:
-            of_board.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
-    return [folder / name for name in files]
+    files = {name: hardware_file("runtime_c", name) for name in SOURCES}
+    if board is not None:
+        named = {"machine.c": BOARDS[board], "board.mk": f"{board}.mk"}
+        shared = ("board.h", "board.c", "board.ld", "stream.c", "samples.S")
+        files |= {name: hardware_file("boards", named.get(name, name)) for name in (*shared, *named)}
+    _check_neurons(network, files["slfp.h"].decode())
+    files["network.h"] = _network_header(network).encode()
+    if network.golden is not None:
+        files["golden.h"] = _golden_header(network, network.golden).encode()
+    return files
 
 
 def check_board(board: str | None) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from spiking_lfp.deploy.formats.c import array_lines, write_c
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.formats.c import array_lines, c_files
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
@@ -37,7 +36,7 @@ def write_arduino(network: IntegerNetwork, folder: str | Path) -> list[Path]:
 
     Args:
         network: any that C has, with a golden run.
-        folder: made if missing; files of the same names are replaced, each whole or not at all.
+        folder: made if missing; files of the same names are replaced, all of them or none.
 
     Returns:
         The files written.
@@ -53,7 +52,7 @@ def write_zephyr(network: IntegerNetwork, folder: str | Path) -> list[Path]:
 
     Args:
         network: any that C has, with a golden run.
-        folder: made if missing; files of the same names are replaced, each whole or not at all.
+        folder: made if missing; files of the same names are replaced, all of them or none.
 
     Returns:
         The files written.
@@ -70,20 +69,13 @@ def _write(
     """Write files of `hardware/libraries` by their names in the library, and those of the network to the folders."""
     if network.golden is None:
         raise ExportError("the network has no golden run, which the example replays: export it with samples")
-    with TemporaryDirectory() as made:
-        write_c(network, made)
-        content = {f"{headers}/slfp.h": "slfp.h", f"{sources}/slfp.c": "slfp.c", f"{sources}/network.h": "network.h"}
-        files = {name: (Path(made) / source).read_bytes() for name, source in content.items()}
-    try:
-        files |= {name: (hardware_folder("libraries") / source).read_bytes() for name, source in named.items()}
-        files[f"{headers}/spiking_network_size.h"] = _sizes(network).encode()
-        files[f"{example}/golden_samples.h"] = "".join(f"{line}\n" for line in _golden_samples(network)).encode()
-        for name, bytes_ in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            EXPORTS.write(folder / name, bytes_)
-    except OSError as error:
-        raise ExportError(f"cannot write {folder}: {error.strerror or error}: {error.filename}") from None
-    return [folder / name for name in files]
+    content = {f"{headers}/slfp.h": "slfp.h", f"{sources}/slfp.c": "slfp.c", f"{sources}/network.h": "network.h"}
+    of_network = c_files(network)
+    files = {name: of_network[source] for name, source in content.items()}
+    files |= {name: hardware_file("libraries", source) for name, source in named.items()}
+    files[f"{headers}/spiking_network_size.h"] = _sizes(network).encode()
+    files[f"{example}/golden_samples.h"] = "".join(f"{line}\n" for line in _golden_samples(network)).encode()
+    return EXPORTS.write_all(folder, files)
 
 
 def _sizes(network: IntegerNetwork) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.verilog import MEMBRANE_BITS, Memories
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError, unknown_name
 
@@ -146,11 +146,7 @@ def write_board(network: IntegerNetwork, folder: str | Path, board: str, lanes: 
     """
     network.check()
     memories = fitting(network, board, lanes)
-    try:
-        files = board_files(network, memories, board)
-    except OSError as error:
-        raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
-    return verilog.write_core(network, folder, memories, files)
+    return verilog.write_core(network, folder, memories, board_files(network, memories, board))
 
 
 def fitting(network: IntegerNetwork, board: str, lanes: int | None = None) -> Memories:
@@ -246,7 +242,7 @@ def _advice(network: IntegerNetwork, memories: Memories, board: str) -> str:
 
 def board_files(network: IntegerNetwork, memories: Memories, board: str) -> dict[str, bytes]:
     """Return the files that a project for a board has beside those of the core, by name."""
-    folder, part = hardware_folder("fpga"), BOARDS[board]
+    part = BOARDS[board]
     core, identity = memories.core, identity_of(memories)
     inputs = verilog.input_shape(network)
     words = [verilog.words_of(verilog.volume(layer.out_shape), core.lanes) for layer in network.spiking]
@@ -270,10 +266,8 @@ def board_files(network: IntegerNetwork, memories: Memories, board: str) -> dict
     }
     if network.golden is not None:
         told["golden_steps"], told["golden_samples"] = verilog.extent(network, network.golden)
-    files = {name: (folder / name).read_bytes() for name in SOURCES}
-    files["board.mk"] = (folder / f"{board}.mk").read_bytes()
-    files["top.v"] = (folder / part.top).read_bytes()
-    files[f"top.{part.constraints}"] = (folder / f"{board}.{part.constraints}").read_bytes()
+    named = {"board.mk": f"{board}.mk", "top.v": part.top, f"top.{part.constraints}": f"{board}.{part.constraints}"}
+    files = {name: hardware_file("fpga", named.get(name, name)) for name in (*SOURCES, *named)}
     files["board.vh"] = "".join(f"`define SLFP_{name} {value}\n" for name, value in defines.items()).encode()
     files["network.json"] = (json.dumps(told, indent=1) + "\n").encode()
     return files

@@ -165,8 +165,9 @@ def write_nir(
         write_integer(graph, network.check())
     else:
         _write_float(graph, network, in_shape)
-    with EXPORTS.writing(path) as temporary:
-        graph.save(temporary)
+    content = BytesIO()
+    graph.save(content)
+    EXPORTS.write(path, content.getbuffer())
 
 
 class Writer:

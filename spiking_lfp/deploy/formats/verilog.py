@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import (
     Array,
     ByLayer,
@@ -48,6 +48,8 @@ SOURCES = (
     "slfp_store.v",
 )  # fmt: skip
 TESTBENCHES = ("slfp_tb.v", "slfp_main.cpp")
+# what only some exports have, and make or host.py would take from the one before
+OPTIONAL = ("inputs.hex", "golden.hex", "board.mk", "board.vh", "network.json")
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,7 @@ def write_verilog(network: IntegerNetwork, folder: str | Path, lanes: int = 8, a
     """Write the core, the network's memories, its golden run and a Makefile; return the files.
 
     `make icarus` and `make verilator` simulate the golden run and fail if a spike differs; `make synth` counts LUTs,
-    flip-flops and block RAMs with yosys. Each file is written whole or not at all.
+    flip-flops and block RAMs with yosys. All files are written, or none.
 
     Args:
         network: to write.
@@ -361,16 +363,8 @@ def write_core(
     files["Makefile"] = _MAKEFILE.format(
         sources=" ".join(SOURCES), samples=samples, steps=steps, words=input_words(network, lanes), lanes=lanes
     ).encode()
-    rtl = hardware_folder("rtl")
-    try:
-        files |= {name: (rtl / name).read_bytes() for name in (*SOURCES, *TESTBENCHES)} | dict(board)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not board:
-            # of an export before
-            (folder / "board.mk").unlink(missing_ok=True)
-        return [EXPORTS.write(folder / name, content) for name, content in files.items()]
-    except OSError as error:
-        raise ExportError(f"cannot write the Verilog core to {folder}: {error}") from error
+    files |= {name: hardware_file("rtl", name) for name in (*SOURCES, *TESTBENCHES)} | dict(board)
+    return EXPORTS.write_all(folder, files, OPTIONAL)
 
 
 def hex_lines(bits: Array) -> bytes:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from spiking_lfp.deploy.formats.c import Field, arithmetic_fields, runtime_layers
-from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
@@ -26,7 +26,7 @@ def wasm_runtime() -> bytes:
     Raises:
         ExportError: if it cannot be read.
     """
-    return _read("web/slfp.wasm")
+    return hardware_file("web", "slfp.wasm")
 
 
 def network_image(network: IntegerNetwork) -> bytes:
@@ -39,7 +39,7 @@ def network_image(network: IntegerNetwork) -> bytes:
         ExportError: if the network is not valid, or has neurons that the runtime does not know.
     """
     network.check()
-    names = _enumerators(_read("runtime_c/slfp.h").decode())
+    names = _enumerators(hardware_file("runtime_c", "slfp.h").decode())
     layers = runtime_layers(network)
     words = [np.array([len(layers), np.prod(network.in_shape), network.encoder == "constant"])]
     for layer, fields in layers:
@@ -67,11 +67,3 @@ def _enumerators(header: str) -> dict[str, int]:
     """Return the enumerators of a C header by name; none of them has a value of its own."""
     lists = re.findall(r"typedef enum \{([^}]*)\}", header)
     return {name: number for each in lists for number, name in enumerate(re.findall(r"\w+", each))}
-
-
-def _read(name: str) -> bytes:
-    path = hardware_folder(name.partition("/")[0]) / name.partition("/")[2]
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror or error}; install the package again") from None
