@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from spiking_lfp.cli.console import DataRoot, Device, RunFolder, out, read_samples
+from spiking_lfp.cli.console import DataRoot, Device, RunFolder, check_file, out, read_samples
 from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.errors import UsageError
 
@@ -140,14 +140,21 @@ def evaluate(
         typer.Option(help="Other data: a set by name, a folder or an .npz file; classes are found by their names."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="PNG file for the confusion matrix.", show_default="confusion.png in the run")
+        Path | None,
+        typer.Option(
+            help="File for the confusion matrix: .png, .pdf, .svg or another picture.",
+            show_default="confusion.png in the run",
+        ),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
     """Measure a trained network on labelled samples: accuracy by class, and which classes are taken for which."""
     from spiking_lfp import plots, training
+    from spiking_lfp.plots.drawing import PICTURES
 
+    if picture is not None:
+        check_file(picture, PICTURES, "--picture")
     trained = training.load_run(run, device)
     config = trained.config.model_copy(update={"data": data or trained.config.data})
     samples = read_samples(config, data_root, whole=data is not None)

@@ -1,7 +1,7 @@
 """Shared parts of the commands: consoles, errors, common options, and the parsing of settings."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +40,16 @@ def fail(message: str, code: int) -> NoReturn:
     """Print an error as one sentence and exit with `code`."""
     err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+def check_file(path: Path, suffixes: Sequence[str], option: str = "--out") -> None:
+    """Check where the picture goes before the work is done."""
+    from spiking_lfp.plots.drawing import check_suffix
+
+    check_suffix(path, suffixes)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
+        raise UsageError(f"cannot write {path}, {reason}; choose another {option}")
 
 
 @contextmanager

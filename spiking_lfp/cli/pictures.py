@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spiking_lfp.cli.console import DataRoot, RunFolder, out, read_samples
+from spiking_lfp.cli.console import DataRoot, RunFolder, check_file, out, read_samples
 from spiking_lfp.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def explain(
     class_name: Annotated[
         str | None, typer.Option("--class", help="Explain the output of this class.", show_default="the predicted one")
     ] = None,
-    path: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")] = Path("explain.png"),
+    path: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: .png, .pdf, .svg or another picture.")
+    ] = Path("explain.png"),
     data_root: DataRoot = None,
 ) -> None:
     """Plot the LFP feedback of events or pixels: evidence for the network's prediction, and evidence against it."""
@@ -38,9 +40,10 @@ def explain(
 
     from spiking_lfp import plots
     from spiking_lfp.nn.explain import input_feedback
+    from spiking_lfp.plots.drawing import PICTURES
     from spiking_lfp.plots.runs import title_of
 
-    _check_file(path, ".png")
+    check_file(path, PICTURES)
     if sample is not None and grid is not None:
         raise UsageError("--sample draws one sample, --grid several: choose one of them")
     network, samples = _load(run, data_root)
@@ -68,7 +71,7 @@ def animate(
     sample: Annotated[int, typer.Option(help="Number of the test sample, from 0.")] = 0,
     fps: Annotated[float, typer.Option(help="Time steps shown per second, up to 50.")] = 8.0,
     frames: Annotated[
-        int | None, typer.Option(help="Plot this many frames side by side in a PNG file, instead of an animation.")
+        int | None, typer.Option(help="Plot this many frames side by side in a picture, instead of an animation.")
     ] = None,
     path: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write.", show_default="sample.gif, or frames.png")
@@ -79,10 +82,11 @@ def animate(
     import torch
 
     from spiking_lfp import plots
+    from spiking_lfp.plots.drawing import ANIMATIONS, PICTURES
     from spiking_lfp.plots.runs import title_of
 
     path = path or Path("sample.gif" if frames is None else "frames.png")
-    _check_file(path, ".gif" if frames is None else ".png")
+    check_file(path, ANIMATIONS if frames is None else PICTURES)
     if not 0.1 <= fps <= 50:
         raise UsageError(f"fps must be 0.1..50, found {fps:g}")
     if frames is not None and frames < 1:
@@ -107,15 +111,6 @@ def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
 
     trained = training.load_run(run, "cpu")
     return trained.network, read_samples(trained.config, data_root)
-
-
-def _check_file(path: Path, suffix: str) -> None:
-    """Check where the picture goes before the work is done."""
-    if path.suffix.lower() != suffix:
-        raise UsageError(f"--out must name a {suffix} file, found {path}")
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
-        raise UsageError(f"cannot write {path}, {reason}; choose another --out")
 
 
 def _check_sample(sample: int, samples: "Samples") -> int:

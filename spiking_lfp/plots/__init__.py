@@ -1,4 +1,4 @@
-"""Figures of runs, samples and networks, as PNG and GIF files."""
+"""Figures of runs, samples and networks, as files: PNG, PDF, SVG and more, and GIF."""
 
 from spiking_lfp.plots.curves import learning_curve
 from spiking_lfp.plots.moving import animation

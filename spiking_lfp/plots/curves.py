@@ -17,7 +17,7 @@ def learning_curve(metrics: list[dict[str, Any]], path: str | Path | None = None
 
     Args:
         metrics: lines that `spiking_lfp.training.read_metrics` returns, with at least one finished epoch.
-        path: PNG file to write, if any.
+        path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
         title: which run on which data.
 
     Returns:

@@ -1,5 +1,6 @@
 """Building blocks of the figures: frames in colours, rasters, legends, files."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from spiking_lfp.checks import Values, as_tensor
+from spiking_lfp.errors import UsageError
 from spiking_lfp.files import RESULTS
 
 Sequence4 = Float[Tensor, "steps channels height width"]
 
+# suffixes of the files that a figure can be written to
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+ANIMATIONS = (".gif",)
 DPI = 120
 # inches that a page of the documentation has for a picture, whose text then is as large as the page's
 PAGE_WIDTH = 7.5
@@ -137,14 +142,34 @@ def draw_legend(figure: Figure, channels: int) -> None:
 
 
 def save(figure: Figure, path: str | Path | None) -> Figure:
-    """Write a figure as a PNG file, if there is a path, and return it; no incomplete file is left behind."""
+    """Write a figure as its suffix in `PICTURES` says, if there is a path, and return it.
+
+    Raises:
+        UsageError: for another suffix; without one it is a PNG file.
+        RunError: if it cannot be written; no incomplete file is left behind.
+    """
     FigureCanvasAgg(figure)
-    if path is None:
-        return figure
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    RESULTS.write(Path(path), buffer.getvalue())
+    if path is not None:
+        path = Path(path)
+        check_suffix(path, PICTURES)
+        RESULTS.write(path, rendered(figure, path.suffix))
     return figure
+
+
+def rendered(figure: Figure, suffix: str = ".png") -> bytes:
+    """Return the content of a file with this suffix, of `PICTURES`."""
+    FigureCanvasAgg(figure)
+    buffer = BytesIO()
+    figure.savefig(buffer, format=suffix[1:].lower() or "png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
+    """Raise a UsageError if a file that has a suffix has none of these."""
+    if path.suffix and path.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        ends = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"cannot write {path}: its name must end in {ends}")
 
 
 def hex_code(colour: Colour) -> str:

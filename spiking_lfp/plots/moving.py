@@ -17,7 +17,9 @@ from torch import Tensor
 from spiking_lfp.checks import Values
 from spiking_lfp.files import RESULTS
 from spiking_lfp.plots.drawing import (
+    ANIMATIONS,
     Sequence4,
+    check_suffix,
     draw_inputs,
     draw_legend,
     draw_raster,
@@ -59,11 +61,14 @@ def animation(
         fps: steps per second.
 
     Raises:
+        UsageError: if the file has another suffix.
         RunError: if the file cannot be written.
 
     Example:
         >>> animation(torch.rand(3, 1, 8, 8), torch.eye(3)[:, :2], ["cat", "dog"], 0, "sample.gif")
     """
+    path = Path(path)
+    check_suffix(path, ANIMATIONS)
     sequence, spikes = frames_of(on_host(sequence)), on_host(spikes)
     classes = _classes_to_show(spikes, label)
     figure = Figure(figsize=(4.4, 4.7), dpi=110, layout="constrained")
@@ -92,7 +97,7 @@ def animation(
         top.set_title(f"{class_names[label]}, step {step}", fontsize=10)
         frames.append(_render(figure))
         figure.set_layout_engine("none")  # the layout must not change after the first frame
-    RESULTS.write(Path(path), _gif(frames, fps))
+    RESULTS.write(path, _gif(frames, fps))
 
 
 def _sample(axes: Axes, sequence: Sequence4) -> Show:

@@ -57,7 +57,7 @@ def spike_raster(
         spikes: the spikes of each layer by its title, `[T, neurons]`; at most the first 60 neurons that spike are
             shown.
         label: class of the sample, above it.
-        path: PNG file to write, if any.
+        path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
         class_names: of the outputs, or else of the neurons of the last layer, if there is one for each class.
         title: which run and which sample.
         outputs: those that are no spikes, `[T, C]`, as membranes of `LI`, drawn as lines; the one with the largest
@@ -127,7 +127,7 @@ def frame_strip(sequence: Values, label: str, path: str | Path | None = None, fr
         sequence: steps of the recording, `[T, C, H, W]`, or of any other sample, `[T, ...]`; the steps of a frame are
             summed.
         label: class of the sample, for the title.
-        path: PNG file to write, if any.
+        path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
         frames: largest number of frames; the last one may have fewer steps.
 
     Returns:
@@ -170,7 +170,7 @@ def explanation(
         sequences: inputs of the network, `[T, samples, C, H, W]`, or `[T, samples, ...]`.
         feedback: feedback of the inputs, as `spiking_lfp.nn.explain.input_feedback` returns it.
         labels: a title for each sample.
-        path: PNG file to write, if any.
+        path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
         about: name of the explained class, for the colour bar.
 
     Returns:

@@ -19,7 +19,7 @@ def confusion(counts: Values, class_names: Sequence[str], title: str, path: str 
         counts: `[C, C]`.
         class_names: of rows and columns.
         title: what was evaluated on what.
-        path: PNG file to write, if any.
+        path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
 
     Returns:
         The figure, which a notebook shows.

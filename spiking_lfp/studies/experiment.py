@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
-from spiking_lfp.plots.drawing import save
+from spiking_lfp.plots.drawing import rendered
 from spiking_lfp.studies.cases import Case, Outcome
 
 Scale = Literal["smoke", "small", "paper"]
@@ -74,13 +74,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     table.writeheader()
     table.writerows(report.rows)
     figures = {"figure": report.figure, **report.others}
-    paths = [folder / name for name in ("numbers.csv", "numbers.json", *(f"{name}.png" for name in figures))]
-    RESULTS.write(paths[0], text.getvalue().encode())
     content = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
-    RESULTS.write(paths[1], (json.dumps(content, indent=1) + "\n").encode())
-    for figure, path in zip(figures.values(), paths[2:], strict=True):
-        save(figure, path)
-    return paths
+    files = {
+        "numbers.csv": text.getvalue().encode(),
+        "numbers.json": (json.dumps(content, indent=1) + "\n").encode(),
+        **{f"{name}.png": rendered(figure) for name, figure in figures.items()},
+    }
+    return RESULTS.write_all(folder, files)
 
 
 @dataclass

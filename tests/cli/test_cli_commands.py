@@ -162,6 +162,23 @@ def test_evaluate_takes_other_data(call: Call, finished_run: Path) -> None:
     assert "fashion-mnist has the class 'T-shirt/top', the network knows 0, 1, 2" in answer.error
 
 
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [
+        ("x.xyz", "cannot write x.xyz: its name must end in .png, .pdf, .svg, .jpg, .jpeg, .webp, .tif or .tiff"),
+        ("no/a.png", "cannot write no/a.png, no is not a folder; choose another --picture"),
+        (".", "cannot write ., it is a folder; choose another --picture"),
+    ],
+)
+def test_evaluate_says_where_its_picture_cannot_go_before_the_work(
+    picture: str, says: str, call: Call, finished_run: Path
+) -> None:
+    answer = call("evaluate", finished_run, "--picture", picture)
+    assert (answer.code, answer.out, answer.err) == (2, "", f"error: {says}\n")
+    assert call("evaluate", finished_run, "--picture", "x.pdf").code == 0
+    assert Path("x.pdf").read_bytes().startswith(b"%PDF-")
+
+
 def test_info_shows_settings_network_and_progress(call: Call, finished_run: Path) -> None:
     answer = call("info", finished_run)
     assert (answer.code, answer.err) == (0, "")

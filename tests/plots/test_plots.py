@@ -417,6 +417,32 @@ def test_a_figure_without_a_path_is_returned_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("a", b"\x89PNG"),
+        ("a.png", b"\x89PNG"),
+        ("a.PNG", b"\x89PNG"),
+        ("a.pdf", b"%PDF-"),
+        ("a.svg", b"<?xml"),
+        ("a.jpg", b"\xff\xd8\xff"),
+        ("a.webp", b"RIFF"),
+        ("a.tif", b"II*\0"),
+    ],
+)
+def test_a_picture_is_what_its_suffix_says(name: str, begins: bytes, tmp_path: Path) -> None:
+    plots.confusion(torch.eye(3), NAMES[:3], "a run", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_suffixes_of_no_picture_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.xyz: its name must end in \.png, \.pdf, .* or \.tiff$"):
+        plots.confusion(torch.eye(3), NAMES[:3], "a run", tmp_path / "a.xyz")
+    with pytest.raises(UsageError, match=r"a\.png: its name must end in \.gif$"):
+        plots.animation(spikes(2, 1, 6, 6), spikes(2, 10), NAMES, 3, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"^cannot write {tmp_path / 'nowhere' / 'curve.png'}"):
         plots.learning_curve([epoch(1, 1.0)], tmp_path / "nowhere" / "curve.png")

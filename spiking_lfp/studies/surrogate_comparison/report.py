@@ -3,14 +3,14 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from statistics import mean, stdev
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spiking_lfp.files import RESULTS
+from spiking_lfp.plots.drawing import rendered
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
 
 # as in all pictures, from Okabe and Ito's palette
@@ -81,10 +81,8 @@ def _mean(values: list[float]) -> float | None:
 def write_report(results: Sequence[tuple[Case, Outcome]], folder: Path, name: str = "events") -> list[Path]:
     """Write `NAME.md`, `NAME.csv` and `NAME.png` into `folder`, and return their paths."""
     table = rows(results)
-    contents = {"md": markdown(table).encode(), "csv": _csv(table), "png": _figure(table)}
-    for suffix, content in contents.items():
-        RESULTS.write(folder / f"{name}.{suffix}", content)
-    return [folder / f"{name}.{suffix}" for suffix in contents]
+    contents = {"md": markdown(table).encode(), "csv": _csv(table), "png": rendered(_figure(table))}
+    return RESULTS.write_all(folder, {f"{name}.{suffix}": content for suffix, content in contents.items()})
 
 
 def markdown(table: Sequence[Row]) -> str:
@@ -121,7 +119,7 @@ def _csv(table: Sequence[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def _figure(table: Sequence[Row]) -> bytes:
+def _figure(table: Sequence[Row]) -> Figure:
     """Draw accuracy, synaptic operations and training time side by side, a group of bars for each data set."""
     presets = list(dict.fromkeys(row.preset for row in table))
     methods = list(dict.fromkeys(row.method for row in table))
@@ -138,7 +136,4 @@ def _figure(table: Sequence[Row]) -> bytes:
         axes.grid(axis="x", alpha=0.3)
     axes.legend()
     axes.invert_yaxis()
-    FigureCanvasAgg(figure)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return figure
