@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Write a text where qemu shows it; on your board send it through a UART. */
 void board_print(const char *text);
 
@@ -23,6 +27,10 @@ void board_exit(int code);
 
 /* Fill the memory, run main and end with what it returns; the code after a reset calls it. */
 void board_begin(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 int main(void);
 

@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "slfp.h"
 
+/* C++ has no such word, its compilers have another one */
+#ifdef __cplusplus
+#define restrict __restrict
+#define C_FUNCTION extern "C"
+#else
+#define C_FUNCTION
+#endif
+
 /* as in string.h, which bare boards need not have */
-void *memcpy(void *restrict, const void *restrict, size_t);
-void *memset(void *, int, size_t);
+C_FUNCTION void *memcpy(void *restrict, const void *restrict, size_t);
+C_FUNCTION void *memset(void *, int, size_t);
 
 /* tells the compiler that an address is a multiple of 4 */
 #ifdef __GNUC__

@@ -17,13 +17,18 @@
  * The last layer may be one that does not fire (SLFP_LI): then the class is predicted whose slfp_membranes, over all
  * steps, add up to most.
  *
- * network.h holds the weights: include it in one file of a program. Several networks may share slfp.c.
+ * network.h holds the weights: include it in one file of a program. Several networks may share slfp.c: each network.h in a
+ * file of its own. All of it is C++20, too, and slfp.c as C may be linked with C++.
  */
 #ifndef SLFP_H
 #define SLFP_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define SLFP_DECAY_BITS 12
 
@@ -145,5 +150,9 @@ const int32_t *slfp_membranes(const slfp_state *state, size_t layer);
 
 /* The number of values of a shape. */
 size_t slfp_size(slfp_shape shape);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

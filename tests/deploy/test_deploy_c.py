@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from helpers import integer_networks as make
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
-from spiking_lfp.deploy.formats.c import SOURCES, write_c
+from spiking_lfp.deploy.formats.c import LAYER, SOURCES, write_c
+from spiking_lfp.deploy.hardware import hardware_folder
 from spiking_lfp.deploy.model import (
     Array,
     Flatten,
@@ -220,6 +222,68 @@ def test_the_exported_folder_builds_and_tests_itself(tmp_path: Path) -> None:
     tested = call_make(folder, "test")
     assert tested.returncode != 0
     assert "no golden run" in tested.stderr
+
+
+def compile_cpp(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler")
+    command = ["c++", "-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+OTHER = replace(DEFAULT, name="other", leak="mul12_floor", comparison=">=", overflow="wrap")
+KINDS: dict[str, Callable[[], IntegerNetwork]] = {
+    "convolutions": make.lenet,
+    "a graph": lambda: make.graph(1, 255),
+    "recurrent": lambda: make.network([make.recurrent("0", 20, 9), make.dense("1", 9, 4)]),
+    "an arithmetic": lambda: make.network([make.dense("0", 20, 4, arithmetic=OTHER)]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_programs_and_runtime_are_cpp_too(kind: str, tmp_path: Path) -> None:
+    net = KINDS[kind]()
+    net = with_golden_run(net, make.inputs_for(net))
+    write_c(net, tmp_path)
+    for program in ("run", "classify", "selftest"):
+        built = compile_cpp(tmp_path, "-x", "c++", f"{program}.c", "slfp.c", "-o", program)
+        assert built.returncode == 0, built.stderr
+    assert subprocess.run(["./selftest"], cwd=tmp_path, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    # or the runtime is C, and the program that includes the network is not
+    subprocess.run([*(compiler() or []), "-std=c99", "-c", "slfp.c"], cwd=tmp_path, check=True)
+    built = compile_cpp(tmp_path, "-x", "c++", "selftest.c", "-x", "none", "slfp.o", "-o", "selftest")
+    assert built.returncode == 0, built.stderr
+    assert subprocess.run(["./selftest"], cwd=tmp_path, check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_layers_have_every_field_in_the_order_of_the_header() -> None:
+    header = (hardware_folder("runtime_c") / "slfp.h").read_text()
+    structure = re.search(r"typedef struct \{([^}]*)\} slfp_layer;", header)
+    assert structure is not None
+    declared = re.sub(r"/\*.*?\*/|\[\d\]", "", structure[1], flags=re.DOTALL)
+    names = [name for line in declared.split(";") for name in re.findall(r"(\w+)\s*(?:,|$)", line.strip())]
+    assert names == ["name", *LAYER]
+
+
+@pytest.mark.parametrize("name", ["network.h", "golden.h"])
+def test_a_header_may_be_included_again_but_not_that_of_another_network(name: str, tmp_path: Path) -> None:
+    nets = [make.mlp((20, 9, 3), seed) for seed in (0, 1)]
+    for number, net in enumerate(nets):
+        write_c(with_golden_run(net, make.inputs_for(net, 1, number)), tmp_path / str(number))
+    shutil.copytree(tmp_path / "0", tmp_path / "same")
+
+    def compile_both(first: str, second: str) -> "subprocess.CompletedProcess[str]":
+        source = f'#include "{first}/{name}"\n#include "{second}/{name}"\nint main(void) {{ return 0; }}\n'
+        (tmp_path / "both.c").write_text(source)
+        command = [*(compiler() or []), "-std=c99", "-fsyntax-only", "both.c"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert compile_both("0", "0").returncode == 0
+    assert compile_both("0", "same").returncode == 0
+    refused = compile_both("0", "1")
+    assert refused.returncode != 0
+    assert refused.stderr.count(" error: ") == 1
+    assert f"{name} of another network was included before: include each in a file of its own" in refused.stderr
 
 
 @pytest.mark.parametrize("program", ["run", "classify"])

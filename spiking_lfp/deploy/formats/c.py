@@ -1,7 +1,8 @@
 """A folder with C99 sources of a network, the runtime, a self test, and programs for a bare board."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"
 LINE = 24
 # a field of slfp_layer in slfp.h: numbers, an enumerator, an array or an arithmetic
 Field = int | tuple[int, ...] | str | Array | Arithmetic
+# all fields of slfp_layer behind the name, in the order of slfp.h, which C++ demands, and what a layer has without them
+LAYER: dict[str, Field] = {
+    "kind": "SLFP_DENSE", "in": (1, 1, 1), "out": (1, 1, 1), "kernel": (0, 0), "stride": (0, 0), "padding": (0, 0),
+    "groups": 0, "weight": "NULL", "weight_bits": 0, "row_words": 0, "bias": "NULL", "theta": "NULL", "reset": "SLFP_ZERO",
+    "decay": 0, "frac_bits": 0, "neuron": "SLFP_LIF", "current_decay": 0, "arithmetic": "NULL", "sources": "NULL",
+    "summands": 0, "further_bytes": 0, "factor": 0, "fill": "NULL", "decays": "NULL", "current_decays": "NULL",
+}  # fmt: skip
 
 
 def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = None) -> list[Path]:
@@ -101,6 +109,32 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
+    return _lines(
+        "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program, in C99 or C++20. */",
+        *_guarded("network", _network_lines(network)),
+    )
+
+
+def _guarded(name: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of `NAME.h` between guards: it may be included again, that of another network may not."""
+    lines = list(lines)
+    macro = name.upper()
+    own = f"{macro}_{sha256(_lines(*lines).encode()).hexdigest()[:16].upper()}_H"
+    yield f"#ifndef {own}"
+    yield f"#ifdef {macro}_H"
+    yield f'#error "{name}.h of another network was included before: include each in a file of its own"'
+    yield "#else"
+    yield f"#define {macro}_H"
+    yield f"#define {own}"
+    yield ""
+    yield from lines
+    yield ""
+    yield "#endif"
+    yield "#endif"
+
+
+def _network_lines(network: IntegerNetwork) -> list[str]:
+    """Return the lines of `network.h` between its guards."""
     layers, signals = runtime_layers(network), _signals(network)
     first = network.spiking[0]
     neurons = sum(layer.neurons for layer in network.spiking)
@@ -109,11 +143,7 @@ def _network_header(network: IntegerNetwork) -> str:
     constant = network.encoder == "constant"
     inputs = int(np.prod(network.in_shape))
     values = sum(int(np.prod(layer.out_shape)) * (1 + _further_bytes(signals[layer.name])) for layer, _ in layers)
-    return _lines(
-        "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program. */",
-        "#ifndef NETWORK_H",
-        "#define NETWORK_H",
-        "",
+    return [
         '#include "slfp.h"',
         "",
         f"#define NETWORK_LAYERS {len(layers)}",
@@ -147,9 +177,7 @@ def _network_header(network: IntegerNetwork) -> str:
         f"    .constant = {int(constant)},",
         "    .class_names = network_class_names,",
         "};",
-        "",
-        "#endif",
-    )
+    ]
 
 
 def runtime_layers(network: IntegerNetwork) -> list[tuple[Layer, dict[str, Field]]]:
@@ -301,7 +329,8 @@ def _entry(k: int, layer: Layer, fields: dict[str, Field]) -> Iterator[str]:
     """Yield the lines of layer `k` in the table of layers."""
     yield "    {"
     yield f"        .name = {_string(layer.name)},"
-    for field, value in fields.items():
+    assert fields.keys() <= LAYER.keys()
+    for field, value in (LAYER | fields).items():
         if isinstance(value, tuple):
             text = "{" + ", ".join(map(str, value)) + "}"
         elif isinstance(value, np.ndarray | Arithmetic):
@@ -377,11 +406,7 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         else:
             membranes[k] = f"golden_membranes_{k}"
             arrays += array_lines("int32_t", membranes[k], flat)
-    return _lines(
-        "/* Written by spiking_lfp: a golden run, inputs and the spikes that every layer must have for them. */",
-        "#ifndef GOLDEN_H",
-        "#define GOLDEN_H",
-        "",
+    lines = [
         "#include <stddef.h>",
         "#include <stdint.h>",
         "",
@@ -399,8 +424,10 @@ def _golden_header(network: IntegerNetwork, golden: GoldenRun) -> str:
         f"static const int32_t *const golden_membranes[{len(layers)}] = {{",
         *(f"    {entry}," for entry in membranes),
         "};",
-        "",
-        "#endif",
+    ]
+    return _lines(
+        "/* Written by spiking_lfp: a golden run, inputs and the spikes that every layer must have for them. */",
+        *_guarded("golden", lines),
     )
 
 
