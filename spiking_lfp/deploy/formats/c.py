@@ -42,9 +42,10 @@ Field = int | tuple[int, ...] | str | Array | Arithmetic
 # all fields of slfp_layer behind the name, in the order of slfp.h, which C++ demands, and what a layer has without them
 LAYER: dict[str, Field] = {
     "kind": "SLFP_DENSE", "in": (1, 1, 1), "out": (1, 1, 1), "kernel": (0, 0), "stride": (0, 0), "padding": (0, 0),
-    "groups": 0, "weight": "NULL", "weight_bits": 0, "row_words": 0, "bias": "NULL", "theta": "NULL", "reset": "SLFP_ZERO",
-    "decay": 0, "frac_bits": 0, "neuron": "SLFP_LIF", "current_decay": 0, "arithmetic": "NULL", "sources": "NULL",
-    "summands": 0, "further_bytes": 0, "factor": 0, "fill": "NULL", "decays": "NULL", "current_decays": "NULL",
+    "groups": 0, "weight": "NULL", "weight_bits": 0, "row_words": 0, "bias": "NULL", "theta": "NULL",
+    "reset": "SLFP_ZERO", "decay": 0, "frac_bits": 0, "neuron": "SLFP_LIF", "current_decay": 0, "arithmetic": "NULL",
+    "sources": "NULL", "summands": 0, "further_bytes": 0, "factor": 0, "fill": "NULL", "decays": "NULL",
+    "current_decays": "NULL",
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def _neuron_name(kind: type[IntegerNeuron]) -> str:
 def _network_header(network: IntegerNetwork) -> str:
     """Return `network.h`: arrays, the table of layers and the memory that they need."""
     return _lines(
-        "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program, in C99 or C++20. */",
+        "/* Written by spiking_lfp: the network that slfp.c runs. Include it in one file of a program, C99 or C++20 */",
         *_guarded("network", _network_lines(network)),
     )
 
