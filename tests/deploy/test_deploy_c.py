@@ -297,7 +297,20 @@ def test_steps_are_a_whole_number_greater_than_0(program: str, tmp_path: Path) -
         command = [f"./{program}", *arguments]
         return subprocess.run(command, cwd=tmp_path, input=inputs, capture_output=True, check=False, timeout=60)
 
-    for steps in ("-1", " -1", "3x", "", "0", "x", "1e3", "0x10", "4294967296", str(2**64), str(2**64 + 1)):
+    for steps in (
+        "-1",
+        " -1",
+        "3x",
+        "",
+        "0",
+        "x",
+        "1e3",
+        "0x10",
+        "4294967296",
+        str(2**64),
+        str(2**64 + 1),
+        str(1 - 2**64),
+    ):
         done = call(steps)
         expected = "expected a whole number from 1 to 4294967295, or none for the network's own"
         assert done.stderr.decode() == f"{program}: STEPS is '{steps}', {expected}\n"
