@@ -115,9 +115,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest match."""
     options = sorted(known)
-    near = get_close_matches(name, options, n=1, cutoff=0.4)
+    near = get_close_matches(name, options, n=1, cutoff=0.4) if isinstance(name, str) else []
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"unknown {kind} {name!r}: {hint}known are {', '.join(options)}")

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spiking_lfp.arguments import as_integer
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF, IntegerNeuron
@@ -451,9 +452,12 @@ def as_integers(values: ArrayLike, span: tuple[float, float], levels: int) -> Ar
     """Return real values as integers 0..`levels`, uint8, of which these stand for the two of `span`.
 
     Raises:
-        ExportError: if they hold NaN.
+        ExportError: if they hold NaN, or are no numbers.
     """
-    real, (low, high) = np.asarray(values, np.float64), span
+    try:
+        real, (low, high) = np.asarray(values, np.float64), span
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor that has a gradient
+        raise ExportError(f"inputs are {type(values).__name__}, expected numbers in an array on the host") from None
     if np.isnan(real).any():
         raise ExportError("inputs hold NaN, expected numbers: clean them")
     found: Array = ((real - low) / (high - low) * levels).round().clip(0, levels).astype(np.uint8)
@@ -586,6 +590,10 @@ class IntegerNetwork:
         """
         return as_integers(values, self.span, self.levels)
 
+    def texts(self) -> tuple[str, ...]:
+        """Return all names and notes."""
+        return (*self.class_names, *self.notes, *self.notes.values(), *(layer.name for layer in self.layers))
+
     def without_readout(self) -> "IntegerNetwork":
         """Return the network without the readout on the host: the part that runs on a chip."""
         if self.readout is None:
@@ -648,14 +656,20 @@ class IntegerNetwork:
         """
         if not self.layers or not isinstance(self.layers[-1], Spiking):
             raise ExportError("a network must end in a spiking layer")
-        if self.encoder not in ENCODINGS or not 1 <= self.levels <= (1 if self.encoder == "spikes" else 255):
-            raise ExportError(f"inputs 0..{self.levels} of encoder {self.encoder!r} are not supported")
+        if self.encoder not in ENCODINGS:
+            raise ExportError(f"encoder is {self.encoder!r}, expected {', '.join(ENCODINGS)}")
+        as_integer(self.levels, f"levels of {self.encoder}", 1, 1 if self.encoder == "spikes" else 255, ExportError)
         low, high = self.span
         if not -math.inf < low < high < math.inf or (self.encoder != "sequence" and self.span != (0.0, 1.0)):
             expected = "two numbers, the lower one first" if self.encoder == "sequence" else "0 to 1"
             raise ExportError(f"inputs of encoder {self.encoder!r} stand for {low:g} to {high:g}, expected {expected}")
-        if self.steps < 1:
-            raise ExportError(f"steps must be at least 1, found {self.steps}")
+        as_integer(self.steps, "steps", 1, error=ExportError)
+        for text in self.texts():
+            # as a file or a C program holds them
+            if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ExportError(
+                    f"names and notes must be texts without zero characters and surrogates, found {text!r}"
+                )
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ExportError("two layers have the same name")
         shapes, signals, sources = [self.in_shape], [Signal(self.levels, self.levels)], self.sources()

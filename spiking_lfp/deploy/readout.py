@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.arguments import integer_of
 from spiking_lfp.errors import ExportError
 
 Array = NDArray[Any]
@@ -64,7 +65,10 @@ class HostReadout:
 
     def check(self, neurons: int, steps: int) -> None:
         """Raise an ExportError if the fields do not fit each other, the neurons of the last layer, or the steps."""
-        if not (1 <= self.windows <= steps and 0 < self.beta <= 1 and self.activation in ACTIVATIONS):
+        windows = integer_of(self.windows)
+        if not (
+            windows is not None and 1 <= windows <= steps and 0 < self.beta <= 1 and self.activation in ACTIVATIONS
+        ):
             raise ExportError(
                 f"readout: {self.windows} windows, beta {self.beta} and activation {self.activation!r} do not fit "
                 f"{steps} steps"

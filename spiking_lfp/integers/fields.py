@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
+from spiking_lfp.arguments import describe, integer_of
+
 # lengths of named axes
 Sizes = dict[str, int]
 # what was found, and what was expected
@@ -18,11 +20,13 @@ class IntegerRange:
     most: int | Callable[[Any], int] | None = None
 
     def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
-        """Return what was found and expected if `value` is out of range, else None."""
+        """Return what was found and expected if `value` is no integer or out of range, else None."""
         most = self.most(owner) if callable(self.most) else self.most
-        if self.least <= value and (most is None or value <= most):
-            return None
-        return str(value), f"at least {self.least}" if most is None else f"{self.least}..{most}"
+        limits = f"at least {self.least}" if most is None else f"{self.least}..{most}"
+        found = integer_of(value)
+        if found is None:
+            return describe(value), f"an integer, {limits}"
+        return None if self.least <= found and (most is None or found <= most) else (str(found), limits)
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class IntegerTuple:
     least: int
 
     def mismatch(self, value: Any, owner: Any, sizes: Sizes) -> Mismatch | None:
-        """Return what was found and expected if `value` has another length or is out of range, else None."""
-        if len(value) == self.count and min(value) >= self.least:
+        """Return what was found and expected if there are more or fewer, or one is none or too small, else None."""
+        found = [integer_of(each) for each in value]
+        if len(found) == self.count and all(each is not None and each >= self.least for each in found):
             return None
         return str(list(value)), f"{self.count} integers, at least {self.least}"
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.arguments import describe, integer_of
 from spiking_lfp.errors import UsageError
 from spiking_lfp.integers import IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
@@ -73,12 +74,19 @@ class FixedPoint:
     def __post_init__(self) -> None:
         most = self.arithmetic.weight_bits
         # sums and means, whose largest value is told, have more levels than the inputs of a network
-        levels = 1 <= self.levels <= 255 or self.largest is not None
-        if not (2 <= self.bits <= most and levels and self.scale in ("max", "mean")):
+        bits, levels = integer_of(self.bits), integer_of(self.levels)
+        if (
+            not (bits is not None and 2 <= bits <= most)
+            or not (levels is not None and (1 <= levels <= 255 or self.largest is not None))
+            or self.scale not in ("max", "mean")
+        ):
             raise UsageError(
-                f"weights need 2..{most} bits, inputs 1..255 levels, scale max or mean; found {self.bits}, "
-                f"{self.levels}, {self.scale!r}"
+                f"weights need 2..{most} bits, inputs 1..255 levels, both integers, scale max or mean; found "
+                f"{describe(self.bits)}, {describe(self.levels)}, {self.scale!r}"
             )
+        # those of NumPy are no numbers to JSON
+        for name, value in (("bits", bits), ("levels", levels)):
+            object.__setattr__(self, name, value)
 
     @torch.no_grad()
     def scales(self, weight: Tensor) -> Tensor:
