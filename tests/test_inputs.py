@@ -164,7 +164,7 @@ TAKEN: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
         lambda x: with_golden_run(integer_networks.mlp((4, 6, 3), levels=255), x).golden.spikes["1"],  # type: ignore[union-attr]
         (IMAGES,),
     ),
-    "verify": (lambda x: len(verify(integer_networks.mlp((4, 6, 3), levels=255), x, [])) + torch.ones(1), (IMAGES,)),
+    "verify": (lambda x: len(verify(integer_networks.mlp((4, 6, 3), levels=255), x, "c")) + torch.ones(1), (IMAGES,)),
     "saccade_events": (lambda x: torch.as_tensor(saccade_events(x).events["t"].copy()), (IMAGES,)),
 }
 

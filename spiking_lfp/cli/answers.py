@@ -97,17 +97,14 @@ def predict(
     spiking-lfp predict out/net.h5 folder/ --format csv
     spiking-lfp predict mnist-mlp-int8 digit.png
     """
+    from spiking_lfp.deploy.load import run_or_network
+    from spiking_lfp.deploy.predict import predict_files
+    from spiking_lfp.training import Run
+
     if form not in FORMATS:
         raise UsageError(f"--format is {form!r}, expected {', '.join(FORMATS)}")
-    if network.is_file():
-        from spiking_lfp.deploy.artifact import load_network
-        from spiking_lfp.deploy.predict import predict_files
-
-        names, prediction = predict_files(load_network(network), files)
-    else:
-        from spiking_lfp.training import load_run
-
-        names, prediction = load_run(network, device).predict_files(files)
+    found = run_or_network(network, device)
+    names, prediction = found.predict_files(files) if isinstance(found, Run) else predict_files(found, files)
     _show(names, prediction, form)
 
 

@@ -54,14 +54,14 @@ class InputReader:
     encoder: Encoder
     data: DataSpec
 
-    def files(self, paths: Sequence[str | Path]) -> list[Path]:
-        """Return files, and in place of folders the files in them that can be samples.
+    def files(self, paths: str | Path | Sequence[str | Path]) -> list[Path]:
+        """Return files, and in place of folders the files in them that can be samples; a path alone is one path.
 
         Raises:
             DataError: if a path is not there, or a folder has no such files.
         """
         found: list[Path] = []
-        for given in map(Path, paths):
+        for given in map(Path, (paths,) if isinstance(paths, str | Path) else paths):
             if given.is_dir():
                 inside = files_below(given, self._suffixes)
                 if not inside:

@@ -122,6 +122,7 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, LARGEST_TEXT, Reader, Value, digest, json_object, write_attribute
 from spiking_lfp.deploy.model import (
     ENCODINGS,
@@ -137,8 +138,9 @@ from spiking_lfp.deploy.model import (
     Spiking,
     SumPool,
 )
+from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.readout import HostReadout
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
@@ -190,6 +192,23 @@ def load_network(path: str | Path) -> IntegerNetwork:
         ExportError: if there is no such file, or it is of another format, damaged, of another schema, or not valid.
     """
     return _Reader.read(Path(path))
+
+
+def as_network(network: IntegerNetwork | str | Path) -> IntegerNetwork:
+    """Return an integer network as it is, or the one in a file or of a name in the package.
+
+    Raises:
+        UsageError: for an unknown name, with the nearest, and if it is none of these.
+        ExportError: if the file is no network, or damaged.
+    """
+    if isinstance(network, IntegerNetwork):
+        return network
+    if not isinstance(network, str | Path):
+        raise UsageError(
+            f"network is {describe(network)}, expected an integer network, its file or the name of one in the package: "
+            "export makes one"
+        )
+    return load_network(network_path(network))
 
 
 def checksum(network: IntegerNetwork) -> str:
@@ -302,13 +321,10 @@ def check_content(network: IntegerNetwork) -> IntegerNetwork:
     network.check()
     if len(network.layers) > _MOST_LAYERS:
         raise ExportError(f"the network has {len(network.layers)} layers, a file holds {_MOST_LAYERS} at most")
-    texts = [*network.class_names, *network.notes, *network.notes.values(), *(layer.name for layer in network.layers)]
     decisions = 0 if network.readout is None else len(network.readout.nets)
     if decisions > _MOST_DECISIONS:
         raise ExportError(f"the readout has {decisions} decisions, a file holds {_MOST_DECISIONS}: train one-vs-rest")
-    for text in texts:
-        if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ExportError(f"names and notes must be texts without zero characters, found {text!r}")
+    for text in network.texts():
         if len(text) > LARGEST_TEXT // 8:
             raise ExportError(f"a name or note has {len(text)} characters, a file holds {LARGEST_TEXT // 8} at most")
     for layer in network.layers:

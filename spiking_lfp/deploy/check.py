@@ -4,9 +4,12 @@ Estimates of cores and memory are lower bounds: a network that exceeds a limit b
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from spiking_lfp.arguments import check_choice
+from spiking_lfp.deploy.artifact import as_network
 from spiking_lfp.deploy.chip import Limits, Range
 from spiking_lfp.deploy.chips import targets
 from spiking_lfp.deploy.model import (
@@ -24,32 +27,30 @@ from spiking_lfp.deploy.model import (
     SumPool,
     unsupported_neurons,
 )
-from spiking_lfp.errors import unknown_name
 from spiking_lfp.integers.cuba import IntegerCubaLIF
 
 
-def check(network: IntegerNetwork, target: str) -> list[str]:
+def check(network: IntegerNetwork | str | Path, target: str) -> list[str]:
     """Compare a network with the limits of a chip.
 
     Args:
-        network: to be run there.
+        network: to be run there; or its file, or the name of one in the package.
         target: a name in `chips.targets()`.
 
     Returns:
         One sentence, with layer and numbers, for each limit that it exceeds; an empty list if it fits.
 
     Raises:
-        UsageError: for an unknown target.
-        ExportError: if the network is not valid.
+        UsageError: for an unknown target or name.
+        ExportError: if the network is not valid, or cannot be read.
 
     Example:
-        >>> check(load("mnist-mlp-int8"), "loihi")[1]
+        >>> check("mnist-mlp-int8", "loihi")[1]
         'layer 2: reset is subtract, loihi has zero'
     """
-    network.check()
+    network = as_network(network).check()
     known = targets()
-    if target not in known:
-        raise unknown_name("target", target, known)
+    check_choice("target", target, known)
     chip = known[target]
     limits = chip.limits
     assert limits is not None

@@ -49,12 +49,12 @@ def reader_of(network: IntegerNetwork) -> InputReader:
     return InputReader(recipe, inputs, encoder, data)
 
 
-def predict_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple[list[str], Prediction]:
+def predict_files(network: IntegerNetwork, paths: str | Path | Sequence[str | Path]) -> tuple[list[str], Prediction]:
     """Classify files by the integer network, as `Run.predict_files` does by the trained one.
 
     Args:
         network: with the note of how its inputs were made.
-        paths: of files, or of folders of such files.
+        paths: of files, or of folders of such files; or one of these.
 
     Returns:
         the names of the samples, and what the network says of them: spikes per step, or the mean membrane, in real
@@ -78,12 +78,12 @@ def predict_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple
     )
 
 
-def convert_files(network: IntegerNetwork, paths: Sequence[str | Path]) -> tuple[list[str], bytes]:
+def convert_files(network: IntegerNetwork, paths: str | Path | Sequence[str | Path]) -> tuple[list[str], bytes]:
     """Convert files to what the C programs `run` and `classify` and chips take.
 
     Args:
         network: with the note of how its inputs were made.
-        paths: of files, or of folders of such files.
+        paths: of files, or of folders of such files; or one of these.
 
     Returns:
         the names of the samples, and their inputs one after the other, bytes 0..levels: `[inputs]` of a sample that is

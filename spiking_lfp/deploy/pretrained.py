@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from spiking_lfp.errors import unknown_name
+from spiking_lfp.arguments import describe
+from spiking_lfp.errors import RunError, UsageError, unknown_name
 
 FOLDER = Path(__file__).with_name("networks")
 
@@ -143,14 +144,25 @@ def network_path(network: str | Path) -> Path:
     """Return a path that exists as it is, else the file of the network in the package that is called so.
 
     Raises:
-        UsageError: if there is no such path, and it looks like a name, without folder and suffix, which is unknown.
+        UsageError: if there is no such path, and it looks like a name, without folder and suffix, which is unknown; or
+            if it is no path at all.
+        RunError: if the system cannot tell whether there is one.
 
     Example:
         >>> network_path("mnist-mlp-int8").name
         'mnist-mlp-int8.h5'
     """
-    path = Path(network)
-    if path.exists() or path.suffix or path.name != str(path):
+    try:
+        path = Path(network)
+        there = path.exists()
+    except TypeError:
+        raise UsageError(
+            f"network is {describe(network)}, expected the folder of a run, an exported network such as out/net.h5, or "
+            "the name of one in the package"
+        ) from None
+    except OSError as error:
+        raise RunError(f"cannot read {network}: {error.strerror}; name another path") from None
+    if there or path.suffix or path.name != str(path):
         return path
     if path.name not in network_names():
         raise unknown_name("path or network", path.name, network_names())

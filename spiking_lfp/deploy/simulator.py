@@ -5,11 +5,13 @@ Products are in float32, which is exact here: every sum fits into a membrane, of
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spiking_lfp.deploy.artifact import as_network
 from spiking_lfp.deploy.model import (
     Add,
     Array,
@@ -242,17 +244,18 @@ def _parts(layer: Layer, x: Array, kernel: Sequence[int], stride: Sequence[int])
         yield x[:, :, i : i + height : stride[0], j : j + width : stride[1]]
 
 
-def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -> Outcome:
+def simulate(network: IntegerNetwork | str | Path, inputs: ArrayLike, record: bool = False) -> Outcome:
     """Simulate samples, with all states at 0 before each, in blocks that fit into memory.
 
     Args:
-        network: to simulate.
+        network: to simulate; or its file, or the name of one in the package.
         inputs: integers in 0..levels, `[N, *in_shape]`, or `[T, N, *in_shape]` of sequences and spikes, as
             `network.encoder` says.
         record: return the spikes of all layers.
 
     Raises:
-        ExportError: if inputs do not fit.
+        ExportError: if inputs do not fit, or the file cannot be read.
+        UsageError: for an unknown name.
 
     Returns:
         counts of spikes, predictions, and what each layer did.
@@ -263,6 +266,7 @@ def simulate(network: IntegerNetwork, inputs: ArrayLike, record: bool = False) -
         >>> simulate(integers, torch.randint(256, (5, 4))).counts.shape
         (5, 3)
     """
+    network = as_network(network)
     inputs = check_inputs(network, inputs)
     axis = 0 if network.encoder == "constant" else 1
     samples, steps = inputs.shape[axis], network.steps if axis == 0 else len(inputs)
@@ -327,8 +331,9 @@ def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:
     """
     try:
         inputs = np.asarray(inputs)
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"inputs are {type(inputs).__name__}, expected an array of integers ({error})") from None
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor that has a gradient
+        reason = " ".join(str(error).split())
+        raise ExportError(f"inputs are {type(inputs).__name__}, expected an array of integers ({reason})") from None
     lead = 1 if network.encoder == "constant" else 2
     channels, *sides = network.in_shape
     if len(sides) == 2 and sides[0] == 1 and inputs.shape[lead:] == (channels, sides[1]):
@@ -336,8 +341,12 @@ def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:
     if inputs.ndim < lead or inputs.shape[lead:] != network.in_shape or 0 in inputs.shape:
         layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
         raise ExportError(f"inputs are {list(inputs.shape)}, expected {layout} of samples {list(network.in_shape)}")
-    if inputs.dtype.kind not in "bui" or inputs.min() < 0 or inputs.max() > network.levels:
-        raise ExportError(f"inputs are {inputs.dtype}, expected integers 0..{network.levels}")
+    if inputs.dtype.kind not in "bui":
+        remedy = ": network.integers(values) makes them of real numbers" if network.encoder == "sequence" else ""
+        raise ExportError(f"inputs are {inputs.dtype}, expected integers 0..{network.levels}{remedy}")
+    low, high = int(inputs.min()), int(inputs.max())
+    if low < 0 or high > network.levels:
+        raise ExportError(f"inputs go from {low} to {high}, expected integers 0..{network.levels}")
     return inputs
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spiking_lfp.deploy.chips import backend
+from spiking_lfp.arguments import as_names
+from spiking_lfp.deploy.artifact import as_network
+from spiking_lfp.deploy.chips import backend, backends
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs, simulate
 from spiking_lfp.errors import ExportError, UsageError
@@ -43,30 +46,36 @@ class Agreement:
         return self.layer is not None and self.different == 0 and self.spikes > 0
 
 
-def verify(network: IntegerNetwork, inputs: ArrayLike | None, names: Sequence[str]) -> list[Agreement]:
+def verify(
+    network: IntegerNetwork | str | Path, inputs: ArrayLike | None, names: str | Sequence[str]
+) -> list[Agreement]:
     """Run `inputs` in the simulator and in backends, and compare every layer.
 
     A readout on the host is left out. A backend that is not installed, does not support the network, or fails, has one
     entry with the reason.
 
     Args:
-        network: to run.
+        network: to run; or its file, or the name of one in the package.
         inputs: as `simulate` takes them; None for those of its golden run.
-        names: of backends, as `spiking-lfp verify --with` has them.
+        names: of backends, or of one, as `spiking-lfp verify --with` has them.
 
     Returns:
         For each backend a line for every layer, or one with the reason why there is none.
 
     Raises:
-        UsageError: for unknown names, and without inputs if there is no golden run.
-        ExportError: if a backend returns no spikes, or spikes of another shape.
+        UsageError: for unknown names or none, and without inputs if there is no golden run.
+        ExportError: if the file cannot be read, inputs do not fit, or a backend returns no spikes, or spikes of
+            another shape.
 
     Example:
-        >>> found = verify(load("mnist-mlp-int8"), None, ["c"])
+        >>> found = verify("mnist-mlp-int8", None, ["c"])
         >>> all(each.agrees for each in found)  # each.reason says why a backend did not run
         True
     """
-    network = network.without_readout()
+    network = as_network(network).without_readout()
+    others = [(name, backend(name)) for name in as_names(names, "names")]
+    if not others:
+        raise UsageError(f"names is empty: name a backend to compare with, of {', '.join(backends())}")
     if inputs is None:
         if network.golden is None:
             raise UsageError("the network has no golden run: give inputs")
@@ -74,8 +83,7 @@ def verify(network: IntegerNetwork, inputs: ArrayLike | None, names: Sequence[st
     inputs = check_inputs(network, inputs)
     expected = simulate(network, inputs, record=True).spikes
     lines = []
-    for name in names:
-        other = backend(name)
+    for name, other in others:
         reason = other.missing() or other.unsupported(network)
         if reason is not None:
             lines.append(Agreement(name, None, reason=reason))

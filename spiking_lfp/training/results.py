@@ -154,11 +154,11 @@ class Run:
         """
         return InputReader(self.config.recipe, self.config.inputs, self._encoder_of_settings(), self.data)
 
-    def predict_files(self, paths: Sequence[str | Path]) -> tuple[list[str], Prediction]:
+    def predict_files(self, paths: str | Path | Sequence[str | Path]) -> tuple[list[str], Prediction]:
         """Classify files: images, recordings or signals, as those the network was trained on; or arrays of samples.
 
         Args:
-            paths: of files, or of folders of such files.
+            paths: of files, or of folders of such files; or one of these.
 
         Returns:
             the names of the samples, and what the network says of them.

@@ -128,7 +128,7 @@ def test_saturated_membranes_are_counted() -> None:
     ("inputs", "message"),
     [
         (np.ones((12, 2, 29), np.uint8), r"inputs are \[12, 2, 29\], expected \[T, N, ...\] of samples \[30\]"),
-        (np.full((12, 2, 30), 2, np.uint8), r"inputs are uint8, expected integers 0..1"),
+        (np.full((12, 2, 30), 2, np.uint8), r"inputs go from 2 to 2, expected integers 0..1"),
         (np.ones((12, 2, 30)), "inputs are float64, expected integers"),
     ],
 )
