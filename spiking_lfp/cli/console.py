@@ -75,6 +75,18 @@ def workers(
         yield client.get_executor(pure=False)
 
 
+def refuse_unused(reason: str, **options: Any) -> None:
+    """Refuse options that were given, not None, and would change nothing.
+
+    Args:
+        reason: why they would, the start of the sentence.
+        **options: by their names, with _ in place of -.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{reason}: leave out {' and '.join(given)}")
+
+
 def assignments(changes: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE arguments into settings by name, of which the last counts."""
     settings: dict[str, Any] = {}

@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from spiking_lfp.cli.console import DataRoot, err, fail, out
+from spiking_lfp.cli.console import DataRoot, err, fail, out, refuse_unused
 from spiking_lfp.deploy.chips import backends, chips, targets
 from spiking_lfp.deploy.pretrained import FOLDER, network_path
-from spiking_lfp.errors import ExportError, UsageError, unknown_name
+from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.integers.arithmetic import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ NetworkFile = Annotated[Path, typer.Argument(help=NETWORK, callback=network_path
 Samples = Annotated[int | None, typer.Option(help="Number of test samples.", show_default="all")]
 Data = Annotated[str | None, typer.Option(help="Data set.", show_default="the golden run in the file")]
 GOLDEN_SAMPLES = 4
+_NO_DATA = "no data set is named with --data"
 # chips whose name is not that of a backend
 _SEVERAL = ", ".join(name for name, chip in chips().items() if chip.backends and name not in chip.backends)
 
@@ -44,6 +45,8 @@ def networks(
     from spiking_lfp.deploy import pretrained
 
     if as_markdown:
+        if name is not None:
+            raise UsageError(f"--markdown prints all cards: leave out {name}")
         out.print(pretrained.markdown(), highlight=False, markup=False, soft_wrap=True, end="")
     elif name is not None:
         card = pretrained.card(name)
@@ -101,16 +104,22 @@ def export(
         str | None,
         typer.Option(help=f"{', '.join(ARITHMETICS)}.", show_default="that of the training in integers, else default"),
     ] = None,
-    calibration: Annotated[int, typer.Option(help="Number of training samples for calibration.", min=1)] = 500,
+    calibration: Annotated[
+        int | None, typer.Option(help="Number of training samples for calibration.", min=1, show_default="500")
+    ] = None,
     nir_for: Annotated[
-        str,
-        typer.Option(help="Package that reads the NIR graph: norse, snntorch, spikingjelly, spyx; see docs/nir.md."),
-    ] = "snntorch",
+        str | None,
+        typer.Option(
+            help="With --to nir: package that reads the graph: norse, snntorch, spikingjelly, spyx; see docs/nir.md.",
+            show_default="snntorch",
+        ),
+    ] = None,
     nir_metadata: Annotated[
-        bool, typer.Option("--nir-metadata", help="Allow NIR graphs whose exact dynamics are in metadata.")
+        bool, typer.Option("--nir-metadata", help="With --to nir: allow graphs whose exact dynamics are in metadata.")
     ] = False,
     netx_early_bias: Annotated[
-        bool, typer.Option("--netx-early-bias", help="Allow biases in netx, which Lava adds before inputs arrive.")
+        bool,
+        typer.Option("--netx-early-bias", help="With --to netx: allow biases, which Lava adds before inputs arrive."),
     ] = False,
     board: Annotated[
         str | None,
@@ -129,6 +138,8 @@ def export(
     data_root: DataRoot = None,
 ) -> None:
     """Quantise a trained network and write it as artifact, NIR, netx, C, a library of it, Verilog or for a Xylo.
+
+    Options that would change nothing are refused.
 
     spiking-lfp export runs/mnist-mlp --bits 8 --to artifact c verilog -o out/
     """
@@ -152,8 +163,8 @@ def export(
             lanes=lanes,
             data_root=data_root,
         )
-    except ExportError as error:
-        raise ExportError(_with_options(str(error))) from None
+    except (ExportError, UsageError) as error:
+        raise type(error)(_with_options(str(error))) from None
     if made.report is not None:
         for table in _quantisation(made.report):
             out.print(table)
@@ -168,8 +179,17 @@ def export(
 
 
 def _with_options(reason: str) -> str:
-    """Return a sentence with options in place of arguments, `--nir-metadata` for `nir_metadata=True`."""
-    return re.sub(r"\b([a-z_]+)=True\b", lambda found: f"--{found[1].replace('_', '-')}", reason)
+    """Return a sentence with options in place of arguments, as `--nir-metadata` for `nir_metadata=True`."""
+    reason = re.sub(r"\b([a-z_]+)=True\b", lambda found: _option(found[1]), reason)
+    # names of options that are to be left out
+    return re.sub(r"(?<=leave out )[\w=-]+(?: and [\w=-]+)*", lambda found: _option(found[0]), reason)
+
+
+def _option(words: str) -> str:
+    """Return arguments of `export` as options of the command: `--lanes and --board rv32`."""
+    called = {"samples": "calibration"}
+    found = (word.partition("=") for word in words.split(" and "))
+    return " and ".join(f"--{called.get(name, name).replace('_', '-')} {value}".strip() for name, _, value in found)
 
 
 def convert(
@@ -269,6 +289,8 @@ def verify(
 ) -> None:
     """Compare an exported network bit for bit, layer by layer, with C, Verilog and other simulators.
 
+    The exit code is 0 if every name was compared, a chip with one of its backends at least, and all spikes are equal.
+
     spiking-lfp verify out/net.h5 --with sanafe brian2-loihi c verilog
     """
     from spiking_lfp.deploy.artifact import load_network
@@ -276,10 +298,16 @@ def verify(
 
     network = load_network(network_file)
     inputs, _ = _inputs(network, data, samples, data_root)
-    agreements = compare(network, inputs, _backends([*(names or ["c"]), *(more or [])]))
+    wanted = [*(names or ["c"]), *(more or [])]
+    agreements = compare(network, inputs, _backends(wanted))
     out.print(_agreement(agreements))
     if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
         fail("not every layer agrees", 1)
+    ran = {line.backend for line in agreements if line.layer is not None}
+    idle = [name for name in dict.fromkeys(wanted) if ran.isdisjoint(_backends([name]))]
+    if idle:
+        missing = ", ".join(idle)
+        fail(f"nothing was compared with {missing}: the table says why; install it, or name others in --with", 1)
 
 
 def report(
@@ -344,7 +372,8 @@ def _write_live(
     from spiking_lfp.deploy.live import write_live
     from spiking_lfp.deploy.simulator import with_golden_run
 
-    if data is None and (samples is None or network.golden is None):
+    if data is None and samples is None:
+        refuse_unused(_NO_DATA, data_root=data_root)
         write_live(page, network)
         return
     inputs, labels = _inputs(network, data, 20 if samples is None else samples, data_root)
@@ -363,13 +392,15 @@ def conformance(
     rows = run()
     if nir_readers:
         out.print(readers_table(rows), highlight=False, markup=False, soft_wrap=True, end="")
-        return
-    table = Table("package", "case", "spikes", "different", "verdict", "reason")
-    for row in rows:
-        table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
-    out.print(table)
+    else:
+        table = Table("package", "case", "spikes", "different", "verdict", "reason")
+        for row in rows:
+            table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
+        out.print(table)
     if not all(row.passed for row in rows):
         fail("not every conversion gives equal spikes", 1)
+    if not any(row.compared for row in rows):
+        fail("nothing was compared: none of the other packages is installed", 1)
 
 
 def _inputs(
@@ -391,6 +422,7 @@ def _inputs(
             split = load_samples(data, recipe, root=data_root).test
         inputs, labels, _ = network_inputs(split, len(split) if samples is None else samples)
         return network.integers(inputs) if network.encoder == "sequence" else inputs.numpy(), labels.numpy()
+    refuse_unused(_NO_DATA, data_root=data_root)
     if network.golden is None:
         raise UsageError("the file holds no golden run: name a data set with --data")
     return (
@@ -403,11 +435,6 @@ def _backends(names: Sequence[str]) -> list[str]:
     several = {name: chip.backends for name, chip in chips().items() if chip.backends}
     every = (several.get(name, (name,)) for name in names)
     return list(dict.fromkeys(single for some in every for single in some))
-
-
-def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        raise unknown_name(what, value, known)
 
 
 def _quantisation(report: "QuantisationReport") -> Iterator[Table]:

@@ -8,7 +8,7 @@ import typer
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, workers
+from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, refuse_unused, workers
 from spiking_lfp.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def experiment(
     name: Annotated[str | None, typer.Argument(help="Name of the experiment; without it, all are listed.")] = None,
-    scale: Annotated[str, typer.Option(help="Size of the experiment: smoke, small or paper.")] = "small",
+    scale: Annotated[
+        str | None, typer.Option(help="Size of the experiment: smoke, small or paper.", show_default="small")
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds, counted from 1.", show_default="that of the scale")
     ] = None,
@@ -49,11 +51,16 @@ def experiment(
     from spiking_lfp.studies.registry import EXPERIMENTS, run_experiment
 
     if name is None:
+        refuse_unused(
+            "no experiment is named", scale=scale, seeds=seeds, part=part, processes=processes, threads=threads,
+            scheduler=scheduler, out=folder, data_root=data_root,
+        )  # fmt: skip
         table = Table(Column("experiment", no_wrap=True), "description")
         for each, entry in EXPERIMENTS.items():
             table.add_row(each, entry.title)
         out.print(table)
         return
+    scale = "small" if scale is None else scale
     chosen = next((each for each in SCALES if each == scale), None)
     if chosen is None:
         raise unknown_name("scale", scale, SCALES)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spiking_lfp.cli.console import DataRoot, RunFolder, check_file, out, read_samples
+from spiking_lfp.cli.console import DataRoot, RunFolder, check_file, out, read_samples, refuse_unused
 from spiking_lfp.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def explain(
 def animate(
     run: RunFolder,
     sample: Annotated[int, typer.Option(help="Number of the test sample, from 0.")] = 0,
-    fps: Annotated[float, typer.Option(help="Time steps shown per second, up to 50.")] = 8.0,
+    fps: Annotated[float | None, typer.Option(help="Time steps shown per second, up to 50.", show_default="8")] = None,
     frames: Annotated[
         int | None, typer.Option(help="Plot this many frames side by side in a picture, instead of an animation.")
     ] = None,
@@ -87,6 +87,9 @@ def animate(
 
     path = path or Path("sample.gif" if frames is None else "frames.png")
     check_file(path, ANIMATIONS if frames is None else PICTURES)
+    if frames is not None:
+        refuse_unused("--frames makes one picture", fps=fps)
+    fps = 8.0 if fps is None else fps
     if not 0.1 <= fps <= 50:
         raise UsageError(f"fps must be 0.1..50, found {fps:g}")
     if frames is not None and frames < 1:

@@ -14,13 +14,14 @@ from spiking_lfp.data.splits import ArraySplit
 from spiking_lfp.errors import DataError
 
 
-def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> ArraySplit:
+def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str, others: str = "") -> ArraySplit:
     """Return the samples of a pair (values, labels).
 
     Args:
         given: values as an array or tensor `[N, ...]`, or a list of sequences `[T, ...]` of any lengths; labels `[N]`.
         encoder: from values to sequences.
         name: of the pair, for errors.
+        others: what else is taken in its place, for errors.
 
     Raises:
         DataError: if it is something else, or the numbers of samples differ.
@@ -28,10 +29,7 @@ def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str) -> A
     try:
         values, labels = given
     except (TypeError, ValueError):
-        raise DataError(
-            f"{name} is {type(given).__name__}, expected a pair (values, labels), a data set, a data loader, or the "
-            "name of a data set"
-        ) from None
+        raise DataError(f"{name} is {type(given).__name__}, expected a pair (values, labels){others}") from None
     targets = _class_indices(as_tensor(labels, f"the labels of {name}"))
     lengths = None
     if isinstance(values, list | tuple) and values and len({np.shape(each) for each in values}) > 1:

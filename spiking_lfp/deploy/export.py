@@ -1,43 +1,60 @@
 """From a trained network to files for hardware, in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from math import inf, nextafter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.arguments import as_integer, as_names, as_path, check_choice, describe
 from spiking_lfp.data import ArraySplit, ImageSplit, SequenceSplit, Split
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import SIGNALS, VALUES, DataSpec
-from spiking_lfp.deploy.artifact import load_network
-from spiking_lfp.deploy.conversion import CALIBRATION_METHODS
 from spiking_lfp.deploy.formats import c as c_format
 from spiking_lfp.deploy.formats import fpga
 from spiking_lfp.deploy.formats.nir import READERS
+from spiking_lfp.deploy.load import run_or_network
 from spiking_lfp.deploy.model import IntegerNetwork, as_integers
 from spiking_lfp.deploy.predict import NOTE, note_of
-from spiking_lfp.deploy.pretrained import network_path
-from spiking_lfp.deploy.quantize import QuantisationReport, quantize
+from spiking_lfp.deploy.quantize import QuantisationReport, checked_settings, quantize
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
-from spiking_lfp.errors import ExportError, UsageError, WriteError, unknown_name
+from spiking_lfp.errors import ExportError, UsageError, WriteError
 from spiking_lfp.files import EXPORTS
-from spiking_lfp.integers.arithmetic import ARITHMETICS, INTEGER_RESETS
+from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.training import Run, load_run, samples_for
+from spiking_lfp.training import Run, samples_for
 from spiking_lfp.training.config import TrainConfig
-from spiking_lfp.training.loop import evaluation_mode
-from spiking_lfp.training.own import dtype_of
+from spiking_lfp.training.own import check_classes, dtype_of, spec_for
 
 GOLDEN_SAMPLES = 4
 Writer = Callable[[IntegerNetwork, Path], Path]
 # arguments of writers in their sentences, and those of `export`
 _ARGUMENTS = {"dynamics_in_metadata=True": "nir_metadata=True", "early_bias=True": "netx_early_bias=True"}
+# what a network is not always, and what to do about an option that needs it
+_REAL, _WITHOUT_RUN, _DATA_BY_NAME = "real numbers", "no run", "data by name"
+_REMEDIES = {
+    _REAL: "the network is in integers already, as it stays: leave out {}, or give the run that it was made from",
+    _WITHOUT_RUN: "the run has its own: leave out {}",
+    _DATA_BY_NAME: "no data set is loaded by name: leave out {}",
+}
+# what each option needs, of these or a format; without it the option would change nothing, and is refused
+NEEDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("calibration", "bits", "scale", "per_channel", "reset", "arithmetic", "samples"), (_REAL,)),
+    **dict.fromkeys(("steps", "class_names"), (_REAL, _WITHOUT_RUN)),
+    "data_root": (_REAL, _DATA_BY_NAME),
+    **dict.fromkeys(("nir_for", "nir_metadata"), ("nir",)),
+    "netx_early_bias": ("netx",),
+    "lanes": ("verilog",),
+    **{f"board={name}": ("c",) for name in c_format.BOARDS},
+    **{f"board={name}": ("verilog",) for name in fpga.BOARDS},
+}
 
 
 @dataclass(frozen=True)
@@ -63,15 +80,15 @@ def export(
     *,
     steps: int | None = None,
     out: str | Path = "out",
-    to: Sequence[str] = ("artifact",),
+    to: str | Sequence[str] = ("artifact",),
     class_names: Sequence[str] = (),
     bits: int | None = None,
     scale: str | None = None,
     per_channel: bool = False,
     reset: str | None = None,
     arithmetic: str | None = None,
-    samples: int = 500,
-    nir_for: str = "snntorch",
+    samples: int | None = None,
+    nir_for: str | None = None,
     nir_metadata: bool = False,
     netx_early_bias: bool = False,
     board: str | None = None,
@@ -83,19 +100,20 @@ def export(
     Args:
         network: a run or its folder; or a network of layers with an integer form, see `quantize`. An integer network,
             its file or the name of one in the package is written as it is: it takes `out`, `to` and what is about
-            formats only.
-        calibration: a pair (values, labels) of training samples, as for `fit`; None for those of a run whose data
-            have a name or a path.
+            formats only. An option that would change nothing is refused.
+        calibration: a pair (values, class indices) of training samples, as for `fit`; None for those of a run whose
+            data have a name or a path.
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
         out: folder to write to.
-        to: formats, of "artifact" (`net.h5`), "nir", "netx", "c", "arduino" and "zephyr" (C as their libraries),
-            "verilog", "xylo" (its configuration).
+        to: formats, or one, of "artifact" (`net.h5`), "nir", "netx", "c", "arduino" and "zephyr" (C as their
+            libraries), "verilog", "xylo" (its configuration).
         class_names: of a network without a run.
         bits: of a weight, 2..8; if None those of the training in integers, else 8.
         scale: see `quantize`, `per_channel` and `reset`, too.
         arithmetic: "default" or "xylo"; if None that of the training in integers, else the default.
-        samples: how many samples are used for the calibration at most.
-        nir_for: package for which a NIR graph is written; "snntorch" is for all that run NIR's equations.
+        samples: how many samples are used for the calibration at most; None for 500.
+        nir_for: package for which a NIR graph is written; None for "snntorch", which is for all that run NIR's
+            equations.
         nir_metadata: allow NIR graphs whose exact dynamics are in metadata.
         netx_early_bias: allow biases in netx, which Lava adds before the first inputs arrive.
         board: "cortex-m4", "cortex-m0" or "rv32": adds to C what programs on this bare board need; `make board` runs
@@ -109,8 +127,8 @@ def export(
 
     Raises:
         ExportError: for what integers cannot represent, if no format can hold the network, or a file cannot be written.
-        UsageError: for unknown names, and if samples for the calibration are missing.
-        DataError: if they cannot be read.
+        UsageError: for unknown names, options that would change nothing, and missing samples for the calibration.
+        DataError: if these cannot be read, or labels and outputs do not fit.
 
     Example:
         >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
@@ -118,40 +136,50 @@ def export(
         >>> [file.name for file in exported.files.values()]
         ['net.h5', 'c']
     """
-    formats = list(dict.fromkeys(to))
-    if board is not None and board not in (*c_format.BOARDS, *fpga.BOARDS):
-        raise unknown_name("board", board, (*c_format.BOARDS, *fpga.BOARDS))
-    writers = _writers(nir_for, nir_metadata, netx_early_bias, board, lanes)
+    folder, formats = as_path(out, "out"), list(dict.fromkeys(as_names(to, "to")))
+    class_names = as_names(class_names, "class_names")
+    data_root = None if data_root is None else as_path(data_root, "data_root")
+    for what, value, known in (
+        ("board", board, (*c_format.BOARDS, *fpga.BOARDS)),
+        ("reader of NIR", nir_for, READERS),
+        ("arithmetic", arithmetic, ARITHMETICS),
+    ):
+        if value is not None:
+            check_choice(what, value, known)
+    bits = checked_settings(bits, scale, reset)
+    steps, samples, lanes = (
+        None if value is None else as_integer(value, name, 1, most)
+        for name, value, most in (("steps", steps, None), ("samples", samples, None), ("lanes", lanes, 64))
+    )
+    writers = _writers(nir_for or "snntorch", nir_metadata, netx_early_bias, board, lanes)
+    if not formats:
+        raise UsageError(f"to is empty: name a format to write, of {', '.join(writers)}")
     for name in formats:
-        if name not in writers:
-            raise unknown_name("format", name, writers)
-    if board in c_format.BOARDS and "c" not in formats:
-        raise UsageError(f"board={board} is for programs in C: add the format c")
-    if board in fpga.BOARDS and "verilog" not in formats:
-        raise UsageError(f"board={board} is for Verilog: add the format verilog")
-    if lanes is not None and "verilog" not in formats:
-        raise UsageError(f"lanes={lanes} is for Verilog: add the format verilog")
-    _one_of("reader of NIR", nir_for, tuple(READERS))
-    _one_of("scale", scale, CALIBRATION_METHODS)
-    _one_of("reset", reset, INTEGER_RESETS)
-    _one_of("arithmetic", arithmetic, tuple(ARITHMETICS))
-    if bits is not None and not 2 <= bits <= 8:
-        raise UsageError(f"bits must be 2..8, found {bits}")
+        check_choice("format", name, writers)
     if isinstance(network, str | Path):
-        path = network_path(network)
-        network = load_network(path) if path.is_file() else load_run(path, "cpu")
+        network = run_or_network(network, "cpu")
+    if not isinstance(network, IntegerNetwork | Run | nn.Module):
+        raise UsageError(
+            f"network is {describe(network)}, expected a network of layers, a run or its folder, or an integer "
+            "network, its file or name"
+        )
+    options = {
+        "calibration": calibration, "steps": steps, "class_names": class_names or None, "bits": bits, "scale": scale,
+        "per_channel": per_channel or None, "reset": reset, "arithmetic": arithmetic, "samples": samples,
+        "nir_for": nir_for, "nir_metadata": nir_metadata or None, "netx_early_bias": netx_early_bias or None,
+        f"board={board}": board, "lanes": lanes, "data_root": data_root,
+    }  # fmt: skip
+    is_run = isinstance(network, Run)
+    there = {_REAL: not isinstance(network, IntegerNetwork), _WITHOUT_RUN: not is_run}
+    there |= {_DATA_BY_NAME: is_run and calibration is None}
+    given = [name for name, value in options.items() if value is not None]
+    _check_used(given, [*formats, *(need for need, has in there.items() if has)])
     if isinstance(network, IntegerNetwork):
-        asked = (class_names, bits, scale, per_channel, reset, arithmetic)
-        if calibration is not None or steps is not None or any(asked):
-            raise UsageError(
-                "the network is in integers already, as it stays: leave out calibration, steps, class_names, bits, "
-                "scale, per_channel, reset and arithmetic, or give the run that it was made from"
-            )
-        return Exported(network, None, *_write(network, formats, writers, Path(out)))
+        return Exported(network, None, *_write(network, formats, writers, folder))
     run = network
     module = run.network if isinstance(run, Run) else run
     split, golden, config, data = _samples(run, calibration, steps, class_names, data_root)
-    inputs, labels, shown = network_inputs(split, samples)
+    inputs, labels, shown = network_inputs(split, 500 if samples is None else samples)
     chosen: Any = {"scale": scale, "reset": reset, "arithmetic": arithmetic and ARITHMETICS[arithmetic]}
     span = (0.0, 1.0)
     if shown and data.mean:
@@ -175,7 +203,16 @@ def export(
     first = network_inputs(golden, GOLDEN_SAMPLES)[0]
     shown_first = integers.integers(first.double()) if integers.encoder == "sequence" else first.numpy()
     integers = with_golden_run(integers, shown_first)
-    return Exported(integers, report, *_write(integers, formats, writers, Path(out)))
+    return Exported(integers, report, *_write(integers, formats, writers, folder))
+
+
+def _check_used(given: Sequence[str], there: Collection[str]) -> None:
+    """Raise a UsageError that names options, of those `given`, that would change nothing with what there is."""
+    lacking = {option: next((need for need in NEEDS[option] if need not in there), None) for option in given}
+    for need in filter(None, lacking.values()):
+        unused = " and ".join(option for option in given if lacking[option] == need)
+        remedy = _REMEDIES.get(need, f"no format {need} is written: leave out {{}}, or add it")
+        raise UsageError(remedy.format(unused))
 
 
 def _write(
@@ -211,12 +248,21 @@ def _samples(
 ) -> tuple[Split, Split, TrainConfig, DataSpec]:
     """Return samples for the calibration and for the golden run, the settings, and what the network takes."""
     if isinstance(run, Run):
-        if steps is not None or class_names:
-            raise UsageError("steps and class_names are those of the run: leave them out")
+        if run.config.encoding == OWN:
+            raise UsageError(
+                "the run was trained with an encoder given in Python: give export the run's network, and what the "
+                "encoder makes of training samples as sequences [N, T, ...], with their labels"
+            )
         if calibration is None:
+            if run.config.data == OWN:
+                raise UsageError(
+                    "the run was trained on data given in Python: give export a pair (values, labels) of training "
+                    "samples in Python, too"
+                )
             found = samples_for(run.config, data_root)
             return found.train, found.test, run.config, run.data
         split = array_split(calibration, run.reader.encoder, "calibration")
+        check_classes(split.labels, run.data.classes, "calibration")
         return split, split, run.config, run.data
     if calibration is None:
         raise UsageError("calibration is None: give a pair (values, labels) of training samples")
@@ -224,14 +270,9 @@ def _samples(
     encoder = Encoder("sequence", 0, dtype=dtype) if steps is None else Encoder("constant", steps, dtype=dtype)
     split = array_split(calibration, encoder, "calibration")
     x = split.batch(torch.arange(1))[0]
-    with torch.no_grad(), evaluation_mode(run):
-        classes = run(x).shape[2]
-    names = list(map(str, class_names)) or [str(index) for index in range(classes)]
-    if len(names) != classes:
-        raise UsageError(f"there are {len(names)} class_names, the network has {classes} outputs: give one for each")
-    kind, levels = (SIGNALS, 1) if steps is None else (VALUES, LEVELS)
+    data = spec_for(run, x, class_names, *((SIGNALS, 1) if steps is None else (VALUES, LEVELS)))
+    check_classes(split.labels, data.classes, "calibration")
     settings = {"data": OWN, "network": OWN, "steps": steps or len(x), "encoding": encoder.name}
-    data = DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)
     return split, split, TrainConfig.model_validate(settings), data
 
 
@@ -243,7 +284,8 @@ def span_of(sequences: Tensor) -> tuple[float, float]:
     low, high = float(sequences.min()), float(sequences.max())
     if low >= 0 and high <= LEVELS and bool((sequences == sequences.round()).all()):
         return 0.0, float(LEVELS)
-    return low, high if high > low else low + 1
+    # of samples that are all the same, one beside it: beyond 2^53 a step of 1 is none
+    return low, high if high > low else max(low + 1, nextafter(low, inf))
 
 
 def network_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
@@ -337,6 +379,3 @@ def _writers(
     return {writer.__name__: writer for writer in found}
 
 
-def _one_of(what: str, value: str | None, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        raise unknown_name(what, value, known)

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.arguments import as_integer, as_names, check_choice
 from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.deploy.conversion import (
+    CALIBRATION_METHODS,
     CalibrationMethod,
     LayerReport,
     Settings,
@@ -40,8 +42,8 @@ from spiking_lfp.deploy.model import (
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.scaled_inputs import Border
 from spiking_lfp.deploy.simulator import run_layer, without_neurons
-from spiking_lfp.errors import ExportError
-from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
+from spiking_lfp.errors import DataError, ExportError
+from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, Arithmetic, IntegerReset
 from spiking_lfp.lfp.execution import Execution, Integer, Real
 from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
@@ -59,7 +61,7 @@ from spiking_lfp.nn.layers import (
 )
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer, spiking_layers
-from spiking_lfp.training.own import dtype_of
+from spiking_lfp.training.own import check_classes, dtype_of
 
 Kept = TypeVar("Kept")
 # along one axis, and the same on images one pixel high
@@ -85,6 +87,18 @@ class QuantisationReport:
     def to_json(self) -> str:
         """Return the report as JSON text."""
         return json.dumps(asdict(self))
+
+
+def checked_settings(bits: int | None, scale: str | None, reset: str | None) -> int | None:
+    """Check what `quantize` takes, before any work is done, and return the bits.
+
+    Raises:
+        UsageError: for what it does not take.
+    """
+    for what, value, known in (("scale", scale, CALIBRATION_METHODS), ("reset", reset, INTEGER_RESETS)):
+        if value is not None:
+            check_choice(what, value, known)
+    return None if bits is None else as_integer(bits, "bits", 2, 8)
 
 
 def quantize(
@@ -125,6 +139,8 @@ def quantize(
 
     Raises:
         ExportError: with layer and number, for what integers cannot represent.
+        UsageError: for bits, steps, a scale or a reset that there are not.
+        DataError: for labels that are no classes of the network.
 
     Example:
         >>> network = nn.Sequential(Flatten(), LIF(nn.Linear(64, 8)), LIF(nn.Linear(8, 3)))
@@ -132,6 +148,8 @@ def quantize(
         >>> integers, report = quantize(network, images, labels, 10, ["a", "b", "c"], bits=4)
     """
     images, labels = (as_tensor(each, what).cpu() for each, what in ((images, "the images"), (labels, "the labels")))
+    bits, class_names = checked_settings(bits, scale, reset), as_names(class_names, "class_names")
+    steps = None if steps is None else as_integer(steps, "steps", 1)
     synapses = {name: synapse_copy(name, layer) for name, layer in spiking_layers(network).items()}
     real = copy.deepcopy(network).cpu().eval()
     for name, synapse in synapses.items():
@@ -171,6 +189,9 @@ def quantize(
             )
     if outputs.shape[2:] != (len(class_names),):
         raise ExportError(f"outputs are {list(outputs.shape[2:])}, but there are {len(class_names)} class names")
+    check_classes(labels, len(class_names), "the calibration")
+    if len(labels) != outputs.shape[1]:
+        raise DataError(f"there are {outputs.shape[1]} images and {len(labels)} labels: give one label for each image")
     if any(_runs_on_signals(place.module) for place in places):
         images, seen = images.unsqueeze(-2), seen.unsqueeze(-2)
         places = tuple(replace(place, module=_on_images(place.module)) for place in places)

@@ -142,7 +142,8 @@ def source_of(
         return array_split(given.tensors, encoder, name)
     if isinstance(given, Dataset) and hasattr(given, "__len__"):
         return DataLoader(given, batch_size, shuffle=shuffled)
-    return array_split(given, encoder, name)
+    others = ", a data set, a data loader, or the name of a data set"
+    return array_split(given, encoder, name, others)
 
 
 def as_loader(split: ArraySplit, batch_size: int) -> "DataLoader[Any]":
@@ -195,6 +196,18 @@ def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: st
     if twice is not None:
         raise UsageError(f"class_names has {twice!r} more than once: give each class a name of its own")
     return DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)
+
+
+def check_classes(labels: Tensor, classes: int, name: str) -> None:
+    """Check that labels are class indices of a network with so many outputs, not other targets.
+
+    Raises:
+        DataError: if they are not.
+    """
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise DataError(f"labels of {name} are {kind} {list(labels.shape)}, expected class indices [N]")
+    check_labels(labels, classes, name)
 
 
 def check_labels(labels: Tensor, classes: int, name: str) -> None:

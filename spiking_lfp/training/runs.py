@@ -195,6 +195,11 @@ def samples_for(
         >>> samples.name, samples.sample_shape, len(samples.test)
         ('mnist-subset', (1, 28, 28), 2000)
     """
+    if config.data == OWN:
+        raise UsageError(
+            "the run was trained on data given in Python, which have no name: name other data, or give samples in "
+            "Python"
+        )
     root = None if data_root is None else Path(data_root)
     return load_samples(config.data, config.recipe, config.inputs, root, progress=progress, whole=whole)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -23,6 +24,7 @@ from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.pretrained import FOLDER, card, markdown, network_names, network_path, rows
 from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.deploy.verify import Agreement
 
 Call = Callable[..., Any]
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
@@ -161,7 +163,10 @@ def test_check_says_whether_a_network_fits_and_why_not(call: Call, exported: Pat
 @needs_compiler
 def test_verify_compares_and_says_what_it_could_not(call: Call, exported: Path) -> None:
     answer = call("verify", exported, "--with", "c", "lava", "--data", "mnist")
-    assert answer.code == 0
+    assert (answer.code, answer.error) == (
+        1,
+        "nothing was compared with lava: the table says why; install it, or name others in --with",
+    )
     lines = [line.split("│") for line in answer.out.splitlines() if line.startswith("│")]
     assert [line[1].strip() for line in lines] == ["c", "c", "lava"]
     assert [line[6].strip() for line in lines[:2]] == ["equal", "equal"]
@@ -184,6 +189,75 @@ def test_a_difference_ends_in_an_error(call: Call, exported: Path, monkeypatch: 
     assert answer.code == 1
     assert answer.error == "not every layer agrees"
     assert "different" in answer.out
+
+
+def test_nothing_compared_is_not_all_is_well(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "nonexistent")
+    answer = call("verify", "mnist-mlp-int8")
+    assert (answer.code, answer.error[:34]) == (1, "nothing was compared with c: the t")
+    assert "not run: a C compiler is needed" in answer.out
+    # a chip by the name that was given; one of its backends is enough
+    for ran, code in ((set(), 1), ({"brian2-loihi"}, 0)):
+        lines = [
+            Agreement(name, "1", 5, 0, 9) if name in ran else Agreement(name, None, reason="not there")
+            for name in ("brian2-loihi", "lava")
+        ]
+        monkeypatch.setattr("spiking_lfp.deploy.verify.verify", lambda *_, lines=lines: lines)
+        answer = call("verify", "mnist-mlp-int8", "--with", "loihi")
+        assert answer.code == code
+        assert ("nothing was compared with loihi" in answer.err) == bool(code)
+
+
+def test_conformance_with_nothing_is_no_agreement(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [conformance.Row("norse", "all", "skipped", reason="norse is not installed")]
+    monkeypatch.setattr(conformance, "conformance", lambda: rows)
+    for words in ([], ["--nir-readers"]):
+        answer = call("conformance", *words)
+        assert (answer.code, answer.error) == (1, "nothing was compared: none of the other packages is installed")
+
+
+INTEGERS = "the network is in integers already, as it stays: leave out {}, or give the run that it was made from"
+UNUSED: list[tuple[list[str], str]] = [
+    (["export", "{net}", "--calibration", "3"], INTEGERS.format("--calibration")),
+    (["export", "{net}", "--bits", "3", "--per-channel"], INTEGERS.format("--bits and --per-channel")),
+    (["export", "{net}", "--data-root", "x"], INTEGERS.format("--data-root")),
+    (
+        ["export", "{net}", "--to", "c", "--nir-for", "norse", "--nir-metadata", "--netx-early-bias"],
+        "no format nir is written: leave out --nir-for and --nir-metadata, or add it",
+    ),
+    (["export", "{net}", "--netx-early-bias"], "no format netx is written: leave out --netx-early-bias, or add it"),
+    (["export", "{net}", "--lanes", "3"], "no format verilog is written: leave out --lanes, or add it"),
+    (["export", "{net}", "--board", "rv32"], "no format c is written: leave out --board rv32, or add it"),
+    (["networks", "{net}", "--markdown"], "--markdown prints all cards: leave out {net}"),
+    (["simulate", "{net}", "--data-root", "x"], "no data set is named with --data: leave out --data-root"),
+    (["verify", "{net}", "--data-root", "x"], "no data set is named with --data: leave out --data-root"),
+    (["report", "{net}", "--live", "--data-root", "x"], "no data set is named with --data: leave out --data-root"),
+    (["experiment", "--scale", "paper", "--seeds", "3"], "no experiment is named: leave out --scale and --seeds"),
+    (["animate", "{net}", "--frames", "3", "--fps", "9"], "--frames makes one picture: leave out --fps"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), UNUSED)
+def test_options_that_would_change_nothing_are_refused(call: Call, words: list[str], sentence: str) -> None:
+    name = "mnist-mlp-int8"
+    answer = call(*(word.format(net=name) for word in words))
+    assert (answer.code, answer.error) == (2, sentence.format(net=name))
+    assert list(Path().iterdir()) == []
+
+
+def test_predict_runs_an_integer_network_on_the_cpu(call: Call) -> None:
+    np.save("digit.npy", np.zeros((1, 1, 28, 28), np.uint8))
+    assert call("predict", "mnist-mlp-int8", "digit.npy", "--device", "cpu").code == 0
+    answer = call("predict", "mnist-mlp-int8", "digit.npy", "--device", "cuda")
+    assert answer.code == 2
+    assert answer.error.endswith("is complete and runs on the CPU: leave out device=cuda")
+
+
+def test_samples_of_a_live_page_are_there_or_asked_for(call: Call) -> None:
+    network = load_network(network_path("mnist-mlp-int8"))
+    save_network(replace(network, golden=None), "net.h5")
+    answer = call("report", "net.h5", "--live", "--samples", "3")
+    assert (answer.code, answer.error) == (2, "the file holds no golden run: name a data set with --data")
 
 
 def test_a_chip_stands_for_all_its_backends() -> None:
