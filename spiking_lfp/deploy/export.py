@@ -377,5 +377,3 @@ def _writers(
 
     found = (artifact, nir, netx, c, arduino, zephyr, verilog, xylo)
     return {writer.__name__: writer for writer in found}
-
-

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.arguments import as_names
 from spiking_lfp.data import Progress
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import OWN
@@ -85,7 +86,7 @@ def fit(
         >>> run.predict(values[:3]).scores.shape
         torch.Size([3, 2])
     """
-    job = _job(network, OwnData(train, test, class_names, encoder), data_root, settings)
+    job = _job(network, OwnData(train, test, as_names(class_names, "class_names"), encoder), data_root, settings)
     with progress_bar(progress) as bars:
         folder = run_job(job, None if out is None else Path(out), resume, device, (*bars, *callbacks))
     trained = load_run(folder, device, network if isinstance(network, nn.Module) else None)

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from spiking_lfp.checks import raise_deferred, to_number
 from spiking_lfp.data import Split
@@ -539,13 +540,33 @@ def convert_misfits(folder: Path) -> Iterator[None]:
 def restore_network(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
     """Load the weights of the checkpoint in `folder`, all finite; raise RunError if they do not fit."""
     with convert_misfits(folder):
-        for name, value in network.state_dict().items():
+        own = network.state_dict()
+        _check_names(own, checkpoint.network)
+        for name, value in own.items():
             stored = checkpoint.network.get(name)
             if isinstance(stored, Tensor) and stored.dtype != value.dtype:
                 raise TypeError(f"{name} is {stored.dtype}, expected {value.dtype}")
+            if isinstance(stored, Tensor) and not is_lazy(value) and stored.shape != value.shape:
+                raise ValueError(f"{name} is {list(stored.shape)}, expected {list(value.shape)}")
             if isinstance(stored, Tensor) and not bool(stored.isfinite().all()):
                 raise ValueError(f"{name} holds NaN or infinity")
         network.load_state_dict(checkpoint.network)
+
+
+def _check_names(own: Collection[str], stored: Collection[str]) -> None:
+    """Raise a ValueError if a checkpoint holds other weights than a network, by their names."""
+    strange, missing = ([name for name in one if name not in other] for one, other in ((stored, own), (own, stored)))
+    if not strange and not missing:
+        return
+    # torch.nn.utils.prune keeps a weight by this name, beside its mask
+    pruned = any(f"{name}_orig" in strange for name in missing) or any(f"{name}_orig" in missing for name in strange)
+    like = "pruned in the same layers as" if pruned else "like"
+    found = " and ".join(f"{verb} {_some(names)}" for verb, names in (("has", strange), ("lacks", missing)) if names)
+    raise ValueError(f"compared with the network it {found}: give a network {like} that of the run")
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], updates: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import spiking_lfp as lfp
@@ -285,6 +286,31 @@ def test_a_network_that_cannot_be_stored_is_told_of_and_given_again(tmp_path: Pa
     assert weights(load_run(tmp_path / "run", network=network(5)).network) == weights(module)
 
 
+def test_a_network_that_differs_from_that_of_the_run_is_told_how(tmp_path: Path) -> None:
+    def pruned() -> Skip:
+        module = network()
+        prune.l1_unstructured(module.entry.synapse, "weight", 0.5)
+        return module
+
+    with pytest.warns(UserWarning, match="the network itself cannot be stored"):
+        fit(pruned(), PAIR, PAIR, out=tmp_path / "pruned", **SMALL)
+    fit(network(), PAIR, PAIR, out=tmp_path / "whole", **SMALL)
+    assert load_run(tmp_path / "pruned", network=pruned()).history
+    weight, others = "entry.synapse.weight", "and 1 more"
+    like = "in the same layers as that of the run"
+    less = network()
+    del less.block
+    for folder, given, sentence in (
+        ("pruned", network(), f"has {weight}_orig {others} and lacks {weight}: give a network pruned {like}"),
+        ("whole", pruned(), f"has {weight} and lacks {weight}_orig {others}: give a network pruned {like}"),
+        ("whole", less, "has block.beta and 3 more: give a network like that of the run"),
+        ("whole", Skip(width=9), "entry.synapse.weight is [8, 6], expected [9, 6]"),
+    ):
+        with pytest.raises(RunError, match=r"^the checkpoint in .* does not fit its settings: ") as caught:
+            load_run(tmp_path / folder, network=given)
+        assert str(caught.value).endswith(sentence)
+
+
 class Bad:
     """Would print if it were made."""
 
@@ -515,6 +541,7 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"callbacks": [print]}, UsageError, "a callback is builtin_function_or_method, without a method start"),
     ({"network": network().requires_grad_(False)}, UsageError, "nothing in the network learns: it has no parameters"),
     ({"network": nn.Sequential(nn.Identity())}, UsageError, "the network has 6 outputs|nothing in the network learns"),
+    ({"class_names": "ab"}, UsageError, "1 class_names, the network has 2 outputs"),
     ({"hidden": (3,)}, UsageError, "setting hidden is for networks by name"),
     ({"network": nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 2))}, UsageError, r"returned \[4, 2\] for a sequence"),
     ({"network": "perceptron"}, UsageError, "network = 'perceptron'"),
