@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from spiking_lfp.cli.console import DataRoot, Device, RunFolder, check_file, out, read_samples
 from spiking_lfp.deploy.pretrained import network_path
@@ -53,14 +54,13 @@ def demo() -> None:
         grid = Table(box=None, show_header=False, padding=(0, 1))
         grid.add_row(*(_drawn(images[index, 0]) for index in chosen))
         grid.add_row(*(_said(network.class_names, outcome.counts[index], int(labels[index])) for index in chosen))
-        out.print(grid, markup=False)
+        out.print(grid)
     out.print(
         f"{DEMO}: {right.sum():,} of {len(right):,} test digits right, {seconds:.1f} s of simulation\n"
         f"its card: spiking-lfp networks {DEMO}\n"
         f"on your images: spiking-lfp predict {DEMO} FILE...\nin C: spiking-lfp export {DEMO} --to c\n"
         "train one yourself: spiking-lfp train mnist-mlp",
         highlight=False,
-        markup=False,
     )
 
 
@@ -127,7 +127,7 @@ def _show(names: list[str], prediction: "Prediction", form: str) -> None:
             second = f"{prediction.class_names[others[0]]} {scores[others[0]]:.3f}" if others else ""
             answer = answer if any(scores) else f"{answer} (silent)"
             table.add_row(name, answer, f"{scores[first]:.3f}", second)
-        out.print(table, markup=False)
+        out.print(table)
 
 
 def evaluate(
@@ -156,11 +156,12 @@ def evaluate(
     config = trained.config.model_copy(update={"data": data or trained.config.data})
     samples = read_samples(config, data_root, whole=data is not None)
     outcome = trained.evaluate(samples)
-    out.print(f"[bold]test accuracy {outcome.accuracy:.2%}[/bold] on {outcome.samples} samples of {samples.name}")
+    about = f" on {outcome.samples} samples of {samples.name}"
+    out.print(Text.assemble((f"test accuracy {outcome.accuracy:.2%}", "bold"), about))
     out.print(_by_class(outcome), _rates(outcome))
     path = picture or run / "confusion.png"
     plots.confusion(outcome.confusion, outcome.class_names, f"{run.name} on {samples.name}", path)
-    out.print(f"confusion matrix: {path}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"confusion matrix: {path}", highlight=False, soft_wrap=True)
 
 
 def _by_class(outcome: "Evaluation") -> Table:

@@ -141,4 +141,4 @@ def _compare(
         )
     out.print(table)
     for path in write_report(results, folder, name):
-        out.print(str(path), highlight=False, markup=False)
+        out.print(str(path), highlight=False)

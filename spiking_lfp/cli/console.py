@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from spiking_lfp.data import Samples
     from spiking_lfp.training import TrainConfig
 
-# names of files and classes are shown as they are: `:x:` is no emoji
-out = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+# names of files and classes are shown as they are: `[x]` is no style and `:x:` no emoji
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data sets.", show_default="$SPIKING_LFP_DATA")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if available.")]
@@ -38,7 +38,7 @@ RunFolder = Annotated[Path, typer.Argument(help="Folder of a run of the command 
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error as one sentence and exit with `code`."""
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"error: {message}", style="red", highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -71,7 +71,7 @@ def workers(
     with dask_client(scheduler) as client:
         threads = client.nthreads()
         places = f"{len(threads)} workers, {sum(threads.values())} trainings at a time" if threads else "no workers yet"
-        out.print(f"{places}; dashboard: {client.dashboard_link}", highlight=False, markup=False)
+        out.print(f"{places}; dashboard: {client.dashboard_link}", highlight=False)
         yield client.get_executor(pure=False)
 
 

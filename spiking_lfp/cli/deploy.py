@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from spiking_lfp.cli.console import DataRoot, err, fail, out, refuse_unused
 from spiking_lfp.deploy.chips import backends, chips, targets
@@ -47,27 +47,24 @@ def networks(
     if as_markdown:
         if name is not None:
             raise UsageError(f"--markdown prints all cards: leave out {name}")
-        out.print(pretrained.markdown(), highlight=False, markup=False, soft_wrap=True, end="")
+        out.print(pretrained.markdown(), highlight=False, soft_wrap=True, end="")
     elif name is not None:
         card = pretrained.card(name)
         columns = Column(no_wrap=True), Column(overflow="fold")
-        table = Table(*columns, box=None, show_header=False, title=escape(card.title), title_justify="left")
+        table = Table(*columns, box=None, show_header=False, title=card.title, title_justify="left")
         for key, text in pretrained.rows(name):
-            table.add_row(key, escape(text))
+            table.add_row(key, text)
         out.print(table)
     else:
         table = Table(Column("network", no_wrap=True), "what it is", "accuracy", "energy")
         for each in pretrained.network_names():
             card = pretrained.card(each)
-            table.add_row(
-                each, escape(card.title), f"{card.results.accuracy:.2%}", f"{card.results.energy_45nm:,.0f} nJ"
-            )
+            table.add_row(each, card.title, f"{card.results.accuracy:.2%}", f"{card.results.energy_45nm:,.0f} nJ")
         out.print(table)
         out.print(
             "accuracy on all test samples; energy of an inference, an estimate for 45 nm\n"
             "take a name where a file is asked for: spiking-lfp export NAME --to c",
             highlight=False,
-            markup=False,
         )
 
 
@@ -169,11 +166,11 @@ def export(
         for table in _quantisation(made.report):
             out.print(table)
     for name, reason in made.refused.items():
-        err.print(f"{name}: {_with_options(reason)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"{name}: {_with_options(reason)}", style="yellow", highlight=False, soft_wrap=True)
     for name, written in made.files.items():
         apart = name != "artifact" and made.network.readout is not None
         without = ", without the readout, which runs on the host" if apart else ""
-        out.print(f"{name}: {written}{without}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{name}: {written}{without}", highlight=False, soft_wrap=True)
     if made.refused:
         fail("not every format was written, for the reasons above; the others were", 1)
 
@@ -211,8 +208,8 @@ def convert(
     names, content = convert_files(load_network(network_file), files)
     EXPORTS.write(path, content)
     for number, name in enumerate(names):
-        out.print(f"{number}  {name}", highlight=False, markup=False, soft_wrap=True)
-    out.print(f"{len(names):,} samples, {len(content):,} bytes: {path}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{number}  {name}", highlight=False, soft_wrap=True)
+    out.print(f"{len(names):,} samples, {len(content):,} bytes: {path}", highlight=False, soft_wrap=True)
 
 
 def check(
@@ -230,15 +227,15 @@ def check(
     if target is not None:
         reasons = compare(network, target)
         for reason in reasons:
-            out.print(reason, highlight=False, markup=False, soft_wrap=True)
+            out.print(reason, highlight=False, soft_wrap=True)
         if reasons:
             fail(f"the network does not fit {target}", 1)
-        out.print(f"the network fits {target}", highlight=False, markup=False)
+        out.print(f"the network fits {target}", highlight=False)
         return
     table = Table("target", "", "fits", "reasons")
     for name, chip in targets().items():
         reasons = compare(network, name)
-        table.add_row(name, escape(chip.title), "no" if reasons else "yes", escape("\n".join(reasons)))
+        table.add_row(name, chip.title, "no" if reasons else "yes", "\n".join(reasons))
     out.print(table)
 
 
@@ -264,14 +261,14 @@ def simulate(
     seconds = perf_counter() - started
     if labels is not None:
         accuracy = (outcome.predictions == labels).mean()
-        out.print(f"[bold]accuracy {accuracy:.2%}[/bold] on {len(labels)} samples of {data}")
+        out.print(Text.assemble((f"accuracy {accuracy:.2%}", "bold"), f" on {len(labels)} samples of {data}"))
     count = len(outcome.counts)
     out.print(f"{count} samples in {seconds:.1f} s, {count / seconds:.0f} a second", highlight=False)
     saturated = {name: line.saturated for name, line in outcome.counters.items()}
     for table in _costs(costs.costs(network, outcome), saturated):
         out.print(table)
     sources = f"{costs.ADD.source}; {costs.LOIHI_SYNOP.source}"
-    out.print(f"energies are estimates, from figures of single operations: {sources}", highlight=False, markup=False)
+    out.print(f"energies are estimates, from figures of single operations: {sources}", highlight=False)
 
 
 def verify(
@@ -351,7 +348,7 @@ def report(
         if names or more:
             raise UsageError("--live runs the network in the page, and compares with no backend: leave out --with")
         _write_live(page, network, data, samples, data_root)
-        out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+        out.print(str(page), highlight=False, soft_wrap=True)
         return
     data = data or network.notes.get("data")
     if data in (None, OWN):
@@ -362,7 +359,7 @@ def report(
     few = inputs[:GOLDEN_SAMPLES] if network.encoder == "constant" else inputs[:, :GOLDEN_SAMPLES]
     agreements = compare(network, few, backends) if backends else ()
     write_report(page, network, inputs, labels, agreements)
-    out.print(str(page), highlight=False, markup=False, soft_wrap=True)
+    out.print(str(page), highlight=False, soft_wrap=True)
 
 
 def _write_live(
@@ -391,11 +388,11 @@ def conformance(
 
     rows = run()
     if nir_readers:
-        out.print(readers_table(rows), highlight=False, markup=False, soft_wrap=True, end="")
+        out.print(readers_table(rows), highlight=False, soft_wrap=True, end="")
     else:
         table = Table("package", "case", "spikes", "different", "verdict", "reason")
         for row in rows:
-            table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, escape(row.reason))
+            table.add_row(row.package, row.case, f"{row.spikes:,}", str(row.different), row.verdict, row.reason)
         out.print(table)
     if not all(row.passed for row in rows):
         fail("not every conversion gives equal spikes", 1)
@@ -472,9 +469,11 @@ def _agreement(lines: Sequence["Agreement"]) -> Table:
     table = Table("backend", "layer", "spikes", "compared", "different", "")
     for line in lines:
         if line.layer is None:
-            table.add_row(line.backend, "", "", "", "", f"not run: {escape(line.reason)}")
+            table.add_row(line.backend, "", "", "", "", f"not run: {line.reason}")
             continue
-        verdict = "equal" if line.agrees else "no spikes to compare" if line.different == 0 else "[red]different[/red]"
+        verdict = Text("equal" if line.agrees else "no spikes to compare" if line.different == 0 else "different")
+        if line.different and not line.agrees:
+            verdict.stylize("red")
         counts = (f"{count:,}" for count in (line.spikes, line.compared, line.different))
         table.add_row(line.backend, line.layer, *counts, verdict)
     return table

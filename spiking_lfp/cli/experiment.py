@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.measure import Measurement
 from rich.table import Column, Table
+from rich.text import Text
 
 from spiking_lfp.cli.console import DataRoot, Scheduler, Threads, out, refuse_unused, workers
 from spiking_lfp.errors import unknown_name
@@ -67,7 +68,7 @@ def experiment(
 
     def on_case(case: "Case", outcome: "Outcome", done: int, total: int) -> None:
         settings = "  ".join(f"{key} {value}" for key, value in case.items())
-        out.print(f"{done} of {total}  {settings}  accuracy {_last(outcome)}", highlight=False, markup=False)
+        out.print(f"{done} of {total}  {settings}  accuracy {_last(outcome)}", highlight=False)
 
     folder = folder or Path("experiments") / f"{name}-{scale}"
     with workers(scheduler, data_root, processes) as executor:
@@ -76,9 +77,9 @@ def experiment(
     _print_table(report.rows)
     for finding in report.findings:
         verdict = {True: "holds", False: "does not hold", None: "undecided"}[finding.holds]
-        out.print(f"[bold]{verdict}[/bold]: {finding.paper} Found: {finding.found}", highlight=False)
+        out.print(Text.assemble((verdict, "bold"), f": {finding.paper} Found: {finding.found}"))
     for path in paths:
-        out.print(str(path), highlight=False, markup=False)
+        out.print(str(path), highlight=False)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -93,7 +94,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     out.print(table, crop=False)
     if common:
         text = ", ".join(f"{name} {_show(rows[0][name])}" for name in common)
-        out.print(f"all: {text}", highlight=False, markup=False)
+        out.print(f"all: {text}", highlight=False)
 
 
 def _last(outcome: "Outcome") -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from spiking_lfp.cli import answers, bench, deploy, experiment, pictures, tune
 from spiking_lfp.cli.console import (
@@ -43,7 +43,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; errors are one sentence; exit code 2 for wrong usage, 75 for a stopped run, else 1."""
     warnings.showwarning = lambda message, *_, **__: err.print(
-        f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        f"warning: {message}", style="yellow", highlight=False, soft_wrap=True
     )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what the terminal cannot show is escaped
@@ -185,7 +185,7 @@ def _train(
     with ProgressBar(out) as bar:
         callbacks: tuple[training.Callback, ...] = (bar, TensorBoard()) if tensorboard else (bar,)
         if verbose:
-            out.print(_describe_settings(config.model_dump()), markup=False)
+            out.print(_describe_settings(config.model_dump()))
         try:
             if resume is None:
                 folder = training.train(config, run_folder, data_root, device, callbacks, progress=False)
@@ -203,12 +203,12 @@ def _train(
     source = _draw(folder, data_root)
     last = [line for line in training.read_metrics(folder) if line["kind"] == "epoch"][-1]
     held_out = "validation" if last["validation"] else "test"
-    out.print(f"[bold]{held_out} accuracy {last[held_out]['accuracy']:.2%}[/bold] after epoch {last['epoch']}")
-    out.print(f"data: {source}", highlight=False, markup=False)
+    accuracy = f"{held_out} accuracy {last[held_out]['accuracy']:.2%}"
+    out.print(Text.assemble((accuracy, "bold"), f" after epoch {last['epoch']}"))
+    out.print(f"data: {source}", highlight=False)
     out.print(
         f"saved in {folder}: checkpoint.pt, metrics.jsonl, learning_curve.png, spike_raster.png",
         highlight=False,
-        markup=False,
     )
 
 
@@ -245,10 +245,10 @@ def info(run: RunFolder) -> None:
     from spiking_lfp import training
 
     trained = training.load_run(run, "cpu")
-    out.print(_describe_settings(trained.config.model_dump()), markup=False)
-    out.print(str(trained.network), highlight=False, markup=False)
+    out.print(_describe_settings(trained.config.model_dump()))
+    out.print(str(trained.network), highlight=False)
     out.print(f"{sum(p.numel() for p in trained.network.parameters()):,} parameters", highlight=False)
-    table = Table("epoch", "training", "validation", "test", "seconds", title=escape(str(run)))
+    table = Table("epoch", "training", "validation", "test", "seconds", title=str(run))
     for line in trained.history:
         shown = [f"{line[split]['accuracy']:.2%}" if line[split] else "" for split in ("train", "validation", "test")]
         table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
@@ -329,7 +329,7 @@ def presets(
     settings = Table("setting", name, "meaning", title="change any setting with --set KEY=VALUE")
     for group, kind in GROUPS.items():
         settings.add_section()
-        settings.add_row(escape(f"[{group}]"), "", kind.__doc__)
+        settings.add_row(f"[{group}]", "", kind.__doc__)
         for key, field in kind.model_fields.items():
             if key != "preset":
                 settings.add_row(key, _show(values[key]), field.description)
@@ -345,7 +345,7 @@ def _print_rows(*rows: tuple[str, str]) -> None:
     """Print words and what they say; paths stay whole."""
     width = max(len(word) for word, _ in rows)
     for word, said in rows:
-        out.print(f"{word:{width}}  {said}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{word:{width}}  {said}", highlight=False, soft_wrap=True)
 
 
 answers.add_commands(app)

@@ -63,7 +63,7 @@ def explain(
     about = "the prediction" if class_name is None else f"class {class_name}"
     plots.explanation(x, feedback, titles, path, about)
     what = f"sample {int(chosen[0])}" if grid is None else f"{grid} samples"
-    out.print(f"feedback for {about}, {what} of {samples.name}: {path}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"feedback for {about}, {what} of {samples.name}: {path}", highlight=False, soft_wrap=True)
 
 
 def animate(
@@ -106,7 +106,7 @@ def animate(
         plots.animation(x[:, 0], spikes, names, label, path, fps)
     else:
         plots.frame_strip(x[:, 0], title, path, frames)
-    out.print(f"sample {sample} of {samples.name}, {title}: {path}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"sample {sample} of {samples.name}, {title}: {path}", highlight=False, soft_wrap=True)
 
 
 def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":

@@ -63,7 +63,7 @@ def tune(
         accuracy = "no accuracy" if trial.accuracy is None else f"{trial.accuracy:.2%}"
         out.print(
             f"trial {trial.number}  {accuracy}{', pruned' if trial.given_up else ''}  {_settings(trial)}",
-            highlight=False, markup=False,
+            highlight=False,
         )  # fmt: skip
 
     folder = folder or Path("tune") / preset
@@ -79,7 +79,6 @@ def tune(
     out.print(
         f"train with the best settings: spiking-lfp train {preset}{given}{best}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 

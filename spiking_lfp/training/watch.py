@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.training import distributed
@@ -89,9 +90,11 @@ class ProgressBar(Callback):
             self.task = None
         held_out = "validation" if metrics["validation"] else "test"
         self.console.print(
-            f"epoch {metrics['epoch']}  training {_describe(metrics['train'])}  "
-            f"[bold]{held_out} {metrics[held_out]['accuracy']:.2%}[/bold]  {metrics['seconds']:.0f} s",
-            highlight=False,
+            Text.assemble(
+                f"epoch {metrics['epoch']}  training {_describe(metrics['train'])}  ",
+                (f"{held_out} {metrics[held_out]['accuracy']:.2%}", "bold"),
+                f"  {metrics['seconds']:.0f} s",
+            )
         )
 
 

@@ -85,7 +85,7 @@ def call(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("SPIKING_LFP_DATA", str(data_root))
     for module in (main, deploy):
-        monkeypatch.setattr(module, "out", Console(width=400))
+        monkeypatch.setattr(module, "out", Console(width=400, markup=False, emoji=False))
     # this process has other tests to run
     monkeypatch.setattr("spiking_lfp.kernels.memory.reuse_freed_memory", lambda: True)
 

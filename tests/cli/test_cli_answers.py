@@ -210,3 +210,18 @@ def test_a_run_that_was_broken_off_says_so(run: Path, call: Call, photos: Path) 
         assert answer.code == 0
         sentence = f"the run in {run} is not finished: this is its network in epoch 3 of 8, after 0 updates of it"
         assert f"warning: {sentence}" in answer.err
+
+
+def test_names_that_look_like_styles_and_emojis_are_shown_as_they_are(call: Call, tmp_path: Path) -> None:
+    names = ["[/a]", "[red]", ":cat:"]
+    labels = np.arange(60) % 3
+    rng = np.random.default_rng(2)
+    values = rng.random((60, 6)).astype(np.float32)
+    np.savez(tmp_path / "odd.npz", x=values, y=labels, class_names=np.array(names))
+    words = ["--network=mlp", "--set=hidden=9", "--set=steps=3", "--set=threshold=0.2"]
+    assert call("train", *words, "--data", tmp_path / "odd.npz", "--epochs", 1, "--out", "odd").code == 0
+    np.save("some.npy", values[:2])
+    answer = call("evaluate", "odd")
+    assert (answer.code, answer.err) == (0, "")
+    assert all(name in answer.out for name in names)
+    assert any(name in call("predict", "odd", "some.npy").out for name in names)

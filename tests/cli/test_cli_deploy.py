@@ -71,7 +71,8 @@ def test_a_full_disk_leaves_an_export_as_it_was_and_is_no_fault_of_the_network(
 ) -> None:
     if form == "nir":
         pytest.importorskip("nir")
-    words = ("export", "mnist-mlp-ternary", "--nir-metadata", "--to", form, "-o", "a/out")
+    metadata = ["--nir-metadata"] if form == "nir" else []
+    words = ("export", "mnist-mlp-ternary", *metadata, "--to", form, "-o", "a/out")
     if before:
         assert call("export", "mnist-mlp-int8", *words[2:]).code == 0
     found = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
