@@ -126,7 +126,7 @@ def test_what_cannot_be_made_leaves_nothing(make: Any, message: str, workers: in
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"cannot write .*free some space or name another folder by SPIKING_LFP_CACHE"):
+    with pytest.raises(RunError, match=r"cannot write .*: File exists; name another folder by SPIKING_LFP_CACHE"):
         build(tmp_path / "file")
 
 
