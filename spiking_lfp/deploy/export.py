@@ -211,7 +211,7 @@ def _check_used(given: Sequence[str], there: Collection[str]) -> None:
     lacking = {option: next((need for need in NEEDS[option] if need not in there), None) for option in given}
     for need in filter(None, lacking.values()):
         unused = " and ".join(option for option in given if lacking[option] == need)
-        remedy = _REMEDIES.get(need, f"no format {need} is written: leave out {{}}, or add it")
+        remedy = _REMEDIES.get(need, f"no format {need} is written: leave out {{}}, or add the format {need}")
         raise UsageError(remedy.format(unused))
 
 

@@ -665,11 +665,8 @@ class IntegerNetwork:
             raise ExportError(f"inputs of encoder {self.encoder!r} stand for {low:g} to {high:g}, expected {expected}")
         as_integer(self.steps, "steps", 1, error=ExportError)
         for text in self.texts():
-            # as a file or a C program holds them
-            if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ExportError(
-                    f"names and notes must be texts without zero characters and surrogates, found {text!r}"
-                )
+            if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ExportError(f"names and notes must be texts that UTF-8 can write, found {text!r}")
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ExportError("two layers have the same name")
         shapes, signals, sources = [self.in_shape], [Signal(self.levels, self.levels)], self.sources()

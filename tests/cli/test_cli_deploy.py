@@ -224,11 +224,14 @@ UNUSED: list[tuple[list[str], str]] = [
     (["export", "{net}", "--data-root", "x"], INTEGERS.format("--data-root")),
     (
         ["export", "{net}", "--to", "c", "--nir-for", "norse", "--nir-metadata", "--netx-early-bias"],
-        "no format nir is written: leave out --nir-for and --nir-metadata, or add it",
+        "no format nir is written: leave out --nir-for and --nir-metadata, or add the format nir",
     ),
-    (["export", "{net}", "--netx-early-bias"], "no format netx is written: leave out --netx-early-bias, or add it"),
-    (["export", "{net}", "--lanes", "3"], "no format verilog is written: leave out --lanes, or add it"),
-    (["export", "{net}", "--board", "rv32"], "no format c is written: leave out --board rv32, or add it"),
+    (
+        ["export", "{net}", "--netx-early-bias"],
+        "no format netx is written: leave out --netx-early-bias, or add the format netx",
+    ),
+    (["export", "{net}", "--lanes", "3"], "no format verilog is written: leave out --lanes, or add the format verilog"),
+    (["export", "{net}", "--board", "rv32"], "no format c is written: leave out --board rv32, or add the format c"),
     (["networks", "{net}", "--markdown"], "--markdown prints all cards: leave out {net}"),
     (["simulate", "{net}", "--data-root", "x"], "no data set is named with --data: leave out --data-root"),
     (["verify", "{net}", "--data-root", "x"], "no data set is named with --data: leave out --data-root"),

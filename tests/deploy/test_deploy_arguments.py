@@ -185,11 +185,13 @@ def test_a_calibration_is_a_pair_and_quantize_has_a_label_for_each_image(tmp_pat
         ({"bits": 4, "per_channel": True}, "leave out bits and per_channel, or give the run that it was made from"),
         ({"calibration": (VALUES, LABELS)}, "leave out calibration, or give the run that it was made from"),
         ({"to": "c", "nir_for": "norse", "nir_metadata": True, "netx_early_bias": True},
-         "no format nir is written: leave out nir_for and nir_metadata, or add it"),
-        ({"to": "nir", "netx_early_bias": True}, "no format netx is written: leave out netx_early_bias, or add it"),
-        ({"to": "c", "lanes": 4}, "no format verilog is written: leave out lanes, or add it"),
-        ({"to": "verilog", "board": "rv32"}, "no format c is written: leave out board=rv32, or add it"),
-        ({"to": "c", "board": "icebreaker"}, "no format verilog is written: leave out board=icebreaker, or add it"),
+         "no format nir is written: leave out nir_for and nir_metadata, or add the format nir"),
+        ({"to": "nir", "netx_early_bias": True},
+         "no format netx is written: leave out netx_early_bias, or add the format netx"),
+        ({"to": "c", "lanes": 4}, "no format verilog is written: leave out lanes, or add the format verilog"),
+        ({"to": "verilog", "board": "rv32"}, "no format c is written: leave out board=rv32, or add the format c"),
+        ({"to": "c", "board": "icebreaker"},
+         "no format verilog is written: leave out board=icebreaker, or add the format verilog"),
     ],
 )  # fmt: skip
 def test_options_that_would_change_nothing_are_refused(options: dict[str, Any], sentence: str, tmp_path: Path) -> None:
@@ -235,10 +237,14 @@ def test_what_a_run_says_and_what_it_lacks(tmp_path: Path) -> None:
 
 
 def test_names_that_no_file_holds_are_refused_before_any_format(tmp_path: Path) -> None:
-    for name in ("a\ud800", "a\0"):
-        found = said(ExportError, lambda name=name: exported(tmp_path / "out", class_names=[name, "b", "c"], to=["c"]))  # type: ignore[misc]
-        assert found == f"names and notes must be texts without zero characters and surrogates, found {name!r}"
-        assert not (tmp_path / "out").exists()
+    names = ["a\ud800", "b", "c"]
+    found = said(ExportError, lambda: exported(tmp_path / "out", class_names=names, to=["artifact", "c"]))
+    assert found == f"names and notes must be texts that UTF-8 can write, found {names[0]!r}"
+    assert not (tmp_path / "out").exists()
+    # C holds what the artifact does not
+    made = exported(tmp_path / "out", class_names=["a\0", "b", "c"], to=["artifact", "c"])
+    assert list(made.files) == ["c"]
+    assert made.refused["artifact"].startswith("names and notes must be texts without zero characters")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, -3.0, 2.0**53, 1e20, -1e20, 1.7e308, -1.7e308])

@@ -317,7 +317,7 @@ def test_weights_that_integers_hold_give_the_spikes_of_the_network(what: str, tm
         assert torch.equal(evaluate(places, {0: spikes.float()}), expected)
     assert 0.05 < expected.mean() < 0.95
     network.train()
-    integers, report = quantize(network, spikes, torch.arange(8) % 3, None, "abc", 8, "max")
+    integers, report = quantize(network, spikes, torch.arange(8) % 3, None, list("abc"), 8, "max")
     assert all(layer.disagreement == 0 for layer in report.layers)
     assert {step.accuracy for step in report.accuracy} == {report.accuracy[0].accuracy}
     inputs = spikes.numpy()
@@ -396,7 +396,7 @@ def test_what_code_does_between_layers_is_refused_by_name(code: Any, message: st
     network = exact(Net(code, **layers), 3)
     spikes = (torch.rand(4, 6, 2, 6, 6) < 0.3).byte()
     with pytest.raises(ExportError, match=message):
-        quantize(network, spikes, torch.zeros(6).long(), None, "abc")
+        quantize(network, spikes, torch.zeros(6).long(), None, list("abc"))
 
 
 def test_hooks_on_layers_are_refused() -> None:
@@ -417,8 +417,8 @@ def test_training_in_integers_refuses_sums_and_means_by_the_layer(what: str) -> 
     with pytest.raises(UsageError, match=rf"layer {name}: trained in integers it takes spikes, 0 or 1, not sums"):
         network(spikes)
     with pytest.raises(ExportError, match=rf"layer {name}: was trained in integers for inputs 0..1, and gets 0..[48],"):
-        quantize(network, spikes.byte(), torch.arange(8) % 3, None, "abc")
-    assert quantize(network, spikes.byte(), torch.arange(8) % 3, None, "abc", 4)[0].check()
+        quantize(network, spikes.byte(), torch.arange(8) % 3, None, list("abc"))
+    assert quantize(network, spikes.byte(), torch.arange(8) % 3, None, list("abc"), 4)[0].check()
 
 
 def test_images_may_be_pooled_first() -> None:
@@ -426,7 +426,7 @@ def test_images_may_be_pooled_first() -> None:
     network = nn.Sequential(lfp.MaxPool2d(2), lfp.AvgPool2d(3, 2), lfp.Flatten(), lfp.LIF(nn.Linear(36, 4)))
     images = torch.randint(0, 256, (20, 1, 28, 28)).byte()
     network[3].threshold.fill_(0.5)
-    integers, report = quantize(network, images, torch.arange(20) % 4, 8, "abcd")
+    integers, report = quantize(network, images, torch.arange(20) % 4, 8, list("abcd"))
     assert integers.signals()[2:4] == (Signal(255 * 9, 255 * 9), Signal(255 * 9, 255 * 9))
     assert report.layers[0].disagreement < 0.05
     assert 0.05 < report.layers[0].rate_float < 0.95
@@ -445,7 +445,7 @@ def test_signals_are_pooled_as_images_one_pixel_high() -> None:
     )
     exact(network, 0)
     spikes = (torch.rand(7, 6, 2, 20) < 0.3).byte()
-    integers, report = quantize(network, spikes, torch.arange(6) % 3, None, "abc", 8, "max")
+    integers, report = quantize(network, spikes, torch.arange(6) % 3, None, list("abc"), 8, "max")
     assert [layer.disagreement for layer in report.layers] == [0, 0]
     assert report.layers[1].rate_float > 0
     assert integers.in_shape == (2, 1, 20)
