@@ -256,7 +256,7 @@ def test_programs_and_runtime_are_cpp_too(kind: str, tmp_path: Path) -> None:
     assert subprocess.run(["./selftest"], cwd=tmp_path, check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_layers_have_every_field_in_the_order_of_the_header() -> None:
+def test_fields_of_layers_are_written_in_the_order_of_the_header() -> None:
     header = (hardware_folder("runtime_c") / "slfp.h").read_text()
     structure = re.search(r"typedef struct \{([^}]*)\} slfp_layer;", header)
     assert structure is not None

@@ -39,14 +39,12 @@ BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"
 LINE = 24
 # a field of slfp_layer in slfp.h: numbers, an enumerator, an array or an arithmetic
 Field = int | tuple[int, ...] | str | Array | Arithmetic
-# all fields of slfp_layer behind the name, in the order of slfp.h, which C++ demands, and what a layer has without them
-LAYER: dict[str, Field] = {
-    "kind": "SLFP_DENSE", "in": (1, 1, 1), "out": (1, 1, 1), "kernel": (0, 0), "stride": (0, 0), "padding": (0, 0),
-    "groups": 0, "weight": "NULL", "weight_bits": 0, "row_words": 0, "bias": "NULL", "theta": "NULL",
-    "reset": "SLFP_ZERO", "decay": 0, "frac_bits": 0, "neuron": "SLFP_LIF", "current_decay": 0, "arithmetic": "NULL",
-    "sources": "NULL", "summands": 0, "further_bytes": 0, "factor": 0, "fill": "NULL", "decays": "NULL",
-    "current_decays": "NULL",
-}  # fmt: skip
+# the fields of slfp_layer behind the name, in the order of slfp.h, which C++ demands; one that is left out is 0
+LAYER = (
+    "kind", "in", "out", "kernel", "stride", "padding", "groups", "weight", "weight_bits", "row_words", "bias", "theta",
+    "reset", "decay", "frac_bits", "neuron", "current_decay", "arithmetic", "sources", "summands", "further_bytes",
+    "factor", "fill", "decays", "current_decays",
+)  # fmt: skip
 
 
 def write_c(network: IntegerNetwork, folder: str | Path, board: str | None = None) -> list[Path]:
@@ -162,9 +160,17 @@ def _network_lines(network: IntegerNetwork) -> list[str]:
         *(f"    {_string(name)}," for name in network.class_names),
         "};",
         "",
+        "/* fields that are left out are 0, of which C++ compilers would warn */",
+        "#if defined(__cplusplus) && defined(__GNUC__)",
+        "#pragma GCC diagnostic push",
+        '#pragma GCC diagnostic ignored "-Wmissing-field-initializers"',
+        "#endif",
         "static const slfp_layer network_layers[NETWORK_LAYERS] = {",
         *(line for k, (layer, fields) in enumerate(layers) for line in _entry(k, layer, fields)),
         "};",
+        "#if defined(__cplusplus) && defined(__GNUC__)",
+        "#pragma GCC diagnostic pop",
+        "#endif",
         "",
         "static const slfp_network network = {",
         "    .layer = network_layers,",
@@ -330,8 +336,9 @@ def _entry(k: int, layer: Layer, fields: dict[str, Field]) -> Iterator[str]:
     """Yield the lines of layer `k` in the table of layers."""
     yield "    {"
     yield f"        .name = {_string(layer.name)},"
-    assert fields.keys() <= LAYER.keys()
-    for field, value in (LAYER | fields).items():
+    assert fields.keys() <= {*LAYER}
+    for field in (field for field in LAYER if field in fields):
+        value = fields[field]
         if isinstance(value, tuple):
             text = "{" + ", ".join(map(str, value)) + "}"
         elif isinstance(value, np.ndarray | Arithmetic):
