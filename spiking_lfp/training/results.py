@@ -22,8 +22,9 @@ from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
 from spiking_lfp.training.files import read_metrics
-from spiking_lfp.training.loop import Evaluation, convert_misfits, evaluate, evaluation_mode, restore_network, reward_of
+from spiking_lfp.training.loop import Evaluation, evaluate, evaluation_mode, reward_of
 from spiking_lfp.training.own import dtype_of, feed_of
+from spiking_lfp.training.restore import convert_misfits, restore_network
 from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for
 from spiking_lfp.training.sources import stored_network
 
