@@ -13,9 +13,9 @@ from torch import Tensor
 
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.datasets import ImageDataset
-from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.encoding import Encoder, as_pixels
 from spiking_lfp.data.images import read_images
-from spiking_lfp.data.own import array_split, first_without, no_class_indices
+from spiking_lfp.data.own import array_split, as_tensor, first_without, no_class_indices
 from spiking_lfp.data.recipes import OF_VALUES, OWN, EventRecipe, InputRecipe
 from spiking_lfp.data.recordings import Listing, Sample, split_every_nth
 from spiking_lfp.data.signals import Values
@@ -196,6 +196,9 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
     """
     with open_arrays(path) as file:
         arrays = {name: file[name] for name in file}
+    for (x, _), (other, _) in () if encoder.is_in_time else zip(_TRAIN_KEYS, _TEST_KEYS, strict=True):
+        if x in arrays and other in arrays and arrays[x].dtype == np.uint8:
+            arrays[other] = as_pixels(as_tensor(arrays[other], f"the values of {other} of {path}")).numpy()
     train, test, both = (
         next((_pair(path, arrays, x, y, encoder) for x, y in keys if x in arrays and y in arrays), None)
         for keys in (_TRAIN_KEYS, _TEST_KEYS, _BOTH_KEYS)

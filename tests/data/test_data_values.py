@@ -485,3 +485,15 @@ def test_the_encoder_is_that_of_the_functions() -> None:
     signal = torch.rand(4, 12, 3)
     assert torch.equal(Encoder("sequence", 0)(signal), signal.transpose(0, 1))
     assert torch.equal(Encoder("delta", 0, 0.2)(signal), delta(signal.transpose(0, 1), 0.2))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint16])
+def test_test_images_of_another_type_are_pixels_like_those_of_the_training(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "my.npz"
+    np.savez(path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES.astype(kind), y_test=LABELS)
+    samples = load_samples(str(path), EventRecipe(steps=2))
+    every = torch.arange(len(samples.test))
+    assert torch.equal(samples.test.batch(every)[0], samples.train.batch(every)[0])
+    np.savez(path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES.astype(kind) + 256, y_test=LABELS)
+    with pytest.raises(UsageError, match="the network was trained on pixels: give integers 0 to 255"):
+        load_samples(str(path), EventRecipe(steps=2))
