@@ -126,10 +126,10 @@ class AtomicWriter:
         return path
 
     def write_all(self, folder: Path, files: Mapping[str, bytes], optional: Iterable[str] = ()) -> list[Path]:
-        """Write files that belong together, and return their paths; if one fails, all previous ones stay.
+        """Write files that belong together, and return their paths; if one cannot be written, all previous ones stay.
 
-        They take their names when all of them are complete. Files that are new and folders made for them are removed
-        again if anything fails.
+        They take their names, in which hardly anything can fail, when all of them are complete. Files that are new and
+        folders made for them are removed again if anything fails.
 
         Args:
             folder: of all files; made if missing.
@@ -149,12 +149,12 @@ class AtomicWriter:
                         _check_no_folder(path)
                         temporary_name(path).write_bytes(content)
                         _sync(temporary_name(path))
-                for path in (folder / name for name in optional if name not in files):
-                    with self.convert_errors(path, "remove"):
-                        path.unlink(missing_ok=True)
                 for path in contents:
                     with self.convert_errors(path):
                         temporary_name(path).replace(path)
+                for path in (folder / name for name in optional if name not in files):
+                    with self.convert_errors(path, "remove"):
+                        path.unlink(missing_ok=True)
             except BaseException:
                 for path in [*map(temporary_name, contents), *new]:
                     with suppress(OSError):

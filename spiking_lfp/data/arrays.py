@@ -30,8 +30,10 @@ def open_arrays(path: Path, what: str = "arrays") -> Iterator[Mapping[str, NDArr
             else:
                 with loaded:
                     yield loaded
-    except SpikingLFPError:
+    except (SpikingLFPError, MemoryError):
         raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as {what}: {error.strerror or error}; name a file that can") from None
     except Exception as error:  # NumPy and zipfile raise all kinds of errors for damaged files
         reason = one_line(error)
         if "allow_pickle" in reason:

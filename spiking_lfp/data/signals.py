@@ -12,8 +12,8 @@ from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.files import is_time
 
-# columns of CSV that are the time, beside those that `is_time` knows
-_UNITS = ("seconds", "ms", "us")
+# columns of CSV that are the time whatever they hold, beside those that `is_time` knows
+_TIMES = ("t", "time", "timestamp", "seconds", "ms", "us")
 # what pandas calls the first column if it counts the lines
 _INDEX = ("", "unnamed: 0", "index")
 # how tables mark missing numbers
@@ -61,7 +61,8 @@ def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
 
     WAV files are PCM of 8 to 32 bits, or floats; NumPy files hold `[L]` or `[L, C]`; CSV files have a line for each
     moment, with a column for each channel, and maybe a line of names. Left out are columns of times, by names such as
-    `t`, `time (s)` and `timestamp_us`, and a first column that counts the lines, without a name as pandas writes it.
+    `t`, `time (s)` and `timestamp_us`, and a first column that counts the lines, without a name as pandas writes it, or
+    called index.
 
     Args:
         path: the file.
@@ -154,7 +155,9 @@ def _table(path: Path) -> Signal:
 def _header(rows: list[tuple[int, list[str]]]) -> list[str]:
     """Return the names in the first line; none if it holds numbers, and only these."""
     (at, cells), others = rows[0], rows[1:]
-    if not any(_is_number(cell.replace(",", ".")) for cell in cells) and not set(cells) <= _MISSING:
+    counted = [str(column) for column in range(len(cells) - 1)]  # as pandas writes columns behind a named index
+    behind_time = len(cells) > 1 and cells[1:] == counted and is_time(cells[0])
+    if behind_time or (not any(_is_number(cell.replace(",", ".")) for cell in cells) and not set(cells) <= _MISSING):
         return [cell.lower() for cell in cells]
     odd = next((cell for cell in cells if not _is_number(cell)), None)
     if odd is not None:
@@ -179,11 +182,22 @@ def _channels(header: list[str], rows: list[list[str]]) -> list[int]:
             continue
         if not name:
             raise ValueError(f"column {column + 1} has no name: name it, or take away commas at the ends of lines")
-        if not (is_time(name) or is_time(name.split()[0]) or name.split()[0] in _UNITS):
+        first = name.split()[0]
+        # the short names of other things, such as Ts, are those of times if the numbers never fall
+        named = first in _TIMES or ((is_time(name) or is_time(first)) and _grows([row[column] for row in rows]))
+        if not named:
             kept.append(column)
     if not kept:
         raise ValueError("it has no columns but times")
     return kept
+
+
+def _grows(cells: list[str]) -> bool:
+    """Tell whether cells are numbers of which none is less than that before, and the last is more than the first."""
+    if not all(map(_is_number, cells)):
+        return False
+    numbers = [float(cell) for cell in cells]
+    return all(before <= after for before, after in pairwise(numbers)) and numbers[-1] > numbers[0]
 
 
 def _counts(cells: list[str]) -> bool:

@@ -273,8 +273,13 @@ class Samples:
             list(self.deviation),
             self.kind,
             self.levels,
-            self.kind == VALUES and isinstance(self.train, ArraySplit) and self.train.values.dtype == torch.uint8,
+            self.kind == VALUES and self._are_pixels,
         )
+
+    @property
+    def _are_pixels(self) -> bool:
+        train = self.train
+        return isinstance(train, ImageSplit) or (isinstance(train, ArraySplit) and train.values.dtype == torch.uint8)
 
     @cached_property
     def fingerprint(self) -> str:

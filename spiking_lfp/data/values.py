@@ -198,7 +198,8 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
         arrays = {name: file[name] for name in file}
     for (x, _), (other, _) in () if encoder.is_in_time else zip(_TRAIN_KEYS, _TEST_KEYS, strict=True):
         if x in arrays and other in arrays and arrays[x].dtype == np.uint8:
-            arrays[other] = as_pixels(as_tensor(arrays[other], f"the values of {other} of {path}")).numpy()
+            values = as_pixels(as_tensor(arrays[other], f"the values of {other} of {path}")).numpy()
+            arrays[other] = values if values.dtype == np.uint8 else _with_channels(values)
     train, test, both = (
         next((_pair(path, arrays, x, y, encoder) for x, y in keys if x in arrays and y in arrays), None)
         for keys in (_TRAIN_KEYS, _TEST_KEYS, _BOTH_KEYS)
@@ -332,8 +333,10 @@ def array_samples(
 
 def _channels_first(values: NDArray[Any], encoder: Encoder) -> NDArray[Any]:
     """Return images as `[N, C, H, W]`, other values as they are."""
-    if values.dtype != np.uint8 or encoder.is_in_time:
-        return values
+    return values if values.dtype != np.uint8 or encoder.is_in_time else _with_channels(values)
+
+
+def _with_channels(values: NDArray[Any]) -> NDArray[Any]:
     if values.ndim == 3:
         return values[:, None]
     is_last = values.ndim == 4 and values.shape[3] in (1, 3) and values.shape[1] not in (1, 3)

@@ -47,7 +47,7 @@ def run_or_network(path: str | Path, device: str = "auto", network: nn.Module | 
     path = network_path(path)
     if path.is_file():
         if network is not None or device not in ("auto", "cpu"):
-            given = f"device={device}" if network is None else "network"
+            given = f"device {device}" if network is None else "network"
             raise UsageError(f"{path} is an integer network, which is complete and runs on the CPU: leave out {given}")
         return load_network(path)
     if not path.exists():

@@ -160,13 +160,13 @@ def rendered(figure: Figure, suffix: str = ".png") -> bytes:
     """Return the content of a file with this suffix, of `PICTURES`."""
     FigureCanvasAgg(figure)
     buffer = BytesIO()
-    figure.savefig(buffer, format=suffix[1:].lower() or "png", dpi=DPI)
+    figure.savefig(buffer, format="png" if suffix.lower() not in PICTURES else suffix[1:].lower(), dpi=DPI)
     return buffer.getvalue()
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
-    """Raise a UsageError if a file that has a suffix has none of these."""
-    if path.suffix and path.suffix.lower() not in suffixes:
+    """Raise a UsageError if a file that has a suffix has none of these; that of `lr0.1` is part of a number."""
+    if not path.suffix[1:].isdecimal() and path.suffix and path.suffix.lower() not in suffixes:
         *others, last = suffixes
         ends = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"cannot write {path}: its name must end in {ends}")

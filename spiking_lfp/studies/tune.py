@@ -161,6 +161,8 @@ def tune(
         raise UsageError("Optuna is not installed: pip install 'spiking-lfp[tune]'") from None
     unneeded = fixed if config.readout == "spikes" else {*fixed, "reward"}
     search = search or [word for word in SEARCH if word.partition("=")[0] not in unneeded]
+    if not search:
+        raise UsageError("all settings that are searched without --search are fixed: name others with --search")
     axes = read_search(search, config)
     both = next((axis.setting for axis in axes if axis.setting in fixed), None)
     if both is not None:

@@ -57,8 +57,8 @@ class Checkpoint:
         config: settings of the run.
         data: what is known of the samples.
         network: state dict of the network.
-        layers: what weights do not tell of each layer, by name, in the words of `restore.described`; empty for networks
-            by name and in a checkpoint of an older version.
+        layers: what the weights that the run began with do not tell of each layer, by name, in the words of
+            `restore.described`; empty for networks by name and in a checkpoint of an older version.
         optimizer: state dict of the optimiser.
         schedule: state dict of the learning-rate schedule.
         progress: how far the run has come.

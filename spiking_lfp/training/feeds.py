@@ -123,21 +123,12 @@ class LoaderFeed:
         return len(self.loader)
 
     def training(self, epoch: int, first: int) -> Iterator[Share]:
-        """Yield shares of all batches from number `first` on; those before are loaded, too: they use up randomness.
+        """Yield shares of all batches from number `first` on; those before are loaded, too: they use up randomness."""
+        return self._shares(epoch_seed(self.seed, epoch), first)
 
-        Raises:
-            DataError: if the loader yields another number of batches than its length, on which schedules rely.
-        """
-        number = first
-        for share in self._shares(epoch_seed(self.seed, epoch), first):
-            number += 1
-            if number <= self.batches:
-                yield share
-        if number != self.batches:
-            raise DataError(
-                f"the data loader for training yielded {number} batches, its length says {self.batches}: give its data "
-                "set the __len__ of what it yields"
-            )
+    def first(self) -> Batch | None:
+        """Return the first batch as the loader yields it, values in place of sequences; None if there is none."""
+        return next(self._batches(self.seed), None)
 
     def evaluation(self) -> Iterator[Share]:
         """Yield shares of all batches."""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,10 @@ def check_unstarted(folder: Path) -> None:
         raise RunError(f"{folder} exists already: choose another --out, or go on with --resume {folder}")
 
 
-def remove_run(folder: Path, also: Iterable[str] = ()) -> None:
-    """Remove what a run writes before its first checkpoint, and other files; the folder too, if nothing is left."""
+def remove_unstarted_run(folder: Path) -> None:
+    """Remove what a run has written before its first checkpoint, and the folder if nothing else is in it."""
     with suppress(OSError):
-        for path in (*_first_files(folder), *(folder / name for name in also)):
+        for path in _first_files(folder):
             path.unlink(missing_ok=True)
         folder.rmdir()
 

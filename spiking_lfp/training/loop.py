@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spiking_lfp.checks import raise_deferred, to_number
 from spiking_lfp.data import Split
 from spiking_lfp.data.recipes import OWN
-from spiking_lfp.errors import NonFiniteError, RunError, RunStopped, UsageError
+from spiking_lfp.errors import DataError, NonFiniteError, RunError, RunStopped, UsageError
 from spiking_lfp.kernels.cpu.denormals import flush_denormals
 from spiking_lfp.kernels.precision import products_in
 from spiking_lfp.lfp.rewards import (
@@ -280,6 +280,8 @@ class Trainer:
                 module.keep_monotone(self.optimizer)
         # what the user put into evaluation mode to keep it so, as frozen normalisation
         self.frozen = [module for module in network.modules() if network.training and not module.training]
+        # as it is given: callbacks may change constants
+        self.layers = {} if config.network in NETWORKS else described(network)
         self.progress = Progress()
         self.metrics: Metrics | None = None
         # what the metrics hold when the loop starts
@@ -303,7 +305,7 @@ class Trainer:
             config=self.config.model_dump(mode="json"),
             data=self.data.spec,
             network=self.network.state_dict(),
-            layers={} if self.config.network in NETWORKS else described(self.network),
+            layers=self.layers,
             optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(),
             progress=self.progress,
@@ -337,7 +339,7 @@ class Trainer:
             )
         if checkpoint.metrics is None:
             raise RunError(f"{self.folder / METRICS} is shorter than its checkpoint says: restore it or train again")
-        check_layers(self.network, checkpoint, self.folder)
+        check_layers(self.layers, checkpoint, self.folder)
         self.progress, self.kept_metrics = checkpoint.progress, checkpoint.metrics
         restore_network(self.network, checkpoint, self.folder)
         with convert_misfits(self.folder):
@@ -377,6 +379,8 @@ class Trainer:
         for module in self.frozen:
             module.training = False
         for share in self.training.training(progress.epoch, progress.batch):
+            if progress.batch == self.batches and config.schedule == "one-cycle":
+                raise DataError(f"schedule one-cycle ends before the epoch: {self._another_length('more')}")
             lr = self.optimizer.param_groups[0]["lr"]
             progress.meter.add(self.update(share))
             self.schedule.step()
@@ -389,6 +393,9 @@ class Trainer:
                 self.save()
             if self.stopping and progress.batch < self.batches:
                 raise self.stopped()
+        if progress.batch != self.batches and not progress.epoch:
+            ends = self._another_length(str(progress.batch))
+            warnings.warn(f"learning-rate schedules end elsewhere, and the run cannot be resumed: {ends}", stacklevel=2)
         seconds = time.perf_counter() - started
         self.warn_about_silent_layers()
         outcome = self.evaluate()
@@ -410,6 +417,12 @@ class Trainer:
             callback.epoch(line)
         if self.stopping and progress.epoch < config.epochs and not progress.stopped:
             raise self.stopped()
+
+    def _another_length(self, found: str) -> str:
+        return (
+            f"the data loader yields {found} batches in an epoch, its length says {self.batches}; give its data set "
+            "the __len__ of what it yields, and if it has workers let it make whole batches (batch_size=None)"
+        )
 
     def stopped(self) -> RunStopped:
         """Return the error of a run that was told to end."""

@@ -53,7 +53,7 @@ class OwnData:
         train = source_of(self.train, encoder, config.batch_size, "train", shuffled=True)
         if self.test is not None:
             test = source_of(self.test, encoder, EVALUATION_BATCH, "test")
-            if isinstance(train, ArraySplit) and isinstance(test, ArraySplit) and train.values.dtype == torch.uint8:
+            if isinstance(train, ArraySplit) and isinstance(test, ArraySplit) and are_pixels(train.values, encoder):
                 test = replace(test, values=as_pixels(test.values))
         elif isinstance(train, ArraySplit) and config.validation:
             test = train.subset(slice(0, 0))
@@ -64,7 +64,8 @@ class OwnData:
                 as_loader(each, size) if isinstance(each, ArraySplit) else each
                 for each, size in ((train, config.batch_size), (test, EVALUATION_BATCH))
             )
-        x = first_sequence(train, encoder)
+        values = first_values(train)
+        x = first_sequence(train, encoder, values)
         spec = spec_for(network, x, self.class_names, kind_of(encoder), levels_of(train, encoder, x))
         if isinstance(train, ArraySplit) and isinstance(test, ArraySplit):
             for split, name in ((train, "train"), (test, "test")):
@@ -74,7 +75,7 @@ class OwnData:
             return MemoryData(Samples(OWN, tuple(spec.in_shape), names, train, test, count, spec.kind, spec.levels))
         assert isinstance(train, DataLoader)
         assert isinstance(test, DataLoader)
-        return LoaderData(train, test, encoder, spec)
+        return LoaderData(train, test, encoder, replace(spec, pixels=are_pixels(values, encoder)))
 
     def spec(self, config: TrainConfig) -> DataSpec:
         """Return what a network that is not made yet takes and gives.
@@ -84,7 +85,7 @@ class OwnData:
         """
         encoder = self._encoder(config, torch.float32)
         train = source_of(self.train, encoder, config.batch_size, "train")
-        x = first_sequence(train, encoder)
+        x = first_sequence(train, encoder, first_values(train))
         shape, levels = list(x.shape[2:]), levels_of(train, encoder, x)
         if self.class_names:
             return DataSpec(shape, len(self.class_names), kind=kind_of(encoder), levels=levels)
@@ -160,14 +161,24 @@ def feed_of(given: Any, encoder: Encode, device: torch.device, classes: int, nam
     return SplitFeed(source.to(device))
 
 
-def first_sequence(source: "ArraySplit | DataLoader[Any]", encoder: Encode) -> Tensor:
-    """Return the sequence of the first sample, `[T, 1, ...]`."""
+def first_values(source: "ArraySplit | DataLoader[Any]") -> Tensor:
+    """Return the values of the first samples, `[B, ...]`, as they are given."""
     if isinstance(source, ArraySplit):
-        return source.batch(torch.arange(1))[0]
-    batch = next(iter(LoaderFeed(source, encoder, torch.device("cpu")).evaluation()), None)
+        return source.values[:1]
+    batch = LoaderFeed(source, torch.Tensor.contiguous, torch.device("cpu")).first()
     if batch is None:
         raise DataError("the data loader yields no batches: give it samples")
-    return batch.load().x[:, :1]
+    return batch.x
+
+
+def first_sequence(source: "ArraySplit | DataLoader[Any]", encoder: Encode, values: Tensor) -> Tensor:
+    """Return the sequence of the first sample, `[T, 1, ...]`, given the values of the first ones."""
+    return source.batch(torch.arange(1))[0] if isinstance(source, ArraySplit) else encoder(values)[:, :1]
+
+
+def are_pixels(values: Tensor, encoder: Encode) -> bool:
+    """Whether values are pixels, which an encoder scales to 0..1."""
+    return values.dtype == torch.uint8 and isinstance(encoder, Encoder) and not encoder.is_in_time
 
 
 def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: str, levels: int) -> DataSpec:
@@ -192,9 +203,6 @@ def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: st
     names = [str(name) for name in class_names] or [str(index) for index in range(classes)]
     if len(names) != classes:
         raise UsageError(f"there are {len(names)} class_names, the network has {classes} outputs: give one for each")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"class_names has {twice!r} more than once: give each class a name of its own")
     return DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)
 
 

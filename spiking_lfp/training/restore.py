@@ -37,12 +37,9 @@ def described(network: nn.Module) -> dict[str, str]:
     return found
 
 
-def check_layers(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
-    """Raise RunError if a network is another than that of the checkpoint in `folder` in what weights do not tell."""
-    if not checkpoint.layers:
-        return
-    now = described(network)
-    for name in checkpoint.layers | now:
+def check_layers(now: dict[str, str], checkpoint: Checkpoint, folder: Path) -> None:
+    """Raise RunError if a network, `described`, is another than that with which the run in `folder` began."""
+    for name in checkpoint.layers | now if checkpoint.layers else ():
         was, is_now = (layers.get(name, "nothing") for layers in (checkpoint.layers, now))
         if was != is_now:
             raise RunError(

@@ -1,6 +1,7 @@
 """Runs and their folders: train, resume."""
 
 import inspect
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from spiking_lfp.nn.execution import run_in_integers
 from spiking_lfp.nn.layers import PopulationReadout
 from spiking_lfp.nn.networks import NETWORKS, build_network, with_membrane_readout, with_mono_readout
 from spiking_lfp.training import distributed
-from spiking_lfp.training.checkpoint import CHECKPOINT, METRICS, Checkpoint
+from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint
 from spiking_lfp.training.config import TrainConfig, checked_config, from_toml, to_toml
 from spiking_lfp.training.feeds import Data, MemoryData
 from spiking_lfp.training.files import (
@@ -29,10 +30,10 @@ from spiking_lfp.training.files import (
     create_run_folder,
     is_unstarted_run,
     locked,
-    remove_run,
+    remove_unstarted_run,
 )
 from spiking_lfp.training.loop import Callback, Trainer
-from spiking_lfp.training.sources import NETWORK, absolute_source, is_source, network_from_source, store_network
+from spiking_lfp.training.sources import absolute_source, is_source, network_from_source, store_network
 from spiking_lfp.training.watch import progress_bar
 
 
@@ -226,7 +227,7 @@ def _start(run: Trainer) -> None:
             store_network(run.network, run.folder)
         run.save()
     except SpikingLFPError:
-        remove_run(run.folder)
+        remove_unstarted_run(run.folder)
         raise
 
 
@@ -238,7 +239,7 @@ def _finish_new(run: Trainer) -> None:
         raise
     except SpikingLFPError:
         if (run.progress.epoch, run.progress.batch) == (0, 0) and distributed.is_writer():
-            remove_run(run.folder, (CHECKPOINT, METRICS, NETWORK))
+            shutil.rmtree(run.folder, ignore_errors=True)  # all in it is of this run, whose folder had to be empty
         raise
 
 

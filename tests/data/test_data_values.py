@@ -494,6 +494,23 @@ def test_test_images_of_another_type_are_pixels_like_those_of_the_training(kind:
     samples = load_samples(str(path), EventRecipe(steps=2))
     every = torch.arange(len(samples.test))
     assert torch.equal(samples.test.batch(every)[0], samples.train.batch(every)[0])
+    np.savez(path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES / 255, y_test=LABELS)
+    real = load_samples(str(path), EventRecipe(steps=2)).test.batch(every)[0]
+    torch.testing.assert_close(real, samples.train.batch(every)[0])
     np.savez(path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES.astype(kind) + 256, y_test=LABELS)
     with pytest.raises(UsageError, match="the network was trained on pixels: give integers 0 to 255"):
         load_samples(str(path), EventRecipe(steps=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("Ts,Tb\n3,2\n1,4\n", [[3, 2], [1, 4]]),
+        ("t_s,x\n0.0,2\n0.5,4\n", [[2], [4]]),
+        ("time,0,1\n0.0,2,3\n0.5,4,5\n", [[2, 3], [4, 5]]),
+        ("t,x\n3,2\n1,4\n", [[2], [4]]),
+    ],
+)
+def test_short_names_of_times_are_times_if_they_grow(text: str, values: list[list[float]], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert read_signal(tmp_path / "a.csv").values.tolist() == values

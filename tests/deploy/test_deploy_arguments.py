@@ -322,7 +322,7 @@ def test_load_says_what_it_takes(tmp_path: Path) -> None:
     assert said(RunError, lambda: lfp.load("x" * 300)).startswith("cannot read xxx")
     for device in ("auto", "cpu"):
         assert isinstance(lfp.load(NAME, device), IntegerNetwork)
-    for options, left_out in (({"device": "cuda"}, "device=cuda"), ({"network": network()}, "network")):
+    for options, left_out in (({"device": "cuda"}, "device cuda"), ({"network": network()}, "network")):
         given: dict[str, Any] = dict(options)
         found = said(UsageError, lambda given=given: lfp.load(NAME, **given))  # type: ignore[misc]
         assert found.endswith(f"is an integer network, which is complete and runs on the CPU: leave out {left_out}")
