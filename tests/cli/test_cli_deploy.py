@@ -254,7 +254,7 @@ def test_predict_runs_an_integer_network_on_the_cpu(call: Call) -> None:
     assert call("predict", "mnist-mlp-int8", "digit.npy", "--device", "cpu").code == 0
     answer = call("predict", "mnist-mlp-int8", "digit.npy", "--device", "cuda")
     assert answer.code == 2
-    assert answer.error.endswith("is complete and runs on the CPU: leave out device=cuda")
+    assert answer.error.endswith("is complete and runs on the CPU: leave out device cuda")
 
 
 def test_samples_of_a_live_page_are_there_or_asked_for(call: Call) -> None:
