@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spiking_lfp.data.arrays import open_arrays
-from spiking_lfp.data.encoding import Encoder
+from spiking_lfp.data.encoding import Encoder, as_pixels
 from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.own import as_tensor
@@ -18,7 +18,7 @@ from spiking_lfp.data.recordings import Listing, Sample, files_below
 from spiking_lfp.data.samples import MakeFrames, windows_of
 from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import EVENTS, VALUES, DataSpec
-from spiking_lfp.errors import DataError
+from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.records import Sensor
 
 _ARRAYS = (".npy", ".npz")
@@ -79,7 +79,8 @@ class InputReader:
         """Return the samples of a file: one, or as many as it has windows or rows.
 
         Raises:
-            DataError: if it cannot be read, or gives samples of another shape.
+            DataError: if it cannot be read, or gives samples of another shape, of NaN or infinity, or no pixels where
+                the network takes them.
         """
         if path.suffix.lower() not in self._suffixes:
             raise DataError(
@@ -92,6 +93,7 @@ class InputReader:
             found = self._arrays(path) if path.suffix.lower() in _ARRAYS else [self._image(path)]
         else:
             found = self._signal(path)
+        found = [sample._replace(values=self._checked(sample)) for sample in found]
         for sample in found:
             x = sample.values[:, None] if sample.is_sequence else self.encoder(sample.values[None])
             if list(x.shape[2:]) != self.data.in_shape:
@@ -100,6 +102,16 @@ class InputReader:
                     "give samples of that shape"
                 )
         return found
+
+    def _checked(self, sample: Input) -> Tensor:
+        """Return values of a sample as the network takes them; what is wrong with them is said of its file."""
+        values = sample.values
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise DataError(f"{sample.name} holds NaN or infinity: repair or remove it")
+        try:
+            return as_pixels(values) if self.data.pixels and not sample.is_sequence else values
+        except UsageError as error:
+            raise DataError(f"{sample.name}: {error}") from None
 
     @property
     def _kind(self) -> Kind:

@@ -64,7 +64,7 @@ class OwnData:
                 as_loader(each, size) if isinstance(each, ArraySplit) else each
                 for each, size in ((train, config.batch_size), (test, EVALUATION_BATCH))
             )
-        values = first_values(train)
+        values = first_values(train, encoder)
         x = first_sequence(train, encoder, values)
         spec = spec_for(network, x, self.class_names, kind_of(encoder), levels_of(train, encoder, x))
         if isinstance(train, ArraySplit) and isinstance(test, ArraySplit):
@@ -85,7 +85,7 @@ class OwnData:
         """
         encoder = self._encoder(config, torch.float32)
         train = source_of(self.train, encoder, config.batch_size, "train")
-        x = first_sequence(train, encoder, first_values(train))
+        x = first_sequence(train, encoder, first_values(train, encoder))
         shape, levels = list(x.shape[2:]), levels_of(train, encoder, x)
         if self.class_names:
             return DataSpec(shape, len(self.class_names), kind=kind_of(encoder), levels=levels)
@@ -161,11 +161,11 @@ def feed_of(given: Any, encoder: Encode, device: torch.device, classes: int, nam
     return SplitFeed(source.to(device))
 
 
-def first_values(source: "ArraySplit | DataLoader[Any]") -> Tensor:
+def first_values(source: "ArraySplit | DataLoader[Any]", encoder: Encode) -> Tensor:
     """Return the values of the first samples, `[B, ...]`, as they are given."""
     if isinstance(source, ArraySplit):
         return source.values[:1]
-    batch = LoaderFeed(source, torch.Tensor.contiguous, torch.device("cpu")).first()
+    batch = LoaderFeed(source, encoder, torch.device("cpu")).first()
     if batch is None:
         raise DataError("the data loader yields no batches: give it samples")
     return batch.x

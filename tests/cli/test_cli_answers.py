@@ -225,3 +225,25 @@ def test_names_that_look_like_styles_and_emojis_are_shown_as_they_are(call: Call
     assert (answer.code, answer.err) == (0, "")
     assert all(name in answer.out for name in names)
     assert any(name in call("predict", "odd", "some.npy").out for name in names)
+
+
+def test_pixels_of_arrays_are_the_same_to_a_run_and_to_what_was_exported_of_it(call: Call, finished: Path) -> None:
+    assert call("export", finished, "--calibration", "20", "-o", "out").code == 0
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    np.save("pixels.npy", pixels)
+    for network in (finished, "out/net.h5"):
+        expected = call("predict", network, "pixels.npy", "--format", "csv")
+        for kind in (np.int64, np.uint16):
+            np.save("pixels.npy", pixels.astype(kind))
+            answer = call("predict", network, "pixels.npy", "--format", "csv")
+            assert (answer.code, answer.out) == (expected.code, expected.out)
+        for name, values, sentence in (
+            (
+                "far.npy",
+                pixels.astype(np.float32),
+                "far.npy[0]: values are torch.float32 from 0 to 255, the network was",
+            ),
+            ("nan.npy", pixels / np.where(pixels == 7, np.nan, 255), "nan.npy[0] holds NaN or infinity: repair or"),
+        ):
+            np.save(name, values)
+            assert call("predict", network, name).error.startswith(sentence)
