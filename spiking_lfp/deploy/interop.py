@@ -645,6 +645,8 @@ def _our_plain(name: str, found: nn.Module) -> nn.Module:
         return Flatten()
     if type(found) is nn.Dropout:
         _check_dropout(name, found)
+        if found.p == 1:
+            raise ExportError(f"layer {name}: {found} drops everything in training, expected p below 1")
         return Dropout(found.p).eval()
     if type(found) in MAX_POOLS:
         window: Any = found

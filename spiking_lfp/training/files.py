@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,17 @@ def remove_unstarted_run(folder: Path) -> None:
     with suppress(OSError):
         for path in _first_files(folder):
             path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run, whose folder was empty before, with all that it and its callbacks have written; a link stays."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         folder.rmdir()
 
 

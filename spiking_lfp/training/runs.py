@@ -1,7 +1,6 @@
 """Runs and their folders: train, resume."""
 
 import inspect
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from spiking_lfp.training.files import (
     create_run_folder,
     is_unstarted_run,
     locked,
+    remove_run,
     remove_unstarted_run,
 )
 from spiking_lfp.training.loop import Callback, Trainer
@@ -239,7 +239,7 @@ def _finish_new(run: Trainer) -> None:
         raise
     except SpikingLFPError:
         if (run.progress.epoch, run.progress.batch) == (0, 0) and distributed.is_writer():
-            shutil.rmtree(run.folder, ignore_errors=True)  # all in it is of this run, whose folder had to be empty
+            remove_run(run.folder)
         raise
 
 

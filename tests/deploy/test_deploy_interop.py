@@ -313,6 +313,11 @@ LINEAR = nn.Linear(8, 8)
             "layer 1.0: is the same module as layer 0.0",
         ),
         (lambda: [hooked(nn.Linear(8, 8)), leaky()], "layer 0: has hooks"),
+        (
+            lambda: [nn.Dropout(1.0).eval(), LINEAR, leaky()],
+            r"layer 0: Dropout\(p=1.0, .* drops everything in training",
+        ),
+        (lambda: [nn.Dropout2d(0.5).eval(), LINEAR, leaky()], "layer 0: Dropout2d is not converted"),
         (lambda: [LINEAR, leaky(learn_graded_spikes_factor=True)], "layer 1: learns its graded_spikes_factor"),
         (lambda: [nn.Flatten()], "the network has no neurons"),
         (list, "the network is empty"),

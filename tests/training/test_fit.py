@@ -544,6 +544,11 @@ def test_what_fails_in_the_first_batch_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(SpikingLFPError):
         fit(Strange(), PAIR, PAIR, out=tmp_path / "run", callbacks=[Writing()], **SMALL)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpikingLFPError):
+        fit(Strange(), PAIR, PAIR, out=tmp_path / "link", callbacks=[Writing()], **SMALL)
+    assert list((tmp_path / "link").iterdir()) == []
 
 
 def mono() -> nn.Module:
