@@ -444,7 +444,8 @@ class NormalizeFeedbackFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, feedback: Tensor) -> Tensor:
-        largest = feedback.abs().max()
+        lowest, highest = feedback.aminmax()
+        largest = torch.maximum(-lowest, highest)
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return torch.where(largest > 0, feedback / largest, feedback)
+        return feedback / torch.where(largest > 0, largest, 1)

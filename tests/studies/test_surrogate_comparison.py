@@ -78,6 +78,22 @@ def test_its_gradients_are_those_of_snntorch_written_out() -> None:
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("layers", ["4C3BN-MP2-9", "12R-9"])
+def test_a_constant_input_is_multiplied_once(layers: str) -> None:
+    images = torch.rand(3, 2, 10, 10)
+    outcomes = []
+    for x in (images.expand(7, *images.shape), images.repeat(7, 1, 1, 1, 1)):
+        ours = network(layers)
+        counts = SurrogateNetwork(ours)(x).sum(0)
+        F.cross_entropy(counts, torch.tensor([0, 3, 2])).backward()
+        outcomes.append((counts, [parameter.grad for parameter in ours.parameters()]))
+    (once, gradients), (stepwise, expected) = outcomes
+    assert once.any()
+    assert torch.equal(once, stepwise)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-6)
+
+
 def test_it_learns_the_parameters_of_our_network() -> None:
     ours = network()
     baseline = SurrogateNetwork(ours)

@@ -19,8 +19,8 @@ SLOPE = 25
 class SurrogateNetwork(nn.Module):
     """snnTorch neurons around the synapses of one of our networks, whose parameters they share.
 
-    All steps go through a synapse in one product, the fastest way to use snnTorch. Its neurons spike exactly as ours
-    do, so the trained parameters are evaluated in our network.
+    All steps go through a synapse in one product, the fastest way to use snnTorch; a constant input goes through it
+    once. The neurons spike exactly as ours do, so the trained parameters are evaluated in our network.
 
     Args:
         network: an `nn.Sequential` of our layers.
@@ -45,9 +45,10 @@ class SurrogateNetwork(nn.Module):
         neurons = iter(self.neurons)
         for layer in self.layers:
             if isinstance(layer, LIF):
-                current = layer.synapse(x.flatten(0, 1))
-                current = current if layer.norm is None else layer.norm(current)
-                x = _spikes(next(neurons), current.unflatten(0, x.shape[:2]), isinstance(layer, RecurrentLIF))
+                current = _currents(layer.synapse, x)
+                if layer.norm is not None:
+                    current = layer.norm(current.flatten(0, 1)).unflatten(0, x.shape[:2])
+                x = _spikes(next(neurons), current, isinstance(layer, RecurrentLIF))
             elif isinstance(layer, MaxPool2d):
                 pooled = F.max_pool2d(x.flatten(0, 1), layer.kernel_size, layer.stride, layer.padding)
                 x = pooled.unflatten(0, x.shape[:2])
@@ -60,7 +61,7 @@ class SurrogateNetwork(nn.Module):
             elif isinstance(layer, Flatten):
                 x = x.flatten(2)
             elif isinstance(layer, LI):
-                x = _membranes(layer, layer.synapse(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+                x = _membranes(layer, _currents(layer.synapse, x))
             elif isinstance(layer, PopulationReadout):
                 x = x.unflatten(2, (-1, layer.size)).mean(3)
             else:
@@ -83,6 +84,14 @@ def _neurons(snntorch: Any, layer: LIF) -> nn.Module:
     recurrent: nn.Module = snntorch.RLeaky(linear_features=layer.recurrent.out_features, **parameters)
     recurrent.recurrent = layer.recurrent
     return recurrent
+
+
+def _currents(synapse: nn.Module, x: Tensor) -> Tensor:
+    """Return the currents of all steps: of one where all are the same memory, as those of a constant input are."""
+    if x.stride(0) == 0:
+        once: Tensor = synapse(x[0])
+        return once.expand(len(x), *once.shape)
+    return synapse(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
 
 
 def _spikes(neurons: Any, current: Tensor, recurrent: bool) -> Tensor:
