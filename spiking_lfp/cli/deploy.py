@@ -298,13 +298,7 @@ def verify(
     wanted = [*(names or ["c"]), *(more or [])]
     agreements = compare(network, inputs, _backends(wanted))
     out.print(_agreement(agreements))
-    if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
-        fail("not every layer agrees", 1)
-    ran = {line.backend for line in agreements if line.layer is not None}
-    idle = [name for name in dict.fromkeys(wanted) if ran.isdisjoint(_backends([name]))]
-    if idle:
-        missing = ", ".join(idle)
-        fail(f"nothing was compared with {missing}: the table says why; install it, or name others in --with", 1)
+    _all_agree(wanted, agreements)
 
 
 def report(
@@ -333,6 +327,8 @@ def report(
 ) -> None:
     """Write one HTML page about an exported network: layers, spikes, confusion, energy, quantisation, agreement.
 
+    The exit code is as that of verify if there is --with.
+
     spiking-lfp report mnist-mlp-int8 --live
     """
     from spiking_lfp.data.recipes import OWN
@@ -355,11 +351,12 @@ def report(
         raise UsageError("the file names no data set that could be loaded: name one with --data")
     inputs, labels = _inputs(network, data, 1000 if samples is None else samples, data_root)
     assert labels is not None
-    backends = _backends([*(names or []), *(more or [])])
+    wanted = [*(names or []), *(more or [])]
     few = inputs[:GOLDEN_SAMPLES] if network.encoder == "constant" else inputs[:, :GOLDEN_SAMPLES]
-    agreements = compare(network, few, backends) if backends else ()
+    agreements = compare(network, few, _backends(wanted)) if wanted else ()
     write_report(page, network, inputs, labels, agreements)
     out.print(str(page), highlight=False, soft_wrap=True)
+    _all_agree(wanted, agreements)
 
 
 def _write_live(
@@ -425,6 +422,17 @@ def _inputs(
     return (
         network.golden.inputs[:samples] if network.encoder == "constant" else network.golden.inputs[:, :samples]
     ), None
+
+
+def _all_agree(wanted: Sequence[str], agreements: Sequence["Agreement"]) -> None:
+    """Exit with 1 unless each name was compared, a chip with one of its backends at least, and all spikes are equal."""
+    if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
+        fail("not every layer agrees", 1)
+    ran = {line.backend for line in agreements if line.layer is not None}
+    idle = [name for name in dict.fromkeys(wanted) if ran.isdisjoint(_backends([name]))]
+    if idle:
+        missing = ", ".join(idle)
+        fail(f"nothing was compared with {missing}: the table says why; install it, or name others in --with", 1)
 
 
 def _backends(names: Sequence[str]) -> list[str]:

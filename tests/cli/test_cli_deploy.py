@@ -22,6 +22,7 @@ from spiking_lfp.deploy import conformance
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.pretrained import FOLDER, card, markdown, network_names, network_path, rows
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.deploy.verify import Agreement
@@ -209,6 +210,15 @@ def test_nothing_compared_is_not_all_is_well(call: Call, monkeypatch: pytest.Mon
         assert ("nothing was compared with loihi" in answer.err) == bool(code)
 
 
+def test_a_page_that_compared_nothing_is_written_and_ends_in_an_error(
+    call: Call, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "nonexistent")
+    answer = call("report", exported, "--data", "mnist", "--samples", "9", "--with", "c", "-o", "page.html")
+    assert (answer.code, answer.error[:34]) == (1, "nothing was compared with c: the t")
+    assert "a C compiler is needed" in Path("page.html").read_text()
+
+
 def test_conformance_with_nothing_is_no_agreement(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [conformance.Row("norse", "all", "skipped", reason="norse is not installed")]
     monkeypatch.setattr(conformance, "conformance", lambda: rows)
@@ -377,7 +387,12 @@ def test_the_page_of_a_network_for_recordings(call: Call, tmp_path: Path, monkey
     assert call("train", *settings, *root, "--out", tmp_path / "run").code == 0
     assert call("export", tmp_path / "run", *root, "--out", tmp_path / "out").code == 0
     asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr("spiking_lfp.deploy.verify.verify", lambda network, inputs, _: asked.append(inputs.shape) or [])
+
+    def compare(network: IntegerNetwork, inputs: Any, backends: list[str]) -> list[Agreement]:
+        asked.append(inputs.shape)
+        return [Agreement(name, "1", 5, 0, 9) for name in backends]
+
+    monkeypatch.setattr("spiking_lfp.deploy.verify.verify", compare)
     answer = call("report", tmp_path / "out" / "net.h5", *root, "--with", "c")
     assert (answer.code, answer.err) == (0, "")
     assert asked == [(6, 4, 2, 34, 34)]  # few recordings, with all their steps
