@@ -268,13 +268,17 @@ def _are_one_hot(labels: Tensor) -> bool:
     return bool((((labels == 0) | (labels == 1)).all()) & (labels.sum(1) == 1).all())
 
 
+def _text(name: Any) -> str:
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
 def _classes(
     path: Path, train: ArraySplit, test: ArraySplit, given: NDArray[Any] | None, whole: bool
 ) -> tuple[str, ...]:
     """Return the names of classes, or their numbers, and check that there are training samples of each."""
     if given is not None and given.ndim != 1:
         raise DataError(f"class_names of {path} are {list(given.shape)}, expected [C]: give a name for each class")
-    names = () if given is None else tuple(map(str, given))
+    names = () if given is None else tuple(map(_text, given.tolist()))
     if train.labels.dim() > 1:  # a value for each output
         count = train.labels.shape[1]
         if names and len(names) != count:

@@ -333,6 +333,7 @@ ARRAYS: dict[str, dict[str, Any]] = {
         "test_images": IMAGES[15:], "test_labels": LABELS[15:, None], "val_images": IMAGES, "val_labels": LABELS,
     },
     "one": {"x": IMAGES, "y": LABELS, "class_names": np.array(["even", "odd"])},
+    "bytes": {"x": IMAGES, "y": LABELS, "class_names": np.array([b"even", "fünf".encode()])},
     "channels last": {"images": np.repeat(IMAGES[..., None], 3, 3), "labels": LABELS},
 }  # fmt: skip
 
@@ -343,7 +344,8 @@ def test_arrays_in_a_file_are_found_by_their_usual_names(kind: str, tmp_path: Pa
     np.savez(path, **ARRAYS[kind])
     samples = load_samples(path, STEPS)
     assert samples.sample_shape == ((3 if kind == "channels last" else 1), 4, 5)
-    assert samples.class_names == (("even", "odd") if kind == "one" else ("0", "1"))
+    names = {"one": ("even", "odd"), "bytes": ("even", "fünf")}
+    assert samples.class_names == names.get(kind, ("0", "1"))
     rows = torch.arange(len(samples.test))
     x, labels = samples.test.batch(rows)
     chosen = [row for row in range(20) if row >= 15] if kind in ("keras", "medmnist") else [8, 9, 18, 19]
