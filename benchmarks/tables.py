@@ -192,11 +192,19 @@ def of_experiment(name: str) -> list[dict[str, Any]]:
     return rows
 
 
+VERDICTS = {True: "holds", False: "no", None: "not settled"}
+
+
+def findings_of(name: str) -> list[dict[str, Any]]:
+    """Return the findings that the same command wrote: what the paper says, what was found, and whether it holds."""
+    findings: list[dict[str, Any]] = json.loads((EXPERIMENTS / name / "numbers.json").read_text())["findings"]
+    return findings
+
+
 def verdict(name: str, statement: str) -> str:
     """Return whether a finding of an experiment holds, whose statement of the paper begins like this."""
-    findings = json.loads((EXPERIMENTS / name / "numbers.json").read_text())["findings"]
-    [holds] = [found["holds"] for found in findings if found["paper"].startswith(statement)]
-    return {True: "holds", False: "no", None: "not settled"}[holds]
+    [holds] = [found["holds"] for found in findings_of(name) if found["paper"].startswith(statement)]
+    return VERDICTS[holds]
 
 
 def one(rows: Sequence[dict[str, Any]], **settings: Any) -> dict[str, Any]:
@@ -632,6 +640,12 @@ def snn_grid() -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
+def snn_grid_at_scale() -> str:
+    """What the paper says of its spiking networks, and what was found at its scale."""
+    lines = [[found["paper"], found["found"], VERDICTS[found["holds"]]] for found in findings_of("snn-grid-paper")]
+    return markdown(["what the paper says", "what was found", ""], lines)
+
+
 # each is written where a page has a place for it
 TABLES: dict[str, Callable[[], str]] = {
     "mnist": mnist, "longer": longer, "first-steps": first_steps, "accuracies": accuracies, "tried": tried,
@@ -639,6 +653,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
+    "snn-grid-paper": snn_grid_at_scale,
     "snn-images": spiking_images, "activations": activations,
     "boards": boards, "cycles": cycles, "precision": precision_of_products,
     "mdfa-cifar": partial(mdfa_pairs, "cifar", ("network", "epochs")),

@@ -150,14 +150,14 @@ def _findings(groups: Groups, rows: list[dict[str, Any]]) -> list[Finding]:
         accuracies = ", ".join(f"{METHODS[method]} {100 * value:.2f} %" for method, value in best.items())
         findings.append(
             Finding(
-                f"{network}: LFP-ε matches the accuracy of gradients with a surrogate (fig. 4).",
+                f"{TITLES[network]}: LFP-ε matches the accuracy of gradients with a surrogate (fig. 4).",
                 f"at the best settings of each: {accuracies}.",
                 best["epsilon"] >= best["surrogate"] - SAME,
             )
         )
         findings.append(
             Finding(
-                f"{network}: LFP-z⁺z⁻ does not (fig. 4).",
+                f"{TITLES[network]}: LFP-z⁺z⁻ does not (fig. 4).",
                 f"{accuracies}.",
                 best["zplus-zminus"] < best["epsilon"] - SAME,
             )
@@ -174,9 +174,9 @@ def _findings(groups: Groups, rows: list[dict[str, Any]]) -> list[Finding]:
             gain = {method: ends[method, high] - ends[method, low] for method in ("epsilon", "surrogate")}
             findings.append(
                 Finding(
-                    f"{network}: LFP improves with {change}, more than the surrogate does (fig. A.4).",
-                    f"from {name} {low:g} to {high:g} LFP-ε gains {100 * gain['epsilon']:.2f} %, the surrogate "
-                    f"{100 * gain['surrogate']:.2f} %, with the best other settings.",
+                    f"{TITLES[network]}: LFP improves with {change}, more than the surrogate does (fig. A.4).",
+                    f"from {name} {low:g} to {high:g} LFP-ε gains {100 * gain['epsilon']:.2f} points, the "
+                    f"surrogate {100 * gain['surrogate']:.2f}, with the best other settings.",
                     gain["epsilon"] > max(0.0, gain["surrogate"]) if low < high else None,
                 )
             )
@@ -191,7 +191,8 @@ def _rescue(rows: list[dict[str, Any]], network: str) -> Finding:
     hardest = [row for row in rows if (row["beta"], row["steps"]) == (beta, steps)]
     best = {method: max(row["accuracy"] for row in hardest if row["method"] == method) for method in METHODS}
     return Finding(
-        f"{network}: beyond the paper, larger initial weights and the reward by spike rate keep LFP-ε from silence.",
+        f"{TITLES[network]}: beyond the paper, larger initial weights and the reward by spike rate keep LFP-ε from "
+        "silence.",
         f"at beta {beta:g}, T = {steps}: "
         + ", ".join(f"{METHODS[method]} {100 * value:.2f} %" for method, value in best.items())
         + ".",
@@ -201,8 +202,9 @@ def _rescue(rows: list[dict[str, Any]], network: str) -> Finding:
 
 def _growth(groups: Groups, network: str) -> list[Finding]:
     """Compare how much the parameters change with few steps, at the two lower betas (fig. A.5)."""
-    still = f"{network}: with beta 0.3 hardly any parameters change except the biases of the last layer (fig. A.5)."
-    moving = f"{network}: with beta 0.6 parameters of all layers change more (fig. A.5)."
+    title = TITLES[network]
+    still = f"{title}: with beta 0.3 hardly any parameters change except the biases of the last layer (fig. A.5)."
+    moving = f"{title}: with beta 0.6 parameters of all layers change more (fig. A.5)."
     keys = [key for key in groups.groups if key[:2] == (network, "epsilon")]
     if not {0.3, 0.6} <= {key[2] for key in keys}:
         return [Finding(statement, "these values of beta were not trained.", None) for statement in (still, moving)]
