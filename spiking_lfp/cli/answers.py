@@ -153,8 +153,7 @@ def evaluate(
     if picture is not None:
         check_file(picture, PICTURES, "--picture")
     trained = training.load_run(run, device)
-    config = trained.config.model_copy(update={"data": data or trained.config.data})
-    samples = read_samples(config, data_root, whole=data is not None)
+    samples = read_samples(trained, data_root, data)
     outcome = trained.evaluate(samples)
     about = f" on {outcome.samples} samples of {samples.name}"
     out.print(Text.assemble((f"test accuracy {outcome.accuracy:.2%}", "bold"), about))

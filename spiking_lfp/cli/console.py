@@ -14,7 +14,7 @@ from spiking_lfp.errors import UsageError
 
 if TYPE_CHECKING:
     from spiking_lfp.data import Samples
-    from spiking_lfp.training import TrainConfig
+    from spiking_lfp.training import Run
 
 # names of files and classes are shown as they are: `[x]` is no style and `:x:` no emoji
 out = Console(markup=False, emoji=False)
@@ -106,10 +106,9 @@ def announce_compiling() -> None:
     before_compiling(lambda: out.print(line, style="dim", highlight=False))
 
 
-def read_samples(config: "TrainConfig", data_root: Path | None, whole: bool = False) -> "Samples":
-    """Load the samples of a run, and show how far that is while files are read."""
-    from spiking_lfp import training
+def read_samples(run: "Run", data_root: Path | None, data: str | None = None) -> "Samples":
+    """Load the samples of a run, or others, see `Run.samples`, and show how far that is while files are read."""
     from spiking_lfp.training.watch import preparation
 
     with preparation(out) as progress:
-        return training.samples_for(config, data_root, progress, whole)
+        return run.samples(data, data_root, progress)

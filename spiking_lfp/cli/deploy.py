@@ -404,13 +404,15 @@ def _inputs(
     from spiking_lfp.data import EventRecipe, load_samples
     from spiking_lfp.deploy.export import network_inputs
     from spiking_lfp.deploy.predict import NOTE, reader_of
+    from spiking_lfp.training.results import as_trained
 
     if samples is not None and samples < 1:
         raise UsageError(f"samples must be at least 1, found {samples}")
     if data is not None:
         if NOTE in network.notes:
             reader = reader_of(network)
-            split = load_samples(data, reader.recipe, reader.inputs, data_root).test
+            found = load_samples(data, reader.recipe, reader.inputs, data_root, sensor=reader.data.sensor_shape)
+            split = as_trained(found, reader.data).test
         else:
             recipe = EventRecipe.model_validate_json(network.notes.get("recipe", "{}"))
             split = load_samples(data, recipe, root=data_root).test

@@ -361,7 +361,7 @@ def _draw(folder: Path, data_root: Path | None) -> str:
     from spiking_lfp import plots, training
 
     run = training.load_run(folder, "cpu")
-    samples = read_samples(run.config, data_root)
+    samples = read_samples(run, data_root)
     plots.draw_run(run, samples)
     return samples.source
 

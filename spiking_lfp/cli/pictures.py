@@ -113,7 +113,7 @@ def _load(run: Path, data_root: Path | None) -> "tuple[nn.Module, Samples]":
     from spiking_lfp import training
 
     trained = training.load_run(run, "cpu")
-    return trained.network, read_samples(trained.config, data_root)
+    return trained.network, read_samples(trained, data_root)
 
 
 def _check_sample(sample: int, samples: "Samples") -> int:

@@ -3,7 +3,7 @@
 A file is named after its data set and the SHA-256 of its recipe, which holds all that its content depends on. Fields:
 
     attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
-                  binary, checksum (of all these and the labels), complete (written last)
+                  binary, sensor, checksum (of all these and the labels), complete (written last)
     SPLIT/samples uint8 [N, T, bytes], one chunk for each sample, or several if it has more than CHUNK_BYTES, gzip 1,
                   with Fletcher checksums. If `binary`, a step takes ceil(prod(shape) / 8) bytes, with its first value
                   in the lowest bit of the first byte; else a value takes one byte
@@ -54,7 +54,7 @@ from spiking_lfp.events.frames import pack_frames, unpack_frames
 from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
-FORMAT = 2
+FORMAT = 3
 MAX_WORKERS = 8
 # work that lasts longer than this is given to further processes
 ALONE_S = 10.0
@@ -69,11 +69,16 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of one sample: T steps of `shape`, with values 0 and 1 if `binary`, else counts up to 255."""
+    """Layout of one sample: T steps of `shape`, with values 0 and 1 if `binary`, else counts up to 255.
+
+    Attributes:
+        sensor: polarities, height and width of the recordings before they were cut and scaled; empty if there is none.
+    """
 
     steps: int
     shape: tuple[int, ...]
     binary: bool
+    sensor: tuple[int, ...] = ()
 
     @property
     def step_bytes(self) -> int:
@@ -257,9 +262,8 @@ def _valid_layout(path: Path, recipe: str) -> Layout | None:
     """Return the layout of `path` if it is a complete cache of this recipe, as far as is seen without its samples."""
     try:
         with h5py.File(path) as file:
-            layout = Layout(
-                int(file.attrs["steps"]), tuple(int(side) for side in file.attrs["shape"]), bool(file.attrs["binary"])
-            )
+            shape, sensor = (tuple(int(side) for side in file.attrs[name]) for name in ("shape", "sensor"))
+            layout = Layout(int(file.attrs["steps"]), shape, bool(file.attrs["binary"]), sensor)
             labels = {split: group["labels"][()] for split, group in file.items()}
             expected = {**_attributes(recipe, layout, labels), "complete": True}
             valid = all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
@@ -272,7 +276,10 @@ def _valid_layout(path: Path, recipe: str) -> Layout | None:
 
 
 def _attributes(recipe: str, layout: Layout, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
-    stored = {"format": FORMAT, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary}
+    stored = {
+        "format": FORMAT, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary,
+        "sensor": layout.sensor,
+    }  # fmt: skip
     text = json.dumps([recipe, stored, [[split, labels[split].tolist()] for split in sorted(labels)]])
     checksum = hashlib.sha256(text.encode()).hexdigest()
     return {**stored, "recipe": np.bytes_(recipe.encode()), "checksum": np.bytes_(checksum.encode())}

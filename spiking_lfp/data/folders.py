@@ -116,7 +116,8 @@ def list_folder(
         sensor: size of all recordings. If None, all sensors must have the same size, see `with_one_sensor`.
         hints: what the files do not say.
         kind: of the files.
-        whole: take all files for testing if the folder does not say which are.
+        whole: for a network that is trained: take all files for testing if the folder does not say which are, and no
+            others; it needs neither a session of that name nor files for training.
 
     Raises:
         DataError: if the folder has no such files, none for training or for testing, a class without any, or only one
@@ -134,7 +135,8 @@ def list_folder(
         )
     sessions = sorted({_parts(path, folder)[0] for path in paths if len(_parts(path, folder)) > 1})
     by_name = {name.lower(): name for name in sessions}
-    test_session = test_session or next((by_name[name] for name in TEST_SESSIONS if name in by_name), "")
+    if not test_session or (whole and test_session not in sessions):
+        test_session = next((by_name[name] for name in TEST_SESSIONS if name in by_name), "")
     if test_session and test_session not in sessions:
         raise UsageError(f"test_session {test_session!r} is not a folder in {folder}: it has {', '.join(sessions)}")
     labelled = [path for path in paths if _labels_of(path).is_file()]
@@ -152,9 +154,11 @@ def list_folder(
         train, test = _divided([sample for sample in samples if sample.path in for_training | for_testing], for_testing)
         remarks += more
     elif whole:
-        train, test = tuple(samples), tuple(samples)
+        train, test = (), tuple(samples)
     else:
         train, test = split_every_nth(samples, 5)
+    if whole:
+        train = test
     if not train or not test:
         has_folders = any(len(_parts(path, folder)) > 1 for path in paths)
         advice = "add some" if has_folders else f"put them into a folder for each class, {folder}/CLASS/{kind.example}"
@@ -163,7 +167,8 @@ def list_folder(
         raise DataError(
             f"{folder} has one class, {class_names[0]!r}: {_more_classes(folder, paths, test_session, kind)}"
         )
-    remarks += _check_classes(folder, class_names, train, test, kind)
+    if not whole:
+        remarks += _check_classes(folder, class_names, train, test, kind)
     return Listing(class_names, sensor, ReadOwn(sensor, hints), tuple(train), tuple(test), tuple(remarks))
 
 

@@ -166,9 +166,8 @@ class InputReader:
     def _sensor(self) -> Sensor | None:
         """The sensor of recordings that do not name theirs; others are scaled to it."""
         if self.data.sensor:
-            polarities, height, width = self.data.sensor
-            return polarities, height, width
-        _, height, width = self.data.in_shape
+            return self.data.sensor_shape
+        _, height, width = self.data.in_shape  # an old run does not know its sensor
         return None if self.recipe.crop or self.recipe.downsample > 1 else (2, height, width)
 
 

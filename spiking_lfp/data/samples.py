@@ -67,6 +67,7 @@ def load_samples(
     download: bool = True,
     progress: Progress | None = None,
     whole: bool = False,
+    sensor: Sensor | None = None,
 ) -> Samples:
     """Return the training and test samples of a data set.
 
@@ -79,7 +80,9 @@ def load_samples(
         root: data root, see `data_root`.
         download: whether missing files may be downloaded.
         progress: called with the numbers of files read or samples made, and of all.
-        whole: take all samples of a path for testing if it does not say which are.
+        whole: for a network that is trained: take all samples of a path for testing if it does not say which are, and
+            do without what is only for training.
+        sensor: of the recordings in a folder, in place of the recipe's.
 
     Raises:
         UsageError: there is no data set of that name, or the recipe does not fit it.
@@ -96,6 +99,8 @@ def load_samples(
     """
     root = None if root is None else Path(root)
     name = str(name)
+    if whole:
+        recipe = recipe.model_copy(update={"augment": (), "copies": 1})
     encoder = encoder_of(inputs, recipe)
     if not recipe.steps and not encoder.is_in_time:
         raise UsageError("steps is 0, which is for signals: give at least 1")
@@ -113,7 +118,7 @@ def load_samples(
         return array_samples(name, *yin_yang.yin_yang_splits(encoder), yin_yang.CLASSES, inputs, name)
     if name == spoken_digits.NAME:
         check_used(OF_SOUND, OF_SIGNALS)
-        listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session)
+        listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session, whole)
         return signal_folder(name, listing, encoder, inputs, recipe, progress)
     if not is_event_set(name):
         raise unknown_name("data set", name, (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES))
@@ -126,14 +131,14 @@ def load_samples(
             check_used(OF_IMAGES, ["values"])
             return npz_samples(folder, encoder, inputs, whole)
         kind = kind_of(folder, encoder.is_in_time)
-        listing = list_folder(folder, recipe.test_session, recipe.sensor_shape, recipe.hints, kind, whole)
+        listing = list_folder(folder, recipe.test_session, sensor or recipe.sensor_shape, recipe.hints, kind, whole)
         if kind is not RECORDINGS:
             for remark in listing.remarks:
                 warnings.warn(remark, stacklevel=2)
             check_used(*((OF_FILES, ["test_session"]) if kind is IMAGES else (OF_SOUND, OF_SIGNALS)))
             make = image_folder if kind is IMAGES else signal_folder
             return make(title, listing, encoder, inputs, recipe, progress)
-    elif recipe.sensor:
+    elif recipe.sensor and not whole:
         raise UsageError(
             f"sensor = {recipe.sensor} is for folders of recordings, the sensor of {name} is known: drop it"
         )
@@ -183,8 +188,9 @@ def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recip
         _check_counts(name, listing, split, labels)
         rows = torch.arange(copy_size)
         splits.append(SequenceSplit(samples, labels[:copy_size], rows, copy_size, layout.shape, layout.binary))
-    sensor = listing.sensor or ()
-    return Samples(name, layout.shape, listing.class_names, splits[0], splits[1], source, EVENTS, 1, sensor=sensor)
+    return Samples(
+        name, layout.shape, listing.class_names, splits[0], splits[1], source, EVENTS, 1, sensor=layout.sensor
+    )
 
 
 def _check_counts(name: str, listing: Listing, split: str, labels: Tensor) -> None:
@@ -273,7 +279,7 @@ def _plan(listing: Listing, recipe: EventRecipe) -> tuple[Layout, Mapping[str, J
     assert listing.sensor is not None
     empty = Recording(np.empty(0, EVENT), listing.sensor)
     shape = _frame_sensor(downsample(_preprocess(empty, recipe), recipe.downsample).sensor, recipe)
-    return Layout(recipe.steps, shape, recipe.values == "binary"), _jobs(listing, recipe)
+    return Layout(recipe.steps, shape, recipe.values == "binary", listing.sensor), _jobs(listing, recipe)
 
 
 def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:

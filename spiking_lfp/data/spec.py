@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from spiking_lfp.events.records import Sensor
 from spiking_lfp.nn.execution import LEVELS
 
 VALUES, SIGNALS, EVENTS = "values", "signals", "events"
@@ -32,3 +33,11 @@ class DataSpec:
     kind: str = VALUES
     levels: int = LEVELS
     pixels: bool = False
+
+    @property
+    def sensor_shape(self) -> Sensor | None:
+        """The sensor, or None if there is none or it is not known."""
+        if not self.sensor:
+            return None
+        polarities, height, width = self.sensor
+        return polarities, height, width

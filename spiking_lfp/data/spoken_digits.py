@@ -26,12 +26,14 @@ def recordings(root: Path) -> list[tuple[Path, int, str, int]]:
     return found
 
 
-def list_spoken_digits(root: Path, speaker: str = "") -> Listing:
+def list_spoken_digits(root: Path, speaker: str = "", whole: bool = False) -> Listing:
     """List the recordings: takes 0 to 4 are for testing, or all of one speaker.
 
     Args:
         root: data root.
         speaker: whose recordings are for testing, the others' for training; the official split if empty.
+        whole: for a network that is trained, maybe with a session of other data: take the official split if there is no
+            such speaker.
 
     Raises:
         DataError: if they are not there.
@@ -44,6 +46,8 @@ def list_spoken_digits(root: Path, speaker: str = "") -> Listing:
             "Digit Dataset there"
         )
     speakers = sorted({name for _, _, name, _ in found})
+    if whole and speaker not in speakers:
+        speaker = ""
     if speaker and speaker not in speakers:
         raise UsageError(f"test_session {speaker!r} is no speaker of {NAME}: it has {', '.join(speakers)}")
     train: list[Sample] = []

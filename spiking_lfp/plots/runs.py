@@ -13,7 +13,7 @@ from spiking_lfp.data.recipes import OWN
 from spiking_lfp.nn.spiking import SpikingLayer, firing_layers
 from spiking_lfp.plots.curves import learning_curve
 from spiking_lfp.plots.stills import spike_raster
-from spiking_lfp.training import Run, read_metrics, samples_for
+from spiking_lfp.training import Run, read_metrics
 from spiking_lfp.training.loop import evaluation_mode
 
 
@@ -77,7 +77,7 @@ def _name(source: str) -> str:
 
 def _test_samples(run: Run, samples: Any, data_root: str | Path | None) -> tuple[Split, Sequence[str], str]:
     if samples is None:
-        samples = samples_for(run.config, data_root)
+        samples = run.samples(data_root=data_root)
     if isinstance(samples, Samples):
         return samples.test, samples.class_names, "test sample 0"
     return array_split(samples, run.encode, "samples"), run.class_names, "sample 0"

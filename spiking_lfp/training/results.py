@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.data import Samples, Split
+from spiking_lfp.data import Progress, Samples, Split
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.inputs import InputReader
 from spiking_lfp.data.own import as_tensor
@@ -25,7 +25,7 @@ from spiking_lfp.training.files import read_metrics
 from spiking_lfp.training.loop import Evaluation, evaluate, evaluation_mode, reward_of
 from spiking_lfp.training.own import dtype_of, feed_of
 from spiking_lfp.training.restore import convert_misfits, restore_network
-from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for
+from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for, with_whole_paths
 from spiking_lfp.training.sources import stored_network
 
 
@@ -191,9 +191,9 @@ class Run:
             UsageError: if they do not fit the network.
         """
         if samples is None or isinstance(samples, str | Path):
-            feed: Feed = SplitFeed(self._by_name(samples, data_root).to(self.device))
-        elif isinstance(samples, Samples):
-            feed = SplitFeed(by_class_name(samples, samples.test, self.data).to(self.device))
+            samples = self.samples(samples, data_root)
+        if isinstance(samples, Samples):
+            feed: Feed = SplitFeed(as_trained(samples, self.data).test.to(self.device))
         elif isinstance(samples, Split):
             feed = SplitFeed(samples.to(self.device))
         else:
@@ -207,20 +207,44 @@ class Run:
             encoder, mean=tuple(self.data.mean), deviation=tuple(self.data.deviation), pixels=self.data.pixels
         )
 
-    def _by_name(self, name: str | Path | None, data_root: str | Path | None) -> Split:
-        if name is None and self.config.data == OWN:
-            raise UsageError("the run was trained on data given in Python: give the samples to evaluate")
-        config = self.config if name is None else self.config.model_copy(update={"data": str(name)})
-        samples = samples_for(config, data_root, whole=name is not None)
-        return by_class_name(samples, samples.test, self.data)
+    def samples(
+        self, data: str | Path | None = None, data_root: str | Path | None = None, progress: Progress | None = None
+    ) -> Samples:
+        """Load the samples of the training, or others, read as these; labels and class names are those of the network.
+
+        Args:
+            data: a data set by name, or a path; None for the data of the training.
+            data_root: folder of the data sets by name.
+            progress: called with the numbers of files ready and in all.
+
+        Raises:
+            DataError: if they cannot be read.
+            UsageError: if they do not fit the network, have classes that it does not know, or have no name.
+        """
+        if data is None:
+            return as_trained(samples_for(self.config, data_root, progress), self.data)
+        config = with_whole_paths(self.config.model_copy(update={"data": str(data)}))
+        return as_trained(samples_for(config, data_root, progress, True, self.data.sensor_shape), self.data)
 
 
-def by_class_name(samples: Samples, split: Split, data: DataSpec) -> Split:
-    """Return a split whose labels are those that a network knows by the same names.
+def as_trained(samples: Samples, data: DataSpec) -> Samples:
+    """Return samples whose labels are those that a network knows by the same names.
 
     Raises:
-        UsageError: if the shape of samples is another, or a class is unknown.
+        UsageError: if the shape of samples or their sensor is another, or a class is unknown.
     """
+    if samples.sensor and data.sensor and list(samples.sensor) != data.sensor:
+        found, known = (f"{width} x {height}" for _, height, width in (samples.sensor, data.sensor))
+        raise UsageError(
+            f"the recordings of {samples.name} are of a sensor of {found} pixels, the network was trained on {known}: "
+            "give data of that sensor"
+        )
+    train, test = (_by_class_name(samples, split, data) for split in (samples.train, samples.test))
+    names = tuple(data.class_names) or samples.class_names
+    return replace(samples, train=train, test=test, class_names=names)
+
+
+def _by_class_name(samples: Samples, split: Split, data: DataSpec) -> Split:
     if list(samples.sample_shape) != data.in_shape:
         raise UsageError(
             f"the samples of {samples.name} are {list(samples.sample_shape)}, the network was trained on "

@@ -13,6 +13,7 @@ from spiking_lfp.data.folders import is_folder
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import RunError, RunStopped, SpikingLFPError, UsageError
+from spiking_lfp.events.records import Sensor
 from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.nn.composites import composite
@@ -182,6 +183,7 @@ def samples_for(
     data_root: str | Path | None = None,
     progress: Progress | None = None,
     whole: bool = False,
+    sensor: Sensor | None = None,
 ) -> Samples:
     """Load the data set that `config` names, as sequences for the network: see `spiking_lfp.data.load_samples`.
 
@@ -189,7 +191,8 @@ def samples_for(
         config: all settings.
         data_root: folder of the data sets, see `spiking_lfp.data.data_root`.
         progress: called with the numbers of files ready and in all.
-        whole: take all samples of a path for testing if it does not say which are.
+        whole: for a network that is trained, see `load_samples`; `sensor`, too.
+        sensor: see `whole`.
 
     Example:
         >>> samples = samples_for(preset_config("mnist-mlp", {"steps": 10}))
@@ -202,7 +205,7 @@ def samples_for(
             "Python"
         )
     root = None if data_root is None else Path(data_root)
-    return load_samples(config.data, config.recipe, config.inputs, root, progress=progress, whole=whole)
+    return load_samples(config.data, config.recipe, config.inputs, root, progress=progress, whole=whole, sensor=sensor)
 
 
 def network_for(config: TrainConfig, samples: Samples) -> nn.Module:

@@ -79,7 +79,7 @@ def test_the_order_of_a_recipe_does_not_matter(tmp_path: Path) -> None:
 def test_the_file_is_as_described(tmp_path: Path) -> None:
     with h5py.File(build(tmp_path).path) as file:
         assert set(file) == {"train", "test"}
-        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "checksum", "complete"}
+        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "sensor", "checksum", "complete"}
         assert json.loads(file.attrs["recipe"]) == RECIPE
         assert (file.attrs["format"], file.attrs["complete"]) == (cache.FORMAT, True)
         assert (file.attrs["steps"], tuple(file.attrs["shape"]), file.attrs["binary"]) == (3, (2, 3, 5), True)

@@ -1,0 +1,116 @@
+"""Networks that were trained on recordings of one's own, asked about others."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import small_recordings as make
+from spiking_lfp.data import cache as cache_module
+from spiking_lfp.training import load_run
+
+Call = Callable[..., Any]
+pytestmark = pytest.mark.filterwarnings("ignore:no recording like")
+SMALL = ["--network=mlp", "--steps=4", "--epochs=1", "--device=cpu", "--set=hidden=8", "--set=threshold=0.2"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache_module, "MAX_WORKERS", 1)
+
+
+def write(folder: Path, classes: str = "ab", count: int = 5, left: int = 0) -> Path:
+    """Write recordings of 20 x 20 pixels that name no sensor; those of class a are on the left, with fewer columns."""
+    for label, name in enumerate(classes):
+        for number in range(count):
+            made = make.events(10 * label + number, 80, width=10, height=20)
+            made["x"] += left + 10 * label
+            made["x"][:2], made["y"][:2] = (left + 10 * label, left + 10 * label + 9), (0, 19)
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            np.save(folder / name / f"{number}.npy", made)
+    return folder
+
+
+def train(call: Call, data: object, *settings: str, out: str = "run") -> Path:
+    answer = call("train", *SMALL, "--data", data, "--out", out, *(f"--set={each}" for each in settings))
+    assert answer.code == 0, answer.err
+    return Path(out)
+
+
+def answers(call: Call, run: Path, *files: object) -> list[list[str]]:
+    answer = call("predict", run, *files, "--format", "csv")
+    assert answer.code == 0, answer.err
+    return list(csv.reader(answer.out.splitlines()))[1:]
+
+
+def of_evaluation(call: Call, run: Path, data: object) -> str:
+    answer = call("evaluate", run, "--data", data)
+    assert answer.code == 0, answer.err
+    return str(answer.out.partition("\nconfusion")[0]).replace(f"of {Path(str(data)).name}", "of DATA").strip()
+
+
+# ---------------------------------------------------------------- the sensor
+
+
+@pytest.mark.parametrize("setting", ["crop=12", "downsample=2", "centre=true"])
+def test_a_file_alone_is_read_by_the_sensor_of_the_training(setting: str, call: Call) -> None:
+    write(Path("own"))
+    run = load_run(train(call, "own", setting), "cpu")
+    assert run.data.sensor == [2, 20, 20]
+    files = sorted(Path("own").glob("*/*.npy"))
+    samples = run.samples("own")  # all of them are for testing
+    x, _ = samples.test.batch(torch.arange(len(files)))
+    read = [run.reader.read(path)[0].values for path in files]
+    assert all(np.array_equal(each, x[:, index]) for index, each in enumerate(read))
+
+
+@pytest.mark.parametrize("setting", ["crop=12", "polarities=2"])
+def test_other_recordings_are_evaluated_by_the_sensor_of_the_training(setting: str, call: Call) -> None:
+    write(Path("own"))
+    run = train(call, "own", setting)
+    expected = dict(answers(call, run, *sorted(Path("own/a").iterdir()))[number][:2] for number in range(5))
+    shutil.rmtree("own/b")  # what is left has a smaller sensor, if its files are asked
+    found = load_run(run, "cpu").evaluate("own")
+    assert [found.class_names[label] for label in found.predictions.tolist()] == list(expected.values())
+
+
+def test_recordings_of_another_sensor_are_not_cut_as_those_of_the_training(call: Call, data_root: Path) -> None:
+    write(Path("own"))
+    run = train(call, "own", "crop=12")
+    answer = call("evaluate", run, "--data", "mnist@saccades")
+    assert answer.error.startswith(
+        "the recordings of mnist@saccades are of a sensor of 34 x 34 pixels, the network was trained on 20 x 20: give"
+    )
+
+
+# ---------------------------------------------------------------- other folders
+
+
+def test_a_folder_to_evaluate_needs_neither_sessions_nor_training_samples(call: Call) -> None:
+    write(Path("days/monday"))
+    write(Path("days/tuesday"))
+    run = train(call, "days", "test_session=tuesday")
+    expected = of_evaluation(call, run, "days/tuesday")
+    shutil.copytree("days/tuesday", "only/test")
+    assert of_evaluation(call, run, "only") == expected
+    assert of_evaluation(call, run, "days") == expected
+    shutil.rmtree("days/monday/a")
+    assert of_evaluation(call, run, "days") == expected
+
+
+@pytest.mark.parametrize("command", ["explain", "animate"])
+def test_pictures_say_the_classes_of_the_network(command: str, call: Call) -> None:
+    write(Path("own"))
+    run = train(call, "own")
+    out = "picture.gif" if command == "animate" else "picture.png"
+    assert call(command, run, "--out", out).code == 0
+    Path("own/a").rename("own/c")  # now they are b and c, in the other order
+    answer = call(command, run, "--out", "other" + out)
+    assert answer.error == "own has the class 'c', the network knows a, b: rename or remove it"
+    assert not Path("other" + out).exists()
