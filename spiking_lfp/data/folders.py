@@ -23,6 +23,9 @@ TRAIN_LIST, TEST_LIST = "trials_to_train.txt", "trials_to_test.txt"
 # notes and lists of labels, and recordings where there are no others
 TEXT = (".txt", ".csv")
 DOCUMENTS = ("readme", "license", "licence", "errata")
+# files that may not say what a hint is about
+TABLES = (".npy", ".npz", ".h5", ".hdf5", *TEXT)
+HINTED = {"chip": (".aedat", ".aedat2", ".dat"), "time_unit": TABLES, "column_order": TABLES}
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,15 @@ def list_folder(
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: name a folder of {kind.noun} as {folder}/CLASS/{kind.example}")
-    paths, others = _files(folder, kind)
+    paths, others = files_of(folder, kind)
     if not paths:
         found = f": its {len(others):,} files end in {_suffixes(others)}" if others else ""
         raise DataError(
             f"{folder} holds no {kind.noun} such as {folder}/CLASS/{kind.example}{found}; name another folder, or "
             f"convert them: {kind.noun} end in {', '.join(kind.suffixes)}"
         )
+    if not whole:
+        _check_hints(folder, paths, hints)
     sessions = sorted({_parts(path, folder)[0] for path in paths if len(_parts(path, folder)) > 1})
     by_name = {name.lower(): name for name in sessions}
     if not test_session or (whole and test_session not in sessions):
@@ -229,8 +234,11 @@ def _fitted(path: Path, recording: Recording, sensor: Sensor | None) -> Recordin
     return Recording(recording.events, sensor, recording.partial)
 
 
-def _files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
-    """Return the files of a kind below `folder`, and what else is there but labels and documents."""
+def files_of(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
+    """Return the files of a kind below `folder`, and what else is there but labels and documents.
+
+    Text is of that kind where there is nothing else.
+    """
     paths: list[Path] = []
     others: list[Path] = []
     for path in files_in(folder):
@@ -247,6 +255,18 @@ def _files(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
     # pictures of recordings, notes about them
     companions = {path.with_suffix("") for path in paths}
     return paths, [path for path in others if path.with_suffix("") not in companions]
+
+
+def _check_hints(folder: Path, paths: Sequence[Path], hints: Hints) -> None:
+    """Refuse hints that no file has a use for."""
+    suffixes = {path.suffix.lower() for path in paths}
+    for name, hinted in HINTED.items():
+        found = getattr(hints, name)
+        if found != getattr(NO_HINTS, name) and suffixes.isdisjoint(hinted):
+            raise UsageError(
+                f"{name} = {found} changes nothing of {folder}, it is for files that end in {', '.join(hinted)}: leave "
+                "it out"
+            )
 
 
 def _parts(path: Path, folder: Path) -> tuple[str, ...]:
@@ -308,7 +328,7 @@ def _by_class(
         if lost:
             remarks.append(
                 f"class {name!r} has {kept:,} {kind.noun}; {len(lost):,} more files of it are left out, because they "
-                f"do not end in {', '.join(kind.suffixes)}: {some(lost)}"
+                f"{_are_none(lost, kind)}: {some(lost)}"
             )
     remarks += _left_out(folder, [path for path in others if class_of(path) not in class_names], kind)
     samples = [Sample(path, class_names.index(class_of(path))) for path in paths]
@@ -318,10 +338,15 @@ def _by_class(
 def _left_out(folder: Path, others: Sequence[Path], kind: Kind) -> list[str]:
     if not others:
         return []
-    return [
-        f"{len(others):,} files in {folder} are left out, because they do not end in {', '.join(kind.suffixes)}: "
-        f"{some(others)}"
-    ]
+    return [f"{len(others):,} files in {folder} are left out, because they {_are_none(others, kind)}: {some(others)}"]
+
+
+def _are_none(others: Sequence[Path], kind: Kind) -> str:
+    """Say why files are none of a kind."""
+    suffixes = ", ".join(kind.suffixes)
+    if any(path.suffix.lower() in kind.suffixes for path in others):
+        return f"are text beside other {kind.noun}, or do not end in {suffixes}"
+    return f"do not end in {suffixes}"
 
 
 def _trials(folder: Path, paths: Sequence[Path]) -> tuple[tuple[str, ...], list[Sample]]:

@@ -1,5 +1,6 @@
 """New files for a trained network: read and converted as those it was trained on."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,15 @@ from torch import Tensor
 
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.data.encoding import Encoder, as_pixels
-from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn
+from spiking_lfp.data.folders import IMAGES, RECORDINGS, SIGNALS, Kind, ReadOwn, files_of
 from spiking_lfp.data.images import read_images
 from spiking_lfp.data.own import as_tensor
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
-from spiking_lfp.data.recordings import Listing, Sample, files_below
-from spiking_lfp.data.samples import MakeFrames, windows_of
+from spiking_lfp.data.recordings import Listing, Sample
+from spiking_lfp.data.samples import MakeFrames, no_windows, window_number, windows_of
 from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import EVENTS, VALUES, DataSpec
-from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.errors import DataError, UsageError, some
 from spiking_lfp.events.records import Sensor
 
 _ARRAYS = (".npy", ".npz")
@@ -63,10 +64,17 @@ class InputReader:
         found: list[Path] = []
         for given in map(Path, (paths,) if isinstance(paths, str | Path) else paths):
             if given.is_dir():
-                inside = files_below(given, self._suffixes)
+                inside, others = files_of(given, replace(self._kind, suffixes=self._suffixes))
                 if not inside:
                     raise DataError(
                         f"{given} holds no {self._kind.noun}: they end in {', '.join(self._suffixes)}; name other files"
+                    )
+                text = [path for path in others if path.suffix.lower() in self._suffixes]
+                if text:
+                    warnings.warn(
+                        f"{len(text):,} files of text in {given}, which has other {self._kind.noun}, are left out: "
+                        f"{some(text)}; name them if they are {self._kind.noun}, too",
+                        stacklevel=2,
                     )
                 found += inside
             elif given.is_file():
@@ -155,11 +163,13 @@ class InputReader:
     def _recording(self, path: Path) -> list[Input]:
         listing = Listing(("",), self._sensor, ReadOwn(self._sensor, self.recipe.hints), (), ())
         samples = windows_of([Sample(path, 0)], listing, self.recipe)
+        if not samples:
+            raise DataError(f"{path} {no_windows(self.recipe)}: leave it out")
         recipe = self.recipe.model_copy(update={"augment": (), "copies": 1})
         make = MakeFrames(listing.read, recipe)
         return [
-            Input(name, torch.from_numpy(make((replace(sample), 0, 0))).float(), True)
-            for name, sample in zip(_numbered(path, len(samples)), samples, strict=True)
+            Input(name, torch.from_numpy(make((sample, 0, 0))).float(), True)
+            for name, sample in zip(_named(path, samples, self.recipe), samples, strict=True)
         ]
 
     @property
@@ -169,6 +179,12 @@ class InputReader:
             return self.data.sensor_shape
         _, height, width = self.data.in_shape  # an old run does not know its sensor
         return None if self.recipe.crop or self.recipe.downsample > 1 else (2, height, width)
+
+
+def _named(path: Path, samples: Sequence[Sample], recipe: EventRecipe) -> list[str]:
+    """Return names of the windows of a recording, by their numbers if one may be left out."""
+    numbers = [window_number(sample, recipe) for sample in samples]
+    return [str(path)] if numbers == [0] else [f"{path}[{number}]" for number in numbers]
 
 
 def _numbered(path: Path, count: int) -> list[str]:

@@ -13,6 +13,8 @@ from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
 
 # what torch can address; memory is exhausted long before
 LARGEST = 10**15
+# a microsecond, the unit of times of events
+SHORTEST_MS = 0.001
 # in place of a name: given in Python
 OWN = "own"
 # settings of inputs that kinds of samples use
@@ -180,7 +182,7 @@ class EventRecipe(Recipe):
     windows: Literal["first", "all"] = Field(
         "first", description="take only the first window of each recording, or cut it into as many windows as fit"
     )
-    min_events: int = Field(0, ge=0, description="leave out windows with fewer events")
+    min_events: int = Field(0, ge=0, description="leave out windows of windows=all with fewer events")
     bin_by: Literal["time", "count"] = Field("time", description="bins of equal time, or of equally many events")
     values: Literal["binary", "count"] = Field(
         "binary", description="what a pixel holds per bin: whether it had events, or how many, up to 255"
@@ -260,4 +262,11 @@ class EventRecipe(Recipe):
             raise ValueError("augment and copies go together: set augment and at least 2 copies, or neither")
         if self.windows == "all" and not self.window_ms:
             raise ValueError("windows = all needs window_ms greater than 0")
+        if 0 < self.window_ms < SHORTEST_MS:
+            raise ValueError(
+                f"window_ms = {self.window_ms:g} is less than a microsecond: give {SHORTEST_MS} or more, or 0 for the "
+                "whole recording"
+            )
+        if self.min_events and self.windows != "all":
+            raise ValueError("min_events leaves out windows of windows = all: set windows=all and window_ms, too")
         return self

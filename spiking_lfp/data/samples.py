@@ -50,7 +50,7 @@ from spiking_lfp.data.values import (
     npz_samples,
     signal_folder,
 )
-from spiking_lfp.errors import DataError, UsageError, unknown_name
+from spiking_lfp.errors import DataError, UsageError, some, unknown_name
 from spiking_lfp.events.frames import event_frames
 from spiking_lfp.events.records import EVENT, Recording, Sensor
 from spiking_lfp.events.streams import Window
@@ -122,9 +122,10 @@ def load_samples(
         return signal_folder(name, listing, encoder, inputs, recipe, progress)
     if not is_event_set(name):
         raise unknown_name("data set", name, (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES))
-    if not recipe.steps and not is_folder(name):
+    if not recipe.steps and not is_path(name):
         raise UsageError(f"steps is 0, which is for signals, {name} has recordings: give at least 1")
-    if is_folder(name) and name not in EVENT_SOURCES:
+    own = is_path(name)
+    if own:
         folder = Path(name).expanduser()
         title = folder.resolve().name
         if folder.suffix == ".npz":
@@ -146,13 +147,17 @@ def load_samples(
         title, listing = name, list_moved(name, root, download)
     else:
         title, listing = name, list_event_set(name, data_root(root), download)
-    own = is_folder(name) and name not in EVENT_SOURCES
     check_used((), [each for each in recipe.particular if own or each not in OF_OWN_RECORDINGS])
     for remark in listing.remarks:
         warnings.warn(remark, stacklevel=2)
     cache = sequences(title, listing, recipe, progress)
     source = f"{len(listing.train):,} training and {len(listing.test):,} test recordings of {title}"
     return _samples_from_cache(title, listing, cache, recipe, source)
+
+
+def is_path(name: str) -> bool:
+    """Tell whether `name` is that of a folder or file, and not of a data set: `./NAME` is a folder called as one."""
+    return is_folder(name) and name not in (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES)
 
 
 def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
@@ -284,10 +289,19 @@ def _plan(listing: Listing, recipe: EventRecipe) -> tuple[Layout, Mapping[str, J
 
 def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:
     splits = {}
+    kept: set[Sample] = set()
     for split, samples, copies in (("train", listing.train, recipe.copies), ("test", listing.test, 1)):
         windows = windows_of(samples, listing, recipe)
+        kept |= {replace(sample, start=None) for sample in windows}
         jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(windows)]
         splits[split] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
+    every = dict.fromkeys((*listing.train, *listing.test))
+    lost = [sample.path for sample in every if sample not in kept]
+    if lost:
+        warnings.warn(
+            f"{len(lost):,} of {len(every):,} recordings are left out, because each {no_windows(recipe)}: {some(lost)}",
+            stacklevel=2,
+        )
     return splits
 
 
@@ -303,6 +317,17 @@ def windows_of(samples: Sequence[Sample], listing: Listing, recipe: EventRecipe)
     return [
         sample for sample in windows if not minimum or len(read_window(sample, listing.read, window).events) >= minimum
     ]
+
+
+def no_windows(recipe: EventRecipe) -> str:
+    """Say what a recording has of which there are no samples."""
+    events = f", with {recipe.min_events:,} events or more" if recipe.min_events else ""
+    return f"has no whole window of window_ms = {recipe.window_ms:g}{events}"
+
+
+def window_number(sample: Sample, recipe: EventRecipe) -> int:
+    """Return which window of its recording a sample is, from 0."""
+    return (sample.start or 0) // max(_window(recipe), 1)
 
 
 def _preprocess(recording: Recording, recipe: EventRecipe) -> Recording:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from spiking_lfp.data import Progress, Samples, load_samples
-from spiking_lfp.data.folders import is_folder
 from spiking_lfp.data.recipes import OWN
+from spiking_lfp.data.samples import is_path
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.errors import RunError, RunStopped, SpikingLFPError, UsageError
 from spiking_lfp.events.records import Sensor
@@ -216,7 +216,7 @@ def network_for(config: TrainConfig, samples: Samples) -> nn.Module:
 def with_whole_paths(config: TrainConfig) -> TrainConfig:
     """Return the settings with paths that hold in every folder."""
     changes = {"network": absolute_source(config.network)}
-    if is_folder(config.data):
+    if is_path(config.data):
         changes["data"] = str(Path(config.data).expanduser().resolve())
     return config.model_copy(update=changes)
 

@@ -15,7 +15,7 @@ from spiking_lfp.data import cache as cache_module
 from spiking_lfp.training import load_run
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("ignore:no recording like")
+pytestmark = pytest.mark.filterwarnings("ignore:no recording like", "ignore:layer . did not spike")
 SMALL = ["--network=mlp", "--steps=4", "--epochs=1", "--device=cpu", "--set=hidden=8", "--set=threshold=0.2"]
 
 
@@ -114,3 +114,75 @@ def test_pictures_say_the_classes_of_the_network(command: str, call: Call) -> No
     answer = call(command, run, "--out", "other" + out)
     assert answer.error == "own has the class 'c', the network knows a, b: rename or remove it"
     assert not Path("other" + out).exists()
+
+
+@pytest.mark.filterwarnings("always")
+def test_notes_beside_samples_are_no_samples(call: Call) -> None:
+    write(Path("own"))
+    run = train(call, "own")
+    expected = answers(call, run, "own")
+    Path("own/README.md").write_text("Recordings.")
+    Path("own/README.txt").write_text("Recordings.")
+    Path("own/a/0.txt").write_text("the first")  # a note about a recording
+    assert answers(call, run, "own") == expected
+    Path("own/a/more.csv").write_text("x,y,t,p\n1,2,3,1\n")
+    answer = call("predict", run, "own", "--format", "csv")
+    assert list(csv.reader(answer.out.splitlines()))[1:] == expected
+    assert "1 files of text in own, which has other recordings, are left out: more.csv; name them if" in answer.err
+    assert len(answers(call, run, "own", "own/a/more.csv")) == 11
+    again = call("train", *SMALL, "--data", "own", "--out", "again")
+    assert "1 more files of it are left out, because they are text beside other recordings, or do not end" in again.err
+
+
+# ---------------------------------------------------------------- windows
+
+
+@pytest.mark.filterwarnings("always")
+def test_recordings_without_a_window_are_told_and_not_lost(call: Call) -> None:
+    write(Path("own"))
+    whole = np.load("own/a/1.npy")
+    np.save("own/a/1.npy", whole[whole["t"] < whole["t"][0] + 20_000])
+    words = [*SMALL, "--data", "own", "--out", "run", "--set=window_ms=30", "--set=windows=all"]
+    answer = call("train", *words)
+    assert answer.code == 0
+    sentence = "1 of 10 recordings are left out, because each has no whole window of window_ms = 30: 1.npy"
+    assert f"warning: {sentence}" in answer.err
+    assert call("predict", "run", "own/a/0.npy", "own/a/1.npy").error == (
+        "own/a/1.npy has no whole window of window_ms = 30: leave it out"
+    )
+
+
+def test_windows_keep_their_numbers_where_others_are_left_out(call: Call) -> None:
+    write(Path("own"))
+    for path in Path("own").glob("*/*.npy"):
+        events = np.load(path)
+        since = events["t"] - events["t"][0]
+        np.save(path, events[(since < 5_000) | (since >= 25_000)])
+    run = train(call, "own", "window_ms=20", "windows=all", "min_events=10")
+    names = [name for name, *_ in answers(call, run, "own/a/0.npy")]
+    assert names == ["own/a/0.npy[1]", "own/a/0.npy[2]", "own/a/0.npy[3]"]
+    assert len(np.load("own/a/0.npy")) > 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["min_events=5"], "min_events leaves out windows of windows = all: set windows=all and window_ms, too"),
+        (["window_ms=0.0004"], "window_ms = 0.0004 is less than a microsecond: give 0.001 or more, or 0 for the whole"),
+        (["chip=davis346"], "chip = davis346 changes nothing of {own}, it is for files that end in .aedat, .aedat2, "),
+    ],
+)
+def test_settings_that_change_nothing_of_recordings_are_refused(settings: list[str], sentence: str, call: Call) -> None:
+    own = write(Path("own")).resolve()
+    answer = call("train", *SMALL, "--data", "own", "--out", "run", *(f"--set={each}" for each in settings))
+    assert answer.error.startswith(sentence.format(own=own))
+    assert (answer.code, Path("run").exists()) == (2, False)
+
+
+def test_a_folder_called_as_a_data_set_is_not_taken_for_it(call: Call) -> None:
+    for name in ("mnist-subset", "yin-yang", "braille"):
+        write(Path(name))
+    train(call, "yin-yang")
+    assert load_run("run").config.data == "yin-yang"
+    assert call("train", *SMALL, "--data", "braille", "--out", "b").error.startswith("data set 'braille' is not in")
+    assert load_run(train(call, "./braille", out="c")).config.data == str(Path("braille").resolve())
