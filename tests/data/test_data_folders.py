@@ -366,6 +366,7 @@ def test_classes_of_one_split_only(tmp_path: Path) -> None:
         list_folder(folder)
 
 
+@pytest.mark.filterwarnings("ignore:6 of 18 recordings are left out")
 def test_a_class_without_windows_is_an_error(tmp_path: Path) -> None:
     folder = two_classes(tmp_path / "own")
     for number in range(6):
