@@ -154,6 +154,7 @@ class InputReader:
     def _signal(self, path: Path) -> list[Input]:
         inputs = self.inputs
         signal = read_sound(path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
+        signal.check_rate(self.data.rate, path)
         windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
         return [
             Input(name, self.encoder(torch.from_numpy(window)[None])[:, 0], True)

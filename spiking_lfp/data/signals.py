@@ -21,6 +21,8 @@ _MISSING = {"", "-", "?", "NA", "N/A", "NULL", "null", "None"}
 # formats of samples in WAV files, and their bytes
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _WIDTHS = {_PCM: (1, 2, 3, 4, 8), _FLOAT: (4, 8)}
+# what is written for the size of sound that was not known before its end, as through a pipe, is this or more
+_UNKNOWN_SIZE = 0x7FFF0000
 Values = NDArray[np.float32]
 
 
@@ -31,10 +33,24 @@ class Signal:
     Attributes:
         values: `[L, C]`; of WAV files from -1 to 1.
         rate: samples per second; 0 if it is not known.
+        sound_rate: samples per second of the sound of which these are bands; 0 if they are none.
     """
 
     values: Values
     rate: float = 0.0
+    sound_rate: float = 0.0
+
+    def check_rate(self, expected: float, path: Path) -> None:
+        """Check that the file has so many samples per second, where both are known.
+
+        Raises:
+            DataError: if it has not, so that the network would take it for something else.
+        """
+        found = self.sound_rate or self.rate
+        if found and expected and found != expected:
+            raise DataError(
+                f"{path} has {found:g} samples a second, expected {expected:g}, as of those in training: convert it"
+            )
 
     def windows(self, duration_ms: float, every: bool, path: Path) -> list[Values]:
         """Return the first window of the signal, or all without overlap; the whole signal for a duration of 0.
@@ -93,7 +109,10 @@ def _wav(path: Path) -> Signal:
     at = 12
     while at + 8 <= len(content):
         size = int.from_bytes(content[at + 4 : at + 8], "little")
-        chunks.setdefault(bytes(content[at : at + 4]), content[at + 8 : at + 8 + size])
+        name, chunk = bytes(content[at : at + 4]), content[at + 8 : at + 8 + size]
+        if name == b"data" and len(chunk) < size < _UNKNOWN_SIZE:
+            raise ValueError(f"its sound ends after {len(chunk):,} of {size:,} bytes")
+        chunks.setdefault(name, chunk)
         at += 8 + size + size % 2
     header, data = chunks.get(b"fmt ", b""), chunks.get(b"data")
     if len(header) < 16 or data is None:

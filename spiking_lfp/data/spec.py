@@ -22,6 +22,7 @@ class DataSpec:
         kind: "values" for images and others, "signals", or "events" for recordings of events.
         levels: the integer that stands for an input of 1, in integers: 255 for real numbers, 1 for spikes.
         pixels: whether values were uint8, which stand for 0 to 1.
+        rate: samples per second of signals whose rate counts; 0 if it does not, or is not known.
     """
 
     in_shape: list[int]
@@ -33,6 +34,7 @@ class DataSpec:
     kind: str = VALUES
     levels: int = LEVELS
     pixels: bool = False
+    rate: float = 0.0
 
     @property
     def sensor_shape(self) -> Sensor | None:

@@ -241,7 +241,7 @@ class Samples:
     Attributes:
         sample_shape: shape of one step of one sample.
         source: description of where the samples come from and how many there are.
-        kind: see `DataSpec`; `levels`, `mean`, `deviation` and `sensor`, too.
+        kind: see `DataSpec`; `levels`, `mean`, `deviation`, `sensor` and `rate`, too.
 
     Example:
         >>> samples = load_samples("mnist-subset", EventRecipe(steps=5))
@@ -260,6 +260,7 @@ class Samples:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     sensor: tuple[int, ...] = ()
+    rate: float = 0.0
 
     @property
     def spec(self) -> DataSpec:
@@ -274,6 +275,7 @@ class Samples:
             self.kind,
             self.levels,
             self.kind == VALUES and self._are_pixels,
+            self.rate,
         )
 
     @property

@@ -96,20 +96,33 @@ def signal_folder(
 
     Raises:
         UsageError: if the encoder is not for signals.
-        DataError: naming a file that cannot be read, or differs from the others in channels.
+        DataError: naming a file that cannot be read, or differs from the others in channels, in length if there are no
+            `steps`, or in its rate if that counts.
     """
     if not encoder.is_in_time:
         raise UsageError(
             f"encoding {encoder.name} is for values without time, {title} has signals: set encoding=sequence, or "
             "encoding=delta for spikes where they change"
         )
-    total = len(listing.train) + len(listing.test)
+    if recipe.values != "binary" and encoder.name != "delta":
+        raise UsageError(
+            f"values = {recipe.values} is for spikes of encoding=delta, and of {encoder.name} changes nothing"
+        )
+    paths = [sample.path for sample in (*listing.train, *listing.test)]
+    if inputs.signal_rate:
+        _check_signal_rate(title, paths, inputs, recipe)
+    # bins of means are the same for any rate
+    rate_counts = bool(inputs.mel_bands) or encoder.name == "delta" or not recipe.steps
+    rate, total = 0.0, len(paths)
     splits: list[list[tuple[Path, Values, int]]] = []
     channels: tuple[int, Path] | None = None
     for samples in (listing.train, listing.test):
         split = []
         for sample in samples:
             signal = read_sound(sample.path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
+            if rate_counts:
+                signal.check_rate(rate, sample.path)
+                rate = rate or signal.sound_rate or signal.rate
             channels = channels or (signal.values.shape[1], sample.path)
             if signal.values.shape[1] != channels[0]:
                 raise DataError(
@@ -127,7 +140,15 @@ def signal_folder(
     made = [_encoded(split, encoder) for split in splits]
     shape = tuple(made[0].values.shape[2:])
     source = f"{len(splits[0]):,} training and {len(splits[1]):,} test signals of {title}"
-    return Samples(title, shape, tuple(listing.class_names), made[0], made[1], source, **_facts(encoder))
+    return Samples(title, shape, tuple(listing.class_names), made[0], made[1], source, rate=rate, **_facts(encoder))
+
+
+def _check_signal_rate(title: str, paths: Sequence[Path], inputs: InputRecipe, recipe: EventRecipe) -> None:
+    """Refuse a rate that nothing has a use for."""
+    if not (inputs.mel_bands or recipe.window_ms):
+        raise UsageError("signal_rate changes nothing without mel_bands or window_ms: set one of them, or leave it out")
+    if all(path.suffix.lower() == ".wav" for path in paths):
+        raise UsageError(f"signal_rate changes nothing of {title}, whose WAV files say their own: leave it out")
 
 
 def _encoded(split: Sequence[tuple[Path, Values, int]], encoder: Encoder) -> ArraySplit:
@@ -139,6 +160,11 @@ def _encoded(split: Sequence[tuple[Path, Values, int]], encoder: Encoder) -> Arr
             sequences.append(replace(encoder, mean=(), deviation=())(torch.from_numpy(values)[None])[:, 0])
         except UsageError as error:
             raise DataError(f"{path}: {error}") from None
+        if len(sequences[-1]) != len(sequences[0]):
+            raise DataError(
+                f"{split[0][0]} makes {len(sequences[0]):,} steps, but {path} {len(sequences[-1]):,}: set steps, the "
+                "number of bins, or window_ms"
+            )
     ready = replace(encoder, name="sequence", steps=0, neurons=0)
     return ArraySplit(torch.stack(sequences), torch.tensor([label for *_, label in split]), ready)
 

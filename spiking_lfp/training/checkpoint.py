@@ -19,7 +19,7 @@ from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.training.step import Meter
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
-VERSION = 6
+VERSION = 7
 
 
 @dataclass
@@ -167,12 +167,18 @@ def _migrate_from_5(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, "layers": {}, "data": {**content["data"], "pixels": False}, "format": 6}
 
 
+def _migrate_from_6(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Migrate from version 6, which did not store the rate of signals."""
+    return {**content, "data": {**content["data"], "rate": 0.0}, "format": 7}
+
+
 # each migrates from its version to the next
 _MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     2: _migrate_from_2,
     3: _migrate_from_3,
     4: _migrate_from_4,
     5: _migrate_from_5,
+    6: _migrate_from_6,
 }
 
 

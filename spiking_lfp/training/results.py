@@ -239,6 +239,11 @@ def as_trained(samples: Samples, data: DataSpec) -> Samples:
             f"the recordings of {samples.name} are of a sensor of {found} pixels, the network was trained on {known}: "
             "give data of that sensor"
         )
+    if samples.rate and data.rate and samples.rate != data.rate:
+        raise UsageError(
+            f"the signals of {samples.name} have {samples.rate:g} samples a second, the network was trained on "
+            f"{data.rate:g}: convert them"
+        )
     train, test = (_by_class_name(samples, split, data) for split in (samples.train, samples.test))
     names = tuple(data.class_names) or samples.class_names
     return replace(samples, train=train, test=test, class_names=names)

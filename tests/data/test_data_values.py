@@ -2,7 +2,7 @@
 
 import struct
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from spiking_lfp import constant, delta, population
 from spiking_lfp.data import EventRecipe, ImageDataset, load_samples
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.images import read_images
+from spiking_lfp.data.inputs import InputReader
 from spiking_lfp.data.recipes import InputRecipe
 from spiking_lfp.data.signals import read_signal
-from spiking_lfp.data.values import image_samples
+from spiking_lfp.data.values import encoder_of, image_samples
 from spiking_lfp.errors import DataError, UsageError
+from spiking_lfp.training.config import checked_config
+from spiking_lfp.training.results import as_trained
 
 STEPS = EventRecipe(steps=3)
 
@@ -252,6 +255,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "nan": ("a.csv", lambda path: path.write_text("1,nan\n"), "NaN or infinity"),
     "no wav": ("a.wav", lambda path: path.write_bytes(b"RIFF"), "cannot be read as a signal"),
     "cut wav": ("a.wav", lambda path: path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt "), "cannot be read as a signal"),
+    "broken off": (
+        "a.wav",
+        lambda path: path.write_bytes(riff(1, 16, bytes(40))[:-6]),
+        "its sound ends after 34 of 40 bytes",
+    ),
     "objects": ("a.npy", npy(np.array([{}])), "cannot be read as a signal"),
     "axes": ("a.npy", npy(np.zeros((2, 2, 2))), r"expected numbers \[L\] or \[L, C\]"),
 }
@@ -312,6 +320,68 @@ def test_signals_are_cut_into_windows_if_their_rate_is_known(signals: Path) -> N
     np.save(signals / "low" / "9.npy", np.zeros((40, 3)))
     with pytest.raises(DataError, match=r"0\.npy has 2 channels, but .*9\.npy 3"):
         load_samples(signals, EventRecipe(steps=4), inputs(encoding="sequence"))
+
+
+def sounds(folder: Path, rates: Sequence[int] = (100, 100), length: int = 40) -> Path:
+    for label, name in enumerate("ab"):
+        for number in range(5):
+            values = np.random.default_rng(10 * label + number).uniform(-1, 1, (length, 1))
+            sound(folder / name / f"{number}.wav", values, 2, rates[number % 2])
+    return folder
+
+
+@pytest.mark.parametrize("settings", [{"encoding": "delta"}, {"encoding": "sequence", "steps": 0}, {"mel_bands": 4}])
+def test_signals_whose_rate_counts_have_one(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = checked_config({"encoding": "sequence", "steps": 2, **settings})
+    with pytest.raises(
+        DataError, match=r"1\.wav has 2000 samples a second, expected 1000, as of those in training: conv"
+    ):
+        load_samples(sounds(tmp_path / "mixed", (1000, 2000)), config.recipe, config.inputs)
+    found = load_samples(sounds(tmp_path / "one", (1000, 1000)), config.recipe, config.inputs)
+    assert (found.rate, found.spec.rate) == (1000, 1000)
+    encoder = encoder_of(config.inputs, config.recipe)
+    reader = InputReader(config.recipe, config.inputs, encoder, found.spec)
+    assert reader.read(tmp_path / "mixed/a/0.wav")
+    with pytest.raises(DataError, match=r"1\.wav has 2000 samples a second, expected 1000"):
+        reader.read(tmp_path / "mixed/a/1.wav")
+    other = load_samples(sounds(tmp_path / "other", (2000, 2000)), config.recipe, config.inputs, whole=True)
+    with pytest.raises(UsageError, match=r"signals of other have 2000 samples a second, .* was trained on 1000: conv"):
+        as_trained(other, found.spec)
+
+
+def test_means_of_bins_are_those_of_any_rate(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "mixed", (1000, 2000))
+    assert load_samples(folder, EventRecipe(steps=2), inputs(encoding="sequence")).rate == 0
+
+
+def test_signals_of_different_lengths_need_bins_or_windows(signals: Path) -> None:
+    np.save(signals / "low" / "0.npy", np.zeros((41, 2)))
+    with pytest.raises(DataError, match=r"high/0\.npy makes 40 steps, but .*low/0\.npy 41: set steps, the number of"):
+        load_samples(signals, EventRecipe(steps=0), inputs(encoding="sequence"))
+    assert len(load_samples(signals, EventRecipe(steps=4), inputs(encoding="sequence")).train) == 8
+
+
+@pytest.mark.parametrize("name", ["sounds", "signals"])
+def test_settings_that_change_nothing_of_signals_are_refused(name: str, signals: Path, tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "sounds") if name == "sounds" else signals
+    with pytest.raises(UsageError, match="signal_rate changes nothing without mel_bands or window_ms: set one of"):
+        load_samples(folder, EventRecipe(steps=4), inputs(encoding="sequence", signal_rate=100))
+    with pytest.raises(UsageError, match="values = count is for spikes of encoding=delta, and of sequence changes"):
+        load_samples(folder, EventRecipe(steps=4, values="count"), inputs(encoding="sequence"))
+    windows = EventRecipe(steps=4, window_ms=100)
+    if name == "sounds":
+        with pytest.raises(UsageError, match="signal_rate changes nothing of sounds, whose WAV files say their own"):
+            load_samples(folder, windows, inputs(encoding="sequence", signal_rate=100))
+    else:
+        assert len(load_samples(folder, windows, inputs(encoding="sequence", signal_rate=100)).test) == 2
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+def test_sound_of_a_pipe_has_no_size(size: int, tmp_path: Path) -> None:
+    content = bytearray(riff(1, 16, bytes(range(10))))
+    content[-14:-10] = struct.pack("<I", size)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_signal(tmp_path / "a.wav").values) == 5
 
 
 def test_sounds_need_an_encoder_of_signals(tmp_path: Path) -> None:
