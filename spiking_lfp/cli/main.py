@@ -218,6 +218,8 @@ def _config(preset: str | None, settings: Path | None, changed: dict[str, Any]) 
     from spiking_lfp.files import read_regular
     from spiking_lfp.training.config import check_used, checked_config, ungrouped
 
+    if preset is None and "preset" in changed:
+        raise UsageError(f"preset is only a name: give the preset itself, spiking-lfp train {changed['preset']}")
     if settings is not None:
         if preset is not None:
             raise UsageError(f"--config has all settings: drop {preset}, or change some of a preset with --set")

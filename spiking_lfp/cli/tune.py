@@ -1,5 +1,6 @@
 """The command that searches for better settings."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,10 +75,16 @@ def tune(
     for trial in ranked[:5]:
         table.add_row(str(trial.number), "-" if trial.accuracy is None else f"{trial.accuracy:.2%}", _settings(trial))
     out.print(table)
-    given = "".join(f" --set {change}" for change in changes or [])
-    best = "".join(f" --set {key}={value}" for key, value in ranked[0].values.items())
+    if ranked[0].accuracy is None:
+        out.print(
+            "no trial came to an accuracy, feedback became NaN or infinite in all: search a lower lr, or a clip",
+            soft_wrap=True,
+        )
+        return
+    found = [*(changes or []), *(f"{key}={value}" for key, value in ranked[0].values.items())]
+    words = shlex.join(["spiking-lfp", "train", preset, *(word for change in found for word in ("--set", change))])
     out.print(
-        f"train with the best settings: spiking-lfp train {preset}{given}{best}",
+        f"train with the best settings: {words}",
         highlight=False,
         soft_wrap=True,
     )

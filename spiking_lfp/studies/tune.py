@@ -26,6 +26,13 @@ from spiking_lfp.training.runs import network_for, samples_for
 if TYPE_CHECKING:
     import optuna
 
+# settings that change nothing of what a trial comes to, and why
+UNSEARCHED = {
+    "validation": "it is what trials are judged by",
+    "preset": "it is only a name: give the preset itself",
+    "log_every": "it only says what is written",
+    "checkpoint_every": "it only says what is written",
+}
 SEARCH = ("lr=0.0003..0.03", "gain=0.5..8", "clip=0.003..0.3", "reward=spike-count,spike-rate")
 # fraction of the training samples to hold out where the settings hold out none
 HELD_OUT = 0.1
@@ -95,6 +102,8 @@ def read_search(words: Sequence[str], config: TrainConfig) -> list[Axis]:
             ends = axis.choices
         if not ends:
             raise UsageError(f"--search expects KEY=LOW..HIGH or KEY=A,B,..., found {word!r}")
+        if setting in UNSEARCHED:
+            raise UsageError(f"--search {word}: {setting} cannot be searched, {UNSEARCHED[setting]}; leave it out")
         candidates = [checked_config({**config.model_dump(), setting: value}) for value in ends]
         tried = [getattr(candidate, setting) for candidate in candidates]
         if all(value == tried[0] for value in tried):

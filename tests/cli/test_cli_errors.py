@@ -32,6 +32,10 @@ Call = Callable[..., Any]
         (["mnist-mlp", "--set", "patience=2"], "patience needs validation greater than 0"),
         (["mnist-mlp", "--set", "hidden=0"], "setting hidden.0 = '0': Input should be greater than or equal to 1"),
         (["mnist-mlp", "--set", "preset=../x"], "preset is not a setting to change"),
+        (
+            ["--data", "mnist-subset", "--set", "preset=mnist-lenet"],
+            "preset is only a name: give the preset itself, spiking-lfp train mnist-lenet",
+        ),
         (["mnist-lenet", "--set", "channels=2,2,2"], "samples of (1, 28, 28) are too small for 3 convolutions"),
         (["mnist-mlp", "--epochs", "0"], "setting epochs = 0: "),
         (["mnist-mlp", "--lr", "nan"], "setting lr = nan: "),

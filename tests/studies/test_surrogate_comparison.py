@@ -238,6 +238,10 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
         cases_for(["nmnist-mlp"], ["bptt"], 1)
     with pytest.raises(UsageError, match="unknown preset 'nmnist'"):
         cases_for(["nmnist"], ["lfp"], 1)
+    with pytest.raises(UsageError, match="preset nmnist-mlp is given twice, which would count its seeds twice"):
+        cases_for(["nmnist-mlp", "nmnist-conv", "nmnist-mlp"], ["lfp"], 1)
+    with pytest.raises(UsageError, match="method lfp is given twice"):
+        cases_for(["nmnist-mlp"], ["lfp", "lfp"], 1)
     with pytest.raises(UsageError, match="seeds must be at least 1"):
         cases_for(["nmnist-mlp"], ["lfp"], 0)
     with pytest.raises(UsageError, match="hidden"):

@@ -141,6 +141,10 @@ def cases_for(
     for method in methods:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
+    for what, names in (("preset", presets), ("method", methods)):
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{what} {twice} is given twice, which would count its seeds twice: give it once")
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     cases = []
