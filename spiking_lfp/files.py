@@ -146,7 +146,7 @@ class AtomicWriter:
             try:
                 for path, content in contents.items():
                     with self.convert_errors(path):
-                        _check_no_folder(path)
+                        _check_regular(path)
                         temporary_name(path).write_bytes(content)
                         _sync(temporary_name(path))
                 for path in contents:
@@ -183,7 +183,7 @@ class AtomicWriter:
     def writing(self, path: Path) -> Iterator[Path]:
         """Yield a temporary name to write to; at the end it is renamed to `path`, or removed if anything fails."""
         with self.convert_errors(path):
-            _check_no_folder(path)
+            _check_regular(path)
             temporary = temporary_name(path)
             try:
                 yield temporary
@@ -203,10 +203,12 @@ class AtomicWriter:
             raise self.error(f"cannot {verb} {path}: {error.strerror or error}; {remedy}") from None
 
 
-def _check_no_folder(path: Path) -> None:
-    """Raise the OSError that a rename to `path` would, before anything is written."""
+def _check_regular(path: Path) -> None:
+    """Raise an OSError, before anything is written, if a rename to `path` would, or would take a device away."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 # runs, tables and pictures

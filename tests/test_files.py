@@ -160,6 +160,20 @@ def test_a_write_below_a_file_is_refused(tmp_path: Path) -> None:
         RESULTS.write(tmp_path / "file" / "x", b"")
 
 
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        for write in (
+            lambda name=name: RESULTS.write(tmp_path / name, b"x"),
+            lambda name=name: RESULTS.write_all(tmp_path, {"new": b"y", name: b"x"}),
+        ):
+            with pytest.raises(RunError, match=f"cannot write .*{name}: it is not a regular file; choose another fold"):
+                write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_what_a_kill_left_of_a_write_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "file"
     script = f"""

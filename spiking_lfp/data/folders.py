@@ -312,6 +312,11 @@ def _by_class(
         return parts[depth] if len(parts) > depth + 1 else Path(parts[-1]).stem
 
     class_names = tuple(sorted({class_of(path) for path in paths}))
+    for name in (str(folder.resolve()), *class_names):
+        if not _is_text(name):
+            raise DataError(
+                f"the name {name!r} is no text in UTF-8, which the files of runs hold: rename the folder or file"
+            )
     groups = [path for path in folder.glob("*/*" if has_sessions else "*") if path.is_dir()]
     for group in sorted(groups):
         if group.name not in class_names and not any(map(is_hidden, _parts(group, folder))):
@@ -333,6 +338,14 @@ def _by_class(
     remarks += _left_out(folder, [path for path in others if class_of(path) not in class_names], kind)
     samples = [Sample(path, class_names.index(class_of(path))) for path in paths]
     return class_names, samples, remarks
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _left_out(folder: Path, others: Sequence[Path], kind: Kind) -> list[str]:

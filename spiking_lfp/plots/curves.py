@@ -6,12 +6,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spiking_lfp.plots.drawing import OFF, ON, hex_code, save
+from spiking_lfp.plots.drawing import OFF, ON, hex_code, plain_text, save
 
 # fewer points than this are marked, as a line of one would not be seen
 FEW_POINTS = 20
 
 
+@plain_text()
 def learning_curve(metrics: list[dict[str, Any]], path: str | Path | None = None, title: str = "") -> Figure:
     """Draw the accuracy over the epochs of a run.
 

@@ -1,11 +1,13 @@
 """Building blocks of the figures: frames in colours, rasters, legends, files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
@@ -30,6 +32,13 @@ FEW_ROWS = 60
 # from Okabe and Ito's palette, which the colour-blind can tell apart: events of brighter and of darker pixels
 ON, OFF, BLACK = (0, 114, 178), (213, 94, 0), (0, 0, 0)
 Colour = tuple[int, int, int]
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Draw names of classes and folders as they are: what is between two $ in them is no formula."""
+    with rc_context({"text.parse_math": False}):
+        yield
 
 
 def on_host(values: Values) -> Tensor:

@@ -27,6 +27,7 @@ from spiking_lfp.plots.drawing import (
     is_flat,
     magnitude_quantile,
     on_host,
+    plain_text,
     rgb_image,
     single_frame,
 )
@@ -41,6 +42,7 @@ WINNER, OTHERS, TRUE_CLASS = "#009e73", "0.75", "#fff3c4"
 Show = Callable[[int], None]
 
 
+@plain_text()
 def animation(
     sequence: Values,
     spikes: Values,

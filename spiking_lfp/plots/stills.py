@@ -29,6 +29,7 @@ from spiking_lfp.plots.drawing import (
     magnitude_quantile,
     mark_size,
     on_host,
+    plain_text,
     rows_of,
     save,
     single_frame,
@@ -40,6 +41,7 @@ FEW_CLASSES = 20
 FEEDBACK_COLOURS = "RdBu_r"
 
 
+@plain_text()
 def spike_raster(
     sequence: Values,
     spikes: Mapping[str, Values],
@@ -120,6 +122,7 @@ def _draw_outputs(axes: Axes, outputs: Float[Tensor, "steps classes"], class_nam
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
+@plain_text()
 def frame_strip(sequence: Values, label: str, path: str | Path | None = None, frames: int = 8) -> Figure:
     """Draw a recording as frames of equally many steps, side by side, each on a scale of its own.
 
@@ -155,6 +158,7 @@ def frame_strip(sequence: Values, label: str, path: str | Path | None = None, fr
     return save(figure, path)
 
 
+@plain_text()
 def explanation(
     sequences: Values,
     feedback: Values,

@@ -6,12 +6,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from spiking_lfp.checks import Values
-from spiking_lfp.plots.drawing import on_host, save
+from spiking_lfp.plots.drawing import on_host, plain_text, save
 
 # classes up to which cells are labelled with their numbers
 LABELLED = 20
 
 
+@plain_text()
 def confusion(counts: Values, class_names: Sequence[str], title: str, path: str | Path | None = None) -> Figure:
     """Draw how many samples of each class (row) were taken for each class (column), coloured by the share of the row.
 

@@ -297,6 +297,17 @@ def test_files_may_be_classes_where_there_are_no_folders_of_them(tmp_path: Path)
     assert (listing.class_names, len(listing.test), listing.remarks) == (("cup", "pen"), 2, ())
 
 
+@pytest.mark.parametrize("where", ["class", "folder"])
+def test_names_that_are_no_text_are_refused(where: str, tmp_path: Path) -> None:
+    folder = two_classes(tmp_path / "own")
+    odd = folder / "left" if where == "class" else folder
+    odd = odd.rename(odd.with_name("caf\udce9"))
+    with pytest.raises(
+        DataError, match=r"the name '.*caf\\udce9' is no text in UTF-8, which the files of runs hold: ren"
+    ):
+        list_folder(odd if where == "folder" else folder)
+
+
 def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
     two_classes(tmp_path / "own" / "root")
     with pytest.raises(DataError, match=r"own has one class, 'root': if its classes are left, right, name .*own/root$"):

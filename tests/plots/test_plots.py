@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
@@ -462,3 +463,18 @@ def test_an_animation_that_cannot_be_written_leaves_the_old_one(
         plots.animation(spikes(2, 1, 6, 6), spikes(2, 10), NAMES, 3, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["$^$", "from $5 to $10"])
+def test_names_with_dollars_are_no_formulas(name: str, tmp_path: Path) -> None:
+    plots.animation(spikes(3, 2, 8, 8), spikes(3, 2), [name, "b"], 0, tmp_path / "a.gif")
+    figures = [
+        plots.confusion([[3, 1], [0, 4]], [name, "b"], name, tmp_path / "a.png"),
+        plots.spike_raster(spikes(3, 2, 8, 8), {name: spikes(3, 2)}, name, tmp_path / "a.png", [name, "b"], name),
+        plots.frame_strip(spikes(3, 2, 8, 8), name, tmp_path / "a.png"),
+        plots.explanation(spikes(3, 1, 2, 8, 8), spikes(3, 1, 2, 8, 8), [name], tmp_path / "a.png", name),
+    ]
+    for figure in figures:
+        texts = [text for text in figure.findobj(Text) if name in text.get_text()]
+        assert texts
+        assert not any(text.get_parse_math() for text in texts)

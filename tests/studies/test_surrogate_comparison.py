@@ -192,6 +192,18 @@ def test_settings_in_place_of_a_preset_s(tmp_path: Path) -> None:
     assert "hidden = [\n    9,\n]" in (tmp_path / "yin-yang-lfp-1-hidden=9" / "config.toml").read_text()
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_settings_that_are_no_name_of_a_folder_have_folders_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 120) / ("b" * 120)
+    folder.mkdir(parents=True)
+    paths = [folder / "my data.npz", folder / "my_data.npz"]
+    for path in paths:
+        np.savez(path, x=np.random.default_rng(0).random((60, 4)), y=np.arange(60) % 3)
+    cases = [cases_for(["yin-yang"], ["lfp"], 1, 1, {"data": str(path)})[0] for path in paths]
+    assert len(run_cases(cases, tmp_path / "out", None, lambda *_: None)) == 2
+    assert len([*(tmp_path / "out").glob("yin-yang-lfp-1-*/config.toml")]) == 2
+
+
 @pytest.mark.parametrize("method", ["lfp", "surrogate"])
 def test_networks_whose_outputs_are_membranes_are_measured(method: str, tmp_path: Path) -> None:
     found = run_case(Case("yin-yang", method, 1, 1, ""), tmp_path, None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -68,6 +69,8 @@ NEUROTRAIN = {
     "fashion-conv": Published(82.9, 84.6, "TP"),
     "cifar10-conv": Published(44.9, 56.9, "ES-D-RTRL"),
 }
+# characters of the name of a folder before its hash; file systems take 255 bytes
+LONGEST_NAME = 100
 # number of test samples that neurobench measures; it runs them step by step, which is slow
 NEUROBENCH_SAMPLES = 100
 
@@ -199,9 +202,17 @@ def _run_plain(case: grids.Case, data_root: Path | None) -> grids.WithFiles:
     with TemporaryDirectory() as name:
         outcome = run_case(Case(**case), Path(name), data_root)
         words = [case["preset"], case["method"], str(case["seed"]), *shlex.split(case["settings"])]
-        run = "-".join(re.sub(r"[^\w.=,-]", "_", word) for word in words)
+        run = _folder_name("-".join(words))
         files = {f"{run}/{path.name}": path.read_bytes() for path in Path(name).iterdir()}
     return grids.WithFiles(asdict(outcome), files)
+
+
+def _folder_name(text: str) -> str:
+    """Return a name for the folder of a run; where it is not the text itself, a hash tells it from those alike."""
+    name = re.sub(r"[^\w.=,-]", "_", text, flags=re.ASCII)
+    if name == text and len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 def run_case(case: Case, folder: Path, data_root: Path | None) -> Outcome:
