@@ -122,9 +122,12 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 def _heidelberg(prefix: str) -> Callable[[Path], Listing]:
     def samples(folder: Path) -> Listing:
         paths = [folder / f"{prefix}_{split}.h5" for split in ("train", "test")]
-        train, test = (spike_trains(path) if path.is_file() else () for path in paths)
+        words = [_spoken_words(path) if path.is_file() else () for path in paths]
+        if all(words) and words[0] != words[1]:
+            raise DataError(f"{paths[0]} and {paths[1]} name different words, so that labels differ: replace one")
+        train, test = (spike_trains(path, len(words[0] or words[1])) if path.is_file() else () for path in paths)
         sensor = (1, 1, 700)
-        return Listing(_spoken_words(paths[0]) if train else (), sensor, ReadSpikeTrains(sensor), train, test)
+        return Listing(words[0], sensor, ReadSpikeTrains(sensor), train, test)
 
     return samples
 

@@ -148,13 +148,17 @@ def split_every_nth(samples: Sequence[Sample], n: int) -> tuple[tuple[Sample, ..
     return tuple(train), tuple(test)
 
 
-def spike_trains(path: Path) -> tuple[Sample, ...]:
-    """Return the utterances of an HDF5 file of spike trains, with their `labels`."""
+def spike_trains(path: Path, classes: int) -> tuple[Sample, ...]:
+    """Return the utterances of an HDF5 file of spike trains, with their `labels`, of so many classes."""
     try:
         with h5py.File(path) as file:
-            labels = file["labels"][()]
-    except (OSError, KeyError, RuntimeError) as error:
+            labels, count = file["labels"][()], len(file["spikes/times"])
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
         raise _unreadable(path, str(error)) from None
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise _unreadable(path, f"its labels are {labels.dtype} {list(labels.shape)}, expected integers [{count}]")
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise _unreadable(path, f"it has labels from {labels.min()} to {labels.max()}, and names of {classes} classes")
     return tuple(Sample(path, int(label), item) for item, label in enumerate(labels))
 
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tonic.datasets
@@ -235,6 +236,25 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     make.write_bin(tmp_path / "s" / "a.bin", make.events(0))
     with pytest.raises(UsageError, match="test_session 'morning' is not a folder"):
         list_folder(tmp_path, "morning")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "values", "sentence"),
+    [
+        ("train", "labels", [0, 1, 2, 0, 1, 3], r"shd_train.h5 cannot .*: it has labels from 0 to 3, and names of 3"),
+        ("test", "labels", [0, 1], r"shd_test.h5 cannot be .*: its labels are int64 \[2\], expected integers \[4\]"),
+        ("test", "extra/keys", [b"two", b"eins", b"zero"], "name different words, so that labels differ: replace one"),
+    ],
+)
+def test_labels_of_spike_trains_that_do_not_fit_are_refused(
+    file: str, key: str, values: list[Any], sentence: str, tmp_path: Path
+) -> None:
+    make.write_heidelberg(tmp_path, "shd")
+    with h5py.File(tmp_path / "SHD" / f"shd_{file}.h5", "a") as opened:
+        del opened[key]
+        opened[key] = np.array(values)
+    with pytest.raises(DataError, match=sentence):
+        load_samples("shd", EventRecipe(steps=2), root=tmp_path)
 
 
 def test_a_damaged_recording_ends_with_its_name(tmp_path: Path, cache: Path) -> None:
