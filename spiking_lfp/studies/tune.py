@@ -1,5 +1,6 @@
 """Search for better settings of a training run by Optuna, on samples held out from training."""
 
+import os
 import re
 import socket
 import warnings
@@ -237,6 +238,7 @@ def _study(folder: Path, storage: str | None) -> "optuna.Study":
         folder.mkdir(parents=True, exist_ok=True)
         if storage is None:
             name = "tune"
+            _cut_half_line(folder / JOURNAL)
             engine: BaseStorage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
         else:
             with warnings.catch_warnings():
@@ -252,6 +254,21 @@ def _study(folder: Path, storage: str | None) -> "optuna.Study":
         ) from None
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"cannot use {folder}: {error}; choose another --out") from None
+
+
+def _cut_half_line(journal: Path) -> None:
+    """Cut off a last line of which a power cut left a part: Optuna would write on behind it, and not read it again."""
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    if not journal.is_file() or journal.read_bytes()[-1:] in (b"", b"\n"):
+        return
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -39,6 +39,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return checked_config({"data": "mnist-subset", **SMALL})
 
 
+def test_a_search_goes_on_after_half_a_line(small: TrainConfig, tmp_path: Path) -> None:
+    first = tune(small, tmp_path, 2, ["lr=0.001..0.1"])
+    journal = tmp_path / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-9])
+    found = tune(small, tmp_path, 3, ["lr=0.001..0.1"])
+    assert len(found) == 3
+    assert {trial.values["lr"] for trial in first if trial.number == 0} < {trial.values["lr"] for trial in found}
+    assert tune(small, tmp_path, 3, ["lr=0.001..0.1"]) == found
+    assert {path.name for path in tmp_path.iterdir()} == {JOURNAL, TRIALS}
+
+
 def test_what_is_searched_is_within_its_bounds(small: TrainConfig, tmp_path: Path) -> None:
     called: list[Trial] = []
     search = ["lr=0.001..0.1", "hidden=5,7", "batch_size=100..300", "threshold=0.2..0.4"]
