@@ -116,6 +116,17 @@ def test_pictures_say_the_classes_of_the_network(command: str, call: Call) -> No
     assert not Path("other" + out).exists()
 
 
+def test_exported_networks_find_classes_by_their_names(call: Call) -> None:
+    write(Path("own"))
+    run = train(call, "own", "crop=12")
+    assert call("export", run, "--to", "artifact", "--calibration", "8", "-o", "out").code == 0
+    assert answers(call, Path("out/net.h5"), "own/a/0.npy")
+    assert call("simulate", "out/net.h5", "--data", "own").code == 0
+    Path("own/a").rename("own/c")
+    error = "own has the class 'c', the network knows a, b: rename or remove it"
+    assert call("simulate", "out/net.h5", "--data", "own").error == error
+
+
 @pytest.mark.filterwarnings("always")
 def test_notes_beside_samples_are_no_samples(call: Call) -> None:
     write(Path("own"))
