@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.arguments import as_names
+from spiking_lfp.arguments import as_names, describe
 from spiking_lfp.data import Progress
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.errors import UsageError
+from spiking_lfp.lfp.rewards import REWARDS
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import NetworkSettings, NeuronSettings, check_used, checked_config
 from spiking_lfp.training.feeds import Data, MemoryData
@@ -86,6 +87,13 @@ def fit(
         >>> run.predict(values[:3]).scores.shape
         torch.Size([3, 2])
     """
+    if not isinstance(callbacks, Sequence):
+        raise UsageError(f"callbacks must be a list of objects derived from Callback, found {describe(callbacks)}")
+    if callable(settings.get("reward")):
+        raise UsageError(
+            f"setting reward is a function, expected a name, {', '.join(REWARDS)}: one of your own teaches in a loop "
+            "of your own, by propagate(outputs, reward)"
+        )
     job = _job(network, OwnData(train, test, as_names(class_names, "class_names"), encoder), data_root, settings)
     with progress_bar(progress) as bars:
         folder = run_job(job, None if out is None else Path(out), resume, device, (*bars, *callbacks))

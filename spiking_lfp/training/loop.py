@@ -260,6 +260,10 @@ class Trainer:
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise UsageError("nothing in the network learns: it has no parameters, or all are frozen")
         for callback in callbacks:
+            if isinstance(callback, type):
+                raise UsageError(
+                    f"a callback is the class {callback.__name__}, expected an object: {callback.__name__}()"
+                )
             for name in ("start", "batch", "line", "epoch", "end"):
                 if not callable(getattr(callback, name, None)):
                     kind = type(callback).__name__

@@ -1,6 +1,7 @@
 """Data given in Python, as arrays, data sets or data loaders, made ready for a run."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,7 +105,28 @@ class OwnData:
     def _encoder(self, config: TrainConfig, dtype: torch.dtype) -> Encode:
         config.inputs.check_used("data given in Python", ("encoding", "encoding_neurons"))
         config.recipe.check_used("data given in Python", ["values"])
-        return self.encoder or encoder_of(config.inputs, config.recipe, dtype)
+        return (
+            encoder_of(config.inputs, config.recipe, dtype) if self.encoder is None else checked_encoder(self.encoder)
+        )
+
+
+def checked_encoder(encoder: Encode) -> Encode:
+    """Let an encoder of the user's own say what is wrong with what it returns.
+
+    Without a check, sequences with the batch axis first are trained on where a batch has as many samples as steps.
+    """
+
+    def encode(values: Tensor) -> Tensor:
+        x: object = encoder(values)
+        if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[1] != len(values):
+            found = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise UsageError(
+                f"encoder returned {found} for values {list(values.shape)}, expected a tensor [T, B, ...], time first: "
+                f"its second axis has the {len(values)} samples"
+            )
+        return x
+
+    return encode
 
 
 def kind_of(encoder: Encode) -> str:
@@ -173,7 +195,7 @@ def first_values(source: "ArraySplit | DataLoader[Any]", encoder: Encode) -> Ten
 
 def first_sequence(source: "ArraySplit | DataLoader[Any]", encoder: Encode, values: Tensor) -> Tensor:
     """Return the sequence of the first sample, `[T, 1, ...]`, given the values of the first ones."""
-    return source.batch(torch.arange(1))[0] if isinstance(source, ArraySplit) else encoder(values)[:, :1]
+    return source.batch(torch.arange(1))[0] if isinstance(source, ArraySplit) else encoder(values[:1])
 
 
 def are_pixels(values: Tensor, encoder: Encode) -> bool:
@@ -201,6 +223,9 @@ def spec_for(network: nn.Module, x: Tensor, class_names: Sequence[str], kind: st
         )
     classes = outputs.shape[2]
     names = [str(name) for name in class_names] or [str(index) for index in range(classes)]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"class_names has {twice!r} more than once: give each class a name of its own")
     if len(names) != classes:
         raise UsageError(f"there are {len(names)} class_names, the network has {classes} outputs: give one for each")
     return DataSpec(list(x.shape[2:]), classes, names, kind=kind, levels=levels)

@@ -23,7 +23,7 @@ from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
 from spiking_lfp.training.files import read_metrics
 from spiking_lfp.training.loop import Evaluation, evaluate, evaluation_mode, reward_of
-from spiking_lfp.training.own import dtype_of, feed_of
+from spiking_lfp.training.own import checked_encoder, dtype_of, feed_of
 from spiking_lfp.training.restore import convert_misfits, restore_network
 from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for, with_whole_paths
 from spiking_lfp.training.sources import stored_network
@@ -102,7 +102,7 @@ class Run:
     @property
     def encode(self) -> Callable[[Tensor], Tensor]:
         """From values `[B, ...]` to sequences `[T, B, ...]`: by the run's own encoder, or as its settings say."""
-        return self.encoder or self._encoder_of_settings()
+        return self._encoder_of_settings() if self.encoder is None else checked_encoder(self.encoder)
 
     def predict(self, values: Any) -> Prediction:
         """Classify values as those the network was trained on.

@@ -603,12 +603,22 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"data": "mnist"}, UsageError, "setting data is given by an argument of fit"),
     ({"epoch": 3}, UsageError, "unknown setting 'epoch': did you mean 'epochs'"),
     ({"readout": "mono"}, UsageError, "readout mono replaces the last layer of an nn.Sequential"),
+    ({"class_names": ["a", "a"]}, UsageError, "class_names has 'a' more than once"),
+    ({"callbacks": lfp.Callback()}, UsageError, "callbacks must be a list of objects .*, found Callback"),
+    ({"callbacks": [lfp.Callback]}, UsageError, r"a callback is the class Callback, expected an object: Callback\(\)"),
+    ({"reward": lfp.spike_count_reward}, UsageError, "setting reward is a function, expected a name, spike-count, .*"),
+    (
+        {"encoder": lambda values: values},
+        UsageError,
+        r"encoder returned \[1, 6\] for values \[1, 6\], expected a tensor",
+    ),
+    ({"encoder": lambda values: values.numpy()}, UsageError, "encoder returned ndarray for values"),
 ]
 
 
 @pytest.mark.parametrize(("change", "error", "sentence"), REFUSED)
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    change: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
+    unchecked: None, change: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
 ) -> None:
     given = {"network": network(), "train": PAIR, "test": PAIR, "out": tmp_path / "run", **SMALL, **change}
     with pytest.raises(error, match=sentence):
@@ -641,6 +651,17 @@ def test_an_encoder_of_ones_own_is_asked_for_again(tmp_path: Path) -> None:
         loaded.predict(VALUES)
     loaded.encoder = encoder
     assert torch.equal(loaded.predict(VALUES).scores, scores)
+
+
+@pytest.mark.parametrize("given", [PAIR, DataLoader(TensorDataset(*PAIR), 4)], ids=["tensors", "loader"])
+def test_an_encoder_with_the_batch_axis_first_is_refused_where_there_are_as_many_steps_as_samples(
+    given: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"encoder returned \[1, 4, 6\] for values \[1, 6\], expected .* time first"):
+        fit(
+            network(), given, given, encoder=lambda values: values.unsqueeze(1).repeat(1, 4, 1), out=tmp_path / "run",
+            **SMALL | {"batch_size": 4},
+        )  # fmt: skip
 
 
 def test_only_an_encoder_of_ones_own_takes_complex_numbers(run: Run, tmp_path: Path) -> None:
