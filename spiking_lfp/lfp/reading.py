@@ -1,8 +1,10 @@
 """Reading the modules that hold synapses: what takes part in a pass now, and what cannot be honoured by reading."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import prune
@@ -41,6 +43,20 @@ def read_synapse(module: nn.Module, layer: str = "") -> tuple[Synapse, Tensor, T
         return synapse_of(module, weight), weight, bias
     except UsageError as error:
         raise refused(layer, str(error)) from None
+
+
+def check_precision(layer: str, tensors: Iterable[Tensor]) -> None:
+    """Refuse to hand on feedback in float16, in which one over a rule's epsilon is infinite.
+
+    Raises:
+        UsageError: if one of the `tensors` is to get feedback in it.
+    """
+    if torch.is_grad_enabled() and any(each.dtype == torch.float16 and each.requires_grad for each in tensors):
+        raise refused(
+            layer,
+            "float16 holds no feedback, since one over the epsilon of a rule is infinite in it: learn in bfloat16, "
+            "float32 or float64; without learning, float16 runs inside torch.no_grad()",
+        )
 
 
 def materialize(module: nn.Module, inputs: Tensor) -> None:
@@ -113,6 +129,12 @@ def _read_with_care(module: nn.Module, layer: str) -> tuple[Tensor, Tensor | Non
         )
     weight, bias = found["weight"], found["bias"]
     for name, value in found.items():
+        if type(value).__name__ == "FakeTensor":
+            raise refused(
+                layer,
+                "torch.export and torch.onnx.export cannot follow layers with neurons: bring the network elsewhere by "
+                "spiking_lfp.export, or to snnTorch by to_snntorch",
+            )
         if type(value) not in (Tensor, nn.Parameter) and (name == "weight" or value is not None):
             raise refused(
                 layer,

@@ -30,9 +30,9 @@ from spiking_lfp.lfp.functions import (
     Spec,
     max_pool,
 )
-from spiking_lfp.lfp.reading import materialize, plain_synapse, read_synapse, refused
+from spiking_lfp.lfp.reading import check_precision, materialize, plain_synapse, read_synapse, refused
 from spiking_lfp.lfp.synapses import SIDES, LinearMap, Synapse, is_constant, sequence
-from spiking_lfp.lfp.tape import check_below
+from spiking_lfp.lfp.tape import check_below, misuse
 from spiking_lfp.nn.carry import current_carry
 from spiking_lfp.nn.noise import uniform
 from spiking_lfp.nn.norm import Statistics, folded, folded_weights, in_backward, measure, normalisation_of
@@ -48,7 +48,7 @@ R = TypeVar("R")
 
 
 def opaque(method: Callable[P, R]) -> Callable[P, R]:
-    """Exclude `method` from `torch.compile`, which cannot speed up our kernels.
+    """Exclude `method` from `torch.compile`, which cannot speed up our kernels, and refuse what else would trace it.
 
     Like `torch.compiler.disable`, whose import takes a second, but only when something is compiled.
     """
@@ -60,7 +60,18 @@ def opaque(method: Callable[P, R]) -> Callable[P, R]:
         nonlocal disabled
         if disabled is None and "torch._dynamo" in sys.modules:
             disabled = torch.compiler.disable(method)
-        return (disabled or method)(*args, **kwargs)
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            raise UsageError(
+                "torch.jit.trace, and torch.onnx.export by way of it, cannot follow layers with neurons: bring the "
+                "network elsewhere by spiking_lfp.export, or to snnTorch by to_snntorch"
+            )
+        try:
+            return (disabled or method)(*args, **kwargs)
+        except RuntimeError as error:
+            sentence = misuse(error)
+            if sentence is None:
+                raise
+            raise UsageError(sentence) from None
 
     return call
 
@@ -178,6 +189,7 @@ class Affine(SynapticLayer):
         """Return `W x + b`, `[T, B, *o]`, for `x` `[T, B, *i]`."""
         synapse, weight, bias, normalised = self._weights_for(x)
         check_below(self.name, (x,))
+        check_precision(self.name, (x, weight))
         with full_precision(x):
             out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, self.rule, self.name, **normalised))
         return out

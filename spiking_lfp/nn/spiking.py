@@ -12,7 +12,7 @@ from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.execution import Execution, Real
 from spiking_lfp.lfp.functions import SpikingFunction, SpikingSpec
-from spiking_lfp.lfp.reading import read_synapse, refused
+from spiking_lfp.lfp.reading import check_precision, read_synapse, refused
 from spiking_lfp.lfp.synapses import CONVOLUTIONS, Convolution, Dense, PaddedConvolution, Synapse
 from spiking_lfp.lfp.tape import check_below
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, RecurrentLIFNeuron, Reset, State
@@ -162,6 +162,7 @@ class SpikingLayer(SynapticLayer):
         check_below(self.name, (x, *(state or ())))
         through, recurrent = self._recurrent()
         neuron = self.neuron(weight.dtype)
+        check_precision(self.name, (x, weight))
         spec = SpikingSpec(synapse, self.rule, self.name, neuron, self.execution, through, **normalised)
         with full_precision(x):
             spikes, *final = SpikingFunction.apply(x, weight, bias, recurrent, spec, *(state or ()))

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import oracles
 from spiking_lfp import (
+    LI,
     LIF,
     Affine,
     AvgPool1d,
@@ -31,6 +32,7 @@ from spiking_lfp import (
     SumPool1d,
     SumPool2d,
     SumPool3d,
+    UsageError,
     add,
     constant,
     lenet,
@@ -812,3 +814,46 @@ def test_autocast_changes_nothing(name: str) -> None:
             propagate(spikes, spike_count_reward(spikes, labels))
         outcomes.append([spikes, *(parameter.grad for parameter in network.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize("kind", [LIF, LI, Affine])
+def test_float16_runs_and_does_not_learn(kind: Any) -> None:
+    """One over epsilon is infinite in it: what is silent would get NaN for its feedback."""
+    layer, x = kind(nn.Linear(3, 2, bias=False)).half(), torch.zeros(4, 1, 3, dtype=torch.float16)
+    with torch.no_grad():
+        assert layer(x).dtype == torch.float16
+    with pytest.raises(
+        UsageError, match=r"^layer .*: float16 holds no feedback.*: learn in bfloat16, float32 or float64"
+    ):
+        layer(x)
+
+
+def transforms(network: nn.Module, x: Tensor) -> dict[str, Any]:
+    def of_weights(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(network, weights, (x,)).sum()
+
+    return {
+        "vmap": lambda: torch.func.vmap(network)(torch.stack([x, x])),
+        "grad": lambda: torch.func.grad(of_weights)(dict(network.named_parameters())),
+        "jvp": lambda: torch.func.jvp(network, (x,), (x,)),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of jvp
+@pytest.mark.parametrize("name", ["vmap", "grad", "jvp"])
+@pytest.mark.parametrize("kind", [LIF, Affine])
+def test_transforms_of_torch_func_are_refused_in_one_sentence(unchecked: None, kind: Any, name: str) -> None:
+    run = transforms(nn.Sequential(kind(nn.Linear(3, 2))), torch.rand(4, 1, 3))[name]
+    with pytest.raises(
+        UsageError, match=r"^transforms of torch.func .* run the network outside of them, and propagate"
+    ):
+        run()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tracing_is_refused_in_one_sentence(unchecked: None) -> None:
+    network, x = nn.Sequential(LIF(nn.Linear(3, 2))), torch.rand(4, 1, 3)
+    with pytest.raises(UsageError, match=r"^torch.jit.trace, .* cannot follow layers with neurons: bring the network"):
+        torch.jit.trace(network, x)
+    with pytest.raises(UsageError, match=r"torch.export and .* cannot follow layers with neurons: bring the network"):
+        torch.export.export(network, (x,))
