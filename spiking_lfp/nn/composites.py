@@ -17,7 +17,9 @@ from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.functions import (
     ActivationFunction,
     AddFunction,
@@ -27,7 +29,7 @@ from spiking_lfp.lfp.functions import (
     ScaleFunction,
     Spec,
 )
-from spiking_lfp.lfp.reading import masks_of
+from spiking_lfp.lfp.reading import check_precision, masks_of
 from spiking_lfp.lfp.synapses import CONVOLUTIONS, Convolution, Dense, LinearMap, Synapse, convolution, sides_of
 from spiking_lfp.lfp.tape import hands_on, in_composite, is_layer, nodes_of, operation
 from spiking_lfp.mono import FeedforwardNet
@@ -48,6 +50,9 @@ class Composite:
         normalize: divide feedback by its largest magnitude after each layer (LFP app. A.6.3); networks of this package
             use `NormalizeFeedback` for this.
 
+    Raises:
+        UsageError: for what is no rule, and `types` that are no classes.
+
     Example:
         >>> rules = Composite(Epsilon(), types={nn.Conv2d: ZPlusZMinus()}, positions={0: Flat()})
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))  # any torch model
@@ -61,6 +66,20 @@ class Composite:
     positions: Mapping[int, Rule] = field(default_factory=dict)
     names: Mapping[str, Rule] = field(default_factory=dict)
     normalize: bool = False
+
+    def __post_init__(self) -> None:
+        rules: list[object] = [self.default]
+        for what in ("types", "positions", "names"):
+            given: object = getattr(self, what)
+            if not isinstance(given, Mapping):
+                raise UsageError(f"{what} must be a dict with a rule for each, found {describe(given)}")
+            rules += given.values()
+        other = next((rule for rule in rules if not isinstance(rule, Rule)), self.default)
+        if not isinstance(other, Rule):
+            raise UsageError(f"a rule of the composite is {describe(other)}, expected one such as Epsilon()")
+        for kind in self.types:
+            if not isinstance(kind, type):
+                raise UsageError(f"types must be classes of modules, such as nn.Linear, found {describe(kind)}")
 
     def rules(self, model: nn.Module) -> dict[str, Rule]:
         """Return the rule of each layer with weights by its path in `model`.
@@ -312,7 +331,9 @@ class _LFPMode(TorchFunctionMode):
         if name is not None:
             self.called.add(name)
         rule = self.composite.default if name is None else self.rules[name]
-        out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, rule, name or kind))
+        check_precision(name or kind, (x, weight))
+        with full_precision(x):
+            out: Tensor = AffineFunction.apply(x, weight, bias, Spec(synapse, rule, name or kind))
         return out
 
     def activation(self, func: Callable[..., Tensor], x: Tensor, *rest: Any, **more: Any) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.arguments import as_integer, check_choice
 from spiking_lfp.checks import Values, all_finite, as_tensor, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.nn.noise import uniform
@@ -39,7 +40,7 @@ def constant(images: Values, steps: int) -> Float[Tensor, "steps batch *i"]:
         >>> constant(torch.rand(32, 1, 28, 28), steps=25).shape
         torch.Size([25, 32, 1, 28, 28])
     """
-    _check_steps(steps)
+    steps = as_integer(steps, "steps", 1)
     images = _as_real(images, "images")
     _check_finite(images, "images")
     return images.unsqueeze(0).expand(steps, *images.shape)
@@ -69,7 +70,7 @@ def rate(images: Values, steps: int, generator: torch.Generator | None = None) -
         >>> spikes.mean(0)
         tensor([[0.0000, 0.5140, 1.0000]])
     """
-    _check_steps(steps)
+    steps = as_integer(steps, "steps", 1)
     images = _as_real(images, "images")
     _check_unit(images)
     shape, dtype = (steps, *images.shape), _at_least_single(images.dtype)
@@ -102,7 +103,7 @@ def latency(images: Values, steps: int, threshold: float = 0.0) -> Float[Tensor,
         >>> latency([[1.0, 0.5, 0.0]], steps=5).argmax(0)  # 0 does not spike
         tensor([[0, 2, 0]])
     """
-    _check_steps(steps)
+    steps = as_integer(steps, "steps", 1)
     if not 0 <= threshold < 1:
         raise UsageError(f"the threshold must be in [0, 1), found {threshold}")
     images = _as_real(images, "images")
@@ -133,7 +134,7 @@ def delta(
         `[T, B, 2, ...]`, on first, then off, of the dtype of `signal`.
 
     Raises:
-        UsageError: if `threshold` is not greater than 0, or there are no steps.
+        UsageError: if `threshold` is not greater than 0, there are no steps, or `values` is another word.
         NonFiniteError: if `signal` holds NaN or infinity.
 
     Example:
@@ -143,7 +144,8 @@ def delta(
         ([0, 1, 1, 0, 0], [0, 0, 0, 0, 1])
     """
     signal = _as_real(signal, "signals")
-    _check_steps(len(signal))
+    as_integer(len(signal), "steps", 1)
+    check_choice("values", values, ("binary", "count"))
     if not 0 < threshold < float("inf"):
         raise UsageError(f"the threshold must be greater than 0, found {threshold}")
     _check_finite(signal, "signals")
@@ -187,8 +189,7 @@ def population(
         tensor([[1.0000, 0.3247, 0.0111],
                 [0.3247, 1.0000, 0.3247]])
     """
-    if neurons < 2:
-        raise UsageError(f"there must be at least 2 neurons, found {neurons}")
+    neurons = as_integer(neurons, "neurons", 2)
     if not float("-inf") < low < high < float("inf"):
         raise UsageError(f"low must be less than high, found {low} and {high}")
     if not 0 < width < float("inf"):
@@ -199,11 +200,6 @@ def population(
     centres = torch.linspace(low, high, neurons, dtype=precise.dtype, device=precise.device)
     sigma = width * (high - low) / (neurons - 1)
     return ((precise - centres) / sigma).square().mul(-0.5).exp().to(values.dtype)
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, found {steps}")
 
 
 def _as_real(values: Values, name: str) -> Tensor:

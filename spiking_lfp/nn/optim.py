@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels import clip_units_
 
@@ -22,7 +23,7 @@ class AdaptiveClip:
         minimum: lower bound of the weight norm, so that weights of zero can change.
 
     Raises:
-        UsageError: unless `clip` and `minimum` are greater than 0.
+        UsageError: unless `clip` and `minimum` are greater than 0, and `parameters` are tensors.
 
     Example:
         >>> weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))  # of norm 5
@@ -35,7 +36,13 @@ class AdaptiveClip:
     def __init__(self, parameters: Iterable[Tensor], clip: float = 0.01, minimum: float = 1e-3) -> None:
         if not (clip > 0 and minimum > 0):
             raise UsageError(f"clip and minimum must be greater than 0, found {clip} and {minimum}")
-        self.parameters = list(parameters)
+        # iterating over one tensor yields its rows, which have no .grad: nothing would be clipped
+        listed = isinstance(parameters, Iterable) and not isinstance(parameters, Tensor)
+        found: list[Any] = list(parameters) if listed else [parameters]
+        others = [each for each in found if not (listed and isinstance(each, Tensor))]
+        if others:
+            raise UsageError(f"parameters must be those of network.parameters(), found {describe(others[0])}")
+        self.parameters: list[Tensor] = found
         self.clip = clip
         self.minimum = minimum
 

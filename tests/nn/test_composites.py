@@ -133,6 +133,35 @@ def test_what_the_model_does_not_have_is_refused_in_one_sentence(how: Composite,
     assert "forward" not in vars(model)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"default": "epsilon"}, "a rule of the composite is 'epsilon', expected one such as Epsilon()"),
+        ({"default": Epsilon}, "a rule of the composite is the class Epsilon, expected one such as Epsilon()"),
+        ({"types": {nn.Linear: "flat"}}, "a rule of the composite is 'flat', expected one such as Epsilon()"),
+        ({"types": {"Linear": Flat()}}, "types must be classes of modules, such as nn.Linear, found 'Linear'"),
+        ({"names": ["0"]}, "names must be a dict with a rule for each, found list"),
+    ],
+)
+def test_what_is_no_rule_is_refused_in_one_sentence(unchecked: None, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        Composite(**arguments)
+
+
+@pytest.mark.parametrize("rule", [Epsilon(), ZPlusZMinus()])
+def test_autocast_changes_nothing(rule: Rule) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+    x, outcomes = torch.rand(2, 1, 8, 8), []
+    for enabled in (False, True):
+        model.zero_grad()
+        with Composite(rule).applied(model), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = model(x)
+        propagate(logits, logit_reward(logits, [0, 2]))
+        outcomes.append([logits, *(parameter.grad for parameter in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
 def test_composites_have_names() -> None:
     assert composite("epsilon") == Composite(Epsilon())
     mixed = composite("epsilon-zplus-zminus").rules(some_network())

@@ -47,6 +47,20 @@ def test_only_one_tensor_seen_in_several_steps_is_constant() -> None:
     assert not is_constant(torch.rand(5, 1, 1).expand(5, 3, 4))
 
 
+def test_steps_and_neurons_are_integers(unchecked: None) -> None:
+    for encode in (constant, rate, latency):
+        with pytest.raises(UsageError, match=r"^steps must be an integer, at least 1, found 2\.5$"):
+            encode(torch.rand(3, 4), 2.5)
+    with pytest.raises(UsageError, match=r"^neurons must be an integer, at least 2, found '3'$"):
+        population(torch.rand(3), "3")
+    assert constant(torch.rand(3, 4), np.int64(2)).shape == (2, 3, 4)
+
+
+def test_delta_knows_two_values(unchecked: None) -> None:
+    with pytest.raises(UsageError, match=r"^unknown values 'counts': did you mean 'count'\? known are binary, count$"):
+        delta(torch.rand(3, 4), 0.1, "counts")
+
+
 @pytest.mark.parametrize("steps", [0, -3])
 def test_constant_needs_a_step(steps: int) -> None:
     with pytest.raises(UsageError, match=f"steps must be at least 1, found {steps}"):

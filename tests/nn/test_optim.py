@@ -84,3 +84,16 @@ def test_clipping_twice_is_clipping_once() -> None:
 def test_bounds_must_be_positive(clip: float, minimum: float) -> None:
     with pytest.raises(UsageError, match="clip and minimum must be greater than 0"):
         AdaptiveClip([], clip, minimum)
+
+
+def test_what_is_no_list_of_parameters_is_refused(unchecked: None) -> None:
+    layer = LIF(nn.Linear(2, 3))
+    given = {
+        "Parameter": layer.synapse.weight,
+        "LIF": layer,
+        "tuple": layer.named_parameters(),
+        "Linear": nn.Sequential(layer.synapse),
+    }
+    for kind, parameters in given.items():
+        with pytest.raises(UsageError, match=rf"parameters must be those of network.parameters\(\), found {kind}$"):
+            AdaptiveClip(parameters)
