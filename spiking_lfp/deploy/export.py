@@ -1,7 +1,7 @@
 """From a trained network to files for hardware, in one call."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf, nextafter
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ class Exported:
         refused: why a format cannot hold the network, or which package it needs, by format.
     """
 
-    network: IntegerNetwork
-    report: QuantisationReport | None
+    network: IntegerNetwork = field(repr=False)  # thousands of lines of numbers
+    report: QuantisationReport | None = field(repr=False)
     files: dict[str, Path]
     refused: dict[str, str]
 

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.checks import Values, all_finite, as_tensor, is_deferred, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.lfp.tape import check_outputs, misuse, rewarded
@@ -354,6 +355,11 @@ def propagate(outputs: Float[Tensor, "*shape"], reward: Values | None = None) ->
         >>> propagate(-nn.functional.cross_entropy(spikes.sum(0), torch.tensor([0, 2])))
         >>> optimizer.step()
     """
+    if not isinstance(outputs, Tensor):
+        raise UsageError(
+            f"outputs are {describe(outputs)}, expected one tensor that a network returned: of several, as of "
+            "layer.run, give the one that is rewarded"
+        )
     if reward is None:
         if outputs.numel() != 1:
             raise UsageError(

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spiking_lfp.arguments import as_integer
 from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
@@ -37,8 +38,7 @@ def run_in_chunks(network: nn.Module, x: Values, chunk: int) -> Float[Tensor, "s
         >>> propagate(spikes, spike_rate_reward(spikes, [0, 2]))
     """
     x = as_tensor(x, "the inputs")
-    if chunk < 1:
-        raise UsageError(f"chunk must be at least 1, found {chunk}")
+    chunk = as_integer(chunk, "chunk", 1)
     if any(isinstance(module, NormalizeFeedback) for module in network.modules()):
         raise UsageError(
             "NormalizeFeedback needs the feedback of all steps at once: remove it, or do not run in chunks"

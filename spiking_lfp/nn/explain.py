@@ -33,7 +33,7 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
         classes: for each sample the class that is rewarded, `[B]`, of any integer type.
 
     Raises:
-        UsageError: if the network does not have a class.
+        UsageError: if the network does not have a class, its outputs are no `[T, B, classes]`, or `x` are integers.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
 
     Returns:
@@ -47,12 +47,19 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
         torch.Size([2, 4])
     """
     x, classes = as_tensor(x, "the inputs"), as_tensor(classes, "the classes")
+    if not x.is_floating_point():
+        raise UsageError(
+            f"the inputs are {x.dtype}, expected real numbers of the network's type: convert them by .to()"
+        )
     with torch.enable_grad():
         # not a clone: layers recognise inputs that are the same in every step, and then compute the very same spikes
         x = x.detach().requires_grad_()
         with failures_named(network):
             spikes = network(x)
-    outputs = spikes.shape[-1]
+    if not isinstance(spikes, Tensor) or spikes.dim() != 3:
+        found = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+        raise UsageError(f"the network returned {found}, expected outputs [T, B, classes], one for each class")
+    outputs = spikes.shape[2]
     if classes.dim() == 1 and not (classes.is_floating_point() or classes.is_complex()):
         classes = classes.long()  # uint8 and truth values would select by being true
     fits = classes.dtype == torch.int64 and classes.shape == x.shape[1:2]

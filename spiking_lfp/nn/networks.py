@@ -3,13 +3,14 @@
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
+from spiking_lfp.arguments import describe, integer_of
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
 from spiking_lfp.neurons import Reset
@@ -44,11 +45,15 @@ def mlp(
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
 
+    Raises:
+        UsageError: for a size that is none.
+
     Example:
         >>> network = mlp((1, 28, 28), classes=10, hidden=(100,), beta=0.9)
         >>> network(constant(torch.rand(2, 1, 28, 28), steps=5)).shape
         torch.Size([5, 2, 10])
     """
+    in_shape, hidden = _sizes("in_shape", in_shape), _sizes("hidden", hidden)
     sizes = [math.prod(in_shape), *hidden, classes]
     _positive("layer sizes", sizes)
     stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
@@ -88,11 +93,17 @@ def lenet(
     Returns:
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
 
+    Raises:
+        UsageError: for a size that is none, and samples that are too small.
+
     Example:
         >>> network = lenet(in_shape=(3, 32, 32), channels=(6, 16), hidden=(120, 84))
         >>> network(constant(torch.rand(2, 3, 32, 32), steps=5)).shape
         torch.Size([5, 2, 10])
     """
+    in_shape, channels, hidden = (
+        _sizes(what, given) for what, given in (("in_shape", in_shape), ("channels", channels), ("hidden", hidden))
+    )
     if len(in_shape) != 3:
         raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
     _positive("layer sizes", [*in_shape, *channels, *hidden, classes, kernel])
@@ -144,16 +155,19 @@ def stack(
         A network from `[T, B, *in_shape]` to output spikes `[T, B, classes]`.
 
     Raises:
-        UsageError: for a layer that cannot be parsed, or does not fit the layer before it.
+        UsageError: for a size that is none, a layer that cannot be parsed, or does not fit the layer before it.
 
     Example:
         >>> network = stack((2, 34, 34), classes=10, layers="8C5s2-MP2-DP0.3-64R")
         >>> [type(layer).__name__ for layer in network]
         ['LIF', 'MaxPool2d', 'Dropout', 'Flatten', 'RecurrentLIF', 'LIF']
     """
+    in_shape = _sizes("in_shape", in_shape)
     _positive("layer sizes", [*in_shape, classes])
     stack = _Stack(beta, threshold, reset, normalize_feedback, gain)
-    shape: tuple[int, ...] = tuple(in_shape)
+    if not isinstance(layers, str):
+        raise UsageError(f"layers must be a text such as 12C5-MP2-256, found {describe(layers)}")
+    shape: tuple[int, ...] = in_shape
     for text in [layer.strip() for layer in layers.split("-") if layer.strip()] + [str(classes)]:
         match = _LAYER.fullmatch(text)
         if match is None:
@@ -307,6 +321,15 @@ def _image(text: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
         )
     channels, height, width = shape
     return channels, height, width
+
+
+def _sizes(what: str, given: Any) -> tuple[int, ...]:
+    """Return sizes, one or more, as they are given to an argument."""
+    found = [integer_of(size) for size in given] if isinstance(given, Iterable) else [None]
+    sizes = tuple(size for size in found if size is not None)
+    if len(sizes) < len(found):
+        raise UsageError(f"{what} must be integers in a tuple or a list, as (100,), found {given!r}")
+    return sizes
 
 
 def _positive(what: str, sizes: Sequence[int]) -> None:

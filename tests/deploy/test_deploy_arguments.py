@@ -326,3 +326,8 @@ def test_load_says_what_it_takes(tmp_path: Path) -> None:
         given: dict[str, Any] = dict(options)
         found = said(UsageError, lambda given=given: lfp.load(NAME, **given))  # type: ignore[misc]
         assert found.endswith(f"is an integer network, which is complete and runs on the CPU: leave out {left_out}")
+
+
+def test_what_an_export_made_is_shown_in_a_line(tmp_path: Path) -> None:
+    made = exported(tmp_path)
+    assert repr(made) == f"Exported(files={{'artifact': {tmp_path / 'net.h5'!r}}}, refused={{}})"

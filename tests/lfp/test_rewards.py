@@ -406,3 +406,10 @@ def test_feedback_is_linear_in_the_reward() -> None:
         propagate(layer(x), factor * reward)
         grads.append(layer.synapse.weight.grad.clone())
     torch.testing.assert_close(grads[1], -2 * grads[0], rtol=1e-12, atol=0)
+
+
+def test_outputs_that_are_no_tensor_are_refused(unchecked: None) -> None:
+    layer = LIF(nn.Linear(4, 3))
+    for outputs, found in ((layer.run(torch.rand(5, 2, 4)), "tuple"), ([1.0], "list"), (1.0, "1.0")):
+        with pytest.raises(UsageError, match=f"^outputs are {found}, expected one tensor that a network returned"):
+            propagate(outputs, torch.ones(5, 2, 3))

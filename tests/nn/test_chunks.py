@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -103,9 +104,9 @@ def test_chunks_keep_less() -> None:
     assert bytes_saved(lambda x: lfp.run_in_chunks(net, x, 6)) < bytes_saved(net) / 5
 
 
-@pytest.mark.parametrize("chunk", [0, -2])
-def test_chunks_are_checked(chunk: int) -> None:
-    with pytest.raises(UsageError, match=f"chunk must be at least 1, found {chunk}"):
+@pytest.mark.parametrize(("chunk", "what"), [(0, ""), (-2, ""), (2.5, "an integer, ")])
+def test_chunks_are_checked(unchecked: None, chunk: Any, what: str) -> None:
+    with pytest.raises(UsageError, match=f"chunk must be {what}at least 1, found {chunk}"):
         lfp.run_in_chunks(network(), inputs("events"), chunk)
 
 

@@ -88,3 +88,17 @@ def test_an_image_shown_in_every_step_has_feedback_in_every_step() -> None:
 def test_classes_must_be_the_networks(classes: list[int]) -> None:
     with pytest.raises(UsageError, match=r"expected a class in 0..3 for each of 3 samples"):
         input_feedback(network(), events(), torch.tensor(classes))
+
+
+def test_outputs_that_are_not_one_for_each_class_are_refused() -> None:
+    network = nn.Sequential(LIF(nn.Conv2d(1, 3, 3)))  # three classes, 6 x 6 places each
+    with pytest.raises(
+        UsageError, match=r"^the network returned \[5, 2, 3, 6, 6\], expected outputs \[T, B, classes\]"
+    ):
+        input_feedback(network, torch.rand(5, 2, 1, 8, 8), [0, 2])
+
+
+def test_integers_have_no_feedback() -> None:
+    network = nn.Sequential(LIF(nn.Linear(4, 3)))
+    with pytest.raises(UsageError, match=r"^the inputs are torch.int64, expected real numbers of the network's type"):
+        input_feedback(network, torch.ones(5, 2, 4, dtype=torch.int64), [0, 2])

@@ -140,6 +140,11 @@ def test_weights_are_initialised_as_torch_does() -> None:
         ("lenet", {"channels": (12, 0)}, "layer sizes must be at least 1"),
         ("lenet", {"kernel": 0}, "layer sizes must be at least 1"),
         ("lenet", {"classes": -1}, "layer sizes must be at least 1"),
+        ("mlp", {"hidden": 100}, r"hidden must be integers in a tuple or a list, as \(100,\), found 100"),
+        ("lenet", {"in_shape": 28}, r"in_shape must be integers in a tuple or a list, as \(100,\), found 28"),
+        ("lenet", {"channels": (12, 6.5)}, "channels must be integers in a tuple or a list, .* found .12, 6.5."),
+        ("stack", {"in_shape": "12C5-256"}, "in_shape must be integers in a tuple or a list, .* found '12C5-256'"),
+        ("stack", {"layers": ["12C5"]}, "layers must be a text such as 12C5-MP2-256, found list"),
     ],
 )
 def test_arguments_that_cannot_be_used(unchecked: None, name: str, arguments: dict[str, Any], message: str) -> None:
