@@ -206,6 +206,20 @@ def test_links_lead_to_pages(site: ModuleType, page: str, link: str, shown: str 
     assert site.shown_at(page, link) == shown
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files_of_the_repository_and_to_headings(page: Path) -> None:
+    """Pages are read there, too, where those that the site makes are not."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, link
+
+
 def test_a_file_or_folder_becomes_a_page(site: ModuleType) -> None:
     assert (ROOT / "examples" / "train_step.py").read_text() in site.file_page("files/examples/train_step.py.md")
     folder = site.file_page("files/examples.md")

@@ -73,6 +73,8 @@ class SpikingLayer(SynapticLayer):
         **constants: float | Tensor,
     ) -> None:
         super().__init__(synapse, rule, norm)
+        if not hasattr(self, "kind"):
+            raise UsageError(f"{type(self).__name__} has to say which kind of neuron it has: kind = LIFNeuron")
         self.reset: Reset = reset
         limits = self.kind.limits()
         for name in constants:

@@ -76,6 +76,8 @@ def test_constants_of_a_neuron_are_not_forgotten() -> None:
 
     with pytest.raises(UsageError, match="Forgetful has to give part, a constant of HalvedLIFNeuron"):
         Forgetful(nn.Linear(2, 2), beta=0.9, threshold=1.0)
+    with pytest.raises(UsageError, match="Kindless has to say which kind of neuron it has: kind = LIFNeuron"):
+        type("Kindless", (SpikingLayer,), {})(nn.Linear(2, 3))
     with pytest.raises(UsageError, match="HalvedLIFNeuron has no constant 'decay'"):
         Forgetful(nn.Linear(2, 2), beta=0.9, threshold=1.0, part=0.5, decay=0.1)
 
