@@ -519,7 +519,8 @@ def _checked_values(
         require(
             (whole if kept is None else whole | ~kept.squeeze(1)).all(),
             UsageError,
-            "targets of this reward add up to 1 over classes: for several labels take logit_reward or a spike reward",
+            "targets of this reward add up to 1 over classes: for several labels take logit_reward or a spike reward, "
+            "for numbers squared_error_reward",
         )
     return y, kept
 

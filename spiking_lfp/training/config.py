@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import LARGEST, OWN, EventRecipe, InputRecipe, one_of
 from spiking_lfp.errors import UsageError, unknown_name
@@ -334,6 +335,11 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
         name = ".".join(str(key) for key in problem["loc"])
         found = shorten(repr(problem["input"]), 80)
         prefix = f"setting {name} = {found}: " if name else ""
+        if problem["type"] == "string_type":
+            raise UsageError(
+                f"setting {name} is {describe(problem['input'])}, expected its name, a text: spiking-lfp presets "
+                "custom shows what there is"
+            ) from None
         raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from spiking_lfp.arguments import as_names, describe
 from spiking_lfp.data import Progress
@@ -28,6 +29,10 @@ _OF_NAMED_NETWORKS = {
     for name in (*NetworkSettings.model_fields, *NeuronSettings.model_fields)
     if name != "network" and not name.startswith("readout")
 }
+
+
+# settings that say what values become
+_OF_ENCODERS = ("encoding", "steps", "encoding_neurons", "delta_threshold")
 
 
 def fit(
@@ -63,7 +68,7 @@ def fit(
         out: folder of the run; `runs/custom` (or `-2`, `-3`, ...) if None.
         resume: go on with the run in `out` if there is one.
         class_names: of the outputs.
-        encoder: from values `[B, ...]` to sequences `[T, B, ...]`, in place of the setting `encoding`.
+        encoder: from values `[B, ...]` to sequences `[T, B, ...]`, in place of the settings `encoding` and `steps`.
         callbacks: objects with the methods of `Callback`.
         progress: show what happens, in a terminal or a notebook; `spiking_lfp.plots.draw_run` draws it.
         device: "auto", "cpu", "cuda", "cuda:1", ...
@@ -120,13 +125,18 @@ def _job(network: nn.Module | str, given: OwnData, data_root: str | Path | None,
         **({} if isinstance(network, str) else {"rule": OWN}),
         **({} if given.encoder is None else {"encoding": OWN}),
     }
-    for name in ("network", "data", *(["encoding"] if given.encoder else [])):
+    for name in ("network", "data", *(_OF_ENCODERS if given.encoder else [])):
         if name in settings:
             raise UsageError(f"setting {name} is given by an argument of fit: leave it out")
     if settings.get("encoding") in IN_TIME and not by_name:
         settings = {"steps": 0, **settings}
     config = with_whole_paths(checked_config({**named, **settings}))
     check_used(config, settings)
+    if isinstance(given.train, DataLoader) and settings.get("batch_size") not in (None, given.train.batch_size):
+        raise UsageError(
+            f"setting batch_size = {config.batch_size} changes nothing: train is a data loader, which makes batches of "
+            f"{given.train.batch_size or 'its own'}; leave it out"
+        )
 
     def make(device: torch.device, preparing: Progress) -> tuple[Data, nn.Module]:
         torch.manual_seed(config.seed)

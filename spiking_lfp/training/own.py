@@ -253,7 +253,10 @@ def check_labels(labels: Tensor, classes: int, name: str) -> None:
         return
     odd = no_class_indices(labels)
     if len(odd):
-        raise DataError(f"labels of {name} hold {odd[0]:g}, expected class indices: number classes from 0")
+        raise DataError(
+            f"labels of {name} hold {odd[0]:g}, expected class indices: number classes from 0, or give numbers that "
+            "outputs are to have as [N, outputs]"
+        )
     low, high = (int(each) for each in labels.aminmax())
     if low < 0 or high >= classes:
         raise DataError(

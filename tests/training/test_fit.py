@@ -28,6 +28,9 @@ LABELS = (VALUES[:, 0] > VALUES[:, 1]).long()
 PAIR = (VALUES, LABELS)
 SMALL: dict[str, Any] = {"steps": 4, "epochs": 2, "batch_size": 5, "progress": False, "log_every": 1}
 
+# with an encoder of one's own, which says how many steps there are
+ENCODED = {name: value for name, value in SMALL.items() if name != "steps"}
+
 
 class Skip(nn.Module):
     """A network of one's own, with a path around a layer."""
@@ -586,11 +589,19 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"train": (VALUES + 1j, LABELS)}, DataError, "values of train are torch.complex64, expected real numbers: give"),
     ({"test": (VALUES.numpy() * 1j, LABELS)}, DataError, "values of test are torch.complex64, expected real numbers"),
     ({"train": (VALUES, LABELS + 0j)}, DataError, "labels of train are torch.complex64, expected real numbers"),
-    ({"train": DataLoader(TensorDataset(VALUES + 1j, LABELS))}, UsageError, "the values are torch.complex64"),
+    (
+        {"train": DataLoader(TensorDataset(VALUES + 1j, LABELS)), "batch_size": None},
+        UsageError,
+        "the values are torch.complex64",
+    ),
     ({"train": (["a", "b"], [0, 1])}, DataError, "are list, expected numbers"),
     ({"train": ([[1.0], [1.0, 2.0]], [0, 1])}, DataError, "have different shapes: give encoding='sequence'"),
-    ({"train": DataLoader(Endless())}, DataError, "without a length"),
-    ({"train": DataLoader(TensorDataset(VALUES), 4)}, DataError, r"is \(Tensor\), expected tensors \(values, labels\)"),
+    ({"train": DataLoader(Endless()), "batch_size": None}, DataError, "without a length"),
+    (
+        {"train": DataLoader(TensorDataset(VALUES), 4), "batch_size": None},
+        DataError,
+        r"is \(Tensor\), expected tensors \(values, labels\)",
+    ),
     ({"test": None}, UsageError, "test is None: give samples for evaluation, or hold out some"),
     ({"class_names": ["a"]}, UsageError, "1 class_names, the network has 2 outputs"),
     ({"callbacks": [print]}, UsageError, "a callback is builtin_function_or_method, without a method start"),
@@ -606,13 +617,21 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"class_names": ["a", "a"]}, UsageError, "class_names has 'a' more than once"),
     ({"callbacks": lfp.Callback()}, UsageError, "callbacks must be a list of objects .*, found Callback"),
     ({"callbacks": [lfp.Callback]}, UsageError, r"a callback is the class Callback, expected an object: Callback\(\)"),
+    ({"optimizer": torch.optim.Adam}, UsageError, "setting optimizer is the class Adam, expected its name, a text"),
+    ({"rule": lfp.Flat()}, UsageError, "setting rule is Flat, expected its name, a text"),
+    (
+        {"train": DataLoader(TensorDataset(*PAIR), 4)},
+        UsageError,
+        "setting batch_size = 5 changes nothing: .* batches of 4",
+    ),
+    ({"encoder": lambda values: values}, UsageError, "setting steps is given by an argument of fit: leave it out"),
     ({"reward": lfp.spike_count_reward}, UsageError, "setting reward is a function, expected a name, spike-count, .*"),
     (
-        {"encoder": lambda values: values},
+        {"encoder": lambda values: values, "steps": None},
         UsageError,
         r"encoder returned \[1, 6\] for values \[1, 6\], expected a tensor",
     ),
-    ({"encoder": lambda values: values.numpy()}, UsageError, "encoder returned ndarray for values"),
+    ({"encoder": lambda values: values.numpy(), "steps": None}, UsageError, "encoder returned ndarray for values"),
 ]
 
 
@@ -621,6 +640,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     unchecked: None, change: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
 ) -> None:
     given = {"network": network(), "train": PAIR, "test": PAIR, "out": tmp_path / "run", **SMALL, **change}
+    given = {name: value for name, value in given.items() if value is not None or name == "test"}
     with pytest.raises(error, match=sentence):
         fit(given.pop("network"), given.pop("train"), given.pop("test"), **given)
     assert not (tmp_path / "run").exists()
@@ -643,7 +663,7 @@ def test_an_encoder_of_ones_own_is_asked_for_again(tmp_path: Path) -> None:
     def encoder(values: Tensor) -> Tensor:
         return torch.stack([values, 1 - values, values])
 
-    found = fit(network(), PAIR, PAIR, encoder=encoder, out=tmp_path / "run", **SMALL)
+    found = fit(network(), PAIR, PAIR, encoder=encoder, out=tmp_path / "run", **ENCODED)
     scores = found.predict(VALUES).scores
     assert torch.equal(scores, found.network(encoder(VALUES)).detach().mean(0))
     loaded = load_run(tmp_path / "run")
@@ -660,7 +680,7 @@ def test_an_encoder_with_the_batch_axis_first_is_refused_where_there_are_as_many
     with pytest.raises(UsageError, match=r"encoder returned \[1, 4, 6\] for values \[1, 6\], expected .* time first"):
         fit(
             network(), given, given, encoder=lambda values: values.unsqueeze(1).repeat(1, 4, 1), out=tmp_path / "run",
-            **SMALL | {"batch_size": 4},
+            **ENCODED | {"batch_size": 4},
         )  # fmt: skip
 
 
@@ -668,7 +688,9 @@ def test_only_an_encoder_of_ones_own_takes_complex_numbers(run: Run, tmp_path: P
     def encoder(values: Tensor) -> Tensor:
         return values.abs().expand(3, *values.shape)
 
-    found = fit(network(), (VALUES + 0j, LABELS), (VALUES + 0j, LABELS), encoder=encoder, out=tmp_path / "run", **SMALL)
+    found = fit(
+        network(), (VALUES + 0j, LABELS), (VALUES + 0j, LABELS), encoder=encoder, out=tmp_path / "run", **ENCODED
+    )
     assert torch.equal(found.predict(VALUES * 1j).scores, found.predict(VALUES + 0j).scores)
     for values in (VALUES * 1j, (VALUES * 1j).numpy(), [VALUES[0] * 1j]):
         with pytest.raises(UsageError, match=r"the values are torch.complex64, expected real numbers: give real and"):
