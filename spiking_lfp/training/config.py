@@ -337,8 +337,8 @@ def checked_config(settings: dict[str, Any]) -> TrainConfig:
         prefix = f"setting {name} = {found}: " if name else ""
         if problem["type"] == "string_type":
             raise UsageError(
-                f"setting {name} is {describe(problem['input'])}, expected its name, a text: spiking-lfp presets "
-                "custom shows what there is"
+                f"setting {name} = {describe(problem['input'])}: expected its name, a text; spiking-lfp presets custom "
+                "shows what there is"
             ) from None
         raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
 

@@ -617,8 +617,8 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"class_names": ["a", "a"]}, UsageError, "class_names has 'a' more than once"),
     ({"callbacks": lfp.Callback()}, UsageError, "callbacks must be a list of objects .*, found Callback"),
     ({"callbacks": [lfp.Callback]}, UsageError, r"a callback is the class Callback, expected an object: Callback\(\)"),
-    ({"optimizer": torch.optim.Adam}, UsageError, "setting optimizer is the class Adam, expected its name, a text"),
-    ({"rule": lfp.Flat()}, UsageError, "setting rule is Flat, expected its name, a text"),
+    ({"optimizer": torch.optim.Adam}, UsageError, "setting optimizer = the class Adam: expected its name, a text"),
+    ({"rule": lfp.Flat()}, UsageError, "setting rule = Flat: expected its name, a text"),
     (
         {"train": DataLoader(TensorDataset(*PAIR), 4)},
         UsageError,
