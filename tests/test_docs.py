@@ -111,6 +111,16 @@ def test_results_say_what_made_them() -> None:
             assert made.get("origin") or {"date", "versions", "processor", "threads"} <= made.keys(), path
 
 
+def test_every_public_name_has_its_line() -> None:
+    table = "".join(re.findall(r"^\|.*\n", (ROOT / "docs" / "inside.md").read_text(), re.MULTILINE))
+    assert [name for name in spiking_lfp.__all__ if not re.search(rf"`{name}\b", table)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_first_what_it_is_for(page: Path) -> None:
+    assert re.match(r"# .+\n\n(?!```)[A-Z`]", page.read_text())
+
+
 def test_readme_is_one_screen_of_reading() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
