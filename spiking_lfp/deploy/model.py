@@ -574,7 +574,7 @@ class IntegerNetwork:
     span: tuple[float, float] = (0.0, 1.0)
 
     def integers(self, values: ArrayLike) -> Array:
-        """Return real values of a sequence as the integers that the network takes, uint8; those beyond are cut off.
+        """Return real values as the integers that the network takes, uint8; those beyond its `span` are cut off.
 
         Args:
             values: of any shape.

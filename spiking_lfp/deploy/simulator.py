@@ -341,8 +341,9 @@ def check_inputs(network: IntegerNetwork, inputs: ArrayLike) -> Array:
     if inputs.ndim < lead or inputs.shape[lead:] != network.in_shape or 0 in inputs.shape:
         layout = "[N, ...]" if lead == 1 else "[T, N, ...]"
         raise ExportError(f"inputs are {list(inputs.shape)}, expected {layout} of samples {list(network.in_shape)}")
-    if inputs.dtype.kind not in "bui":
-        remedy = ": network.integers(values) makes them of real numbers" if network.encoder == "sequence" else ""
+    # truth values are spikes; where integers stand for 0 to 1, they would be 1 of so many, almost nothing
+    if inputs.dtype.kind not in ("bui" if network.levels == 1 else "ui"):
+        remedy = ": network.integers(values) makes them of real numbers" if network.levels > 1 else ""
         raise ExportError(f"inputs are {inputs.dtype}, expected integers 0..{network.levels}{remedy}")
     low, high = int(inputs.min()), int(inputs.max())
     if low < 0 or high > network.levels:

@@ -307,6 +307,10 @@ def test_inputs_that_do_not_fit_are_named() -> None:
         assert said(ExportError, lambda: lfp.simulate(NAME, pixels)) == f"{sentence}expected integers 0..255"
     learned = torch.zeros(1, 1, 28, 28, requires_grad=True)
     assert said(ExportError, lambda: lfp.simulate(NAME, learned)).startswith("inputs are Tensor, expected an array of")
+    for values, kind in ((pixels > 0, "bool"), (pixels / 255, "float64")):
+        assert said(ExportError, lambda values=values: lfp.simulate(NAME, values)) == (  # type: ignore[misc]
+            f"inputs are {kind}, expected integers 0..255: network.integers(values) makes them of real numbers"
+        )
     sequences = replace(make.mlp(), encoder="sequence", levels=255)
     for values in ("abc", torch.ones(2, requires_grad=True)):
         found = said(ExportError, lambda values=values: sequences.integers(values))  # type: ignore[misc]
