@@ -1,11 +1,13 @@
 """The public names, listed once; and the wheel and the sdist, built here and tried in an environment of their own."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from importlib.metadata import Distribution, PathDistribution, distribution
@@ -18,6 +20,20 @@ import spiking_lfp
 from spiking_lfp.deploy.pretrained import network_names
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_extras_that_are_named_are_there_and_on_the_page() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
+    assert extras == set(listed)
+    texts = [
+        path.read_text()
+        for folder in ("spiking_lfp", "examples", "docs")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in (".py", ".md")
+    ]
+    named = re.findall(r"spiking-lfp\[(\w+)\]|import_extra\(\"[\w.]+\", \"(\w+)\"\)", "".join(texts))
+    assert {"cameras", "events", "tune"} <= {name for pair in named for name in pair if name} <= extras
 
 
 def test_public_names_are_listed_once_and_there() -> None:

@@ -13,7 +13,8 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spiking_lfp.errors import DataError, UsageError, unknown_name
+from spiking_lfp.arguments import as_integer, check_choice
+from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events.records import EventArray, Sensor, check_events
 
 INT64 = np.iinfo(np.int64)
@@ -49,8 +50,8 @@ def event_frames(
         uint8 `[T, P, H, W]`, all 0 if there are no events.
 
     Raises:
-        UsageError: if `steps` or `duration` is less than 1, if the window does not fit into 64 bits, or for unknown
-            bins or values.
+        UsageError: if `steps` or `duration` is less than 1, if the window does not fit into 64 bits, and for another
+            word of `by` or `values`.
         DataError: for a wrong dtype and addresses outside of the sensor; for times that go back, if bins are of equal
             count, and times too far apart for 64 bits.
 
@@ -59,14 +60,12 @@ def event_frames(
         >>> event_frames(events, (2, 34, 34), steps=10).shape
         (10, 2, 34, 34)
     """
-    for what, found, known in (("by", by, ("time", "count")), ("values", values, ("binary", "count"))):
-        if found not in known:
-            raise unknown_name(what, found, known)
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, found {steps}")
+    steps = as_integer(steps, "steps", 1)
+    check_choice("by", by, ("time", "count"))
+    check_choice("values", values, ("binary", "count"))
     if duration is not None and duration < 1:
         raise UsageError(f"the duration must be at least 1 us, found {duration}")
-    check_events(events[:0], sensor)  # the kernel checks the addresses
+    check_events(events[:0] if isinstance(events, np.ndarray) else events, sensor)  # the kernel checks the addresses
     frames = np.zeros((steps, *sensor), np.uint8)
     if not len(events):
         return frames

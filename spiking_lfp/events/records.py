@@ -58,6 +58,8 @@ def check_events(events: EventArray, sensor: Sensor, number: int = 0) -> int | N
     Raises:
         DataError: naming the first event that does not fit `sensor`.
     """
+    if not isinstance(events, np.ndarray):
+        raise DataError(f"events are {type(events).__name__}, expected an array of {EVENT}, as read_events returns")
     if events.dtype != EVENT or events.ndim != 1:
         raise DataError(f"events are {events.dtype} {list(events.shape)}, expected one axis of {EVENT}")
     if len(sensor) != 3 or min(sensor) < 1 or sensor[0] > 2:

@@ -253,3 +253,15 @@ def test_shapes_of_other_sizes_are_refused(shape: tuple[int, ...]) -> None:
         unpack_frames(np.zeros((5, 2), np.uint8), shape)
     with pytest.raises(UsageError, match=f"take {size} bytes, found 2"):
         unpack_batch(torch.zeros(3, 5, 2, dtype=torch.uint8), shape)
+
+
+def test_words_and_kinds_that_are_not_known_are_refused(unchecked: None) -> None:
+    events = np.zeros(0, EVENT)
+    with pytest.raises(UsageError, match=r"^unknown values 'counts': did you mean 'count'\? known are binary, count$"):
+        event_frames(events, (2, 4, 4), 3, values="counts")
+    with pytest.raises(UsageError, match=r"^unknown by 'events': known are count, time$"):
+        event_frames(events, (2, 4, 4), 3, by="events")
+    with pytest.raises(UsageError, match=r"^steps must be an integer, at least 1, found 2\.5$"):
+        event_frames(events, (2, 4, 4), 2.5)
+    with pytest.raises(DataError, match=r"^events are list, expected an array of .* as read_events returns$"):
+        event_frames(events.tolist(), (2, 4, 4), 3)
