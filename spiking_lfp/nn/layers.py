@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from spiking_lfp.arguments import as_integer
 from spiking_lfp.checks import require
 from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
@@ -470,7 +471,7 @@ class PopulationReadout(nn.Module):
         size: neurons of each class.
 
     Raises:
-        UsageError: if neurons are not a multiple of `size`, or their outputs are no spikes.
+        UsageError: if `size` is less than 1, neurons are not a multiple of it, or their outputs are no spikes.
 
     Example:
         >>> network = nn.Sequential(LIF(nn.Linear(4, 30)), PopulationReadout(10))
@@ -480,9 +481,7 @@ class PopulationReadout(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        if size < 1:
-            raise UsageError(f"a population has at least 1 neuron, found {size}")
-        self.size = size
+        self.size = as_integer(size, "size", 1)
 
     @opaque
     def forward(self, spikes: Spikes) -> Float[Tensor, "steps batch *classes"]:

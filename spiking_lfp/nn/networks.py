@@ -265,6 +265,8 @@ class _Stack:
     normalised = False
 
     def __init__(self, beta: float, threshold: float, reset: Reset, normalize_feedback: bool, gain: float) -> None:
+        if not 0 < gain < float("inf"):
+            raise UsageError(f"gain must be finite and greater than 0, found {gain}: weights of exactly 0 never learn")
         self.gain = gain
         self.constants = (beta, threshold, reset)
         self.normalize_feedback = normalize_feedback

@@ -52,6 +52,9 @@ class ThresholdBatchNorm(_BatchNorm):
         alpha: size of the currents in thresholds.
         arguments: others of `nn.BatchNorm2d`, as `eps` and `momentum`.
 
+    Raises:
+        UsageError: unless `threshold` and `alpha` are greater than 0: a gamma of exactly 0 never learns.
+
     Example:
         >>> layer = LIF(nn.Conv2d(1, 8, 3, bias=False), threshold=0.5, norm=ThresholdBatchNorm(8, threshold=0.5))
         >>> layer(torch.rand(10, 4, 1, 8, 8)).shape
@@ -59,6 +62,8 @@ class ThresholdBatchNorm(_BatchNorm):
     """
 
     def __init__(self, num_features: int, threshold: float = 1.0, alpha: float = 1.0, **arguments: Any) -> None:
+        if not (0 < threshold < float("inf") and 0 < alpha < float("inf")):
+            raise UsageError(f"threshold and alpha must be finite and greater than 0, found {threshold} and {alpha}")
         self.threshold, self.alpha = threshold, alpha
         super().__init__(num_features, **arguments)
 

@@ -140,6 +140,7 @@ def test_weights_are_initialised_as_torch_does() -> None:
         ("lenet", {"channels": (12, 0)}, "layer sizes must be at least 1"),
         ("lenet", {"kernel": 0}, "layer sizes must be at least 1"),
         ("lenet", {"classes": -1}, "layer sizes must be at least 1"),
+        ("mlp", {"gain": 0}, "gain must be finite and greater than 0, found 0: weights of exactly 0 never learn"),
         ("mlp", {"hidden": 100}, r"hidden must be integers in a tuple or a list, as \(100,\), found 100"),
         ("lenet", {"in_shape": 28}, r"in_shape must be integers in a tuple or a list, as \(100,\), found 28"),
         ("lenet", {"channels": (12, 6.5)}, "channels must be integers in a tuple or a list, .* found .12, 6.5."),

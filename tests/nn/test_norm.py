@@ -1,6 +1,7 @@
 """Batch normalisation between synapses and neurons: against torch's own, slow replicas, and the folded network."""
 
 import copy
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -345,3 +346,9 @@ def test_rules_that_see_no_weights_and_other_dtypes_are_refused() -> None:
     layer = LIF(nn.Linear(3, 4), norm=nn.BatchNorm1d(4).double())
     with pytest.raises(UsageError, match=r"weights are torch\.float32, its norm is torch\.float64"):
         layer(torch.rand(2, 1, 3))
+
+
+@pytest.mark.parametrize("sizes", [{"threshold": 0.0}, {"threshold": -1.0}, {"alpha": 0.0}, {"threshold": math.nan}])
+def test_a_gamma_that_would_never_learn_is_refused(sizes: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=r"^threshold and alpha must be finite and greater than 0, found "):
+        ThresholdBatchNorm(8, **sizes)

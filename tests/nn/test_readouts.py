@@ -87,7 +87,7 @@ def test_populations_run_in_chunks() -> None:
 
 
 def test_what_is_no_population_is_refused(unchecked: None) -> None:
-    with pytest.raises(UsageError, match="a population has at least 1 neuron, found 0"):
+    with pytest.raises(UsageError, match=r"^size must be at least 1, found 0$"):
         PopulationReadout(0)
     with pytest.raises(UsageError, match=r"N a multiple of 3, found \[5, 2, 7\]"):
         PopulationReadout(3)(torch.zeros(5, 2, 7))
