@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import Values, as_tensor, raise_deferred
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn.layers import failures_named
+from spiking_lfp.nn.layers import evaluation_mode, failures_named
 
 
 def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tensor, "steps batch *i"]:
@@ -27,8 +27,8 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
     a `MonoReadout` passes the reward of a class's score on with the right sign, but not its magnitude.
 
     Args:
-        network: computes spikes `[T, B, classes]` from `x`; its parameters and their `.grad` are not changed. Set it to
-            evaluation mode, so that no input is dropped.
+        network: computes spikes `[T, B, classes]` from `x`; it runs in evaluation mode, so that no input is dropped;
+            neither it nor the `.grad` of its parameters are changed.
         x: the inputs, `[T, B, *i]`.
         classes: for each sample the class that is rewarded, `[B]`, of any integer type.
 
@@ -54,7 +54,7 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
     with torch.enable_grad():
         # not a clone: layers recognise inputs that are the same in every step, and then compute the very same spikes
         x = x.detach().requires_grad_()
-        with failures_named(network):
+        with failures_named(network), evaluation_mode(network):
             spikes = network(x)
     if not isinstance(spikes, Tensor) or spikes.dim() != 3:
         found = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__

@@ -571,6 +571,18 @@ def expect_tensor(x: object, what: str) -> None:
 
 
 @contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put all modules into evaluation mode inside the context."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
 def failures_named(network: nn.Module) -> Iterator[None]:
     """Let layers of torch that fail inside the context say which they are, and that they are given sequences.
 

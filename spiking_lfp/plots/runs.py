@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from spiking_lfp.data import Samples, Split
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
+from spiking_lfp.nn.layers import evaluation_mode
 from spiking_lfp.nn.spiking import SpikingLayer, firing_layers
 from spiking_lfp.plots.curves import learning_curve
 from spiking_lfp.plots.stills import spike_raster
 from spiking_lfp.training import Run, read_metrics
-from spiking_lfp.training.loop import evaluation_mode
 
 
 def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None) -> list[Path]:

@@ -31,7 +31,7 @@ from spiking_lfp.lfp.rewards import (
     spike_count_reward,
 )
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.nn.layers import Affine, SynapticLayer, name_layers
+from spiking_lfp.nn.layers import Affine, SynapticLayer, evaluation_mode, name_layers
 from spiking_lfp.nn.networks import NETWORKS
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.nn.optim import AdaptiveClip
@@ -178,18 +178,6 @@ def evaluate(
     if labels:
         outcome.labels, outcome.predictions = (torch.cat(parts).cpu() for parts in (labels, predictions))
     return outcome
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put all modules into evaluation mode inside the context."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 CROSS_ENTROPY = "cross-entropy"

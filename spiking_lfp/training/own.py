@@ -19,10 +19,9 @@ from spiking_lfp.data.values import encoder_of
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.mono import MonoReadout
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import name_layers
+from spiking_lfp.nn.layers import evaluation_mode, name_layers
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Data, Feed, LoaderData, LoaderFeed, MemoryData, SplitFeed
-from spiking_lfp.training.loop import evaluation_mode
 
 Encode = Callable[[Tensor], Tensor]
 

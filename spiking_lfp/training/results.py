@@ -17,12 +17,13 @@ from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.data.values import encoder_of
 from spiking_lfp.errors import UsageError
+from spiking_lfp.nn.layers import evaluation_mode
 from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
 from spiking_lfp.training.files import read_metrics
-from spiking_lfp.training.loop import Evaluation, evaluate, evaluation_mode, reward_of
+from spiking_lfp.training.loop import Evaluation, evaluate, reward_of
 from spiking_lfp.training.own import checked_encoder, dtype_of, feed_of
 from spiking_lfp.training.restore import convert_misfits, restore_network
 from spiking_lfp.training.runs import adapted, build, checkpoint_of, read_config, samples_for, with_whole_paths

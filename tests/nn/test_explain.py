@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spiking_lfp import LIF, Flatten, MaxPool2d, UsageError, constant, propagate
+from spiking_lfp import LIF, Dropout, Flatten, MaxPool2d, ThresholdBatchNorm, UsageError, constant, propagate
 from spiking_lfp.nn.explain import input_feedback
 
 
@@ -102,3 +102,20 @@ def test_integers_have_no_feedback() -> None:
     network = nn.Sequential(LIF(nn.Linear(4, 3)))
     with pytest.raises(UsageError, match=r"^the inputs are torch.int64, expected real numbers of the network's type"):
         input_feedback(network, torch.ones(5, 2, 4, dtype=torch.int64), [0, 2])
+
+
+def test_nothing_is_dropped_and_no_statistics_are_learned_in_training_mode_either() -> None:
+    torch.manual_seed(2)
+    network = nn.Sequential(
+        Dropout(0.9),
+        LIF(nn.Linear(20, 8), threshold=0.2, norm=ThresholdBatchNorm(8)),
+        LIF(nn.Linear(8, 3), threshold=0.2),
+    )
+    x = torch.rand(6, 4, 20)
+    network(x)  # the first batch sets the statistics
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = input_feedback(network.eval(), x, [0, 1, 2, 0])
+    assert expected.any()
+    assert torch.equal(input_feedback(network.train(), x, [0, 1, 2, 0]), expected)
+    assert all(module.training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
