@@ -35,6 +35,14 @@ def limit(holds: Callable[[Tensor], Tensor], words: str) -> dict[str, Limit]:
     Args:
         holds: tells elementwise which values it may have.
         words: the same in words, after "must be".
+
+    Example:
+        >>> from dataclasses import field
+        >>> metadata = limit(lambda value: value <= 0, "at most 0")
+        >>> floor = field(metadata=metadata, kw_only=True)  # of a neuron of one's own
+        >>> holds, words = metadata["limit"]
+        >>> holds(torch.tensor([-0.5, 0.5])), words
+        (tensor([ True, False]), 'at most 0')
     """
     return {"limit": (holds, words)}
 

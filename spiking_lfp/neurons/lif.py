@@ -48,6 +48,12 @@ class LIFNeuron(Neuron):
         beta: part of the membrane that a step keeps, 0 < beta <= 1; scalar, or broadcastable to `*n`.
         threshold: greater than 0; likewise.
         reset: which of the lines.
+
+    Example:
+        >>> neuron = LIFNeuron(torch.tensor(0.9), torch.tensor(1.0))
+        >>> spikes, final, trace = neuron.forward(torch.full((4, 1, 1), 0.6), 4, None)  # currents [T, B, n]
+        >>> spikes.flatten().tolist(), [round(each, 3) for each in trace.states[0].flatten().tolist()]
+        ([0.0, 1.0, 0.0, 1.0], [0.6, 1.14, 0.626, 1.163])
     """
 
     beta: Tensor = field(metadata=KEPT_PART)

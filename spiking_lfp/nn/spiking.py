@@ -34,12 +34,7 @@ LAYERS: dict[type[Neuron], type["SpikingLayer"]] = {}
 class SpikingLayer(SynapticLayer):
     """Base of the layers with neurons: a synapse, the constants of its neurons as buffers, and how they are run.
 
-    A subclass names its kind of neuron and takes its constants:
-
-        class AdaptiveLIF(SpikingLayer):
-            kind = AdaptiveLIFNeuron
-            def __init__(self, synapse, beta=0.9, ..., rule=None):
-                super().__init__(synapse, rule, reset=reset, beta=beta, ...)
+    A subclass names its kind of neuron and takes its constants.
 
     Args:
         synapse: `nn.Linear`, or a convolution of torch.
@@ -55,6 +50,15 @@ class SpikingLayer(SynapticLayer):
     Raises:
         UsageError: for constants out of range, and inputs that do not fit.
         NonFiniteError: if the membrane or the feedback holds NaN or infinity.
+
+    Example:
+        >>> from spiking_lfp.neurons import LIFNeuron
+        >>> class Sharp(SpikingLayer):  # a layer whose neurons forget fast
+        ...     kind = LIFNeuron
+        ...     def __init__(self, synapse, beta=0.3, threshold=1.0, rule=None):
+        ...         super().__init__(synapse, rule, reset="zero", beta=beta, threshold=threshold)
+        >>> Sharp(nn.Linear(4, 3))(torch.rand(10, 2, 4)).shape
+        torch.Size([10, 2, 3])
     """
 
     kind: ClassVar[type[Neuron]]
