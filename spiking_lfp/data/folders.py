@@ -128,7 +128,7 @@ def list_folder(
         UsageError: if there is no such session.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: name a folder of {kind.noun} as {folder}/CLASS/{kind.example}")
+        raise DataError(f"there is no folder {folder}: name one that holds a folder of files for each class")
     paths, others = files_of(folder, kind)
     if not paths:
         found = f": its {len(others):,} files end in {_suffixes(others)}" if others else ""

@@ -226,7 +226,9 @@ def test_folders_of_one_s_own(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no folder .*/none"):
+    with pytest.raises(
+        DataError, match=r"there is no folder .*/none: name one that holds a folder of files for each class$"
+    ):
         load_samples(f"{tmp_path}/none", EventRecipe())
     with pytest.raises(DataError, match="holds no recordings"):
         list_folder(tmp_path)

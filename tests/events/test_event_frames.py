@@ -171,13 +171,6 @@ def test_addresses_outside_are_refused(by: Any, x: int, y: int) -> None:
         event_frames(events, (2, 3, 4), 5, by=by, start=3)
 
 
-@pytest.mark.parametrize("name", ["by", "values"])
-def test_unknown_bins_and_values_are_refused(unchecked: None, name: str) -> None:
-    choices: Any = {name: "counts"}
-    with pytest.raises(UsageError, match=f"^unknown {name} 'counts': did you mean 'count'"):
-        event_frames(np.zeros(3, EVENT), (2, 4, 4), 2, **choices)
-
-
 def test_other_dtypes_and_sensors_are_refused() -> None:
     with pytest.raises(DataError, match="expected one axis"):
         event_frames(np.zeros(3, [("t", "<i8")]), (2, 3, 4), 5)
