@@ -79,12 +79,13 @@ def accuracies() -> str:
         row = found[0]
         known = NEUROTRAIN.get(row.preset) if "data" not in row.settings else None
         lines.append([
-            f"`{row.preset}`{f', {row.settings}' if row.settings else ''}", preset_title(row.preset), str(row.epochs),
+            f"`{row.preset}`{f', {row.settings}' if row.settings else ''}",
+            f"{preset_title(row.preset)}; {row.epochs} epochs",
             *map(_accuracy, both), " / ".join(f"{each.spikes:,.0f}" for each in found),
             " / ".join(f"{each.seconds:,.0f} s" for each in found), "" if known is None else str(known),
         ])  # fmt: skip
     return markdown(
-        ["preset", "data, network", "epochs", "LFP, %", "surrogate, %", "spikes", "training", "best in NeuroTrain"],
+        ["preset", "data, network", "LFP, %", "surrogate, %", "spikes", "training", "best in NeuroTrain"],
         lines,
     )
 
@@ -110,7 +111,9 @@ def _minutes(row: Row) -> str:
 def _accuracy(row: Row | None) -> str:
     if row is None:
         return ""
-    return f"**{row.accuracy:.2f}**" + (f" ± {row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else "")
+    return f"**{row.accuracy:.2f}**" + (
+        f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else ""
+    )
 
 
 def tried() -> str:
