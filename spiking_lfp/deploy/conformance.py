@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from spiking_lfp.deploy.formats.nir import READERS, write_nir
 from spiking_lfp.deploy.formats.nir_reading import read_nir
-from spiking_lfp.deploy.interop import from_norse, from_snntorch, import_package, to_norse, to_snntorch
+from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
+from spiking_lfp.deploy.interop.chains import import_package
 from spiking_lfp.deploy.nir_readers import run_in
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset

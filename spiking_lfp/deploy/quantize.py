@@ -26,7 +26,7 @@ from spiking_lfp.deploy.conversion import (
     without_dilation,
 )
 from spiking_lfp.deploy.graph import Place, evaluate, sources_of_last, trace
-from spiking_lfp.deploy.interop import synapse_copy
+from spiking_lfp.deploy.interop.chains import synapse_copy
 from spiking_lfp.deploy.model import (
     Add,
     Array,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spiking_lfp.deploy import conformance
-from spiking_lfp.deploy.interop import from_norse, from_snntorch, our_layers, to_norse, to_snntorch
+from spiking_lfp.deploy.interop import from_norse, from_snntorch, to_norse, to_snntorch
+from spiking_lfp.deploy.interop.chains import our_layers
 from spiking_lfp.errors import ExportError
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons.lif import RESETS, Reset

@@ -59,7 +59,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, SCHEMA, WRITER, GraphReader
 from spiking_lfp.deploy.hdf5 import digest, json_object
-from spiking_lfp.deploy.interop import import_package, our_layers, scale_synapse, synapse_copy
+from spiking_lfp.deploy.interop.chains import import_package, our_layers, scale_synapse, synapse_copy
 from spiking_lfp.deploy.model import (
     Array,
     ByLayer,
