@@ -216,7 +216,8 @@ def _growth(groups: Groups, network: str) -> list[Finding]:
         last[beta] = fmean(_change(list(outcome["biases"].values())[-1]) for outcome in outcomes)
     changes = (
         f"at T = {shortest}, learning rate {rate:g}, for beta 0.3 and 0.6: the mean magnitude of weights changes by "
-        f"{weights[0.3]:.2%} and {weights[0.6]:.2%}, that of the last biases by {last[0.3]:.2%} and {last[0.6]:.2%}."
+        f"{100 * weights[0.3]:.2f} and {100 * weights[0.6]:.2f} %, that of the last biases by "
+        f"{100 * last[0.3]:.0f} and {100 * last[0.6]:.0f} %."
     )
     return [
         Finding(still, changes, weights[0.3] < 0.01 and last[0.3] > 10 * weights[0.3]),
