@@ -112,7 +112,7 @@ def _accuracy(row: Row | None) -> str:
     if row is None:
         return ""
     return f"**{row.accuracy:.2f}**" + (
-        f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else ""
+        f" ±\N{NO-BREAK SPACE}{row.deviation:.2f} ({row.seeds})" if row.seeds > 1 else ""
     )
 
 
