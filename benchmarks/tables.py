@@ -505,7 +505,7 @@ def lfp_paper() -> str:
         depth.setdefault(row["hidden layers"], {})[row["method"]] = row["mean"]
     lines = [
         [
-            "`cifar`, fig. 2, at the paper's scale, one seed",
+            f"`cifar`, fig. 2, at the paper's scale, seeds: {pairs[0][1]['seeds']}",
             "LFP-ε is comparable to gradients at its best learning rate",
             "; ".join(f"{name} {percent(a['accuracy'])} % against {percent(b['accuracy'])} %" for name, a, b in pairs),
             ", ".join(f"{title} {verdict('cifar', f'{title}: with the right')}" for title, *_ in pairs),
