@@ -2,7 +2,7 @@
 
 For each preset of event data that is there: the batch as the training loop makes it, from packed samples in memory; as
 a `DataLoader` reads it from the cache, in this process and in two others; and the step. Medians, one after the other in
-one run.
+one run. Prints a table, and adds a line for each preset to --output.
 
     python benchmarks/loading.py --threads 2
 """
@@ -12,8 +12,10 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from records import KEPT, add
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -38,8 +40,8 @@ def median_ms(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     return [statistics.median(milliseconds) for milliseconds in times]
 
 
-def measure(preset: str, rounds: int) -> list[str]:
-    """Return one row of the table."""
+def measure(preset: str, rounds: int) -> dict[str, Any]:
+    """Return times in milliseconds and sizes in bytes."""
     config = preset_config(preset)
     samples = samples_for(config)
     torch.manual_seed(0)
@@ -76,16 +78,14 @@ def measure(preset: str, rounds: int) -> list[str]:
     files = {sample.path for sample in (*listing.train, *listing.test)}
     raw = sum(path.stat().st_size for path in files)
     plain = cache.size_bytes * (len(samples.train) + len(samples.test)) / (len(stored) + len(samples.test))
-    return [
-        preset,
-        f"{config.batch_size} x {config.steps}",
-        f"{learned:.1f} ms",
-        f"{made:.2f} ms ({learned / made:.0f})",
-        f"{read:.1f} ms ({learned / read:.1f})",
-        f"{parallel:.1f} ms ({learned / parallel:.1f})",
-        f"{raw / 1e6:.2f} MB",
-        f"{plain / 1e6:.2f} MB a copy ({raw / plain:.1f}), {len(stored) // len(samples.train)} copies",
-    ]
+    return {
+        "preset": preset, "batch": config.batch_size, "T": config.steps, "rounds": available,
+        "median_ms": {
+            name: round(value, 3)
+            for name, value in (("step", learned), ("batch", made), ("read", read), ("read by two", parallel))
+        },
+        "bytes": {"files": raw, "a copy in the cache": round(plain)}, "copies": len(stored) // len(samples.train),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -93,18 +93,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=KEPT / "loading.jsonl")
     parser.add_argument("presets", nargs="*")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     reuse_freed_memory()
     table = Table(
         "preset", "batch x T", "training step", "batch in memory (times faster)", "read from the cache, one process",
-        "two processes, waited for", "raw files", "cache (times smaller)",
+        "two processes, waited for", "raw files", "a copy in the cache (times smaller)", "copies",
     )  # fmt: skip
     for preset in arguments.presets or present_presets():
-        table.add_row(*measure(preset, arguments.rounds))
+        line = measure(preset, arguments.rounds)
+        add(arguments.output, line, arguments.threads)
+        step, *others = line["median_ms"].values()
+        files, cache = line["bytes"].values()
+        table.add_row(
+            preset, f"{line['batch']} x {line['T']}", f"{step:.1f} ms",
+            *(f"{other:.2f} ms ({step / other:.1f})" for other in others),
+            f"{files / 1e6:.2f} MB", f"{cache / 1e6:.2f} MB ({files / cache:.1f})", str(line["copies"]),
+        )  # fmt: skip
     Console(width=170).print(table)
-    print(Path(__file__).name, "on", torch.get_num_threads(), "threads")
+    print(f"written to {arguments.output}")
 
 
 if __name__ == "__main__":

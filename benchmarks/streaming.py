@@ -3,7 +3,7 @@
 Events are generated at a rate of a million a second, written block by block until the file has its size, and read by
 `read_stream`, once to count them, and once by a network that keeps its states: frames of 1/8 of the sides, 5 steps a
 window, two layers of neurons, on one thread. The memory of the process is that which Linux counts as resident, each
-time a tenth of the file is over.
+time a tenth of the file is over. Prints a table, and adds a line for each file and use to --output.
 
     python benchmarks/streaming.py --gigabytes 1 --formats evt3 npy
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from records import KEPT, add
 from rich.console import Console
 from rich.table import Table
 
@@ -110,7 +111,7 @@ def watch(network: Stateful) -> Callable[[Window], object]:
     return call
 
 
-def measure(path: Path, events: int, window_ms: float, use: Callable[[Window], object]) -> list[str]:
+def measure(path: Path, events: int, window_ms: float, use: Callable[[Window], object]) -> dict[str, Any]:
     """Return rates and memory while a file is read."""
     memory: list[float] = []
     seen, windows = 0, 0
@@ -123,12 +124,11 @@ def measure(path: Path, events: int, window_ms: float, use: Callable[[Window], o
             memory.append(resident())
     seconds, used = time.perf_counter() - started, time.process_time() - used
     assert seen == events, (seen, events)
-    return [
-        f"{windows:,}",
-        f"{events / seconds / 1e6:.1f}",
-        f"{events / used / 1e6:.1f}",
-        " ".join(f"{each:.0f}" for each in memory),
-    ]
+    return {
+        "windows": windows, "window_ms": window_ms,
+        "events_per_second": round(events / seconds), "events_per_cpu_second": round(events / used),
+        "mb_after_each_tenth": [round(each, 1) for each in memory],
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--window-ms", type=float, default=10.0)
     parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
     parser.add_argument("--folder", type=Path, default=None, help="where files are written, and removed again")
+    parser.add_argument("--output", type=Path, default=KEPT / "streaming.jsonl")
     arguments = parser.parse_args()
     reuse_freed_memory()
     torch.set_num_threads(1)  # single steps of one sample are too short to share out
@@ -145,7 +146,7 @@ def main() -> None:
     height, width = (-(-side // RECIPE.downsample) for side in (HEIGHT, WIDTH))
     network = Stateful(stack((2, height, width), 10, "256-128R", threshold=0.3).eval())
     table = Table("file", "GB", "million events", "into", "windows", "M/s", "M/s of CPU time", "MB after each tenth")
-    uses: dict[str, Callable[[Window], Any]] = {"nothing": lambda window: None, "a network": watch(network)}
+    uses: dict[str, Callable[[Window], Any]] = {"nothing": lambda window: None, "the network": watch(network)}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for name in arguments.formats:
             file_name, write = FORMATS[name]
@@ -153,15 +154,21 @@ def main() -> None:
             # what writing needs is no memory of this process
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 events = pool.submit(write, path, int(arguments.gigabytes * 1e9)).result()
-            size = f"{path.stat().st_size / 1e9:.2f}"
+            size = path.stat().st_size
             for into, use in uses.items():
                 network.reset()
                 # kernels are loaded
                 for _, window in zip(range(2), read_stream(path, arguments.window_ms, SENSOR), strict=False):
                     use(window)
                 network.reset()
-                row = measure(path, events, arguments.window_ms, use)
-                table.add_row(name, size, f"{events / 1e6:.0f}", into, *row)
+                line = {"file": name, "bytes": size, "events": events, "into": into}
+                line |= measure(path, events, arguments.window_ms, use)
+                add(arguments.output, line, 1)
+                table.add_row(
+                    name, f"{size / 1e9:.2f}", f"{events / 1e6:.0f}", into, f"{line['windows']:,}",
+                    f"{line['events_per_second'] / 1e6:.1f}", f"{line['events_per_cpu_second'] / 1e6:.1f}",
+                    " ".join(f"{each:.0f}" for each in line["mb_after_each_tenth"]),
+                )  # fmt: skip
             path.unlink()
     console = Console(width=170)
     console.print(table)

@@ -342,6 +342,39 @@ def live() -> str:
     return markdown(["network", "T", "page", "samples a second"], lines)
 
 
+def loading() -> str:
+    """How long batches of recordings are made, read and waited for, beside the training step that takes them."""
+    latest = {line["preset"]: line for line in read(EXPERIMENTS / "loading.jsonl")}
+    lines = []
+    for preset, line in latest.items():
+        step, batch, _, waited = line["median_ms"].values()
+        files, copy = line["bytes"].values()
+        times = [f"{step:.1f} ms", f"{batch:.2f} ms", f"{waited:.1f} ms"]
+        lines.append([f"`{preset}`", *times, f"{files / 1e6:.1f} MB", f"{copy / 1e6:.1f} MB"])
+    head = ["preset", "training step", "its batch from memory", "waited for two processes that read", "files"]
+    return markdown([*head, "a copy in the cache"], lines)
+
+
+def streaming() -> str:
+    """How fast long recordings are read, and in how much memory."""
+    latest = {(line["file"], line["into"]): line for line in read(EXPERIMENTS / "streaming.jsonl")}
+    lines = []
+    for (name, into), line in latest.items():
+        memory = [f"{each:.0f}" for each in sorted(line["mb_after_each_tenth"])]
+        rate = f"{line['events_per_second'] / 1e6:.1f}"
+        size = f"{line['bytes'] / 1e9:.1f} GB, {line['events'] / 1e6:.0f} million events"
+        lines.append(
+            [
+                {"evt3": "EVT 3", "npy": "NumPy"}[name],
+                size,
+                into,
+                rate,
+                " to ".join(dict.fromkeys([memory[0], memory[-1]])),
+            ]
+        )
+    return markdown(["file", "size", "into", "million events a second", "memory of the process, MB"], lines)
+
+
 def events() -> str:
     """Recordings of events, by LFP and by surrogate gradients."""
     found = read(EXPERIMENTS / "events.jsonl")
@@ -655,6 +688,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rewards": rewards,
     "steps": steps, "long-sequences": long_sequences, "protocol": protocol,
     "integers": integers, "in-the-loop": in_the_loop, "xylo": xylo, "live": live, "fpga": fpga,
+    "loading": loading, "streaming": streaming,
     "events": events, "lfp-paper": lfp_paper, "snn-grid": snn_grid,
     "snn-grid-paper": snn_grid_at_scale,
     "snn-images": spiking_images, "activations": activations,
