@@ -442,6 +442,8 @@ def conv_adjoints(
     table = _columns(weight.detach().flatten(1))
     inputs, width = table.shape
     images = flat(q, 2).view(steps * batch, -1, outputs)
+    if width > outputs:  # a pad of nothing would copy
+        images = torch.nn.functional.pad(images, (0, width - outputs))
     feedback = q.new_empty((steps * batch, *window.image, channels))
     outer = q.new_empty((-threads, inputs, width))
     _conv_adjoints(
@@ -450,7 +452,7 @@ def conv_adjoints(
         _bits(spikes),
         channels,
         *_scaled(window, width),
-        torch.nn.functional.pad(images, (0, width - outputs)).numpy(),
+        images.numpy(),
         table,
         need_input,
         feedback.flatten(1).numpy(),
