@@ -21,7 +21,8 @@ from spiking_lfp.deploy.interop.chains import import_package
 from spiking_lfp.deploy.nir_readers import run_in
 from spiking_lfp.errors import ExportError
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.layers import Flatten
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import LI, LIF, CubaLIF, RecurrentLIF
 
 STEPS, BATCH, SIDE = 40, 4, 8

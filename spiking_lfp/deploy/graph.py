@@ -16,16 +16,8 @@ from torch import Tensor, nn
 
 from spiking_lfp.errors import ExportError
 from spiking_lfp.mono import MonoReadout
-from spiking_lfp.nn.layers import (
-    Dropout,
-    Flatten,
-    NormalizeFeedback,
-    Pool,
-    PopulationReadout,
-    SynapticLayer,
-    add,
-    sums_told,
-)
+from spiking_lfp.nn.layers import Dropout, Flatten, NormalizeFeedback, PopulationReadout, SynapticLayer, add, sums_told
+from spiking_lfp.nn.pooling import Pool
 
 # in the forward pass they are the identity
 IDENTITIES = (Dropout, NormalizeFeedback, nn.Identity)

@@ -49,17 +49,9 @@ from spiking_lfp.lfp.synapses import Convolution, synapse_of
 from spiking_lfp.mono import FeedforwardNet, MonoReadout
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
-from spiking_lfp.nn.layers import (
-    AvgPool1d,
-    AvgPool2d,
-    MaxPool1d,
-    MaxPool2d,
-    Pool,
-    PopulationReadout,
-    SumPool1d,
-    SumPool2d,
-)
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
+from spiking_lfp.nn.layers import PopulationReadout
+from spiking_lfp.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Pool, SumPool1d, SumPool2d
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer, spiking_layers
 from spiking_lfp.training.own import check_classes, dtype_of
 

@@ -33,7 +33,8 @@ from spiking_lfp.lfp.reading import check_precision, masks_of
 from spiking_lfp.lfp.synapses import CONVOLUTIONS, Convolution, Dense, LinearMap, Synapse, convolution, sides_of
 from spiking_lfp.lfp.tape import hands_on, in_composite, is_layer, nodes_of, operation
 from spiking_lfp.mono import FeedforwardNet
-from spiking_lfp.nn.layers import AvgPool, SynapticLayer, failures_named
+from spiking_lfp.nn.layers import SynapticLayer, failures_named
+from spiking_lfp.nn.pooling import AvgPool
 from spiking_lfp.rules import AlphaBeta, Epsilon, Rule, Zero, ZPlusZMinus
 
 

@@ -14,8 +14,9 @@ from spiking_lfp.arguments import describe, integer_of
 from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.mono.readout import MonoReadout, Scheme
 from spiking_lfp.neurons import Reset
-from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, NormalizeFeedback, name_layers
+from spiking_lfp.nn.layers import Dropout, Flatten, NormalizeFeedback, name_layers
 from spiking_lfp.nn.norm import ThresholdBatchNorm
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import LI, LIF, RecurrentLIF, SpikingLayer
 
 

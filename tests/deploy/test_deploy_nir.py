@@ -20,7 +20,8 @@ from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import AvgPool2d, Flatten, MaxPool2d
+from spiking_lfp.nn.layers import Flatten
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import LI, LIF, CubaLIF, RecurrentLIF
 
 nir = pytest.importorskip("nir", reason="nir is not installed")

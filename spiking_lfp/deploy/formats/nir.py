@@ -76,7 +76,7 @@ from spiking_lfp.errors import ExportError, unknown_name
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.fields import constraints
 from spiking_lfp.neurons import LIFNeuron, Neuron
-from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import RecurrentLIF, SpikingLayer
 
 

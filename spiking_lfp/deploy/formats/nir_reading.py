@@ -27,8 +27,9 @@ from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT
 from spiking_lfp.neurons import RESETS, LIFNeuron, Neuron, Reset
 from spiking_lfp.neurons.li import LINeuron
-from spiking_lfp.nn.layers import AvgPool2d, MaxPool2d, name_layers
 from spiking_lfp.nn.layers import Flatten as FlattenLayer
+from spiking_lfp.nn.layers import name_layers
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import LAYERS, RecurrentLIF, SpikingLayer
 
 

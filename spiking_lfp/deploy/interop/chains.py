@@ -14,23 +14,19 @@ from spiking_lfp.lfp.execution import Real
 from spiking_lfp.lfp.reading import plain_synapse, read_synapse
 from spiking_lfp.lfp.synapses import CONVOLUTIONS, TRANSPOSED, Convolution, Dense
 from spiking_lfp.neurons import Neuron, Reset
-from spiking_lfp.nn.layers import (
+from spiking_lfp.nn.layers import Dropout, Flatten, NormalizeFeedback, SynapticLayer, name_layers
+from spiking_lfp.nn.norm import normalisation_of
+from spiking_lfp.nn.pooling import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
-    Dropout,
-    Flatten,
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
-    NormalizeFeedback,
     Pool,
     SumPool2d,
     SumPool3d,
-    SynapticLayer,
-    name_layers,
 )
-from spiking_lfp.nn.norm import normalisation_of
 from spiking_lfp.nn.spiking import LAYERS, SpikingLayer
 
 NamedModule = tuple[str, nn.Module]

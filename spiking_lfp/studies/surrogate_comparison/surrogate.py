@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn.layers import AvgPool2d, Dropout, Flatten, MaxPool2d, PopulationReadout
+from spiking_lfp.nn.layers import Dropout, Flatten, PopulationReadout
+from spiking_lfp.nn.pooling import AvgPool2d, MaxPool2d
 from spiking_lfp.nn.spiking import LI, LIF, RecurrentLIF
 from spiking_lfp.training.feeds import Share
 from spiking_lfp.training.loop import Trainer
