@@ -266,6 +266,10 @@ _MISUSES = {
         "weights, inputs or states changed in place after the network ran: propagate first, then optimizer.step(), and "
         "run the network again before the next propagate"
     ),
+    "Inference tensors cannot be saved for backward": (
+        "inputs, weights or states were made inside torch.inference_mode(), and no feedback comes back to what is made "
+        "there: make them outside, or inside torch.no_grad(), or clone() them outside"
+    ),
     "with functorch transforms": (
         "transforms of torch.func (grad, vmap, jvp, jacrev) differentiate, and layers with neurons hand on feedback in "
         "place of derivatives: run the network outside of them, and propagate; samples go along the batch axis"

@@ -40,6 +40,10 @@ from spiking_lfp.rules import Rule, checked_rule
 Inputs = Float[Tensor, "steps batch *i"]
 Spikes = Float[Tensor, "steps batch *n"]
 _told: ContextVar[Callable[[Tensor, Tensor, Tensor], None] | None] = ContextVar("spiking_lfp_sums", default=None)
+_UNFOLLOWED = (
+    "cannot follow layers with neurons: bring the network elsewhere by spiking_lfp.export, or to snnTorch by "
+    "to_snntorch"
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -58,10 +62,7 @@ def opaque(method: Callable[P, R]) -> Callable[P, R]:
         if disabled is None and "torch._dynamo" in sys.modules:
             disabled = torch.compiler.disable(method)
         if torch.jit.is_tracing():  # type: ignore[attr-defined]
-            raise UsageError(
-                "torch.jit.trace, and torch.onnx.export by way of it, cannot follow layers with neurons: bring the "
-                "network elsewhere by spiking_lfp.export, or to snnTorch by to_snntorch"
-            )
+            raise UsageError(f"torch.jit.trace, and torch.onnx.export by way of it, {_UNFOLLOWED}")
         try:
             return (disabled or method)(*args, **kwargs)
         except RuntimeError as error:
@@ -97,6 +98,10 @@ class SynapticLayer(nn.Module):
         self._measured = False
         self.rule = checked_rule(rule)
         self.name = f"{type(self).__name__}({synapse})"
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        # torch.jit.script asks every module of a network for what it can compile
+        raise UsageError(f"torch.jit.script {_UNFOLLOWED}")
 
     def _synapse_for(self, x: Tensor) -> tuple[Synapse, Tensor, Tensor | None]:
         """Check `x` against the synapse and return its map, weight and bias."""

@@ -269,6 +269,10 @@ def build(config: TrainConfig, data: DataSpec) -> nn.Module:
     return adapted(network, config, data.levels)
 
 
+# wrappers by the name of their class, which need not be imported, and where their network is
+_INSIDE = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
 def adapted(network: nn.Module, config: TrainConfig, levels: int) -> nn.Module:
     """Return a network with the readout, the rules and the arithmetic of the settings; the rest of it stays.
 
@@ -278,8 +282,14 @@ def adapted(network: nn.Module, config: TrainConfig, levels: int) -> nn.Module:
         levels: the integer that stands for an input of 1.
 
     Raises:
-        UsageError: if the network cannot have them.
+        UsageError: if the network cannot have them, or is in a wrapper.
     """
+    inside = _INSIDE.get(type(network).__name__)
+    if inside is not None:
+        raise UsageError(
+            f"the network is wrapped by {type(network).__name__}, which would change the names of its weights: give "
+            f"network.{inside}, the one inside"
+        )
     if config.readout != "spikes":
         if not isinstance(network, nn.Sequential):
             raise UsageError(

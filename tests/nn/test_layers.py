@@ -858,3 +858,16 @@ def test_tracing_is_refused_in_one_sentence(unchecked: None) -> None:
         torch.jit.trace(network, x)
     with pytest.raises(UsageError, match=r"torch.export and .* cannot follow layers with neurons: bring the network"):
         torch.export.export(network, (x,))
+    with pytest.raises(UsageError, match=r"^torch.jit.script cannot follow layers with neurons: bring the network"):
+        torch.jit.script(network)
+
+
+@pytest.mark.parametrize("kind", [LIF, Affine])
+def test_tensors_of_inference_mode_take_no_feedback_and_are_refused_in_one_sentence(kind: Any) -> None:
+    with torch.inference_mode():
+        x = torch.rand(4, 1, 1, 4, 4)
+    layer = kind(nn.Conv2d(1, 2, 3))
+    with torch.no_grad():
+        layer(x)
+    with pytest.raises(UsageError, match=r"^inputs, weights or states were made inside torch.inference_mode\(\)"):
+        layer(x)

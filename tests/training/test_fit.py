@@ -606,6 +606,11 @@ REFUSED: list[tuple[dict[str, Any], type[SpikingLFPError], str]] = [
     ({"class_names": ["a"]}, UsageError, "1 class_names, the network has 2 outputs"),
     ({"callbacks": [print]}, UsageError, "a callback is builtin_function_or_method, without a method start"),
     ({"network": network().requires_grad_(False)}, UsageError, "nothing in the network learns: it has no parameters"),
+    (
+        {"network": nn.DataParallel(network())},
+        UsageError,
+        "is wrapped by DataParallel, .*: give network.module, the one",
+    ),
     ({"network": nn.Sequential(nn.Identity())}, UsageError, "nothing in the network learns: it has no parameters"),
     ({"class_names": "ab"}, UsageError, "1 class_names, the network has 2 outputs"),
     ({"hidden": (3,)}, UsageError, "setting hidden is for networks by name"),
@@ -644,6 +649,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(error, match=sentence):
         fit(given.pop("network"), given.pop("train"), given.pop("test"), **given)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+def test_a_compiled_network_is_refused(unchecked: None, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is wrapped by OptimizedModule, .*: give network._orig_mod, the one inside"):
+        fit(torch.compile(network()), PAIR, PAIR, out=tmp_path / "run", **SMALL)
 
 
 def test_classes_without_samples_are_told_where_labels_say_how_many_there_are(tmp_path: Path) -> None:
