@@ -7,13 +7,14 @@ other deltas (mDFA sec. 2, fig. 1).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.arguments import as_integer, check_choice, describe
 from spiking_lfp.checks import Values, as_tensor, require
-from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
+from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.mono.networks import ACTIVATIONS, FeedforwardNet
 
@@ -74,7 +75,8 @@ class FeedbackAlignment(nn.Module):
             all channels the same way, and only with few positions do they differ.
 
     Raises:
-        UsageError: for an unknown method, for mdfa with a network that is not monotone, and for a density out of range.
+        UsageError: for another module, unknown names, values out of range, and mdfa with a network that is not
+            monotone.
 
     Example:
         >>> images, labels = torch.rand(8, 20), torch.arange(8) % 2
@@ -97,17 +99,21 @@ class FeedbackAlignment(nn.Module):
         density: float = 1.0,
     ) -> None:
         super().__init__()
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
+        if not isinstance(net, FeedforwardNet):
+            raise UsageError(
+                f"feedback alignment is for a FeedforwardNet, as fully_connected makes it, found {describe(net)}"
+            )
+        check_choice("method", method, METHODS)
+        check_choice("feedback", feedback, get_args(Feedback))
         self.method = METHODS[method]
         if self.method.positive and net.monotone == "no":
             raise UsageError(f"{method} needs a network with monotone='later' or 'all', found 'no'")
-        if not 0 < density <= 1:
-            raise UsageError(f"density must be above 0 and at most 1, found {density:g}")
+        if not isinstance(density, float | int) or not 0 < density <= 1:
+            raise UsageError(f"density must be above 0 and at most 1, found {describe(density)}")
         samples = as_tensor(samples, "the samples")
         # in a tuple, so that the network does not become a submodule: its weights are not part of this module
         self._net = (net,)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(as_integer(seed, "seed", 0))
         with torch.no_grad():
             activations = net.activations(samples[:1])
         shapes = {index: tuple(net.parameters_of(index)[0].shape) for index in range(1, len(net.maps))}
@@ -141,7 +147,7 @@ class FeedbackAlignment(nn.Module):
             error: `dL/dh_L`, `[B, outputs]`.
 
         Raises:
-            UsageError: if the shape of the error is not that of the outputs.
+            UsageError: if activations are missing, or the shape of the error is not that of the outputs.
             NonFiniteError: if a delta holds NaN or infinity.
         """
         with full_precision(error):
@@ -181,6 +187,11 @@ class FeedbackAlignment(nn.Module):
     @torch.no_grad()
     def deltas(self, activations: Sequence[Tensor], error: Tensor) -> list[Tensor]:
         """Return `delta_1, ..., delta_L`, the error at each layer's sum `W h + b`."""
+        if len(activations) != len(self._net[0].maps) + 1:
+            raise UsageError(
+                f"activations must be the {len(self._net[0].maps) + 1} that net.activations returned, found "
+                f"{len(activations)}"
+            )
         if error.shape != activations[-1].shape:
             raise UsageError(
                 f"the error must have the shape {list(activations[-1].shape)} of the outputs, found {list(error.shape)}"

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spiking_lfp.errors import UsageError, unknown_name
+from spiking_lfp.arguments import as_integer, check_choice
+from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.reading import read_synapse
 from spiking_lfp.lfp.rewards import cross_entropy_reward
@@ -84,8 +85,7 @@ class FeedforwardNet(nn.Module):
             ("monotone", monotone, get_args(Monotone)),
             ("initial", initial, INITIALS),
         ):
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            check_choice(kind, name, known)
         self.synapses = nn.ModuleList(synapses)
         # the same modules again: looking one up in a ModuleList takes microseconds
         self._layers: list[Any] = list(synapses)
@@ -162,8 +162,20 @@ class FeedforwardNet(nn.Module):
     def keep_monotone(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Set negative weights to 0, where they must not be negative, after every step of a `torch.optim` optimiser.
 
-        Not for L-BFGS, which evaluates the network within a step.
+        Raises:
+            UsageError: for an optimiser that has none of the weights, and for L-BFGS, which evaluates the network
+                within a step.
         """
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UsageError(
+                "LBFGS evaluates the network within a step, where its weights may be negative: take another optimiser"
+            )
+        weights = {id(self._weight(name)) for name in self.nonnegative()}
+        if weights and weights.isdisjoint(id(each) for group in optimizer.param_groups for each in group["params"]):
+            raise UsageError(
+                f"this {type(optimizer).__name__} has none of the weights that must not be negative: give the one that "
+                "changes this network"
+            )
         return optimizer.register_step_post_hook(lambda *_: self.project())
 
     @torch.no_grad()
@@ -260,15 +272,13 @@ def fully_connected(
         activation: see `FeedforwardNet`, also for `monotone` and `initial`.
 
     Raises:
-        UsageError: for unknown names.
+        UsageError: for unknown names, and sizes that are no integers of at least 1.
 
     Example:
         >>> fully_connected(3072, (64, 64), monotone="later")(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 1])
     """
-    sizes = [inputs, *hidden, outputs]
-    if min(sizes) < 1:
-        raise UsageError(f"layer sizes must be at least 1, found {sizes}")
+    sizes = [as_integer(size, "layer sizes", 1) for size in (inputs, *hidden, outputs)]
     return FeedforwardNet([nn.Linear(*pair) for pair in pairwise(sizes)], activation, monotone, initial)
 
 
@@ -291,15 +301,23 @@ def convolutional(
         activation: see `FeedforwardNet`, also for `monotone` and `initial`.
 
     Raises:
-        UsageError: if a kernel is larger than its input.
+        UsageError: if a kernel is larger than its input, and for sizes that are no integers of at least 1.
 
     Example:
         >>> convolutional((3, 32, 32), ((8, 5, 2), (8, 3, 2)), outputs=3)(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 3])
     """
-    channels, height, width = in_shape
+    if len(in_shape) != 3:
+        raise UsageError(f"in_shape must be (channels, height, width), found {tuple(in_shape)}")
+    channels, height, width = (as_integer(size, "a size of in_shape", 1) for size in in_shape)
     synapses: list[nn.Module] = []
-    for index, (planes, kernel, stride) in enumerate(layers):
+    for index, layer in enumerate(layers):
+        if len(layer) != 3:
+            raise UsageError(f"layer {index} must be (channels, kernel, stride), found {tuple(layer)}")
+        planes, kernel, stride = (
+            as_integer(size, f"{name} of layer {index}", 1)
+            for name, size in zip(("channels", "kernel", "stride"), layer, strict=True)
+        )
         if kernel > min(height, width):
             raise UsageError(
                 f"layer {index}: a kernel of {kernel} does not fit into {height} x {width}; use larger samples or "
@@ -308,7 +326,7 @@ def convolutional(
         synapses.append(nn.Conv2d(channels, planes, kernel, stride))
         height, width = ((side - kernel) // stride + 1 for side in (height, width))
         channels = planes
-    synapses.append(nn.Linear(channels * height * width, outputs))
+    synapses.append(nn.Linear(channels * height * width, as_integer(outputs, "outputs", 1)))
     return FeedforwardNet(synapses, activation, monotone, initial)
 
 

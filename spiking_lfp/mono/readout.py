@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spiking_lfp.arguments import as_integer, check_choice, describe
 from spiking_lfp.checks import all_finite, require
-from spiking_lfp.errors import NonFiniteError, UsageError, unknown_name
+from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.tape import check_below, expect_reward
 from spiking_lfp.mono.alignment import FeedbackAlignment
@@ -76,13 +77,11 @@ class MonoReadout(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if scheme not in SCHEMES:
-            raise unknown_name("scheme", scheme, SCHEMES)
-        if classes < 2 or windows < 1 or not 0 < beta <= 1:
-            raise UsageError(
-                f"a readout needs at least 2 classes, at least 1 window, and 0 < beta <= 1, found {classes} classes, "
-                f"{windows} windows, beta {beta}"
-            )
+        check_choice("scheme", scheme, SCHEMES)
+        for name, value in (("features", features), ("classes", classes), ("windows", windows)):
+            as_integer(value, f"{name} of a readout", 2 if name == "classes" else 1)
+        if not isinstance(beta, float | int) or not 0 < beta <= 1:
+            raise UsageError(f"beta of a readout must be above 0 and at most 1, found {describe(beta)}")
         code = code_of(classes, scheme)
         decisions = code.shape[1]
         if features < 2 * decisions:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from spiking_lfp.arguments import as_integer
+from spiking_lfp.arguments import as_integer, describe
 from spiking_lfp.checks import require
 from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
@@ -229,8 +229,8 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise UsageError(f"p must be at least 0 and less than 1, found {p}")
+        if not isinstance(p, float | int) or not 0 <= p < 1:
+            raise UsageError(f"p must be at least 0 and less than 1, found {describe(p)}")
         self.p = p
 
     def forward(self, x: Inputs) -> Inputs:

@@ -42,6 +42,10 @@ class AdaptiveClip:
         others = [each for each in found if not (listed and isinstance(each, Tensor))]
         if others:
             raise UsageError(f"parameters must be those of network.parameters(), found {describe(others[0])}")
+        if not found:
+            raise UsageError(
+                "parameters is empty: give network.parameters() anew, since what it returns can be gone through once"
+            )
         self.parameters: list[Tensor] = found
         self.clip = clip
         self.minimum = minimum

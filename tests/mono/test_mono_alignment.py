@@ -198,10 +198,15 @@ def test_feedback_keeps_its_size_on_the_way(method: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be() -> None:
     net, x, _ = case("dense", "tanh", 1, "no")
     with pytest.raises(UsageError, match="unknown method 'mdafa': did you mean 'mdfa'"):
         FeedbackAlignment(net, "mdafa", x)
+    with pytest.raises(UsageError, match="unknown feedback 'gaussian'"):
+        FeedbackAlignment(net, "dfa", x, feedback="gaussian")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"feedback alignment is for a FeedforwardNet, .*, found Linear"):
+        FeedbackAlignment(nn.Linear(3, 1), "dfa", x)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="mdfa needs a network with monotone='later' or 'all'"):
         FeedbackAlignment(net, "mdfa", x)
     alignment = FeedbackAlignment(net, "dfa", x)
@@ -210,6 +215,8 @@ def test_what_cannot_be() -> None:
         alignment.input_feedback(activations[1], x)
     with pytest.raises(UsageError, match=r"the error must have the shape \[7, 1\] of the outputs, found \[7, 2\]"):
         alignment.assign(activations, torch.zeros(7, 2, dtype=torch.float64))
+    with pytest.raises(UsageError, match=r"activations must be the \d that net.activations returned, found \d"):
+        alignment.assign(activations[1:], torch.zeros(7, 1, dtype=torch.float64))
     with pytest.raises(NonFiniteError, match="layer 0: its feedback holds NaN or infinity"):
         alignment.assign(activations, torch.full((7, 1), torch.nan, dtype=torch.float64))
     with pytest.raises(UsageError, match=r"labels must lie in 0\.\.1 for 2 classes, found 0\.\.2"):

@@ -129,6 +129,7 @@ def test_a_network_can_be_copied_and_saved_whole(seed: int) -> None:
         assert torch.equal(other(x), net(x))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be() -> None:
     with pytest.raises(UsageError, match="at least one layer"):
         FeedforwardNet([])
@@ -136,6 +137,19 @@ def test_what_cannot_be() -> None:
         FeedforwardNet([nn.Linear(2, 1)], "sigmoid")
     with pytest.raises(UsageError, match="layer sizes must be at least 1"):
         fully_connected(3, (0,))
+    with pytest.raises(UsageError, match=r"layer sizes must be an integer, at least 1, found 2\.5"):
+        fully_connected(2.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"in_shape must be \(channels, height, width\), found \(3, 8\)"):
+        convolutional((3, 8))
+    with pytest.raises(UsageError, match=r"layer 0 must be \(channels, kernel, stride\), found \(4, 3\)"):
+        convolutional((3, 8, 8), ((4, 3),))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="stride of layer 0 must be at least 1, found 0"):
+        convolutional((3, 8, 8), ((4, 3, 0),))
+    net = fully_connected(3, (2,), monotone="later")
+    with pytest.raises(UsageError, match="LBFGS evaluates the network within a step"):
+        net.keep_monotone(torch.optim.LBFGS(net.parameters()))
+    with pytest.raises(UsageError, match="this SGD has none of the weights that must not be negative"):
+        net.keep_monotone(torch.optim.SGD(fully_connected(3, (2,), monotone="later").parameters()))
     with pytest.raises(UsageError, match=r"layer 0: expected samples of 3 features, found \[4\]"):
         fully_connected(3, (2,))(torch.zeros(1, 4))
     with pytest.raises(UsageError, match=r"layer 0: expected samples of \[3, height >= 3, width >= 3\]"):

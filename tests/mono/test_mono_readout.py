@@ -188,8 +188,14 @@ def test_feedback_weights_are_kept_with_the_state() -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be() -> None:
-    with pytest.raises(UsageError, match="at least 2 classes, at least 1 window, and 0 < beta <= 1, found 1 classes"):
+    with pytest.raises(UsageError, match="classes of a readout must be at least 2, found 1"):
         MonoReadout(8, 1)
+    with pytest.raises(UsageError, match=r"features of a readout must be an integer, at least 1, found 8\.0"):
+        MonoReadout(8.0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="windows of a readout must be at least 1, found 0"):
+        MonoReadout(8, windows=0)
+    with pytest.raises(UsageError, match=r"beta of a readout must be above 0 and at most 1, found 1\.5"):
+        MonoReadout(8, beta=1.5)
     with pytest.raises(UsageError, match="45 pairwise decisions need at least 90 neurons below, found 89"):
         MonoReadout(89, 10, scheme="pairwise")
     with pytest.raises(UsageError, match="unknown scheme 'one-vs-all'"):

@@ -97,3 +97,7 @@ def test_what_is_no_list_of_parameters_is_refused(unchecked: None) -> None:
     for kind, parameters in given.items():
         with pytest.raises(UsageError, match=rf"parameters must be those of network.parameters\(\), found {kind}$"):
             AdaptiveClip(parameters)
+    used = layer.parameters()
+    AdaptiveClip(used)
+    with pytest.raises(UsageError, match=r"^parameters is empty: give network.parameters\(\) anew"):
+        AdaptiveClip(used)

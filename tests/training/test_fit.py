@@ -653,7 +653,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
 def test_a_compiled_network_is_refused(unchecked: None, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is wrapped by OptimizedModule, .*: give network._orig_mod, the one inside"):
+    with pytest.raises(UsageError, match=r"is wrapped by OptimizedModule, .*: give network\._orig_mod, the one inside"):
         fit(torch.compile(network()), PAIR, PAIR, out=tmp_path / "run", **SMALL)
 
 
