@@ -12,12 +12,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spiking_lfp.errors import DataError, RunError, SpikingLFPError, WriteError
+from spiking_lfp.errors import DataError, RunError, SpikingLFPError, WriteError, some
 
 
 def temporary_name(path: Path) -> Path:
     """Return the temporary name under which `path` is written."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def _kept_name(path: Path) -> Path:
+    """Return the name of the previous `path` while the new one takes its place."""
+    return path.with_name(f".{path.name}.old")
 
 
 def rename_into_place(temporary: Path, path: Path) -> None:
@@ -128,8 +133,9 @@ class AtomicWriter:
     def write_all(self, folder: Path, files: Mapping[str, bytes], optional: Iterable[str] = ()) -> list[Path]:
         """Write files that belong together, and return their paths; if one cannot be written, all previous ones stay.
 
-        They take their names, in which hardly anything can fail, when all of them are complete. Files that are new and
-        folders made for them are removed again if anything fails.
+        When all of them are complete, the previous ones are moved aside, and only then the new ones take their names: a
+        process that dies meanwhile may leave some missing, but never files of both. If anything fails, the previous
+        ones are moved back; files that are new and folders made for them are removed again.
 
         Args:
             folder: of all files; made if missing.
@@ -142,27 +148,53 @@ class AtomicWriter:
         with ExitStack() as made:
             for each in folders:
                 made.enter_context(self.making(each))
-            new = [path for path in contents if not path.exists()]
+            unused = [folder / name for name in optional if name not in files]
+            new = [path for path in contents if not os.path.lexists(path)]
+            moved: list[Path] = []
             try:
                 for path, content in contents.items():
                     with self.convert_errors(path):
                         _check_regular(path)
                         temporary_name(path).write_bytes(content)
                         _sync(temporary_name(path))
+                for path in (*contents, *unused):
+                    with self.convert_errors(path, "write" if path in contents else "remove"):
+                        _check_regular(path)
+                        if os.path.lexists(path):
+                            _kept_name(path).unlink(missing_ok=True)  # of a process that died
+                            moved.append(path)
+                            path.replace(_kept_name(path))
+                for each in folders:
+                    _sync_folder(each)
                 for path in contents:
                     with self.convert_errors(path):
                         temporary_name(path).replace(path)
-                for path in (folder / name for name in optional if name not in files):
-                    with self.convert_errors(path, "remove"):
-                        path.unlink(missing_ok=True)
-            except BaseException:
-                for path in [*map(temporary_name, contents), *new]:
+            except BaseException as error:
+                for path in (*map(temporary_name, contents), *new):
                     with suppress(OSError):
                         path.unlink()
+                self._move_back(moved, error)
                 raise
             for each in folders:
                 _sync_folder(each)
+            for path in (*contents, *unused):
+                with suppress(OSError):
+                    _kept_name(path).unlink()
         return list(contents)
+
+    def _move_back(self, moved: Iterable[Path], error: BaseException) -> None:
+        """Give files that were moved aside their names again; raise `error`, saying where they are, if one stays."""
+        aside: list[Path] = []
+        for path in moved:
+            if os.path.lexists(_kept_name(path)):
+                try:
+                    _kept_name(path).replace(path)
+                except OSError:
+                    aside.append(path)
+        if aside:
+            names = some([f"{_kept_name(path)} to {path.name}" for path in aside])
+            reason = str(error) or "interrupted"
+            raise self.error(f"{reason}; the previous files could not be moved back: rename {names}") from None
 
     @contextmanager
     def making(self, folder: Path) -> Iterator[Path]:

@@ -221,7 +221,12 @@ def test_files_are_written_together_and_optional_ones_of_a_write_before_are_gone
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
 @pytest.mark.parametrize(
     ("where", "name", "number"),
-    [(Path, "write_bytes", 0), (Path, "write_bytes", 2), (os, "fsync", 1), (Path, "replace", 0)],
+    [
+        (Path, "write_bytes", 0),
+        (Path, "write_bytes", 2),
+        (os, "fsync", 1),
+        *((Path, "replace", number) for number in range(3)),
+    ],
 )
 @pytest.mark.parametrize("old", [True, False])
 def test_of_files_that_belong_together_none_is_written_if_one_fails(
@@ -236,6 +241,57 @@ def test_of_files_that_belong_together_none_is_written_if_one_fails(
         with pytest.raises(ExportError if isinstance(error, OSError) else KeyboardInterrupt):
             EXPORTS.write_all(folder, {"a": b"5", "sub/b": b"6", "new/c": b"7"})
     assert (sorted(tmp_path.rglob("*")), contents(tmp_path)) == before
+
+
+BEFORE = {"a": b"1", "sub/b": b"3", "golden": b"2", "of the user": b"4"}
+AFTER = {"a": b"5", "sub/b": b"6", "new/c": b"7"}
+# three files are moved aside, three take their names
+RENAMES = 6
+
+
+@pytest.mark.parametrize("number", range(RENAMES))
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_whichever_rename_fails_all_files_are_those_of_before(
+    error: BaseException, number: int, tmp_path: Path
+) -> None:
+    EXPORTS.write_all(tmp_path, BEFORE)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fail_at(monkeypatch, Path, "replace", number, error)
+        with pytest.raises(ExportError if isinstance(error, OSError) else KeyboardInterrupt):
+            EXPORTS.write_all(tmp_path, AFTER, ["golden"])
+    assert (sorted(tmp_path.rglob("*")), contents(tmp_path)) == (before, BEFORE)
+
+
+@pytest.mark.parametrize("number", range(RENAMES))
+def test_a_process_that_dies_between_renames_leaves_no_mixture_and_the_next_write_tidies(
+    number: int, tmp_path: Path
+) -> None:
+    EXPORTS.write_all(tmp_path, BEFORE)
+    script = f"""
+import os, signal
+from pathlib import Path
+from spiking_lfp.files import EXPORTS
+calls, replace = iter(range(100)), Path.replace
+Path.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == {number} else replace(*a)
+EXPORTS.write_all(Path({str(tmp_path)!r}), {AFTER!r}, ["golden"])
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    found = {name: content for name, content in contents(tmp_path).items() if not Path(name).name.startswith(".")}
+    assert found.items() <= BEFORE.items() or found.items() <= {**AFTER, "of the user": b"4"}.items()
+    EXPORTS.write_all(tmp_path, AFTER, ["golden"])
+    assert contents(tmp_path) == {**AFTER, "of the user": b"4"}
+
+
+def test_files_that_cannot_be_moved_back_are_named(tmp_path: Path) -> None:
+    EXPORTS.write_all(tmp_path, BEFORE)
+    says = rf"^cannot write {tmp_path}/sub/b: full; .*moved back: rename {tmp_path}/\.a\.old to a$"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for number in (1, 2):
+            fail_at(monkeypatch, Path, "replace", number, OSError(errno.EIO, "full"))
+        with pytest.raises(ExportError, match=says):
+            EXPORTS.write_all(tmp_path, AFTER)
+    assert (tmp_path / ".a.old").read_bytes() == b"1"
 
 
 def test_a_new_folder_is_gone_whichever_of_its_files_cannot_take_its_name(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from spiking_lfp.errors import RunError
 from spiking_lfp.files import RESULTS, read_regular, temporary_name
 from spiking_lfp.training.checkpoint import CHECKPOINT, METRICS
+from spiking_lfp.training.sources import NETWORK
 
 CONFIG = "config.toml"
 _KINDS = ("batch", "epoch")
@@ -73,7 +74,8 @@ def remove_run(folder: Path) -> None:
 
 
 def _first_files(folder: Path) -> tuple[Path, ...]:
-    return _lock_file(folder), folder / CONFIG, temporary_name(folder / CONFIG), temporary_name(folder / CHECKPOINT)
+    files = [folder / name for name in (CONFIG, NETWORK, CHECKPOINT)]
+    return _lock_file(folder), *files[:2], *map(temporary_name, files)
 
 
 def _lock_file(folder: Path) -> Path:

@@ -124,7 +124,13 @@ def test_a_run_folder_may_be_new_or_empty(tmp_path: Path) -> None:
     assert list(wanted.iterdir()) == []
 
 
-@pytest.mark.parametrize("names", [[".lock"], [CONFIG], [f".{CONFIG}.tmp"], [CONFIG, ".checkpoint.pt.tmp", ".lock"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [".lock"], [CONFIG], [f".{CONFIG}.tmp"], [CONFIG, ".checkpoint.pt.tmp", ".lock"],
+        [CONFIG, ".network.pt.tmp"], [CONFIG, "network.pt", ".checkpoint.pt.tmp"],
+    ],
+)  # fmt: skip
 def test_the_folder_of_a_run_that_died_before_its_first_checkpoint_may_be_used(
     names: list[str], tmp_path: Path
 ) -> None:
