@@ -28,7 +28,7 @@ from spiking_lfp.studies.surrogate_comparison.benchmark import (
 from spiking_lfp.studies.surrogate_comparison.costs import Costs, by_neurobench, counted
 from spiking_lfp.studies.surrogate_comparison.report import markdown, rows, write_report
 from spiking_lfp.studies.surrogate_comparison.surrogate import SurrogateNetwork
-from spiking_lfp.training import preset_config
+from spiking_lfp.training import preset_config, read_metrics
 
 snntorch = pytest.importorskip("snntorch")
 
@@ -169,7 +169,7 @@ def test_a_benchmark_runs_writes_and_goes_on(data: Path, tmp_path: Path, monkeyp
         assert 0 <= outcome.accuracy <= 1
         assert (outcome.train_samples, outcome.test_samples) == (20, 20)
         assert outcome.synops > 0
-        assert (out / f"nmnist-mlp-{case.method}-1" / "metrics.jsonl").is_file()
+        assert (out / f"nmnist-mlp-{case.method}-1-epochs=1" / "metrics.jsonl").is_file()
 
     def never(*_: Any) -> None:
         raise AssertionError("trained again")
@@ -189,7 +189,15 @@ def test_settings_in_place_of_a_preset_s(tmp_path: Path) -> None:
     [case] = cases_for(["yin-yang"], ["lfp"], 1, 1, {"hidden": "9"})
     assert (case, case.settings) != (cases_for(["yin-yang"], ["lfp"], 1, 1)[0], "")
     [(_, _)] = run_cases([case], tmp_path, None, lambda *_: None)
-    assert "hidden = [\n    9,\n]" in (tmp_path / "yin-yang-lfp-1-hidden=9" / "config.toml").read_text()
+    assert "hidden = [\n    9,\n]" in (tmp_path / "yin-yang-lfp-1-epochs=1-hidden=9" / "config.toml").read_text()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_runs_of_other_epochs_keep_their_folders(tmp_path: Path) -> None:
+    for epochs in (1, 2):
+        run_cases(cases_for(["yin-yang"], ["lfp"], 1, epochs, {"hidden": "9"}), tmp_path, None, lambda *_: None)
+    found = [read_metrics(config.parent)[-1]["epoch"] for config in sorted(tmp_path.glob("*/config.toml"))]
+    assert found == [1, 2]
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -201,8 +201,15 @@ def run_cases(
 def _run_plain(case: grids.Case, data_root: Path | None) -> grids.WithFiles:
     with TemporaryDirectory() as name:
         outcome = run_case(Case(**case), Path(name), data_root)
-        words = [case["preset"], case["method"], str(case["seed"]), *shlex.split(case["settings"])]
-        run = _folder_name("-".join(words))
+        # all that tells cases apart, so that none takes the folder of another
+        words = [
+            case["preset"],
+            case["method"],
+            case["seed"],
+            f"epochs={case['epochs']}",
+            *shlex.split(case["settings"]),
+        ]
+        run = _folder_name("-".join(map(str, words)))
         files = {f"{run}/{path.name}": path.read_bytes() for path in Path(name).iterdir()}
     return grids.WithFiles(asdict(outcome), files)
 
