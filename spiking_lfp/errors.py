@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+# how alike names are that may be meant, from 0 to 1: below, words that have nothing to do with each other are found
+NEAR = 0.7
+
 
 class SpikingLFPError(Exception):
     """Base of all errors this package raises on purpose.
@@ -116,8 +119,9 @@ def one_line(error: BaseException) -> str:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """Return the error for a `name` that is not among the `known` ones, with the nearest match."""
+    """Return the error for a `name` that is not among the `known` ones, with the nearest if that is a typo away."""
     options = sorted(known)
-    near = get_close_matches(name, options, n=1, cutoff=0.4) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    lower = {option.casefold(): option for option in options}
+    near = get_close_matches(name.casefold(), lower, n=1, cutoff=NEAR) if isinstance(name, str) else []
+    hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     return UsageError(f"unknown {kind} {name!r}: {hint}known are {', '.join(options)}")

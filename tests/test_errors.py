@@ -348,8 +348,23 @@ def test_errors_can_be_caught_by_what_they_mean_elsewhere() -> None:
         assert (kind is UsageError) == issubclass(kind, UsageError)
 
 
-def test_unknown_names_get_a_hint_where_one_is_near() -> None:
-    assert str(unknown_name("rule", "epsilom", ["zero", "epsilon"])) == (
-        "unknown rule 'epsilom': did you mean 'epsilon'? known are epsilon, zero"
-    )
-    assert "did you mean" not in str(unknown_name("rule", "qqq", ["zero", "epsilon"]))
+KNOWN = ["mnist-mlp", "cifar10", "batch_size", "threshold", "rule", "gain", "seed", "channels", "image_size", "reset"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("mnist-mpl", "mnist-mlp"), ("MNIST-MLP", "mnist-mlp"), ("mnist", "mnist-mlp"), ("cifar", "cifar10"),
+        ("batchsize", "batch_size"), ("batch-size", "batch_size"), ("treshold", "threshold"),
+        ("rules", "rule"), ("gian", "gain"), ("Seed", "seed"), ("sed", "seed"),
+    ],
+)  # fmt: skip
+def test_the_name_that_is_meant_is_suggested(typed: str, meant: str) -> None:
+    assert str(unknown_name("word", typed, KNOWN)).startswith(f"unknown word {typed!r}: did you mean {meant!r}? known")
+
+
+@pytest.mark.parametrize(
+    "typed", ["banana", "train", "speech", "imagenet", "leraning", "elephant", "xyzzy", "x", "", "-", "Regen", 3, None]
+)
+def test_far_off_names_are_not_suggested(typed: object) -> None:
+    assert str(unknown_name("word", typed, KNOWN)) == f"unknown word {typed!r}: known are {', '.join(sorted(KNOWN))}"

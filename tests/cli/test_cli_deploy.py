@@ -304,7 +304,7 @@ def test_conformance_shows_a_line_for_each_case(call: Call, monkeypatch: pytest.
     ("words", "error"),
     [
         (["--to", "onnx"], "unknown format 'onnx'"),
-        (["--scale", "mex"], "unknown scale 'mex': did you mean 'max'?"),
+        (["--scale", "maxx"], "unknown scale 'maxx': did you mean 'max'?"),
         (["--reset", "none"], "unknown reset 'none'"),
         (["--bits", "1"], "bits must be 2..8, found 1"),
     ],
