@@ -250,8 +250,12 @@ def info(run: RunFolder) -> None:
     out.print(_describe_settings(trained.config.model_dump()))
     out.print(str(trained.network), highlight=False)
     out.print(f"{sum(p.numel() for p in trained.network.parameters()):,} parameters", highlight=False)
+    history = trained.history
+    if not history:
+        out.print(f"{run}: no epoch is finished yet", highlight=False, soft_wrap=True)
+        return
     table = Table("epoch", "training", "validation", "test", "seconds", title=str(run))
-    for line in trained.history:
+    for line in history:
         shown = [f"{line[split]['accuracy']:.2%}" if line[split] else "" for split in ("train", "validation", "test")]
         table.add_row(str(line["epoch"]), *shown, f"{line['seconds']:.0f}")
     out.print(table)

@@ -16,9 +16,10 @@ from spiking_lfp.data.own import as_tensor
 from spiking_lfp.data.recipes import OWN
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.data.values import encoder_of
-from spiking_lfp.errors import UsageError
+from spiking_lfp.errors import RunError, UsageError
 from spiking_lfp.nn.layers import evaluation_mode
 from spiking_lfp.nn.noise import noise_of
+from spiking_lfp.training.checkpoint import METRICS
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.devices import pick_device
 from spiking_lfp.training.feeds import EVALUATION_BATCH, Feed, SplitFeed
@@ -68,6 +69,7 @@ class Run:
         network: with the weights of the last checkpoint, in evaluation mode.
         data: what is known of the samples it was trained on.
         encoder: from values `[B, ...]` to sequences `[T, B, ...]`; None for that of the settings.
+        epochs: those that the last checkpoint has finished.
 
     Example:
         >>> samples = torch.rand(60, 8), torch.arange(60) % 2
@@ -84,6 +86,7 @@ class Run:
     network: nn.Module
     data: DataSpec
     encoder: Callable[[Tensor], Tensor] | None = None
+    epochs: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -97,8 +100,18 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One dict for each epoch: `epoch`, `seconds`, `lr`, and `train`, `test` or `validation` with `accuracy`."""
-        return [line for line in read_metrics(self.folder) if line["kind"] == "epoch"]
+        """One dict for each epoch: `epoch`, `seconds`, `lr`, and `train`, `test` or `validation` with `accuracy`.
+
+        Raises:
+            RunError: if the run's metrics cannot be read, or lack epochs that its checkpoint has finished.
+        """
+        found = [line for line in read_metrics(self.folder) if line["kind"] == "epoch"]
+        if len(found) < self.epochs:
+            raise RunError(
+                f"{self.folder / METRICS} has {len(found)} epochs of the {self.epochs} that the checkpoint has: resume "
+                "the run, which brings them back, or restore the file"
+            )
+        return found
 
     @property
     def encode(self) -> Callable[[Tensor], Tensor]:
@@ -326,4 +339,4 @@ def load_run(folder: str | Path, device: str = "auto", network: nn.Module | None
             "fit(..., resume=True)",
             stacklevel=2,
         )
-    return Run(folder, config, network.to(pick_device(device)).eval(), checkpoint.data)
+    return Run(folder, config, network.to(pick_device(device)).eval(), checkpoint.data, epochs=progress.epoch)

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 import typer
 from rich.console import Console
 
@@ -193,9 +194,28 @@ def test_info_shows_settings_network_and_progress(call: Call, finished_run: Path
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*is not finished")
 def test_info_of_a_run_that_has_just_begun(call: Call, finished: Path) -> None:
+    content = torch.load(finished / "checkpoint.pt", weights_only=True)
+    content["progress"]["epoch"] = 0
+    torch.save(content, finished / "checkpoint.pt")
     (finished / "metrics.jsonl").write_text("")
-    assert call("info", finished).code == 0
+    answer = call("info", finished)
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, f"{finished}: no epoch is finished yet")
+
+
+def test_info_says_which_epochs_the_metrics_lack_and_resume_brings_them_back(call: Call, finished: Path) -> None:
+    whole = (finished / "metrics.jsonl").read_text()
+    *most, _ = whole.splitlines(keepends=True)
+    for content, number in (("", 0), ("".join(most), 1)):
+        (finished / "metrics.jsonl").write_text(content)
+        answer = call("info", finished)
+        assert (answer.code, answer.error) == (
+            1, f"{finished / 'metrics.jsonl'} has {number} epochs of the 2 that the checkpoint has: resume the run, "
+            "which brings them back, or restore the file",
+        )  # fmt: skip
+    assert call("train", "--resume", finished).code == 0
+    assert (finished / "metrics.jsonl").read_text() == whole
 
 
 @pytest.mark.parametrize(
