@@ -360,7 +360,7 @@ def check_used(config: TrainConfig, named: Collection[str]) -> None:
         for name in named
         if getattr(config, name) != _default(name) or (own and depends_on(name) == "network")
     }
-    taken = _taken_by(config.network) if "network" in changed.values() else ()
+    taken = _taken_by(config.network, config.seed) if "network" in changed.values() else ()
     for name, setting in changed.items():
         if setting == "network" and name not in taken:
             raise UsageError(
@@ -382,10 +382,10 @@ def depends_on(name: str) -> str:
     return "network" if name in NETWORK_ARGUMENTS else USED_WITH.get(name, ("", ()))[0]
 
 
-def _taken_by(network: str) -> Collection[str]:
+def _taken_by(network: str, seed: int) -> Collection[str]:
     """Return the names of the arguments that the function of a network takes from the settings."""
     if is_source(network):
-        return free_arguments(network)
+        return free_arguments(network, seed)
     return inspect.signature(NETWORKS[network]).parameters if network in NETWORKS else ()
 
 

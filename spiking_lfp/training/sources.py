@@ -48,30 +48,32 @@ def network_from_source(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
     Args:
         name: see `is_source`; arguments in it are literals.
-        arguments: by name, those that the function takes and `name` does not give.
+        arguments: by name, those that the function takes and `name` does not give; with the `seed`.
 
     Raises:
         UsageError: if there is no such function, it fails, or it returns something else.
     """
-    with _function(name) as (make, free):
+    with _function(name, arguments["seed"]) as (make, free):
         network = make(**{key: arguments[key] for key in free if key in arguments})
     if not isinstance(network, nn.Module):
         raise UsageError(f"network {name}: it returned {type(network).__name__}, expected a torch.nn.Module")
     return network
 
 
-def free_arguments(name: str) -> list[str]:
+def free_arguments(name: str, seed: int) -> list[str]:
     """Return the names of the arguments that the function called `name` takes and `name` does not give.
+
+    Its file is executed now, and not again for the network that is made next with this seed.
 
     Raises:
         UsageError: if there is no such function.
     """
-    with _function(name) as (_, free):
+    with _function(name, seed, asking=True) as (_, free):
         return free
 
 
 @contextmanager
-def _function(name: str) -> Iterator[tuple[Callable[..., Any], list[str]]]:
+def _function(name: str, seed: int, asking: bool = False) -> Iterator[tuple[Callable[..., Any], list[str]]]:
     """Yield the function called `name`, with the arguments in it, and the names of its other arguments.
 
     Raises:
@@ -82,7 +84,7 @@ def _function(name: str) -> Iterator[tuple[Callable[..., Any], list[str]]]:
     positional, named = _literals(name, match["arguments"] or "()")
     with _importable(Path(match["place"]).parent if match["place"].endswith(".py") else Path()):
         try:
-            make = getattr(_module(match["place"]), match["function"], None)
+            make = getattr(_module(match["place"], seed, asking), match["function"], None)
         except Exception as error:
             raise UsageError(f"network {name}: {_sentence(error)}") from error
         if not callable(make):
@@ -167,12 +169,28 @@ def _allowed(name: str) -> Any:
     return found
 
 
-def _module(place: str) -> ModuleType:
+# by path, content and seed: the file that was executed only to ask for arguments
+_asked: dict[tuple[Path, bytes, int], ModuleType] = {}
+
+
+def _module(place: str, seed: int, asking: bool) -> ModuleType:
     if not place.endswith(".py"):
         return importlib.import_module(place)
     path = Path(place)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {place}")
+    key = path.resolve(), path.read_bytes(), seed
+    # for one network only, as two may not share what the file holds
+    module = _asked.pop(key, None) or _executed(path, seed)
+    sys.modules[path.stem] = module
+    if asking:
+        _asked.clear()
+        _asked[key] = module
+    return module
+
+
+def _executed(path: Path, seed: int) -> ModuleType:
+    """Execute a file as a module by the name of its stem, with random numbers that depend on the seed only."""
     name = path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -181,7 +199,9 @@ def _module(place: str) -> ModuleType:
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            spec.loader.exec_module(module)
     except BaseException:
         if before is None:
             del sys.modules[name]

@@ -750,6 +750,42 @@ def test_a_network_is_made_by_a_function_in_a_file(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "other").exists()
 
 
+COUNTED = """
+from torch import nn
+import spiking_lfp as lfp
+
+with open("executions", "a") as file:
+    file.write("x")
+shared = nn.Linear(6, 8)
+
+def build(in_shape, classes, hidden):
+    return nn.Sequential(lfp.LIF(shared, threshold=0.2), lfp.LIF(nn.Linear(8, classes), threshold=0.2))
+"""
+
+
+def test_the_file_of_a_network_is_executed_once_for_each_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(COUNTED)
+
+    def executions() -> int:
+        return len(Path("executions").read_text())
+
+    plain = fit("net.py:build", PAIR, PAIR, **SMALL)
+    assert executions() == 2  # for the network that is trained, and for that of the run which is returned
+    named = fit("net.py:build", PAIR, PAIR, hidden=(8,), **SMALL)
+    assert executions() == 4
+    # what the file makes at random is the same whether it was asked for its arguments before or not, and not shared
+    assert weights(named.network) == weights(plain.network)
+    assert named.network[0].synapse is not plain.network[0].synapse  # type: ignore[index, union-attr]
+    assert weights(fit("net.py:build", PAIR, PAIR, seed=1, **SMALL).network) != weights(plain.network)
+    # another content is another file
+    Path("net.py").write_text(COUNTED.replace(", hidden", ""))
+    with pytest.raises(UsageError, match="hidden changes nothing of network"):
+        fit("net.py:build", PAIR, PAIR, hidden=(8,), **SMALL)
+
+
 SCRIPT = """
 import sys
 import torch
