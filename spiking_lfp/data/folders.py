@@ -4,14 +4,14 @@ import csv
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from spiking_lfp.data.recordings import Listing, Sample, read_file, split_every_nth
 from spiking_lfp.errors import DataError, UsageError, some
-from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_events
+from spiking_lfp.events.files import NO_HINTS, SUFFIXES, Hints, read_with
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 from spiking_lfp.files import files_in, is_hidden
 
@@ -23,9 +23,6 @@ TRAIN_LIST, TEST_LIST = "trials_to_train.txt", "trials_to_test.txt"
 # notes and lists of labels, and recordings where there are no others
 TEXT = (".txt", ".csv")
 DOCUMENTS = ("readme", "license", "licence", "errata")
-# files that may not say what a hint is about
-TABLES = (".npy", ".npz", ".h5", ".hdf5", *TEXT)
-HINTED = {"chip": (".aedat", ".aedat2", ".dat"), "time_unit": TABLES, "column_order": TABLES}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class ReadOwn:
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
         if sample.interval is None:
-            return _fitted(sample.path, read_events(sample.path, **asdict(self.hints)), self.sensor)
+            return _fitted(sample.path, read_with(sample.path, self.hints), self.sensor)
         recording = _fitted(sample.path, read_file(sample.path, self.hints), self.sensor)
         first, last = np.searchsorted(recording.events["t"], sample.interval)
         if first == last:
@@ -136,8 +133,10 @@ def list_folder(
             f"{folder} holds no {kind.noun} such as {folder}/CLASS/{kind.example}{found}; name another folder, or "
             f"convert them: {kind.noun} end in {', '.join(kind.suffixes)}"
         )
-    if not whole:
-        _check_hints(folder, paths, hints)
+    if whole:
+        hints = replace(hints, of_others=True)
+    else:
+        hints.check_used({path.suffix.lower() for path in paths}, str(folder))
     sessions = sorted({_parts(path, folder)[0] for path in paths if len(_parts(path, folder)) > 1})
     by_name = {name.lower(): name for name in sessions}
     if not test_session or (whole and test_session not in sessions):
@@ -190,7 +189,7 @@ def with_one_sensor(listing: Listing) -> Listing:
     named: dict[Sensor, Path] = {}
     smallest: list[Sensor] = []
     for path in sorted({sample.path for sample in (*listing.train, *listing.test)}):
-        recording = read_events(path, **asdict(hints))
+        recording = read_with(path, hints)
         if not recording.guessed:
             named.setdefault(recording.sensor, path)
         elif len(recording.events):
@@ -255,18 +254,6 @@ def files_of(folder: Path, kind: Kind) -> tuple[list[Path], list[Path]]:
     # pictures of recordings, notes about them
     companions = {path.with_suffix("") for path in paths}
     return paths, [path for path in others if path.with_suffix("") not in companions]
-
-
-def _check_hints(folder: Path, paths: Sequence[Path], hints: Hints) -> None:
-    """Refuse hints that no file has a use for."""
-    suffixes = {path.suffix.lower() for path in paths}
-    for name, hinted in HINTED.items():
-        found = getattr(hints, name)
-        if found != getattr(NO_HINTS, name) and suffixes.isdisjoint(hinted):
-            raise UsageError(
-                f"{name} = {found} changes nothing of {folder}, it is for files that end in {', '.join(hinted)}: leave "
-                "it out"
-            )
 
 
 def _parts(path: Path, folder: Path) -> tuple[str, ...]:

@@ -162,7 +162,8 @@ class InputReader:
         ]
 
     def _recording(self, path: Path) -> list[Input]:
-        listing = Listing(("",), self._sensor, ReadOwn(self._sensor, self.recipe.hints), (), ())
+        hints = replace(self.recipe.hints, of_others=True)
+        listing = Listing(("",), self._sensor, ReadOwn(self._sensor, hints), (), ())
         samples = windows_of([Sample(path, 0)], listing, self.recipe)
         if not samples:
             raise DataError(f"{path} {no_windows(self.recipe)}: leave it out")

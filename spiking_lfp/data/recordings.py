@@ -1,7 +1,7 @@
 """Lists of labelled recordings: which files, or which recordings in a file, are the samples of a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
-from spiking_lfp.events.files import SUFFIXES, Hints, read_events
+from spiking_lfp.events.files import SUFFIXES, Hints, read_events, read_with
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
 from spiking_lfp.files import files_in
 
@@ -173,7 +173,7 @@ def cut_into_windows(samples: Sequence[Sample], read: Callable[[Sample], Recordi
 @lru_cache(maxsize=1)
 def read_file(path: Path, hints: Hints) -> Recording:
     """Read a file that holds several recordings, cached: they are read one after the other."""
-    return read_events(path, **asdict(hints))
+    return read_with(path, hints)
 
 
 @lru_cache(maxsize=2)

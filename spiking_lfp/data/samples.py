@@ -119,7 +119,7 @@ def load_samples(
     if name == spoken_digits.NAME:
         check_used(OF_SOUND, OF_SIGNALS)
         listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session, whole)
-        return signal_folder(name, listing, encoder, inputs, recipe, progress)
+        return signal_folder(name, listing, encoder, inputs, recipe, progress, whole)
     if not is_event_set(name):
         raise unknown_name("data set", name, (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES))
     if not recipe.steps and not is_path(name):
@@ -137,8 +137,9 @@ def load_samples(
             for remark in listing.remarks:
                 warnings.warn(remark, stacklevel=2)
             check_used(*((OF_FILES, ["test_session"]) if kind is IMAGES else (OF_SOUND, OF_SIGNALS)))
-            make = image_folder if kind is IMAGES else signal_folder
-            return make(title, listing, encoder, inputs, recipe, progress)
+            if kind is IMAGES:
+                return image_folder(title, listing, encoder, inputs, recipe, progress)
+            return signal_folder(title, listing, encoder, inputs, recipe, progress, whole)
     elif recipe.sensor and not whole:
         raise UsageError(
             f"sensor = {recipe.sensor} is for folders of recordings, the sensor of {name} is known: drop it"

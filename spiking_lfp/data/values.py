@@ -90,14 +90,20 @@ def image_folder(
 
 
 def signal_folder(
-    title: str, listing: Listing, encoder: Encoder, inputs: InputRecipe, recipe: EventRecipe, progress: Progress | None
+    title: str,
+    listing: Listing,
+    encoder: Encoder,
+    inputs: InputRecipe,
+    recipe: EventRecipe,
+    progress: Progress | None,
+    whole: bool = False,
 ) -> Samples:
     """Read the signals of the user's own folder, and bring them to `steps` bins.
 
     Raises:
         UsageError: if the encoder is not for signals.
         DataError: naming a file that cannot be read, or differs from the others in channels, in length if there are no
-            `steps`, or in its rate if that counts.
+            `steps`, or in its rate if that counts, or says another rate than `signal_rate`.
     """
     if not encoder.is_in_time:
         raise UsageError(
@@ -109,7 +115,8 @@ def signal_folder(
             f"values = {recipe.values} is for spikes of encoding=delta, and of {encoder.name} changes nothing"
         )
     paths = [sample.path for sample in (*listing.train, *listing.test)]
-    if inputs.signal_rate:
+    stated_rate = 0.0 if whole else inputs.signal_rate  # of a network that is trained, it was of other files
+    if stated_rate:
         _check_signal_rate(title, paths, inputs, recipe)
     # bins of means are the same for any rate
     rate_counts = bool(inputs.mel_bands) or encoder.name == "delta" or not recipe.steps
@@ -120,6 +127,12 @@ def signal_folder(
         split = []
         for sample in samples:
             signal = read_sound(sample.path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
+            found = signal.sound_rate or signal.rate
+            if stated_rate and found != stated_rate:
+                raise DataError(
+                    f"{sample.path} has {found:g} samples a second, but signal_rate is {stated_rate:g}: convert it, or "
+                    "move the files with other rates away"
+                )
             if rate_counts:
                 signal.check_rate(rate, sample.path)
                 rate = rate or signal.sound_rate or signal.rate

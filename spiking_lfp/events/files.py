@@ -21,7 +21,7 @@ from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError, no_eve
 from spiking_lfp.events._formats.tables import is_time
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 
-__all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "is_time", "read_events"]
+__all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "is_time", "read_events", "read_with"]
 
 LARGEST_SIDE = 2**15
 NO_HINTS = Hints()
@@ -56,8 +56,10 @@ def read_events(
             events were left out.
 
     Raises:
-        DataError: naming the file, if it is empty, not in its format, damaged, or from another sensor.
-        UsageError: for an unknown suffix, chip, unit or order, or if the package that reads a format is not installed.
+        DataError: naming the file, if it is empty, not in its format, damaged, or from another sensor, or if it says
+            itself another chip, unit or order than the one given.
+        UsageError: for an unknown suffix, chip, unit or order, one that files with this suffix have no use for, or if
+            the package that reads a format is not installed.
 
     Example:
         >>> from pathlib import Path
@@ -65,15 +67,22 @@ def read_events(
         >>> read_events("events.txt", (2, 34, 34)).events["t"].tolist()
         [100, 250]
     """
+    hints = Hints(chip, time_unit, column_order)
+    hints.check_used([Path(path).suffix.lower()], str(path))
+    return read_with(path, hints, sensor)
+
+
+def read_with(path: str | Path, hints: Hints, sensor: Sensor | None = None) -> Recording:
+    """Read a recording as `read_events`, with hints that need not be about this file."""
     path = Path(path)
-    reading = Reading(path, Hints(chip, time_unit, column_order))
+    reading = Reading(path, hints)
     with naming(str(path)):
         blocks = list(event_blocks(reading, sensor))
         events = blocks[0] if len(blocks) == 1 else np.concatenate([no_events(0), *blocks])
         known = sensor or reading.sensor
         recording = Recording(events, known or _smallest_sensor(events), reading.partial, guessed=known is None)
     if reading.remarks:
-        warnings.warn(f"{path}: {'; '.join(reading.remarks)}", stacklevel=2)
+        warnings.warn(f"{path}: {'; '.join(reading.remarks)}", stacklevel=3)
     return recording
 
 

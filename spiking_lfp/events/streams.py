@@ -15,7 +15,7 @@ from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import Hints, Reading, TimeUnit
 from spiking_lfp.events._formats.tables import of_batches
 from spiking_lfp.events.cameras import Camera
-from spiking_lfp.events.files import check_sensor, event_blocks, naming, packed
+from spiking_lfp.events.files import NO_HINTS, check_sensor, event_blocks, naming, packed
 from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor, back_in_time, check_events
 
 # bytes of a file that are read at a time, about
@@ -116,16 +116,18 @@ def read_stream(
         )
     hints = Hints(chip, time_unit, column_order)
     if isinstance(source, str | Path):
+        hints.check_used([Path(source).suffix.lower()], str(source))
         return _of_file(Reading(Path(source), hints, BLOCK), duration, sensor)
     if not isinstance(source, Camera):
         if sensor is None:
             raise _no_sensor("the stream")
         source = Camera("the stream", sensor, ((batch, None) for batch in source))
+    hints.check_used([".npy"], source.name)  # its batches are such arrays
     with naming(source.name):
         check_sensor(source.sensor, sensor)
         check_events(np.empty(0, EVENT), source.sensor)
     # what takes seconds when it is first run does it now, not between events
-    list(_windows("", _packed([(np.zeros(1, EVENT), None)], hints), (2, 1, 1), duration))
+    list(_windows("", _packed([(np.zeros(1, EVENT), None)], NO_HINTS), (2, 1, 1), duration))
     batches = _packed(source.batches, hints)
     return EventStream(_windows(source.name, batches, source.sensor, duration), source.sensor)
 

@@ -190,6 +190,26 @@ def test_settings_that_change_nothing_of_recordings_are_refused(settings: list[s
     assert (answer.code, Path("run").exists()) == (2, False)
 
 
+def test_settings_that_contradict_a_file_are_refused_with_its_name(call: Call) -> None:
+    for path in write(Path("own")).glob("*/*.npy"):
+        made = np.load(path)
+        made["t"] //= 1000  # milliseconds, which the file does not say
+        np.save(path, made)
+    run = train(call, "own", "time_unit=ms")
+    micros = np.load("own/b/4.npy")[["x", "y", "t", "p"]].astype([("x", "i2"), ("y", "i2"), ("t_us", "i8"), ("p", "?")])
+    micros["t_us"] *= 1000
+    np.save("own/b/4.npy", micros)
+    answer = call("train", *SMALL, "--data", "own", "--out", "again", "--set=time_unit=ms")
+    assert (answer.code, answer.error) == (
+        1,
+        f"{Path('own/b/4.npy').resolve()} cannot be read: its column t_us has times in us, but time_unit is ms: set "
+        "time_unit=us, leave it out, or correct the file",
+    )
+    # of a network that is trained the setting is about the files of the training
+    assert answers(call, run, "own/b/4.npy")[0][0] == "own/b/4.npy"
+    assert of_evaluation(call, run, "own")
+
+
 def test_a_folder_called_as_a_data_set_is_not_taken_for_it(call: Call) -> None:
     for name in ("mnist-subset", "yin-yang", "braille"):
         write(Path(name))

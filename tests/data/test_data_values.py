@@ -376,6 +376,19 @@ def test_settings_that_change_nothing_of_signals_are_refused(name: str, signals:
         assert len(load_samples(folder, windows, inputs(encoding="sequence", signal_rate=100)).test) == 2
 
 
+def test_a_rate_that_contradicts_a_file_is_refused(tmp_path: Path) -> None:
+    folder = sounds(tmp_path / "mixed", (100, 200))
+    for label in "ab":  # a file that does not say its rate
+        np.save(folder / label / "5.npy", np.zeros((40, 1)))
+    windows, settings = EventRecipe(steps=4, window_ms=100), inputs(encoding="sequence", signal_rate=100)
+    with pytest.raises(DataError, match=r"mixed/a/1\.wav has 200 samples a second, but signal_rate is 100: convert"):
+        load_samples(folder, windows, settings)
+    # of a network that is trained the setting is about the files of the training
+    assert len(load_samples(folder, windows, settings, whole=True).test) == 12
+    assert len(load_samples(sounds(tmp_path / "other", (200, 200)), windows, settings, whole=True).test) == 10
+    assert len(load_samples(sounds(folder, (100, 100)), windows, settings).train) == 10
+
+
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
 def test_sound_of_a_pipe_has_no_size(size: int, tmp_path: Path) -> None:
     content = bytearray(riff(1, 16, bytes(range(10))))

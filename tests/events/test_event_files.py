@@ -139,6 +139,22 @@ def test_a_dvs128_without_its_name_is_said_to_be_one() -> None:
 
 
 @real_data
+def test_a_chip_that_contradicts_the_file_is_refused() -> None:
+    path = RECORDINGS / "davis_IMU_rotDisk.aedat"
+    assert read_events(path, chip="davis240").sensor == (2, 180, 240)  # its DAVIS240C by another name
+    said = r"rotDisk.aedat cannot be read: it names the chip DAVIS240\w, but chip is dvs128: set chip=DAVIS240"
+    with pytest.raises(DataError, match=said):
+        read_events(path, chip="dvs128")
+
+
+def test_a_chip_that_contradicts_aedat_3_is_refused(tmp_path: Path) -> None:
+    path = make.write(tmp_path / "3.aedat", make.made(2))
+    assert read_events(path, chip="dvs128").sensor == (2, 128, 128)
+    with pytest.raises(DataError, match="it names the chip DVS128, but chip is davis346: set chip=DVS128, leave it"):
+        read_events(path, chip="davis346")
+
+
+@real_data
 def test_raw_is_what_expelliarmus_reads() -> None:
     from expelliarmus import Wizard
 

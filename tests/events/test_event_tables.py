@@ -131,6 +131,40 @@ def test_columns_without_names_are_found_by_what_they_hold(order: str, tmp_path:
         assert same(tmp_path / name, column_order=order)
 
 
+def test_an_order_that_contradicts_names_is_refused(tmp_path: Path) -> None:
+    lines = "\n".join(",".join(map(str, row)) for row in ROWS[:, [2, 0, 1, 3]].tolist())
+    (tmp_path / "a.csv").write_text(f"t,x,y,p\n{lines}\n")
+    table = np.empty(len(EVENTS), [(name, EVENT[name]) for name in "txyp"])
+    for name in "txyp":
+        table[name] = EVENTS[name]
+    np.save(tmp_path / "a.npy", table)
+    np.savez(tmp_path / "b.npz", table)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["events"] = table
+    message = r"{} cannot be read: its columns stand in the order txyp, but column_order is xytp: set column_order="
+    for name in ("a.csv", "a.npy", "b.npz", "a.h5"):
+        assert same(tmp_path / name, column_order="txyp")
+        with pytest.raises(DataError, match=message.format(name)):
+            read_events(tmp_path / name, column_order="xytp")
+        with pytest.raises(DataError, match=message.format(name)):
+            read_stream(tmp_path / name, 1.0, (2, 480, 640), column_order="xytp")
+    # arrays of their own have names and no order
+    assert same(write_group(tmp_path / "b.h5", "events", "x y t p"), column_order="txyp")
+    assert same(make.write(tmp_path / "a.npz", EVENTS), column_order="xytp")
+
+
+def test_hints_of_other_formats_are_refused(tmp_path: Path) -> None:
+    path = make.write(tmp_path / "a.bin", make.made(3))
+    message = r"^time_unit = ms changes nothing of .*a\.bin, it is for files that end in \.npy, .*: leave it out$"
+    with pytest.raises(UsageError, match=message):
+        read_events(path, time_unit="ms")
+    with pytest.raises(UsageError, match=message):
+        read_stream(path, 1.0, (2, 34, 34), time_unit="ms")
+    with pytest.raises(UsageError, match=r"^chip = davis346 changes nothing of the stream, it is for files"):
+        read_stream([EVENTS], 1.0, (2, 480, 640), chip="davis346")
+    assert len([*read_stream([ROWS], 1.0, (2, 480, 640), column_order="xytp")])
+
+
 def test_columns_that_could_be_others_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("1 2 3 1\n2 3 4 0\n")
@@ -155,9 +189,13 @@ def test_units_of_times(unit: str, tmp_path: Path) -> None:
     for name, header in (("a.csv", "x,y,t,p"), ("b.csv", f"x,y,t_{unit},p"), ("c.csv", f'"x";"y";"time [{unit}]";"p"')):
         (tmp_path / name).write_text("\n".join([header, *lines]).replace(",", ";" if name == "c.csv" else ",") + "\n")
     assert same(tmp_path / "a.csv", time_unit=unit)
-    # a unit in the file is the one that counts
+    # a unit in the file is found, and one that is given must be the same
     assert same(tmp_path / "b.csv")
-    assert same(tmp_path / "c.csv", time_unit="ms")
+    assert same(tmp_path / "c.csv", time_unit=unit)
+    other = "ms" if unit == "s" else "s"
+    said = rf"c.csv cannot be read: its column time \[{unit}\] has times in {unit}, but time_unit is {other}: set "
+    with pytest.raises(DataError, match=said + f"time_unit={unit}, leave it out, or correct the file$"):
+        read_events(tmp_path / "c.csv", time_unit=other)
     words = {"s": "seconds", "ms": "msec", "us": "\u03bcs", "ns": "nanoseconds"}
     (tmp_path / "d.csv").write_text("\n".join([f"x,y,time_{words[unit]},p", *lines]), encoding="utf-8")
     assert same(tmp_path / "d.csv")

@@ -62,6 +62,9 @@ def _addresses(reading: Reading, content: Content, record: np.dtype[Any]) -> Ite
     named = [line.removeprefix(b"# AEChip:").decode("ascii", "replace") for line in lines if b"# AEChip:" in line]
     in_file = named[0].strip().rpartition(".")[2] if named else ""
     chip = in_file if in_file.lower() in CHIPS else hints.chip
+    if in_file and chip == in_file:
+        agrees = CHIPS.get(hints.chip.lower()) == CHIPS[chip.lower()]
+        hints.check("chip", chip, agrees, f"it names the chip {chip}")
     if in_file and not chip:
         raise AdviceError(
             f"it is from the chip {in_file!r}, supported are {', '.join(CHIPS)}: if one of them has the same "
@@ -111,7 +114,11 @@ def _aedat3(reading: Reading, content: Content) -> Iterator[Columns]:
     if not lines[-1].startswith(HEADER_ENDS[1]):
         raise DataError("its header has no end")
     sources = re.findall(r"^#Source \d+: *(\w+)", b"\n".join(lines).decode("ascii", "replace"), re.MULTILINE)
-    reading.sensor = next((CHIPS[name.lower()][1] for name in sources if name.lower() in CHIPS), None)
+    chip = next((name for name in sources if name.lower() in CHIPS), None)
+    if chip:
+        reading.sensor = CHIPS[chip.lower()][1]
+        agrees = CHIPS.get(reading.hints.chip.lower()) == CHIPS[chip.lower()]
+        reading.hints.check("chip", chip, agrees, f"it names the chip {chip}")
     state, rest, at = (0,) * 7, b"", start
     for block in content.blocks(start):
         found = np.frombuffer(rest + block if rest else block, np.uint8)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -21,6 +21,10 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 # small enough that differences of times do not overflow
 LARGEST_TIME = 2**62
+
+TABLES = (".npy", ".npz", ".h5", ".hdf5", ".txt", ".csv")
+# how files end that may not say what a hint is about
+HINTED = {"chip": (".aedat", ".aedat2", ".dat"), "time_unit": TABLES, "column_order": TABLES}
 
 # bytes; jAER writes the preferences of a camera into it
 LONGEST_HEADER = 2**20
@@ -84,6 +88,8 @@ class Hints:
         chip: of AEDAT files, one of `CHIPS`, or empty.
         time_unit: of the times in tables: text, NumPy, HDF5; auto for microseconds, and seconds of decimals.
         column_order: of tables whose columns have no names, as txyp, or empty.
+        of_others: whether they were given of other files, those of a training: what a file says itself then counts,
+            and else contradicts them.
 
     Raises:
         UsageError: for other values.
@@ -92,6 +98,7 @@ class Hints:
     chip: str = ""
     time_unit: TimeUnit = "auto"
     column_order: str = ""
+    of_others: bool = False
 
     def __post_init__(self) -> None:
         if self.chip and self.chip.lower() not in CHIPS:
@@ -100,6 +107,32 @@ class Hints:
             raise unknown_name("time_unit", self.time_unit, ("auto", "s", "ms", "us", "ns"))
         if self.column_order and sorted(self.column_order) != sorted("xytp"):
             raise UsageError(f"column_order is {self.column_order!r}, expected x, y, t and p in some order, as txyp")
+
+    def check_used(self, suffixes: Collection[str], name: str) -> None:
+        """Refuse hints that no file with one of these suffixes has a use for; they are called by `name`."""
+        for hint, hinted in HINTED.items():
+            found = getattr(self, hint)
+            if found not in ("", "auto") and not {*hinted} & {*suffixes}:
+                raise UsageError(
+                    f"{hint} = {found} changes nothing of {name}, it is for files that end in {', '.join(hinted)}: "
+                    "leave it out"
+                )
+
+    def check(self, hint: str, found: str, agrees: bool, what: str) -> None:
+        """Refuse a hint that contradicts what the file says.
+
+        Args:
+            hint: its name.
+            found: what it would have to be.
+            agrees: whether it says the same in other words.
+            what: says it in the file, half a sentence.
+
+        Raises:
+            AdviceError: with both.
+        """
+        given = getattr(self, hint)
+        if given not in ("", "auto") and not agrees and not self.of_others:
+            raise AdviceError(f"{what}, but {hint} is {given}: set {hint}={found}, leave it out, or correct the file")
 
 
 @dataclass

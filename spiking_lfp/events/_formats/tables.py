@@ -2,7 +2,7 @@
 
 Columns are found by their names, of which there are several in use. Where they have none, a table has four, and their
 order is found by what they hold: polarities of two values, times that do not go back, addresses of a sensor. If more
-than one of the usual orders fits, or none, the hint `column_order` is asked for.
+than one of the usual orders fits, or none, the hint `column_order` is needed. Hints that contradict names are refused.
 
 Times without a unit of their own are microseconds, or, if they are no whole numbers, seconds; what would be seconds of
 `LONGEST` or more is refused, because it is probably something else.
@@ -82,7 +82,7 @@ class Named(NamedTuple):
     """Columns found by their names.
 
     Attributes:
-        names: of x, y, t and p in the file.
+        names: of x, y, t and p in the file, in the order in which they stand there.
         unit: of t, if its name has one.
         sensor: if the names of x and y have its sides.
     """
@@ -136,9 +136,19 @@ class Table:
     Args:
         hints: what the table may not say.
         named: its columns, or None if they have no names.
+        apart: whether these are arrays of their own, which have no order.
+
+    Raises:
+        AdviceError: if hints contradict the names.
     """
 
-    def __init__(self, hints: Hints, named: Named | None) -> None:
+    def __init__(self, hints: Hints, named: Named | None, apart: bool = False) -> None:
+        if named and not apart:
+            order = "".join(named.names)
+            hints.check("column_order", order, hints.column_order == order, f"its columns stand in the order {order}")
+        if named and named.unit:
+            agrees = hints.time_unit == named.unit
+            hints.check("time_unit", named.unit, agrees, f"its column {named.names['t']} has times in {named.unit}")
         self.named, self.order = named, hints.column_order
         self.unit = (named.unit if named else None) or hints.time_unit
         self.unit_is_guessed = self.unit == "auto"
@@ -352,7 +362,7 @@ def _of_arrays(reading: Reading, arrays: Mapping[str, Any], named: Named) -> Ite
     lengths = {name: column.shape for name, column in arrays.items()}
     if len(set(lengths.values())) != 1:
         raise DataError(f"its columns have the shapes {lengths}, expected one length")
-    table = Table(reading.hints, named)
+    table = Table(reading.hints, named, apart=True)
     for rows in _rows(reading, [*arrays.values()]):
         yield table.of_names({name: column[rows] for name, column in arrays.items()})
 
