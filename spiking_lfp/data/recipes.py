@@ -1,12 +1,14 @@
 """Settings of how recordings are turned into sequences, typed and checked."""
 
-from collections.abc import Collection
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from textwrap import shorten
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.data.encoding import ENCODERS, IN_TIME
-from spiking_lfp.errors import UsageError
+from spiking_lfp.errors import UsageError, unknown_name
 from spiking_lfp.events.files import LARGEST_SIDE, Hints, TimeUnit
 from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import AUGMENTATIONS, augmentation
@@ -54,7 +56,46 @@ def one_of(registry: Collection[str]) -> AfterValidator:
     return AfterValidator(OneOf(registry))
 
 
-class Recipe(BaseModel):
+class Settings(BaseModel):
+    """Settings that users give in Python: what is wrong with them is told in one sentence."""
+
+    def __init__(self, **settings: Any) -> None:
+        fields = type(self).model_fields
+        for name in settings:
+            if name not in fields:
+                raise unknown_name("setting", name, fields)
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise _in_one_sentence(error) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise UsageError(
+            f"settings do not change, {name} neither: make others, as by .model_copy(update={{{name!r}: {value!r}}})"
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some settings changed, which pydantic does not check.
+
+        Raises:
+            UsageError: as for a new one.
+        """
+        return type(self)(**{**dict(self), **(update or {})})
+
+
+def _in_one_sentence(error: ValidationError) -> UsageError:
+    problem = error.errors()[0]
+    name = ".".join(str(key) for key in problem["loc"])
+    if problem["type"] == "string_type":
+        return UsageError(
+            f"setting {name} = {describe(problem['input'])}: expected its name, a text; spiking-lfp presets custom "
+            "shows what there is"
+        )
+    prefix = f"setting {name} = {shorten(repr(problem['input']), 80)}: " if name else ""
+    return UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}")
+
+
+class Recipe(Settings):
     """Settings that turn samples into sequences."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -156,7 +197,7 @@ class EventRecipe(Recipe):
     Each field is a setting: `spiking-lfp presets custom` says what it means.
 
     Raises:
-        pydantic.ValidationError: for values out of range.
+        UsageError: for names that are no settings, and values that do not fit.
 
     Example:
         >>> recipe = EventRecipe(steps=10, window_ms=100.0, windows="all", downsample=2)

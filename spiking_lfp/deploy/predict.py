@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from spiking_lfp.data.inputs import Input, InputReader
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
@@ -42,7 +41,7 @@ def reader_of(network: IntegerNetwork) -> InputReader:
         found = json.loads(network.notes[NOTE])
         recipe, inputs = EventRecipe(**found["recipe"]), InputRecipe(**found["inputs"])
         data = DataSpec(**found["data"])
-    except (ValueError, TypeError, KeyError, ValidationError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise ExportError(f"what the network says of its inputs cannot be read: {reason}; export it again") from None
     encoder = replace(encoder_of(inputs, recipe), mean=tuple(data.mean), deviation=tuple(data.deviation))

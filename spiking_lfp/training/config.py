@@ -5,13 +5,11 @@ import tomllib
 from collections.abc import Collection
 from importlib.resources import files
 from math import inf
-from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from spiking_lfp.arguments import describe
 from spiking_lfp.data.encoding import IN_TIME
 from spiking_lfp.data.recipes import LARGEST, OWN, EventRecipe, InputRecipe, one_of
 from spiking_lfp.errors import UsageError, unknown_name
@@ -204,7 +202,7 @@ class TrainConfig(RunSettings, HardwareSettings, LearningSettings, NeuronSetting
     A run is determined by its settings: the same settings on the same machine give the same numbers.
 
     Raises:
-        pydantic.ValidationError: for values out of range; see `preset_config` for sentences.
+        UsageError: for names that are no settings, and values that do not fit.
 
     Example:
         >>> config = preset_config("mnist-mlp", {"epochs": 1, "hidden": (100,)})
@@ -322,25 +320,11 @@ def preset_config(name: str, changes: dict[str, Any] | None = None) -> TrainConf
 
 
 def checked_config(settings: dict[str, Any]) -> TrainConfig:
-    """Return the config with these settings, or raise a UsageError that says which setting is wrong and why."""
+    """Return the config with these settings, of which lists may be written "100,50"."""
     for key, value in settings.items():
-        if key not in TrainConfig.model_fields:
-            raise unknown_name("setting", key, TrainConfig.model_fields)
         if key in ("hidden", "channels", "augment", "readout_hidden") and isinstance(value, str):
             settings = {**settings, key: [part.strip() for part in value.split(",") if part.strip()]}
-    try:
-        return TrainConfig(**settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(key) for key in problem["loc"])
-        found = shorten(repr(problem["input"]), 80)
-        prefix = f"setting {name} = {found}: " if name else ""
-        if problem["type"] == "string_type":
-            raise UsageError(
-                f"setting {name} = {describe(problem['input'])}: expected its name, a text; spiking-lfp presets custom "
-                "shows what there is"
-            ) from None
-        raise UsageError(f"{prefix}{problem['msg'].removeprefix('Value error, ')}") from None
+    return TrainConfig(**settings)
 
 
 def check_used(config: TrainConfig, named: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from helpers.small_runs import small_samples
 from spiking_lfp.data import EVENT_SOURCES, Samples, SequenceSplit
 from spiking_lfp.data.encoding import ENCODERS
+from spiking_lfp.data.recipes import EventRecipe, InputRecipe, Settings
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import ANALOGUE_REWARDS, REWARDS, SPIKE_REWARDS
 from spiking_lfp.nn.composites import COMPOSITES
@@ -299,5 +300,22 @@ def test_changes_may_leave_the_rest_of_a_preset_without_effect() -> None:
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     config = preset_config("mnist-mlp")
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(UsageError, match=r"^settings do not change, lr neither: make others, as by .model_copy\("):
         config.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [EventRecipe, InputRecipe, TrainConfig])
+def test_settings_given_in_python_are_refused_in_one_sentence(kind: type[Settings]) -> None:
+    name = "hop_ms" if kind is InputRecipe else "window_ms"
+    wrong = rf"^setting {name} = -1: Input should be greater than( or equal to)? 0$"
+    with pytest.raises(UsageError, match=wrong):
+        kind(**{name: -1})
+    with pytest.raises(UsageError, match=rf"^unknown setting '{name}s': did you mean '{name}'\? known are "):
+        kind(**{f"{name}s": 1})
+    # pydantic's copy would take anything
+    with pytest.raises(UsageError, match=wrong):
+        kind().model_copy(update={name: -1})
+    with pytest.raises(UsageError, match=rf"^unknown setting '{name}s'"):
+        kind().model_copy(update={f"{name}s": 1})
+    with pytest.raises(UsageError, match=r"^windows = all needs window_ms|^normalize does not go with"):
+        kind(**({"normalize": True, "encoding": "rate"} if kind is InputRecipe else {"windows": "all"}))
