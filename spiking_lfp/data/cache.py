@@ -3,7 +3,8 @@
 A file is named after its data set and the SHA-256 of its recipe, which holds all that its content depends on. Fields:
 
     attributes    format (this module's FORMAT), recipe (JSON, keys in order, UTF-8), steps, shape (of one step),
-                  binary, sensor, checksum (of all these and the labels), complete (written last)
+                  binary, sensor, remarks (JSON, what was warned of while it was built), checksum (of all these and the
+                  labels), complete (written last)
     SPLIT/samples uint8 [N, T, bytes], one chunk for each sample, or several if it has more than CHUNK_BYTES, gzip 1,
                   with Fletcher checksums. If `binary`, a step takes ceil(prod(shape) / 8) bytes, with its first value
                   in the lowest bit of the first byte; else a value takes one byte
@@ -26,6 +27,7 @@ import json
 import os
 import signal
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -33,12 +35,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from itertools import chain
 from math import prod
 from multiprocessing import current_process, parent_process, spawn
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -54,7 +57,7 @@ from spiking_lfp.events.frames import pack_frames, unpack_frames
 from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
 FOLDER_VARIABLE = "SPIKING_LFP_CACHE"
-FORMAT = 3
+FORMAT = 4
 MAX_WORKERS = 8
 # work that lasts longer than this is given to further processes
 ALONE_S = 10.0
@@ -62,6 +65,8 @@ MEASURED_S = 1.0
 # consecutive samples given to a worker at a time, because windows of one recording follow each other
 BATCH = 16
 CHUNK_BYTES = 2**24
+# remarks that are told one by one
+MOST_REMARKS = 5
 CACHE_FILES = AtomicWriter(RunError, f"name another folder by {FOLDER_VARIABLE}")
 
 Frames = NDArray[np.uint8]
@@ -84,6 +89,13 @@ class Layout:
     def step_bytes(self) -> int:
         """Number of bytes of one stored step."""
         return -(-prod(self.shape) // 8) if self.binary else prod(self.shape)
+
+
+class Made(NamedTuple):
+    """Samples, and what was warned of while they were made."""
+
+    samples: list[Frames]
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,9 @@ def cached(
             there is so much to do that they are worth their start.
         progress: called with the numbers of samples done and in all.
 
+    Warns:
+        UserWarning: what was warned of while the cache was built, now or then; of many such remarks the first ones.
+
     Raises:
         DataError: if a sample cannot be made; then nothing is written.
         RunError: if the folder is not writable, a worker dies, or this is a process that another one is starting.
@@ -143,9 +158,9 @@ def cached(
     directory, text = cache_folder(folder), json.dumps(recipe, sort_keys=True)
     key = hashlib.sha256(f"{FORMAT} {text}".encode()).hexdigest()[:16]
     path = directory / f"{name}-{key}.h5"
-    layout = _valid_layout(path, text)
-    if layout is not None:
-        return SequenceCache(path, layout, hit=True)
+    found = _valid_cache(path, text)
+    if found is not None:
+        return found
     if getattr(current_process(), "_inheriting", False):
         raise RunError(
             "this script runs once more in a process that it has started itself: put its code below "
@@ -156,12 +171,17 @@ def cached(
             directory.mkdir(parents=True, exist_ok=True)
             locks.enter_context(FileLock(_lock_of(path)))
         # another process may have built it meanwhile
-        layout = _valid_layout(path, text)
-        if layout is not None:
-            return SequenceCache(path, layout, hit=True)
+        found = _valid_cache(path, text)
+        if found is not None:
+            return found
         _remove_orphans(directory, path)
-        layout, splits = plan()
-        _build(path, text, layout, splits, workers, progress)
+        remarks: list[str] = []
+        try:
+            with _heard(remarks):
+                layout, splits = plan()
+            _build(path, text, layout, splits, remarks, workers, progress)
+        finally:
+            _tell(remarks)
     return SequenceCache(path, layout, hit=False)
 
 
@@ -258,31 +278,61 @@ def cache_status(folder: str | Path | None = None) -> list[CacheEntry]:
     return entries
 
 
-def _valid_layout(path: Path, recipe: str) -> Layout | None:
-    """Return the layout of `path` if it is a complete cache of this recipe, as far as is seen without its samples."""
+@contextmanager
+def _heard(remarks: list[str]) -> Iterator[None]:
+    """Add warnings of users to `remarks`, each once, in place of showing them; others are shown."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield
+    finally:
+        for each in caught:
+            if each.category is not UserWarning:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+            elif str(each.message) not in remarks:
+                remarks.append(str(each.message))
+
+
+def _tell(remarks: Sequence[str]) -> None:
+    for remark in remarks[:MOST_REMARKS]:
+        warnings.warn(remark, stacklevel=3)
+    if len(remarks) > MOST_REMARKS:
+        more = len(remarks) - MOST_REMARKS
+        warnings.warn(f"{more:,} more remarks of this kind about recordings are not shown", stacklevel=3)
+
+
+def _valid_cache(path: Path, recipe: str) -> "SequenceCache | None":
+    """Return `path` if it is a complete cache of this recipe, as far as is seen without samples; tell its remarks."""
     try:
         with h5py.File(path) as file:
             shape, sensor = (tuple(int(side) for side in file.attrs[name]) for name in ("shape", "sensor"))
             layout = Layout(int(file.attrs["steps"]), shape, bool(file.attrs["binary"]), sensor)
             labels = {split: group["labels"][()] for split, group in file.items()}
-            expected = {**_attributes(recipe, layout, labels), "complete": True}
+            remarks = json.loads(file.attrs["remarks"])
+            expected = {**_attributes(recipe, layout, labels, remarks), "complete": True}
             valid = all(np.array_equal(file.attrs[key], value) for key, value in expected.items()) and all(
                 group["samples"].shape == (len(labels[split]), layout.steps, layout.step_bytes)
                 for split, group in file.items()
             )
-            return layout if valid else None
     except Exception:  # h5py raises all kinds of errors for damaged files
         return None
+    if not valid:
+        return None
+    _tell(remarks)
+    return SequenceCache(path, layout, hit=True)
 
 
-def _attributes(recipe: str, layout: Layout, labels: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
+def _attributes(
+    recipe: str, layout: Layout, labels: Mapping[str, NDArray[np.int64]], remarks: Sequence[str]
+) -> dict[str, Any]:
     stored = {
         "format": FORMAT, "steps": layout.steps, "shape": layout.shape, "binary": layout.binary,
         "sensor": layout.sensor,
     }  # fmt: skip
-    text = json.dumps([recipe, stored, [[split, labels[split].tolist()] for split in sorted(labels)]])
-    checksum = hashlib.sha256(text.encode()).hexdigest()
-    return {**stored, "recipe": np.bytes_(recipe.encode()), "checksum": np.bytes_(checksum.encode())}
+    told = json.dumps(remarks)
+    text = json.dumps([recipe, stored, told, [[split, labels[split].tolist()] for split in sorted(labels)]])
+    texts = {"recipe": recipe, "remarks": told, "checksum": hashlib.sha256(text.encode()).hexdigest()}
+    return {**stored, **{name: np.bytes_(text.encode()) for name, text in texts.items()}}
 
 
 def _build(
@@ -290,6 +340,7 @@ def _build(
     recipe: str,
     layout: Layout,
     splits: Mapping[str, Jobs],
+    remarks: list[str],
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -300,7 +351,7 @@ def _build(
         with sink:
             try:
                 with h5py.File(sink, "w", libver="v110") as file:
-                    _fill(file, path, sink, recipe, layout, splits, workers, progress)
+                    _fill(file, path, sink, recipe, layout, splits, remarks, workers, progress)
             finally:
                 # this error rather than that of HDF5, which misses what could not be written
                 with CACHE_FILES.convert_errors(path):
@@ -319,19 +370,20 @@ def _fill(
     recipe: str,
     layout: Layout,
     splits: Mapping[str, Jobs],
+    remarks: list[str],
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     labels = {split: np.asarray(jobs.labels, np.int64) for split, jobs in splits.items()}
-    file.attrs.update(_attributes(recipe, layout, labels))
     slots = [slot for split in splits for slot in _allocate(file, split, labels[split], layout)]
-    with closing(_make_samples(splits, layout, workers)) as made:
+    with closing(_make_samples(splits, layout, remarks, workers)) as made:
         for done, ((dataset, index), sample) in enumerate(zip(slots, made, strict=True), 1):
             dataset[index] = sample
             with CACHE_FILES.convert_errors(path):
                 sink.check()
             if progress is not None:
                 progress(done, len(slots))
+    file.attrs.update(_attributes(recipe, layout, labels, remarks))
     file.attrs["complete"] = True
 
 
@@ -378,8 +430,18 @@ def _allocate(file: Any, split: str, labels: NDArray[np.int64], layout: Layout) 
     return ((samples, index) for index in range(count))
 
 
-def _make_samples(splits: Mapping[str, Jobs], layout: Layout, workers: int | None) -> Generator[Frames, None, None]:
-    """Yield the samples of all splits in order, made only a little ahead of their use, to save memory."""
+def _make_samples(
+    splits: Mapping[str, Jobs], layout: Layout, remarks: list[str], workers: int | None
+) -> Generator[Frames, None, None]:
+    """Yield the samples of all splits in order, made only a little ahead of their use, to save memory.
+
+    What is warned of meanwhile is added to `remarks`.
+    """
+
+    def unpacked(made: Made) -> list[Frames]:
+        remarks.extend(each for each in made.remarks if each not in remarks)
+        return made.samples
+
     size = max(min(CHUNK_BYTES // (layout.steps * layout.step_bytes), BATCH), 1)
     batches = deque(
         (Packed(jobs.make, layout), jobs.jobs[start : start + size])
@@ -389,28 +451,29 @@ def _make_samples(splits: Mapping[str, Jobs], layout: Layout, workers: int | Non
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, MAX_WORKERS)
-        yield from _first_samples(batches)
+        yield from chain.from_iterable(map(unpacked, _first_batches(batches)))
     # a daemon may not start processes
     if workers <= 1 or len(batches) <= 1 or current_process().daemon:
         for make, jobs in batches:
-            yield from map(make, jobs)
+            for job in jobs:
+                yield from unpacked(make.all([job]))
         return
     pool = ProcessPoolExecutor(workers, WORKERS, _end_with_parent)
-    pending: deque[Future[list[Frames]]] = deque()
+    pending: deque[Future[Made]] = deque()
     try:
         for make, jobs in batches:
             pending.append(pool.submit(make.all, jobs))
             if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
+                yield from unpacked(pending.popleft().result())
         while pending:
-            yield from pending.popleft().result()
+            yield from unpacked(pending.popleft().result())
     except BrokenProcessPool:
         raise RunError("a process that prepares recordings died: try again with more memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _first_samples(batches: "deque[tuple[Packed, Sequence[Any]]]") -> Generator[Frames, None, None]:
+def _first_batches(batches: "deque[tuple[Packed, Sequence[Any]]]") -> Generator[Made, None, None]:
     """Take batches off `batches` and yield their samples, until the rest is seen to last longer than `ALONE_S`."""
     spent, timed = 0.0, 0
     is_first = True
@@ -421,7 +484,7 @@ def _first_samples(batches: "deque[tuple[Packed, Sequence[Any]]]") -> Generator[
         if not is_first:  # it loads kernels
             spent, timed = spent + time.monotonic() - started, timed + 1
         is_first = False
-        yield from made
+        yield made
 
 
 class _WorkerProcess(SpawnProcess):
@@ -480,9 +543,12 @@ class Packed:
             raise DataError(f"a sample is {frames.dtype} {list(frames.shape)}, expected uint8 {list(expected)}")
         return pack_frames(frames) if self.layout.binary else frames.reshape(len(frames), -1)
 
-    def all(self, jobs: Sequence[Any]) -> list[Frames]:
+    def all(self, jobs: Sequence[Any]) -> Made:
         """Return a sample for each job."""
-        return [self(job) for job in jobs]
+        remarks: list[str] = []
+        with _heard(remarks):
+            samples = [self(job) for job in jobs]
+        return Made(samples, remarks)
 
 
 @contextmanager

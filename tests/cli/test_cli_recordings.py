@@ -158,6 +158,8 @@ def test_recordings_without_a_window_are_told_and_not_lost(call: Call) -> None:
     assert answer.code == 0
     sentence = "1 of 10 recordings are left out, because each has no whole window of window_ms = 30: 1.npy"
     assert f"warning: {sentence}" in answer.err
+    # also where they come from the cache
+    assert f"warning: {sentence}" in call("train", *words[:-3], "again", *words[-2:]).err
     assert call("predict", "run", "own/a/0.npy", "own/a/1.npy").error == (
         "own/a/1.npy has no whole window of window_ms = 30: leave it out"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from helpers.processes import quick_start
-from helpers.small_caches import LAYOUT, RECIPE, build, build_slowly, check, damaged, made, misshapen
+from helpers.small_caches import LAYOUT, RECIPE, build, build_slowly, check, damaged, doubtful, made, misshapen
 from spiking_lfp.data import cache
 from spiking_lfp.data.cache import Jobs, Layout, cache_folder, cache_status, cached
 from spiking_lfp.errors import DataError, RunError
@@ -79,7 +79,8 @@ def test_the_order_of_a_recipe_does_not_matter(tmp_path: Path) -> None:
 def test_the_file_is_as_described(tmp_path: Path) -> None:
     with h5py.File(build(tmp_path).path) as file:
         assert set(file) == {"train", "test"}
-        assert set(file.attrs) == {"format", "recipe", "steps", "shape", "binary", "sensor", "checksum", "complete"}
+        names = "format recipe steps shape binary sensor remarks checksum complete"
+        assert set(file.attrs) == set(names.split())
         assert json.loads(file.attrs["recipe"]) == RECIPE
         assert (file.attrs["format"], file.attrs["complete"]) == (cache.FORMAT, True)
         assert (file.attrs["steps"], tuple(file.attrs["shape"]), file.attrs["binary"]) == (3, (2, 3, 5), True)
@@ -110,6 +111,20 @@ def test_several_workers_make_the_same(tmp_path: Path) -> None:
     ]
     assert torch.equal(both[0].load("train")[0], both[1].load("train")[0])
     assert told == [(done, 40) for done in range(1, 41)]
+
+
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_warned_of_is_told_on_each_load(workers: int, tmp_path: Path) -> None:
+    for is_hit in (False, True):
+        with pytest.warns(UserWarning, match="triggers") as told:
+            assert build(tmp_path, make=doubtful, train=40, workers=workers).hit == is_hit
+        assert [str(each.message) for each in told] == [
+            "0.dat: left out 0 triggers",
+            "all.dat: it names no chip",
+            *(f"{number}.dat: left out {number} triggers" for number in (9, 18, 27)),
+            "1 more remarks of this kind about recordings are not shown",
+        ]
 
 
 @pytest.mark.parametrize(
