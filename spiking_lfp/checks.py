@@ -77,6 +77,20 @@ def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError,
     return tensor.to(torch.get_default_dtype()) if listed else tensor
 
 
+def lengths_within(lengths: Values, sequences: Tensor) -> Tensor:
+    """Return how many steps of each of `sequences` `[T, B, ...]` count, int64 `[B]`.
+
+    Raises:
+        UsageError: if there is not one of 1..T for each.
+    """
+    steps, batch = sequences.shape[:2]
+    found = as_tensor(lengths, "the lengths")
+    whole = found.shape == (batch,) and not (found.is_floating_point() or found.dtype == torch.bool)
+    if not whole or not bool(((found >= 1) & (found <= steps)).all()):
+        raise UsageError(f"expected a length in 1..{steps} for each of {batch} samples, found {found.tolist()}")
+    return found.to(sequences.device, torch.int64)
+
+
 def check_real(tensor: Tensor, what: str, error: type[SpikingLFPError] = UsageError) -> None:
     """Refuse complex numbers, of which torch would drop the imaginary part.
 

@@ -37,6 +37,11 @@ def array_split(given: Any, encoder: Callable[[Tensor], Tensor], name: str, othe
             raise DataError(
                 f"the values of {name} have different shapes: give encoding='sequence' if these are sequences"
             )
+        if encoder.steps:
+            raise DataError(
+                f"the values of {name} have different lengths, which steps = {encoder.steps} bins would take with "
+                "their padding: leave steps out, or give sequences of one length"
+            )
         values, lengths = padded(values, name)
     else:
         # an encoder given in Python may take complex numbers

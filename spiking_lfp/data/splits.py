@@ -234,6 +234,11 @@ class ArraySplit:
         return (self.values, self.labels) if self.lengths is None else (self.values, self.labels, self.lengths)
 
 
+def lengths_of(split: Split, indices: Tensor) -> Tensor | None:
+    """Return how many steps of each sequence of a batch count; None if all do."""
+    return split.lengths[indices] if isinstance(split, ArraySplit) and split.lengths is not None else None
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """A data set, ready for training.

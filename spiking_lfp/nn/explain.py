@@ -4,12 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spiking_lfp.checks import Values, as_tensor, raise_deferred
+from spiking_lfp.checks import Values, as_tensor, lengths_within, raise_deferred
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn.layers import evaluation_mode, failures_named
 
 
-def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tensor, "steps batch *i"]:
+def input_feedback(
+    network: nn.Module, x: Values, classes: Values, lengths: Values | None = None
+) -> Float[Tensor, "steps batch *i"]:
     """Return the LFP feedback of every input in every step, for a reward of 1 / T for one class in all T steps.
 
     By LFP eq. 2 and 3 an input gets `x * (W^T q)` of the first layer: positive where it drove the class's neuron
@@ -31,9 +33,12 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
             neither it nor the `.grad` of its parameters are changed.
         x: the inputs, `[T, B, *i]`.
         classes: for each sample the class that is rewarded, `[B]`, of any integer type.
+        lengths: how many steps of each sample count, `[B]`, the others are padding that earns no reward; None if all
+            do.
 
     Raises:
-        UsageError: if the network does not have a class, its outputs are no `[T, B, classes]`, or `x` are integers.
+        UsageError: if the network does not have a class, its outputs are no `[T, B, classes]`, `x` are integers, or
+            there is not a length for each sample, within its steps.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
 
     Returns:
@@ -68,7 +73,9 @@ def input_feedback(network: nn.Module, x: Values, classes: Values) -> Float[Tens
             f"expected a class in 0..{outputs - 1} for each of {x.shape[1]} samples, found {classes.tolist()}"
         )
     reward = torch.zeros_like(spikes)
-    reward[:, torch.arange(len(classes)), classes] = 1 / len(spikes)
+    steps = torch.full_like(classes, len(spikes)) if lengths is None else lengths_within(lengths, spikes)
+    counts = (torch.arange(len(spikes), device=steps.device)[:, None] < steps).to(reward)
+    reward[:, torch.arange(len(classes)), classes] = counts / steps.to(reward)
     # not by propagate, which would leave updates in .grad
     (feedback,) = torch.autograd.grad(spikes, x, reward)
     raise_deferred()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spiking_lfp.data import Samples, Split
 from spiking_lfp.data.own import array_split
 from spiking_lfp.data.recipes import OWN
+from spiking_lfp.data.splits import lengths_of
 from spiking_lfp.nn.layers import evaluation_mode
 from spiking_lfp.nn.spiking import SpikingLayer, firing_layers
 from spiking_lfp.plots.curves import learning_curve
@@ -49,7 +50,10 @@ def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None)
         return files
     files.append(run.folder / "spike_raster.png")
     split, names, which = _test_samples(run, samples, data_root)
-    x, labels = split.batch(torch.tensor([0]))
+    first = torch.tensor([0])
+    x, labels = split.batch(first)
+    lengths = lengths_of(split, first)
+    x = x if lengths is None else x[: int(lengths)]  # without the padding to the longest one
     spikes, outputs = _spikes(run.network, x.to(run.device))
     label = labels[0].cpu()
     answer = title_of(names, int(label), outputs.sum(0)) if label.dim() == 0 and not label.is_floating_point() else ""

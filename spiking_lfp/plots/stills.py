@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from spiking_lfp.checks import Values
+from spiking_lfp.checks import Values, lengths_within
 from spiking_lfp.errors import UsageError
 from spiking_lfp.plots.drawing import (
     FEW_ROWS,
@@ -165,6 +165,7 @@ def explanation(
     labels: Sequence[str],
     path: str | Path | None = None,
     about: str = "the prediction",
+    lengths: Values | None = None,
 ) -> Figure:
     """Draw samples and, with each, the inputs that contributed to a class and those that opposed it.
 
@@ -176,11 +177,13 @@ def explanation(
         labels: a title for each sample.
         path: file to write, if any, as its suffix says: .png, .pdf, .svg and more.
         about: name of the explained class, for the colour bar.
+        lengths: how many steps of each sample count, the others are padding; None if all do.
 
     Returns:
         The figure, which a notebook shows.
 
     Raises:
+        UsageError: if there is not a length for each sample, within its steps.
         RunError: if the file cannot be written.
 
     Example:
@@ -192,6 +195,7 @@ def explanation(
         torch.stack([frames_of(sample) for sample in on_host(values).unbind(1)], 1) for values in (sequences, feedback)
     )
     count = len(labels)
+    ends = [len(sequences)] * count if lengths is None else lengths_within(lengths, sequences).tolist()
     # pairs of rows, not wider than a page; a single sample has its pair side by side
     blocks = -(-count // int(PAGE_WIDTH // 1.5))
     columns = -(-count // blocks)
@@ -202,9 +206,10 @@ def explanation(
     panels = figure.subplots(rows, width, squeeze=False).reshape(blocks, 2, columns)
     above, below = panels[:, 0].flatten(), panels[:, 1].flatten()
     for index, label in enumerate(labels):
-        draw_sample(above[index], sequences[:, index])
+        shown = slice(ends[index])
+        draw_sample(above[index], sequences[shown, index])
         above[index].set_title(label, fontsize=8)
-        _draw_feedback(below[index], sequences[:, index], feedback[:, index])
+        _draw_feedback(below[index], sequences[shown, index], feedback[shown, index])
         for axes in (above[index], below[index]):
             axes.set(xticks=[], xlabel="", ylabel="")
     if is_flat(sequences[:, 0]):

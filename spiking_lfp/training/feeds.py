@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spiking_lfp.data import ArraySplit, Samples, Split
+from spiking_lfp.data import Samples, Split
 from spiking_lfp.data.encoding import Encoder
 from spiking_lfp.data.spec import DataSpec
+from spiking_lfp.data.splits import lengths_of
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.training import distributed
 from spiking_lfp.training.config import TrainConfig
@@ -92,9 +93,7 @@ class SplitFeed:
         taken = mine if len(mine) else batch[:1]
 
         def load() -> Batch:
-            has_lengths = isinstance(self.split, ArraySplit) and self.split.lengths is not None
-            lengths = self.split.lengths[taken] if has_lengths else None  # type: ignore[attr-defined]
-            return Batch(*self.split.batch(taken, epoch), lengths)
+            return Batch(*self.split.batch(taken, epoch), lengths_of(self.split, taken))
 
         return Share(mine, len(batch), load)
 

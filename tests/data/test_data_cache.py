@@ -2,6 +2,7 @@
 
 import json
 import signal
+import warnings
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_several_workers_make_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_was_warned_of_is_told_on_each_load(workers: int, tmp_path: Path) -> None:
     for is_hit in (False, True):
-        with pytest.warns(UserWarning, match="triggers") as told:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             assert build(tmp_path, make=doubtful, train=40, workers=workers).hit == is_hit
         assert [str(each.message) for each in told] == [
             "0.dat: left out 0 triggers",

@@ -119,3 +119,16 @@ def test_nothing_is_dropped_and_no_statistics_are_learned_in_training_mode_eithe
     assert torch.equal(input_feedback(network.train(), x, [0, 1, 2, 0]), expected)
     assert all(module.training for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_padding_earns_no_reward() -> None:
+    net = nn.Sequential(LIF(nn.Linear(4, 6)), LIF(nn.Linear(6, 3))).eval()
+    x = torch.rand(9, 2, 4)
+    x[5:, 0] = 0
+    alone = input_feedback(net, x[:5, :1], [2])
+    padded = input_feedback(net, x, [2, 1], lengths=[5, 9])
+    torch.testing.assert_close(padded[:5, :1], alone)
+    assert not padded[5:, 0].any()
+    torch.testing.assert_close(padded[:, 1:], input_feedback(net, x[:, 1:], [1]))
+    with pytest.raises(UsageError, match=r"^expected a length in 1\.\.9 for each of 2 samples, found \[5, 10\]"):
+        input_feedback(net, x, [2, 1], lengths=[5, 10])

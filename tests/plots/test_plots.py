@@ -373,6 +373,16 @@ def test_an_explanation_of_every_kind_of_sample(
     assert pixels(tmp_path / "explain.png").std() > 1
 
 
+def test_an_explanation_leaves_padding_out(tmp_path: Path, drawn: list[Figure]) -> None:
+    sequences = torch.ones(7, 2, 5)
+    plots.explanation(sequences, sequences, ["short", "long"], tmp_path / "explain.png", lengths=[3, 7])
+    short, _, beneath, _ = (axes.collections[0].get_offsets()[:, 0] for axes in drawn[0].axes[:4])
+    assert short.max() == beneath.max() == 2
+    for wrong in ([3], [0, 7], [3, 8], [3.0, 7.0]):
+        with pytest.raises(UsageError, match=r"^expected a length in 1\.\.7 for each of 2 samples, found \[\d"):
+            plots.explanation(sequences, sequences, ["short", "long"], lengths=wrong)
+
+
 def test_red_speaks_for_and_blue_against(tmp_path: Path, drawn: list[Figure]) -> None:
     sequence, feedback = torch.ones(2, 1, 2, 4, 4), torch.zeros(2, 1, 2, 4, 4)
     sequence[1] = 0

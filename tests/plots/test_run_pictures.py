@@ -83,6 +83,21 @@ def test_hidden_neurons_get_no_names_of_classes(tmp_path: Path, drawn: list[Figu
     assert outputs.get_title() in ("outputs, left in colour", "outputs, right in colour")
 
 
+def test_padding_is_not_drawn_as_if_it_were_recorded(tmp_path: Path, drawn: list[Figure]) -> None:
+    sequences = [(torch.rand(length, 8) < 0.5).float() for length in (6, 20) * 6]
+    network = nn.Sequential(LIF(nn.Linear(8, 4)), LIF(nn.Linear(4, 2), threshold=0.1))
+    nn.init.constant_(network[1].synapse.bias, 1.0)  # spikes in every step, also of silence
+    samples = sequences, torch.arange(12) % 2
+    run = fit(network, samples, samples, out=tmp_path / "run", encoding="sequence", epochs=1, lr=1e-9, progress=False)
+    plots.draw_run(run, samples)
+    sample, *layers = drawn[1].axes
+    assert {axes.get_xlim() for axes in (sample, *layers)} == {(-1, 6)}
+    assert len(layers[-1].collections[0].get_offsets()) == 2 * 6
+    # bins would take the padding with the samples
+    with pytest.raises(DataError, match=r"the values of train have different lengths, which steps = 5 bins would take"):
+        fit(network, samples, samples, out=tmp_path / "bins", encoding="sequence", steps=5, progress=False)
+
+
 def test_data_given_in_python_are_drawn_if_they_are_given_again(tmp_path: Path, drawn: list[Figure]) -> None:
     run = run_of(Named(), tmp_path)
     assert plots.draw_run(run) == [run.folder / "learning_curve.png"]
