@@ -36,23 +36,32 @@ def read_images(
         DataError: naming a file that is no image, or two files of different sizes.
 
     Warns:
-        UserWarning: naming files of several frames, such as animated GIF and TIFF of several pages.
+        UserWarning: naming files of several frames, such as animated GIF and TIFF of several pages, and those with
+            transparent pixels, of which the colours behind are taken.
     """
     if colour == "auto":
         colour = "grey" if all(map(_is_grey, paths)) else "rgb"
     wanted = tuple(map(int, size.split("x"))) if size else None
-    images, animated = [], []
+    images: list[Tensor] = []
+    animated, see_through = [], []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         read = pool.map(partial(_read, size=wanted, grey=colour == "grey"), paths)
-        for done, (path, (image, has_more)) in enumerate(zip(paths, read, strict=True), 1):
+        for done, (path, (image, has_more, is_see_through)) in enumerate(zip(paths, read, strict=True), 1):
             images.append(image)
             animated += [path] if has_more else []
+            see_through += [path] if is_see_through else []
             if progress is not None:
                 progress(done, len(paths))
     if animated:
         warnings.warn(
             f"{len(animated):,} of {len(paths):,} images have several frames, of which only the first is used: "
             f"{some(animated)}; save frames as images of their own to use them all",
+            stacklevel=2,
+        )
+    if see_through:
+        warnings.warn(
+            f"{len(see_through):,} of {len(paths):,} images have transparent pixels, of which the colours behind are "
+            f"taken, often black: {some(see_through)}; save them on a background",
             stacklevel=2,
         )
     other = next((index for index, image in enumerate(images) if image.shape != images[0].shape), None)
@@ -70,8 +79,8 @@ def _is_grey(path: Path) -> bool:
         return image.mode in _GREY
 
 
-def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> tuple[Tensor, bool]:
-    """Return an image, and whether the file has more of them."""
+def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> tuple[Tensor, bool, bool]:
+    """Return an image, whether the file has more of them, and whether some of its pixels are transparent."""
     try:
         with _opened(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -79,6 +88,7 @@ def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> tuple[Tensor,
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             elif image.mode in ("I", "F"):
                 raise DataError(f"{path} has pixels of 32 bits, whose range is not known: convert it to 8 or 16 bits")
+            see_through = image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[..., 3] < 255).any())
             image = image.convert("L" if grey else "RGB")
             if size is not None and image.size != size:
                 image = image.resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3)
@@ -86,7 +96,8 @@ def _read(path: Path, size: tuple[int, ...] | None, grey: bool) -> tuple[Tensor,
             has_more = _has_more(opened)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}; repair or remove it") from None
-    return torch.from_numpy(pixels[None].copy() if grey else pixels.transpose(2, 0, 1).copy()), has_more
+    values = torch.from_numpy(pixels[None].copy() if grey else pixels.transpose(2, 0, 1).copy())
+    return values, has_more, see_through
 
 
 def _has_more(image: Image.Image) -> bool:

@@ -138,9 +138,11 @@ class InputReader:
     def _arrays(self, path: Path) -> list[Input]:
         """Read one sample, or several along the first axis."""
         with open_arrays(path) as arrays:
-            names = [name for name in ("x", "X", "values", "images", "data", *arrays) if name in arrays]
+            names = [name for name in ("x", "X", "values", "images", "data") if name in arrays] or [*arrays]
             if not names:
                 raise DataError(f"{path} holds no arrays: give it samples, or remove it")
+            if len(arrays) > 1 and names[0] not in ("x", "X", "values", "images", "data"):
+                raise DataError(f"{path} holds {some(names)}: call the samples x, or put them into a file of their own")
             values = as_tensor(arrays[names[0]], f"the values of {path}")
         if not values.dim():
             raise DataError(f"{path} holds one number, expected samples: give an array of them")

@@ -215,8 +215,9 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
     """Read arrays from an `.npz` file: `x_train`, `y_train`, `x_test` and `y_test`, or `x` and `y`.
 
     Other usual names, such as `train_images` and `train_labels`, are found, too. Of `x` and `y`, every 5th sample of a
-    class is for testing. Images are uint8 `[N, H, W]`, `[N, C, H, W]` or `[N, H, W, C]`, other values `[N, ...]`, and
-    signals `[N, L, C]`. `class_names` are text, else classes are called by their numbers.
+    class is for testing, unless there are `x_test` and `y_test`. Images are uint8 `[N, H, W]`, `[N, C, H, W]` or `[N,
+    H, W, C]`, other values `[N, ...]`, and signals `[N, L, C]`. `class_names` are text, else classes are called by
+    their numbers.
 
     Labels are numbers of classes from 0, `[N]` or `[N, 1]`, of any type, or one-hot `[N, C]`; truth values are 0 and 1.
     Each class has training samples, unless `class_names` names others.
@@ -231,27 +232,36 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
         DataError: if the file cannot be read, or has no such arrays.
 
     Warns:
-        UserWarning: naming classes of `class_names` without training samples.
+        UserWarning: naming arrays that are left out, and classes of `class_names` without training samples.
     """
     with open_arrays(path) as file:
         arrays = {name: file[name] for name in file}
-    for (x, _), (other, _) in () if encoder.is_in_time else zip(_TRAIN_KEYS, _TEST_KEYS, strict=True):
-        if x in arrays and other in arrays and arrays[x].dtype == np.uint8:
-            values = as_pixels(as_tensor(arrays[other], f"the values of {other} of {path}")).numpy()
-            arrays[other] = values if values.dtype == np.uint8 else _with_channels(values)
+    for_training, for_testing, for_both = (
+        next((pair for pair in known if {*pair} <= arrays.keys()), None)
+        for known in (_TRAIN_KEYS, _TEST_KEYS, _BOTH_KEYS)
+    )
+    if for_training or for_testing:  # then x and y are for training, if they are for anything
+        for_training, for_both = for_training or for_both, None
+    used = [*(for_training or ()), *(for_testing or ()), *(for_both or ()), "class_names"]
+    others = [name or "one without a name" for name in arrays if name not in used]
+    if for_training and for_testing and not encoder.is_in_time and arrays[for_training[0]].dtype == np.uint8:
+        other = for_testing[0]
+        values = as_pixels(as_tensor(arrays[other], f"the values of {other} of {path}")).numpy()
+        arrays[other] = values if values.dtype == np.uint8 else _with_channels(values)
     train, test, both = (
-        next((_pair(path, arrays, x, y, encoder) for x, y in keys if x in arrays and y in arrays), None)
-        for keys in (_TRAIN_KEYS, _TEST_KEYS, _BOTH_KEYS)
+        None if pair is None else _pair(path, arrays, *pair, encoder) for pair in (for_training, for_testing, for_both)
     )
     if train is None and test is not None and whole:
         train = test
-    if both is not None and train is None:
+    if both is not None:
         train, test = (both, both) if whole else _divided(path, both)
     if train is None or test is None:
         found = ", ".join(name or "an array without a name" for name in arrays) or "nothing"
         raise DataError(
             f"{path} holds {found}, expected x_train, y_train, x_test and y_test, or x and y: rename the arrays"
         )
+    if others:
+        warnings.warn(f"{len(others)} arrays of {path} are left out: {some(others)}", stacklevel=3)
     splits = _alike(path, train, test, encoder)
     names = _classes(path, *splits, arrays.get("class_names"), whole)
     are_images = all(split.values.dtype == torch.uint8 and split.values.dim() == 4 for split in splits)

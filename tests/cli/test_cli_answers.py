@@ -136,6 +136,7 @@ def test_files_that_cannot_be_asked_about_are_named(run: Path, call: Call, photo
     np.save("odd.npy", np.zeros((4, 4), np.uint8))
     np.save("number.npy", 3.0)
     np.savez("empty.npz")
+    np.savez("several.npz", x_train=np.zeros((2, 9, 8), np.uint8), x_test=np.zeros((2, 9, 8), np.uint8))
     np.save("complex.npy", np.zeros((9, 8), complex))
     Path("damaged.npz").write_bytes(b"PK\x03\x04" + b"z" * 200)
     Path("none").mkdir()
@@ -145,6 +146,7 @@ def test_files_that_cannot_be_asked_about_are_named(run: Path, call: Call, photo
         ("notes.aedat4",): "notes.aedat4 cannot be classified: the network was trained on images",
         ("number.npy",): "number.npy holds one number, expected samples",
         ("empty.npz",): "empty.npz holds no arrays",
+        ("several.npz",): "several.npz holds x_train, x_test: call the samples x, or put them into a file of their own",
         ("complex.npy",): "the values of complex.npy are torch.complex128, expected real numbers",
         ("damaged.npz",): "damaged.npz cannot be read as arrays: File is not a zip file; repair or remove it",
         ("odd.npy",): "a step of odd.npy[0] is [4], the network was trained on [1, 9, 8]",

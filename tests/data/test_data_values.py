@@ -96,8 +96,13 @@ def test_sixteen_bits_transparency_and_rotation_are_understood(tmp_path: Path) -
     exif[0x0112] = 6  # turned by a quarter
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     assert read_images([tmp_path / "turned.png"])[0, 0].tolist() == np.rot90(pixels, -1).tolist()
-    Image.fromarray(np.full((2, 2, 4), 9, np.uint8)).save(tmp_path / "clear.png")
-    assert read_images([tmp_path / "clear.png"]).tolist() == [[[[9, 9], [9, 9]]] * 3]
+    pixels = np.full((2, 2, 4), 9, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "solid.png")
+    with pytest.warns(UserWarning, match=r"^1 of 2 images have transparent pixels, .* often black: clear.png; save"):
+        found = read_images([tmp_path / "clear.png", tmp_path / "solid.png"])
+    assert found.tolist() == [[[[9, 9], [9, 9]]] * 3, [[[9, 9], [9, 9]]] * 3]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp", ".png"])
@@ -421,6 +426,18 @@ ARRAYS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_samples_for_testing_are_those_that_the_file_names(whole: bool, tmp_path: Path) -> None:
+    tests = {"x_test": IMAGES[15:].astype(np.int64), "y_test": LABELS[15:]}
+    np.savez(tmp_path / "my.npz", x=IMAGES[:15], y=LABELS[:15], **tests, weights=LABELS)
+    with pytest.warns(UserWarning, match=r"^1 arrays of .*my\.npz are left out: weights$"):
+        samples = load_samples(tmp_path / "my.npz", STEPS, whole=whole)
+    assert (len(samples.train), len(samples.test)) == (15, 5)
+    x, _ = samples.test.batch(torch.arange(5))
+    assert torch.equal((x[0, :, 0] * 255).round().byte(), torch.from_numpy(IMAGES[15:]))
+
+
+@pytest.mark.filterwarnings("ignore:2 arrays of .*my.npz are left out. val_images, val_labels")
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_arrays_in_a_file_are_found_by_their_usual_names(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "my.npz"
