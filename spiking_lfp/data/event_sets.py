@@ -13,7 +13,6 @@ from spiking_lfp.data.catalog import DatasetStatus, data_root
 from spiking_lfp.data.folders import is_folder
 from spiking_lfp.data.moved_images import SUFFIX
 from spiking_lfp.data.recordings import (
-    MILLISECOND,
     Listing,
     ReadColumns,
     ReadFile,
@@ -27,6 +26,7 @@ from spiking_lfp.data.recordings import (
 )
 from spiking_lfp.data.tactile import ReadTaxels, taxel_samples
 from spiking_lfp.errors import DataError
+from spiking_lfp.events.files import Hints
 from spiking_lfp.events.records import Sensor
 from spiking_lfp.events.transforms import tonic
 
@@ -84,13 +84,14 @@ def _gesture(folder: Path) -> Listing:
         for split in ("ibmGestureTrain", "ibmGestureTest")
     ]
     sensor = (2, 128, 128)
-    return Listing(classes, sensor, ReadColumns(sensor, ("x", "y", "p", "t"), MILLISECOND), splits[0], splits[1])
+    reader = ReadColumns(sensor, Hints(time_unit="ms", column_order="xypt"))
+    return Listing(classes, sensor, reader, splits[0], splits[1])
 
 
 def _poker(folder: Path) -> Listing:
     names, sensor = ("cl", "he", "di", "sp"), (2, 35, 35)
     train, test = (samples_by_class(folder / split, names, [".npy"]) for split in ("pips_train", "pips_test"))
-    reader = ReadColumns(sensor, ("t", "x", "y", "p"))
+    reader = ReadColumns(sensor, Hints(time_unit="us", column_order="txyp"))
     return Listing(("clubs", "hearts", "diamonds", "spades"), sensor, reader, train, test)
 
 

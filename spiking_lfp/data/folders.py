@@ -151,9 +151,15 @@ def list_folder(
         paths, loose = _without_loose(folder, paths, bool(test_session), kind)
         class_names, samples, remarks = _by_class(folder, paths, others, bool(test_session), kind)
         remarks += loose
+    lists = [name for name in (TRAIN_LIST, TEST_LIST) if (folder / name).is_file()]
     if test_session:
         train, test = _divided(samples, {path for path in paths if _parts(path, folder)[0] == test_session})
-    elif any((folder / name).is_file() for name in (TRAIN_LIST, TEST_LIST)):
+        if lists:
+            remarks.append(
+                f"{some(lists)} in {folder} are not used, since its folder {test_session} is for testing: remove them, "
+                "or call the folder otherwise"
+            )
+    elif lists:
         for_training, for_testing, more = _listed(folder, paths, kind)
         train, test = _divided([sample for sample in samples if sample.path in for_training | for_testing], for_testing)
         remarks += more

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 from spiking_lfp.data.catalog import DATASET_NAMES, dataset_status
@@ -16,14 +17,19 @@ SUFFIX = "@saccades"
 
 @dataclass(frozen=True)
 class ReadMoved:
-    """Records an image of a data set by three saccades; items count the training images first, then the test images."""
+    """Records an image of a data set by three saccades; items count the training images first, then the test images.
+
+    Attributes:
+        content: hash of the images: files of others may have taken their place, in a folder that looks the same.
+    """
 
     name: str
     root: Path | None
+    content: str
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the events of one image."""
-        dataset = _images(self.name, self.root)
+        dataset = _images(self.name, self.root, self.content)
         train_size, item = len(dataset.train_images), sample.item
         image = dataset.train_images[item] if item < train_size else dataset.test_images[item - train_size]
         return saccade_events(image.numpy())
@@ -44,11 +50,15 @@ def list_moved(title: str, root: Path | None, download: bool) -> Listing:
     labels = [*dataset.train_labels.tolist(), *dataset.test_labels.tolist()]
     samples = tuple(Sample(location, label, item) for item, label in enumerate(labels))
     train_size = len(dataset.train_labels)
-    reader = ReadMoved(name, root)
+    content = sha256()
+    for images in (dataset.train_images, dataset.test_images):
+        content.update(images.numpy().data)
+    reader = ReadMoved(name, root, content.hexdigest())
     sensor = reader(samples[0]).sensor
     return Listing(dataset.class_names, sensor, reader, samples[:train_size], samples[train_size:])
 
 
 @lru_cache(maxsize=1)
-def _images(name: str, root: Path | None) -> ImageDataset:
+def _images(name: str, root: Path | None, content: str) -> ImageDataset:
+    """Load a data set, anew if it has another content."""
     return load_dataset(name, root, download=False)

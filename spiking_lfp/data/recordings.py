@@ -10,8 +10,8 @@ import numpy as np
 
 from spiking_lfp.data.arrays import open_arrays
 from spiking_lfp.errors import DataError
-from spiking_lfp.events.files import SUFFIXES, Hints, read_events, read_with
-from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor
+from spiking_lfp.events.files import SUFFIXES, Hints, events_in, naming, read_events, read_with
+from spiking_lfp.events.records import EventArray, Recording, Sensor
 from spiking_lfp.files import files_in
 
 MILLISECOND = 1000
@@ -70,24 +70,19 @@ class ReadColumns:
     """Reads `.npy` files of plain numbers `[N, 4]`, whose column order differs between data sets.
 
     Attributes:
-        columns: the names of the columns in order: x, y, t and p.
-        unit: unit of t, in microseconds.
+        hints: the order of the columns, and the unit of times.
     """
 
     sensor: Sensor
-    columns: tuple[str, str, str, str]
-    unit: int = 1
+    hints: Hints
 
     def __call__(self, sample: Sample) -> Recording:
         """Return the recording."""
         with open_arrays(sample.path, "a recording") as arrays:
             numbers = arrays[""]
-        if numbers.ndim != 2 or numbers.shape[1] != 4 or numbers.dtype.kind not in "iuf":
-            raise _unreadable(sample.path, f"it holds {numbers.dtype} {list(numbers.shape)}, expected numbers [N, 4]")
-        events = np.zeros(len(numbers), EVENT)
-        for index, name in enumerate(self.columns):
-            events[name] = numbers[:, index] * (self.unit if name == "t" else 1)
-        return _naming_file(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+        with naming(str(sample.path)):
+            events = events_in(numbers, self.hints)
+            return Recording(events[np.argsort(events["t"], kind="stable")], self.sensor)
 
 
 @dataclass(frozen=True)
@@ -105,9 +100,11 @@ class ReadSpikeTrains:
             raise _unreadable(sample.path, f"recording {sample.item}: {error}") from None
         if len(times) != len(units) or not np.isfinite(times).all():
             raise _unreadable(sample.path, f"recording {sample.item} has {len(times)} times for {len(units)} units")
-        events = np.zeros(len(times), EVENT)
-        events["t"], events["x"], events["p"] = np.rint(times.astype(np.float64) * 1e6), units, True
-        return _naming_file(sample.path, lambda: Recording(events[np.argsort(events["t"], kind="stable")], self.sensor))
+        spikes = np.zeros(len(times), [("x", np.int64), ("y", "u1"), ("t", np.float64), ("p", "?")])
+        spikes["t"], spikes["x"], spikes["p"] = times, units, True
+        with naming(str(sample.path)):
+            events = events_in(spikes, Hints(time_unit="s"))
+            return Recording(events[np.argsort(events["t"], kind="stable")], self.sensor)
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,8 @@ class ReadShifted:
         if len(events):
             events["x"] -= events["x"].min()
             events["y"] -= events["y"].min()
-        return _naming_file(sample.path, lambda: Recording(events, self.sensor))
+        with naming(str(sample.path)):
+            return Recording(events, self.sensor)
 
 
 def files_below(folder: Path, suffixes: Sequence[str] = tuple(SUFFIXES)) -> list[Path]:
@@ -200,14 +198,6 @@ def read_window(sample: Sample, read: Callable[[Sample], Recording], window: int
     events: EventArray = recording.events[first:last].copy()
     events["t"] = times[first:last]
     return Recording(events, recording.sensor, recording.partial)
-
-
-def _naming_file(path: Path, make: Callable[[], Recording]) -> Recording:
-    """Return what `make` makes, or raise its error with the name of the file in front."""
-    try:
-        return make()
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
 def _unreadable(path: Path, reason: str) -> DataError:

@@ -119,6 +119,8 @@ def load_samples(
     if name == spoken_digits.NAME:
         check_used(OF_SOUND, OF_SIGNALS)
         listing = spoken_digits.list_spoken_digits(data_root(root), recipe.test_session, whole)
+        for remark in listing.remarks:
+            warnings.warn(remark, stacklevel=2)
         return signal_folder(name, listing, encoder, inputs, recipe, progress, whole)
     if not is_event_set(name):
         raise unknown_name("data set", name, (*DATASET_NAMES, *OTHER_SETS, *EVENT_SOURCES))

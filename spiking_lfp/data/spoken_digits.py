@@ -16,14 +16,14 @@ _FILE = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<take>\d+)\.wav")
 
 
 def recordings(root: Path) -> list[tuple[Path, int, str, int]]:
-    """Return path, digit, speaker and take of each recording, in `fsdd` or its folder `recordings`."""
-    found = []
-    for folder in (root / FOLDER, root / FOLDER / "recordings"):
+    """Return path, digit, speaker and take of each recording, once, in `fsdd` or its folder `recordings`."""
+    found = {}
+    for folder in (root / FOLDER / "recordings", root / FOLDER):
         for path in sorted(folder.glob("*.wav")):
             name = _FILE.fullmatch(path.name)
             if name is not None:
-                found.append((path, int(name["digit"]), name["speaker"], int(name["take"])))
-    return found
+                found[path.name] = path, int(name["digit"]), name["speaker"], int(name["take"])
+    return [found[name] for name in sorted(found)]
 
 
 def list_spoken_digits(root: Path, speaker: str = "", whole: bool = False) -> Listing:
@@ -36,7 +36,7 @@ def list_spoken_digits(root: Path, speaker: str = "", whole: bool = False) -> Li
             such speaker.
 
     Raises:
-        DataError: if they are not there.
+        DataError: if they are not there, or none of them are for training or for testing.
         UsageError: for an unknown speaker.
     """
     found = recordings(root)
@@ -55,4 +55,13 @@ def list_spoken_digits(root: Path, speaker: str = "", whole: bool = False) -> Li
     for path, digit, name, take in found:
         is_test = name == speaker if speaker else take < TEST_TAKES
         (test if is_test else train).append(Sample(path, digit))
-    return Listing(CLASSES, None, ReadOwn(None), tuple(train), tuple(test), ())
+    if not train or not test:
+        wanted = f"those of {speaker}" if speaker else f"takes 0 to {TEST_TAKES - 1}"
+        raise DataError(
+            f"{root / FOLDER} has {len(train)} recordings for training and {len(test)} for testing, which are {wanted}"
+            ": add some, or set another test_session, a speaker"
+        )
+    trained = {sample.label for sample in train}
+    absent = [name for label, name in enumerate(CLASSES) if label not in trained]
+    remark = f"{root / FOLDER} is a part of {NAME}, without training samples of {', '.join(absent)}"
+    return Listing(CLASSES, None, ReadOwn(None), tuple(train), tuple(test), (remark,) if absent else ())

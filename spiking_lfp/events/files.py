@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import SUFFIXES, Columns, Hints, Reading, TimeUnit
 from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError, no_events
-from spiking_lfp.events._formats.tables import is_time
+from spiking_lfp.events._formats.tables import is_time, of_batches
 from spiking_lfp.events.records import EventArray, Recording, Sensor
 
 __all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "is_time", "read_events", "read_with"]
@@ -116,20 +117,38 @@ def naming(source: str) -> Iterator[None]:
         raise DataError(f"{source} cannot be read: {error}") from None
 
 
+@contextmanager
+def _advising() -> Iterator[None]:
+    """Say what to do about what cannot be read inside the context."""
+    try:
+        yield
+    except AdviceError:
+        raise
+    except DataError as error:
+        raise DataError(f"{error}; replace or remove it") from None
+
+
 def _columns(reading: Reading) -> Iterator[Columns]:
     """Yield what the reader for the suffix of a file does."""
     path = reading.path
     read = SUFFIXES.get(path.suffix.lower())
     if read is None:
         raise UsageError(f"{path} has the suffix {path.suffix!r}: recordings end in {', '.join(SUFFIXES)}")
-    try:
+    with _advising():
         if path.stat().st_size == 0:
             raise DataError("it is empty")
         yield from read(reading)
-    except AdviceError:
-        raise
-    except DataError as error:
-        raise DataError(f"{error}; replace or remove it") from None
+
+
+def events_in(table: NDArray[Any], hints: Hints) -> EventArray:
+    """Return the events in an array with fields that are named as columns are, or of numbers `[N, 4]`, in its order.
+
+    Raises:
+        DataError: as `read_events`, but without the name of a file, see `naming`.
+    """
+    with _advising():
+        columns = list(of_batches([table], hints))
+    return np.concatenate([no_events(0), *packed(columns)])
 
 
 def packed(blocks: Iterable[Columns]) -> Iterator[EventArray]:

@@ -259,6 +259,38 @@ def test_labels_of_spike_trains_that_do_not_fit_are_refused(
         load_samples("shd", EventRecipe(steps=2), root=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        (1, 65_536 + 3, r"it has x from \d+ to 65539, expected 0 to 32767: repair the recording$"),
+        (2, 3.5, "its y are decimals, expected whole numbers; replace or remove it$"),
+        (3, 7, "it has polarities from 0 to 7, expected 0 and 1, or -1 and 1: repair the recording$"),
+        (0, float("nan"), "its t are not all finite; replace or remove it$"),
+    ],
+)
+def test_numbers_of_a_table_that_are_no_events_are_refused(
+    column: int, value: float, sentence: str, tmp_path: Path
+) -> None:
+    make.write_poker(tmp_path)
+    path = tmp_path / "POKERDVS/pips_train/cl/0.npy"
+    table = np.load(path).astype(type(value))
+    table[5, column] = value
+    np.save(path, table)
+    with pytest.raises(DataError, match=rf"POKERDVS/pips_train/cl/0.npy cannot be read: {sentence}"):
+        load_samples("poker-dvs", EventRecipe(steps=2), root=tmp_path)
+
+
+def test_units_of_spike_trains_do_not_wrap_around(tmp_path: Path) -> None:
+    make.write_heidelberg(tmp_path, "shd")
+    with h5py.File(tmp_path / "SHD/shd_train.h5", "a") as opened:
+        units = [np.asarray(each, np.int64) for each in opened["spikes/units"]]
+        units[0][0] += 65_536
+        del opened["spikes/units"]
+        opened.create_dataset("spikes/units", (len(units),), h5py.vlen_dtype(np.int64))[:] = units
+    with pytest.raises(DataError, match=r"shd_train.h5 cannot be read: it has x from \d+ to 6\d{4}, expected 0 to 327"):
+        load_samples("shd", EventRecipe(steps=2), root=tmp_path)
+
+
 def test_a_damaged_recording_ends_with_its_name(tmp_path: Path, cache: Path) -> None:
     make.write_nmnist(tmp_path)
     broken = tmp_path / "NMNIST/Train/3/00001.bin"
@@ -310,6 +342,17 @@ def test_images_become_recordings_by_saccades() -> None:
         assert np.array_equal(listing.read(sample).events, saccade_events(image.numpy()).events)
     with pytest.raises(UsageError, match="unknown data set of images 'n-mnist'"):
         load_samples("n-mnist@saccades", EventRecipe())
+
+
+def test_images_that_took_the_place_of_others_are_recorded_anew(mnist_root: Path) -> None:
+    path = mnist_root / "MNIST/raw/train-images-idx3-ubyte"
+    recipe = EventRecipe(steps=2)
+    before = load_samples("mnist@saccades", recipe, root=mnist_root)
+    content = path.read_bytes()
+    path.write_bytes(content[:16] + content[16:][::-1])  # within the file, so that its folder stays as it was
+    after = load_samples("mnist@saccades", recipe, root=mnist_root)
+    assert not torch.equal(before.train.tensors()[0], after.train.tensors()[0])
+    assert torch.equal(before.test.tensors()[0], after.test.tensors()[0])
 
 
 def test_level_crossings_are_all_levels_between_two_readings() -> None:

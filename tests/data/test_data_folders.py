@@ -92,11 +92,10 @@ def two_classes(folder: Path, suffix: str = ".bin", sizes: Any = ((34, 33), (33,
 @pytest.mark.parametrize("suffix", UNSIZED)
 def test_files_without_a_size_get_one_for_all(suffix: str, tmp_path: Path) -> None:
     folder = two_classes(tmp_path / "own", suffix)
-    with pytest.warns(UserWarning, match=r"names the size of its sensor: 34x34 is the smallest .* set sensor=WIDTHx"):
-        samples = load_samples(str(folder), EventRecipe(steps=3))
-    assert samples.sample_shape == (2, 34, 34)
-    # the size is found when the cache is built, and known afterwards
-    assert load_samples(str(folder), EventRecipe(steps=3)).sample_shape == (2, 34, 34)
+    for _ in range(2):  # the size is found when the cache is built, and told then and afterwards
+        with pytest.warns(UserWarning, match=r"names the size of its sensor: 34x34 is the smallest .* set sensor=WID"):
+            samples = load_samples(str(folder), EventRecipe(steps=3))
+        assert samples.sample_shape == (2, 34, 34)
 
 
 def test_a_size_is_that_of_training_and_test_files(tmp_path: Path) -> None:
@@ -467,6 +466,18 @@ def test_lists_and_files_that_do_not_agree_are_told(tmp_path: Path) -> None:
     (folder / "trials_to_train.txt").unlink()
     with pytest.raises(DataError, match=r"trials_to_train.txt cannot be read: .*; add it, or remove both lists"):
         list_folder(folder)
+
+
+def test_lists_that_a_session_overrules_are_told(tmp_path: Path) -> None:
+    for session in ("test", "monday"):
+        for name in ("cup", "pen"):
+            make.write_bin(tmp_path / "own" / session / name / "1.bin", make.events(1))
+    assert list_folder(tmp_path / "own").remarks == ()
+    (tmp_path / "own/trials_to_test.txt").write_text("monday/cup/1.bin\n")
+    assert list_folder(tmp_path / "own").remarks == (
+        f"trials_to_test.txt in {tmp_path / 'own'} are not used, since its folder test is for testing: remove them, or "
+        "call the folder otherwise",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Data sets by name that are neither images nor events: Yin-Yang, and spoken digits, heard in bands."""
 
 import os
+import shutil
 import wave
 from pathlib import Path
 
@@ -94,6 +95,27 @@ def write_digits(root: Path, takes: int) -> None:
                 with wave.open(str(root / "fsdd" / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
                     file.setparams((1, 2, 8000, length, "NONE", ""))
                     file.writeframes(samples.tobytes())
+
+
+def test_a_part_of_the_spoken_digits_is_told(tmp_path: Path) -> None:
+    write_digits(tmp_path, 6)
+    changes: dict[str, object] = {"data": "spoken-digits", "encoding": "sequence", "steps": 2}
+    config = settings(**changes)
+    for path in (tmp_path / "fsdd").glob("[2-9]_*.wav"):
+        path.unlink()
+    shutil.copytree(tmp_path / "fsdd", tmp_path / "fsdd/recordings")  # as in the archive, and taken out of it
+    with pytest.warns(UserWarning, match="a part of spoken-digits, without training samples of 2, 3, 4, 5, 6, 7, 8, 9"):
+        samples = load_samples("spoken-digits", config.recipe, config.inputs, tmp_path)
+    assert (len(samples.train), len(samples.test)) == (4, 20)
+    shutil.rmtree(tmp_path / "fsdd/recordings")
+    for path in (tmp_path / "fsdd").glob("*_[0-4].wav"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"fsdd has 4 recordings for training and 0 for testing, which are takes 0 to"):
+        load_samples("spoken-digits", config.recipe, config.inputs, tmp_path)
+    for path in (tmp_path / "fsdd").glob("*_bob_*.wav"):
+        path.unlink()
+    with pytest.raises(DataError, match="0 recordings for training and 2 for testing, which are those of ann: add"):
+        load_samples("spoken-digits", settings(**changes, test_session="ann").recipe, config.inputs, tmp_path)
 
 
 def test_digits_are_split_by_take_or_by_speaker_heard_in_bands_and_predicted(tmp_path: Path) -> None:
