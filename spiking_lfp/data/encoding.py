@@ -8,6 +8,7 @@ from torch import Tensor
 from spiking_lfp.checks import check_real
 from spiking_lfp.errors import UsageError
 from spiking_lfp.nn import encoders
+from spiking_lfp.nn.execution import LEVELS
 
 # of images and other values, and of signals, which have an axis of time already
 ENCODERS = {"constant": encoders.constant, "rate": encoders.rate, "latency": encoders.latency}
@@ -46,6 +47,12 @@ class Encoder:
     def is_in_time(self) -> bool:
         """Whether it takes signals."""
         return self.name in IN_TIME
+
+    @property
+    def levels(self) -> int:
+        """The integer that stands for an input of 1, see `DataSpec`: 1 for spikes, not so of `neurons` after delta."""
+        spikes = self.name in ("rate", "latency") or (self.name == "delta" and not self.neurons)
+        return 1 if spikes else LEVELS
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return the sequences.

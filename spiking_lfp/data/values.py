@@ -23,7 +23,6 @@ from spiking_lfp.data.sound import read_sound
 from spiking_lfp.data.spec import SIGNALS, VALUES
 from spiking_lfp.data.splits import STILL, ArraySplit, ImageAugmentation, ImageSplit, Samples
 from spiking_lfp.errors import DataError, UsageError, some
-from spiking_lfp.nn.execution import LEVELS
 
 Progress = Callable[[int, int], None]
 
@@ -184,9 +183,8 @@ def _encoded(split: Sequence[tuple[Path, Values, int]], encoder: Encoder) -> Arr
 
 def _facts(encoder: Encoder) -> dict[str, Any]:
     """Return what samples made by an encoder say of themselves."""
-    levels = 1 if encoder.name == "delta" else LEVELS
     kind = SIGNALS if encoder.is_in_time else VALUES
-    return {"kind": kind, "levels": levels, "mean": encoder.mean, "deviation": encoder.deviation}
+    return {"kind": kind, "levels": encoder.levels, "mean": encoder.mean, "deviation": encoder.deviation}
 
 
 def _statistics(values: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

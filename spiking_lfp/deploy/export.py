@@ -29,6 +29,7 @@ from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.arithmetic import ARITHMETICS
 from spiking_lfp.nn.encoders import constant
 from spiking_lfp.nn.execution import LEVELS
+from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.training import Run, samples_for
 from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.own import check_classes, dtype_of, spec_for
@@ -312,7 +313,8 @@ def network_inputs(split: Split, count: int) -> tuple[Tensor, Tensor, bool]:
                 raise ExportError("inputs go beyond 0 to 1, integer hardware takes pixels: scale them to 0 to 1")
             values = (values * 255).round().to(torch.uint8)
         return values, split.labels[spread], True
-    x, labels = split.batch(spread)
+    with noise_of(spread):  # the spikes that `evaluate` draws
+        x, labels = split.batch(spread)
     spikes = not (isinstance(split, SequenceSplit) and not split.binary) and bool(((x == 0) | (x == 1)).all())
     return x.byte() if spikes else x, labels, False
 

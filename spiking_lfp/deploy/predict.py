@@ -15,6 +15,7 @@ from spiking_lfp.data.values import encoder_of
 from spiking_lfp.deploy.model import Array, IntegerNetwork, Spiking
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
+from spiking_lfp.nn.noise import noise_of
 from spiking_lfp.training.results import Prediction
 
 # samples at a time
@@ -112,11 +113,16 @@ def integer_inputs(network: IntegerNetwork, samples: Sequence[Input], reader: In
     if network.encoder == "constant":
         # one by one: pixels and real numbers may come together
         return np.asarray(torch.stack([_as_levels(sample.values, network.levels) for sample in samples]))
-    sequences = [
-        sample.values if sample.is_sequence else reader.encoder(sample.values[None])[:, 0] for sample in samples
-    ]
-    values = np.asarray(torch.stack(sequences, 1))
+    values = np.asarray(torch.stack([_sequence(sample, reader) for sample in samples], 1))
     return network.integers(values) if network.encoder == "sequence" else values.astype(np.uint8)
+
+
+def _sequence(sample: Input, reader: InputReader) -> torch.Tensor:
+    """Return a sample `[T, ...]`; random spikes are those of `Run.predict_files`."""
+    if sample.is_sequence:
+        return sample.values
+    with noise_of(torch.arange(1)):
+        return reader.encoder(sample.values[None])[:, 0]
 
 
 def _as_levels(values: torch.Tensor, levels: int) -> torch.Tensor:

@@ -324,6 +324,11 @@ class Trainer:
                 f"{self.folder} was trained on classes named {', '.join(before.class_names)}, they are named "
                 f"{', '.join(now.class_names)} now: put the names back, or train again"
             )
+        if self.config.quantize and before.levels != now.levels:  # by a version that took spikes for pixels
+            raise RunError(
+                f"{self.folder} was trained in integers of which {before.levels} stand for an input of 1, it is "
+                f"{now.levels} now: train again"
+            )
         if checkpoint.samples is not None and distributed.is_writer() and checkpoint.samples != self.samples:
             raise RunError(
                 f"{self.folder} was trained on other samples or labels of the same shape than those of "

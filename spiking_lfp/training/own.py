@@ -136,7 +136,7 @@ def kind_of(encoder: Encode) -> str:
 def levels_of(source: "ArraySplit | DataLoader[Any]", encoder: Encode, x: Tensor) -> int:
     """Return the integer that stands for an input of 1: 1 if all inputs are spikes, of which `x` are the first."""
     if isinstance(encoder, Encoder) and encoder.name != "sequence":
-        return 1 if encoder.name == "delta" else LEVELS
+        return encoder.levels
     values = source.values if isinstance(source, ArraySplit) and isinstance(encoder, Encoder) else x
     return 1 if bool(((values == 0) | (values == 1)).all()) else LEVELS
 

@@ -29,10 +29,11 @@ from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.live import write_live
 from spiking_lfp.deploy.model import IntegerNetwork, Pad, Recurrent
-from spiking_lfp.deploy.predict import predict_files
+from spiking_lfp.deploy.predict import convert_files, predict_files
 from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import Stream, simulate, with_golden_run
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, RunError
+from spiking_lfp.training import resume
 
 no_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler: install cc, gcc or clang")
 STRICT = CRuntime(
@@ -286,3 +287,33 @@ def test_the_report_draws_sequences(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "integers 0 to 255, other ones in each of 6 steps" in text
     assert text.count("data:image/png") >= 3
+
+
+@pytest.mark.parametrize("encoding", ["rate", "latency"])
+def test_a_run_in_integers_on_encoded_spikes_and_its_export_answer_alike(encoding: str, tmp_path: Path) -> None:
+    """In the commands, too; what is drawn at random is the same each time."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (60, 12)).astype(np.uint8)
+    np.savez(tmp_path / "pixels.npz", x=values, y=values[:, 0] > 127)
+    np.save(tmp_path / "new.npy", values[:9])
+    how = {"encoding": encoding, "steps": 9, "quantize": 8, "threshold": 0.3, "gain": 4.0, "hidden": (10,)}
+    run = fit("mlp", str(tmp_path / "pixels.npz"), out=tmp_path / "run", epochs=2, batch_size=4, progress=False, **how)
+    first, second = (export(run, out=tmp_path / name).network for name in "ab")
+    assert (tmp_path / "a" / "net.h5").read_bytes() == (tmp_path / "b" / "net.h5").read_bytes()
+    assert first.golden is not None
+    assert second.golden is not None
+    assert np.array_equal(first.golden.inputs, second.golden.inputs)
+    _, said = predict_files(first, tmp_path / "new.npy")
+    _, expected = run.predict_files(tmp_path / "new.npy")
+    assert said.scores.any()
+    np.testing.assert_allclose(said.scores, expected.scores, rtol=1e-6)
+    assert convert_files(first, tmp_path / "new.npy") == convert_files(first, tmp_path / "new.npy")
+    found = CliRunner().invoke(
+        app, ["simulate", str(tmp_path / "a" / "net.h5"), "--data", str(tmp_path / "pixels.npz")]
+    )
+    assert found.output.startswith(f"accuracy {run.evaluate().accuracy:.2%} on ")
+    content = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    content["data"]["levels"] = 255
+    torch.save(content, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(RunError, match="integers of which 255 stand for an input of 1, it is 1 now: train again"):
+        resume(tmp_path / "run", progress=False)
