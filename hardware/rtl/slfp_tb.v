@@ -20,7 +20,8 @@ module slfp_tb;
     wire [31:0] cycles;
     integer inputs, spikes, cycles_file, samples, count, words, sample, k, found;
 
-    slfp_core core (
+    // weights from their file, on boards too whose host sends them
+    slfp_core #(.LOADED(0)) core (
         .clk(clk), .rst(rst), .go(go), .steps(steps), .in_we(in_we), .in_addr(in_addr), .in_data(in_data),
         .load_we(1'b0), .load_addr({ADDR{1'b0}}), .load_data({(LANES * `SLFP_ADDS * `SLFP_WEIGHT_BITS){1'b0}}),
         .idle(idle), .waiting(waiting), .out_valid(out_valid), .out_spikes(out_spikes), .done(done), .cycles(cycles)

@@ -136,6 +136,11 @@ def test_weights_that_no_bitstream_holds_come_from_the_host(tmp_path: Path, monk
         done = call_make(tmp_path, "simulate")
         assert done.returncode == 0, done.stderr + done.stdout
         assert printed(done.stdout) == told(net)
+        # the testbenches of the core alone, to which no host sends any
+        for testbench in ("icarus", *(["verilator"] if shutil.which("verilator") else [])):
+            done = call_make(tmp_path, testbench)
+            assert done.returncode == 0, done.stderr + done.stdout
+            assert "all spikes are equal to those of the golden run" in done.stdout
 
 
 def test_bitstreams_and_netlists_spike_alike(tmp_path: Path) -> None:

@@ -546,7 +546,7 @@ verilator: obj_dir/Vslfp_core
 \t@$(CHECK)
 
 obj_dir/Vslfp_core: slfp_main.cpp $(SOURCES) parameters.vh
-\tverilator --cc --exe --build -Wall -O3 --x-assign fast --x-initial fast -I. -CFLAGS -DSLFP_LANES={lanes} \\
+\tverilator --cc --exe --build -Wall -O3 --x-assign fast --x-initial fast -I. -GLOADED=0 -CFLAGS -DSLFP_LANES={lanes} \\
 \t-MAKEFLAGS OPT_FAST=-O2 --top-module slfp_core slfp_main.cpp $(SOURCES)
 
 synth: $(SOURCES) $(MEMORIES)
