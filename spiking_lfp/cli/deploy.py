@@ -12,7 +12,7 @@ from rich.text import Text
 from spiking_lfp.cli.console import DataRoot, err, fail, out, refuse_unused
 from spiking_lfp.deploy.chips import backends, chips, targets
 from spiking_lfp.deploy.pretrained import FOLDER, network_path
-from spiking_lfp.errors import ExportError, UsageError
+from spiking_lfp.errors import ExportError, UsageError, some
 from spiking_lfp.integers.arithmetic import ARITHMETICS
 
 if TYPE_CHECKING:
@@ -421,15 +421,22 @@ def _inputs(
     refuse_unused(_NO_DATA, data_root=data_root)
     if network.golden is None:
         raise UsageError("the file holds no golden run: name a data set with --data")
-    return (
-        network.golden.inputs[:samples] if network.encoder == "constant" else network.golden.inputs[:, :samples]
-    ), None
+    recorded, axis = network.golden.inputs, 0 if network.encoder == "constant" else 1
+    if samples is not None and samples > recorded.shape[axis]:
+        raise UsageError(
+            f"the golden run in the file has {recorded.shape[axis]} samples, found --samples {samples}: name a data "
+            "set with --data"
+        )
+    return (recorded[:samples] if axis == 0 else recorded[:, :samples]), None
 
 
 def _all_agree(wanted: Sequence[str], agreements: Sequence["Agreement"]) -> None:
     """Exit with 1 unless each name was compared, a chip with one of its backends at least, and all spikes are equal."""
-    if any(line.failed or (line.layer is not None and not line.agrees) for line in agreements):
+    if any(line.failed or line.different for line in agreements):
         fail("not every layer agrees", 1)
+    silent = list(dict.fromkeys(line.layer for line in agreements if line.layer is not None and not line.agrees))
+    if silent:
+        fail(f"nothing was compared of {some(silent)}, silent for these inputs: give others with --data", 1)
     ran = {line.backend for line in agreements if line.layer is not None}
     idle = [name for name in dict.fromkeys(wanted) if ran.isdisjoint(_backends([name]))]
     if idle:

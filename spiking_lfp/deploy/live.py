@@ -42,7 +42,7 @@ def write_live(path: str | Path, network: IntegerNetwork, labels: Sequence[int] 
         ExportError: if the network has a readout, or the page would be too large, or cannot be written.
     """
     if network.readout is not None:
-        raise ExportError("the page adds up output neurons by class, and a network with a mono readout has none")
+        raise ExportError("the page adds up output neurons by class, and a network with a readout on the host has none")
     image, samples = network_image(network), _samples(network, labels)
     layers = _layers(network)
     inputs = _inputs(network)

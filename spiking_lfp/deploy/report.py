@@ -62,8 +62,8 @@ def write_report(
     """
     path = Path(path)
     if network.readout is not None or not network.spiking[-1].neuron.spiking:
-        readout = "membrane" if network.readout is None else "mono"
-        raise ExportError(f"the report shows output neurons by class, and a network with a {readout} readout has none")
+        readout = "a membrane readout" if network.readout is None else "a readout on the host"
+        raise ExportError(f"the report shows output neurons by class, and a network with {readout} has none")
     inputs, labels = check_inputs(network, inputs), np.asarray(labels)
     axis = 0 if network.encoder == "constant" else 1
     count, classes = inputs.shape[axis], len(network.class_names)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from helpers import integer_networks as make
 from helpers.small_recordings import write_nmnist
 from spiking_lfp.cli import deploy
 from spiking_lfp.cli.deploy import _backends, export
@@ -24,7 +25,7 @@ from spiking_lfp.deploy.backends.c import compiler
 from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.pretrained import FOLDER, card, markdown, network_names, network_path, rows
-from spiking_lfp.deploy.simulator import simulate
+from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import Agreement
 
 Call = Callable[..., Any]
@@ -191,6 +192,28 @@ def test_a_difference_ends_in_an_error(call: Call, exported: Path, monkeypatch: 
     assert answer.code == 1
     assert answer.error == "not every layer agrees"
     assert "different" in answer.out
+
+
+@needs_compiler
+def test_verify_names_layers_that_are_silent(call: Call, tmp_path: Path) -> None:
+    net = make.mlp((6, 5, 3))
+    net = replace(net, layers=tuple(replace(layer, bias=np.zeros_like(layer.bias)) for layer in net.spiking))
+    save_network(with_golden_run(net, np.zeros((net.steps, 2, 6), np.uint8)), tmp_path / "net.h5")
+    answer = call("verify", tmp_path / "net.h5")
+    names = ", ".join(layer.name for layer in net.layers)
+    said = f"nothing was compared of {names}, silent for these inputs: give others with --data"
+    assert (answer.code, answer.error) == (1, said)
+
+
+@pytest.mark.parametrize("command", ["simulate", "verify"])
+def test_more_samples_than_the_golden_run_has_are_refused(command: str, call: Call, exported: Path) -> None:
+    golden = load_network(exported).golden
+    assert golden is not None
+    count = len(golden.inputs)
+    answer = call(command, exported, "--samples", count + 1)
+    said = f"the golden run in the file has {count} samples, found --samples {count + 1}: name a data set with --data"
+    assert (answer.code, answer.error) == (2, said)
+    assert call(command, exported, "--samples", count).code != 2
 
 
 def test_nothing_compared_is_not_all_is_well(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

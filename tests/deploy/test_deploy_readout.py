@@ -111,7 +111,7 @@ def test_chips_leave_it_out(tmp_path: Path) -> None:
     [agreement] = verify(network, IMAGES.numpy()[:3], ["c"])
     assert agreement.agrees or "compiler" in agreement.reason
     write_nir(chip, tmp_path / "net.nir", dynamics_in_metadata=True)
-    with pytest.raises(ExportError, match="a network with a mono readout has none"):
+    with pytest.raises(ExportError, match="a network with a readout on the host has none"):
         write_report(tmp_path / "r.html", network, IMAGES.numpy(), np.zeros(20, np.int64))
 
 
