@@ -24,7 +24,8 @@ from spiking_lfp.data import dataset_status, event_set_status
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.costs import costs, footprint
 from spiking_lfp.deploy.export import network_inputs
-from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
+from spiking_lfp.deploy.layers import Conv, MaxPool, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.pretrained import FOLDER, Card, LicencePart, markdown
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import UsageError, unknown_name

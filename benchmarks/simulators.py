@@ -34,7 +34,8 @@ from rich.table import Table
 from spiking_lfp.deploy.backends.external import ExternalBackend
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend, backends
-from spiking_lfp.deploy.model import Array, Dense, IntegerNetwork
+from spiking_lfp.deploy.layers import Array, Dense
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF

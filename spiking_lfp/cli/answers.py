@@ -16,7 +16,7 @@ from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.errors import UsageError
 
 if TYPE_CHECKING:
-    from spiking_lfp.deploy.model import Array
+    from spiking_lfp.deploy.layers import Array
     from spiking_lfp.training import Evaluation, Prediction
 
 FORMATS = ("table", "json", "csv")

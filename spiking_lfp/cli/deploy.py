@@ -17,7 +17,8 @@ from spiking_lfp.integers.arithmetic import ARITHMETICS
 
 if TYPE_CHECKING:
     from spiking_lfp.deploy.costs import Costs
-    from spiking_lfp.deploy.model import Array, IntegerNetwork
+    from spiking_lfp.deploy.layers import Array
+    from spiking_lfp.deploy.model import IntegerNetwork
     from spiking_lfp.deploy.quantize import QuantisationReport
     from spiking_lfp.deploy.verify import Agreement
 

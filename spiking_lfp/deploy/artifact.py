@@ -124,20 +124,8 @@ import numpy as np
 
 from spiking_lfp.arguments import describe
 from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, LARGEST_TEXT, Reader, Value, digest, json_object, write_attribute
-from spiking_lfp.deploy.model import (
-    ENCODINGS,
-    LAYERS,
-    Add,
-    Encoding,
-    GoldenRun,
-    IntegerNetwork,
-    Layer,
-    Pad,
-    Recurrent,
-    Shape,
-    Spiking,
-    SumPool,
-)
+from spiking_lfp.deploy.layers import LAYERS, Add, Layer, Pad, Recurrent, Shape, Spiking, SumPool
+from spiking_lfp.deploy.model import ENCODINGS, Encoding, GoldenRun, IntegerNetwork
 from spiking_lfp.deploy.pretrained import network_path
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.errors import ExportError, UsageError

@@ -12,13 +12,12 @@ from spiking_lfp.arguments import check_choice
 from spiking_lfp.deploy.artifact import as_network
 from spiking_lfp.deploy.chip import Limits, Range
 from spiking_lfp.deploy.chips import targets
-from spiking_lfp.deploy.model import (
+from spiking_lfp.deploy.layers import (
     Add,
     ByLayer,
     Conv,
     Dense,
     Flatten,
-    IntegerNetwork,
     Layer,
     MaxPool,
     Pad,
@@ -27,6 +26,7 @@ from spiking_lfp.deploy.model import (
     SumPool,
     unsupported_neurons,
 )
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.integers.cuba import IntegerCubaLIF
 
 

@@ -19,7 +19,8 @@ from spiking_lfp.integers import IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 
 if TYPE_CHECKING:
-    from spiking_lfp.deploy.model import Array, IntegerNetwork
+    from spiking_lfp.deploy.layers import Array
+    from spiking_lfp.deploy.model import IntegerNetwork
 
 # least and most
 Range = tuple[int, int]

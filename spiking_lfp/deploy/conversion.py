@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_lfp.deploy.model import Array, Conv, Dense, Recurrent, Signal, Spiking
+from spiking_lfp.deploy.layers import Array, Conv, Dense, Recurrent, Signal, Spiking
 from spiking_lfp.deploy.rounding import Rounding, second_moments
 from spiking_lfp.deploy.simulator import run_layer
 from spiking_lfp.errors import ExportError, UsageError

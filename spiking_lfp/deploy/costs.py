@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from math import fsum, nan
 from typing import NamedTuple
 
-from spiking_lfp.deploy.model import IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import Outcome
 from spiking_lfp.errors import ExportError
 

@@ -14,7 +14,8 @@ import numpy as np
 from spiking_lfp.deploy.costs import ADD, LOIHI_SYNOP, unit_energies
 from spiking_lfp.deploy.formats.c import runtime_layers
 from spiking_lfp.deploy.formats.wasm import network_image, wasm_runtime
-from spiking_lfp.deploy.model import Array, IntegerNetwork, Recurrent, Spiking
+from spiking_lfp.deploy.layers import Array, Recurrent, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.report import environment
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS

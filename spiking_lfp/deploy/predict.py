@@ -12,7 +12,8 @@ from spiking_lfp.data.inputs import Input, InputReader
 from spiking_lfp.data.recipes import EventRecipe, InputRecipe
 from spiking_lfp.data.spec import DataSpec
 from spiking_lfp.data.values import encoder_of
-from spiking_lfp.deploy.model import Array, IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Array, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.nn.noise import noise_of

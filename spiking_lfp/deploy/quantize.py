@@ -27,18 +27,8 @@ from spiking_lfp.deploy.conversion import (
 )
 from spiking_lfp.deploy.graph import Place, evaluate, sources_of_last, trace
 from spiking_lfp.deploy.interop.chains import synapse_copy
-from spiking_lfp.deploy.model import (
-    Add,
-    Array,
-    Encoding,
-    Flatten,
-    IntegerNetwork,
-    Layer,
-    MaxPool,
-    Pad,
-    Signal,
-    SumPool,
-)
+from spiking_lfp.deploy.layers import Add, Array, Flatten, Layer, MaxPool, Pad, Signal, SumPool
+from spiking_lfp.deploy.model import Encoding, IntegerNetwork
 from spiking_lfp.deploy.readout import HostReadout
 from spiking_lfp.deploy.scaled_inputs import Border
 from spiking_lfp.deploy.simulator import run_layer, without_neurons

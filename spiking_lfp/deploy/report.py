@@ -15,7 +15,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
-from spiking_lfp.deploy.model import Array, IntegerNetwork, Layer, Spiking
+from spiking_lfp.deploy.layers import Array, Layer, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import Outcome, check_inputs, simulate
 from spiking_lfp.deploy.verify import Agreement
 from spiking_lfp.errors import ExportError

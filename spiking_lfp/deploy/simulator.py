@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spiking_lfp.deploy.artifact import as_network
-from spiking_lfp.deploy.model import (
+from spiking_lfp.deploy.layers import (
     Add,
     Array,
     ByLayer,
     Conv,
     Dense,
     Flatten,
-    GoldenRun,
-    IntegerNetwork,
     Layer,
     MaxPool,
     Pad,
@@ -28,6 +26,7 @@ from spiking_lfp.deploy.model import (
     Spiking,
     SumPool,
 )
+from spiking_lfp.deploy.model import GoldenRun, IntegerNetwork
 from spiking_lfp.errors import ExportError
 
 # neurons of the largest layer that are in memory at once, over all samples of a block

@@ -17,7 +17,8 @@ from spiking_lfp.arguments import as_integer, as_names
 from spiking_lfp.deploy.artifact import save_network
 from spiking_lfp.deploy.chips import backends
 from spiking_lfp.deploy.export import NEEDS, span_of
-from spiking_lfp.deploy.model import IntegerNetwork, SumPool
+from spiking_lfp.deploy.layers import SumPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import convert_files, predict_files
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.errors import DataError, ExportError, RunError, SpikingLFPError, UsageError

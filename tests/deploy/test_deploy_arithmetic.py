@@ -26,7 +26,8 @@ from spiking_lfp.deploy.formats.c import write_c
 from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
-from spiking_lfp.deploy.model import Flatten, IntegerNetwork, MaxPool
+from spiking_lfp.deploy.layers import Flatten, MaxPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError

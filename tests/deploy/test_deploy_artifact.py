@@ -18,15 +18,8 @@ from hypothesis import strategies as st
 
 from helpers import integer_networks as make
 from spiking_lfp.deploy.artifact import checksum, load_network, save_network
-from spiking_lfp.deploy.model import (
-    Conv,
-    Dense,
-    Flatten,
-    GoldenRun,
-    IntegerNetwork,
-    MaxPool,
-    Spiking,
-)
+from spiking_lfp.deploy.layers import Conv, Dense, Flatten, MaxPool, Spiking
+from spiking_lfp.deploy.model import GoldenRun, IntegerNetwork
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import INTEGER_RESETS, IntegerReset

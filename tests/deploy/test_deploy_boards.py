@@ -15,7 +15,8 @@ from spiking_lfp import export
 from spiking_lfp.deploy.backends.c import CRuntime, compiler
 from spiking_lfp.deploy.chips.c import BOARDS as PROGRAMS
 from spiking_lfp.deploy.formats.c import BOARDS, write_c
-from spiking_lfp.deploy.model import Conv, Flatten, IntegerNetwork
+from spiking_lfp.deploy.layers import Conv, Flatten
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import UsageError
 

@@ -18,12 +18,8 @@ from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats.c import LAYER, SOURCES, write_c
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import (
-    Array,
-    Flatten,
-    IntegerNetwork,
-    MaxPool,
-)
+from spiking_lfp.deploy.layers import Array, Flatten, MaxPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify
 from spiking_lfp.errors import ExportError

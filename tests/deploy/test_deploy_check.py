@@ -14,7 +14,8 @@ from spiking_lfp.deploy import check as checks
 from spiking_lfp.deploy import chips, nir_readers
 from spiking_lfp.deploy.check import check
 from spiking_lfp.deploy.chip import Chip, Cores, Limits, SynapseMemory
-from spiking_lfp.deploy.model import IntegerNetwork, MaxPool
+from spiking_lfp.deploy.layers import MaxPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from helpers import integer_networks as make
 from spiking_lfp.deploy.costs import ENERGIES, Footprint, costs
-from spiking_lfp.deploy.model import Conv, Dense, Flatten, IntegerNetwork, MaxPool
+from spiking_lfp.deploy.layers import Conv, Dense, Flatten, MaxPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF

@@ -37,7 +37,8 @@ from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.interop import from_snntorch, to_norse, to_snntorch
-from spiking_lfp.deploy.model import IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify

@@ -16,7 +16,8 @@ from spiking_lfp.deploy.artifact import checksum, load_network, save_network
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.nir_reading import read_nir
-from spiking_lfp.deploy.model import Add, Flatten, IntegerNetwork, Pad, SumPool
+from spiking_lfp.deploy.layers import Add, Flatten, Pad, SumPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.nn.spiking import LIF

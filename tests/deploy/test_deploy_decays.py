@@ -23,7 +23,8 @@ from spiking_lfp.deploy.costs import costs, footprint
 from spiking_lfp.deploy.formats.c import write_c
 from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.verilog import write_verilog
-from spiking_lfp.deploy.model import IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import simulate, with_golden_run

@@ -20,7 +20,8 @@ from spiking_lfp.deploy.backends import external
 from spiking_lfp.deploy.backends.external import ExternalBackend, neuron_layers, synapses
 from spiking_lfp.deploy.chip import Backend
 from spiking_lfp.deploy.chips import backend
-from spiking_lfp.deploy.model import Dense, IntegerNetwork, Layer, Spiking
+from spiking_lfp.deploy.layers import Dense, Layer, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF

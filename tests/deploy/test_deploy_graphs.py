@@ -27,7 +27,8 @@ from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.graph import evaluate, trace
-from spiking_lfp.deploy.model import Add, Dense, Flatten, IntegerNetwork, MaxPool, Pad, Signal, SumPool
+from spiking_lfp.deploy.layers import Add, Dense, Flatten, MaxPool, Pad, Signal, SumPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import predict_files
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.report import write_report

@@ -34,8 +34,9 @@ from spiking_lfp.deploy.artifact import load_network
 from spiking_lfp.deploy.costs import costs
 from spiking_lfp.deploy.formats.wasm import network_image, wasm_runtime
 from spiking_lfp.deploy.hardware import hardware_folder
+from spiking_lfp.deploy.layers import Array
 from spiking_lfp.deploy.live import write_live
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import NOTE, convert_files, note_of, predict_files
 from spiking_lfp.deploy.pretrained import network_names, network_path
 from spiking_lfp.deploy.simulator import simulate, with_golden_run

@@ -12,7 +12,8 @@ import pytest
 from helpers import integer_networks as integer
 from spiking_lfp.deploy.formats.netx import read_netx, write_netx
 from spiking_lfp.deploy.hdf5 import Reader, digest, write_attribute
-from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Flatten, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.errors import ExportError
 

@@ -16,7 +16,8 @@ from spiking_lfp.deploy.formats.nir import READERS, write_nir
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, GraphReader
 from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.hdf5 import digest
-from spiking_lfp.deploy.model import Conv, IntegerNetwork, MaxPool, Spiking
+from spiking_lfp.deploy.layers import Conv, MaxPool, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.neurons.lif import RESETS, Reset

@@ -13,7 +13,7 @@ import spiking_lfp as lfp
 from spiking_lfp.deploy.artifact import load_network, save_network
 from spiking_lfp.deploy.backends.c import CRuntime
 from spiking_lfp.deploy.conversion import CALIBRATION_METHODS, CalibrationMethod
-from spiking_lfp.deploy.model import Conv, Dense, Flatten, MaxPool
+from spiking_lfp.deploy.layers import Conv, Dense, Flatten, MaxPool
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError

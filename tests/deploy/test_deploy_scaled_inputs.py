@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import spiking_lfp as lfp
 from spiking_lfp import LIF, AvgPool2d, ExportError, Flatten, MaxPool2d, ThresholdBatchNorm, constant, export
-from spiking_lfp.deploy.model import IntegerNetwork, Pad
+from spiking_lfp.deploy.layers import Pad
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import predict_files
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.scaled_inputs import fold_normalisation

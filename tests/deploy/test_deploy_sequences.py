@@ -27,8 +27,9 @@ from spiking_lfp.deploy.formats.c import write_c
 from spiking_lfp.deploy.formats.netx import write_netx
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
+from spiking_lfp.deploy.layers import Pad, Recurrent
 from spiking_lfp.deploy.live import write_live
-from spiking_lfp.deploy.model import IntegerNetwork, Pad, Recurrent
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.predict import convert_files, predict_files
 from spiking_lfp.deploy.report import write_report
 from spiking_lfp.deploy.simulator import Stream, simulate, with_golden_run

@@ -17,7 +17,8 @@ from spiking_lfp.deploy.chips import backend
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.fpga import write_board
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import Flatten, IntegerNetwork, Layer, MaxPool
+from spiking_lfp.deploy.layers import Flatten, Layer, MaxPool
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers.arithmetic import INTEGER_RESETS

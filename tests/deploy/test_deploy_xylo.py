@@ -27,7 +27,8 @@ from spiking_lfp.deploy.formats.c import write_c
 from spiking_lfp.deploy.formats.nir import write_nir
 from spiking_lfp.deploy.formats.verilog import write_verilog
 from spiking_lfp.deploy.formats.xylo import configuration, write_xylo
-from spiking_lfp.deploy.model import Dense, IntegerNetwork
+from spiking_lfp.deploy.layers import Dense
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.deploy.simulator import Stream, simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify

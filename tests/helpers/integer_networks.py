@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_lfp.deploy.model import (
+from spiking_lfp.deploy.layers import (
     Add,
     Conv,
     Dense,
-    Encoding,
     Flatten,
-    IntegerNetwork,
     Layer,
     MaxPool,
     Pad,
@@ -23,6 +21,7 @@ from spiking_lfp.deploy.model import (
     Spiking,
     SumPool,
 )
+from spiking_lfp.deploy.model import Encoding, IntegerNetwork
 from spiking_lfp.integers import IntegerLIF, IntegerNeuron
 from spiking_lfp.integers.arithmetic import DEFAULT, Arithmetic, IntegerReset
 

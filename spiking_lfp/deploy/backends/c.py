@@ -14,7 +14,8 @@ import numpy as np
 
 from spiking_lfp.deploy.formats.c import unsupported, write_c
 from spiking_lfp.deploy.hardware import hardware_file
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.layers import Array
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
 

@@ -15,18 +15,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from spiking_lfp.deploy.chip import Environment
-from spiking_lfp.deploy.model import (
-    Array,
-    ByLayer,
-    Conv,
-    Dense,
-    Flatten,
-    IntegerNetwork,
-    Layer,
-    MaxPool,
-    Spiking,
-    unsupported_neurons,
-)
+from spiking_lfp.deploy.layers import Array, ByLayer, Conv, Dense, Flatten, Layer, MaxPool, Spiking, unsupported_neurons
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs, simulate
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF

@@ -19,7 +19,8 @@ import platformdirs
 from spiking_lfp.deploy.formats import verilog
 from spiking_lfp.deploy.formats.verilog import ADDS, SOURCES, TESTBENCHES, Core
 from spiking_lfp.deploy.hardware import hardware_folder
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.layers import Array
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
 

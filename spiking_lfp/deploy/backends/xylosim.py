@@ -10,7 +10,8 @@ from spiking_lfp.deploy.backends.external import run_worker
 from spiking_lfp.deploy.check import check
 from spiking_lfp.deploy.chip import Environment
 from spiking_lfp.deploy.formats.xylo import TARGET, configuration
-from spiking_lfp.deploy.model import Array, IntegerNetwork
+from spiking_lfp.deploy.layers import Array
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
 from spiking_lfp.errors import ExportError
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from spiking_lfp.deploy.hardware import hardware_file
-from spiking_lfp.deploy.model import (
+from spiking_lfp.deploy.layers import (
     Add,
     Array,
     ByLayer,
     Conv,
     Dense,
     Flatten,
-    GoldenRun,
-    IntegerNetwork,
     Layer,
     MaxPool,
     Pad,
@@ -25,6 +23,7 @@ from spiking_lfp.deploy.model import (
     Spiking,
     SumPool,
 )
+from spiking_lfp.deploy.model import GoldenRun, IntegerNetwork
 from spiking_lfp.errors import ExportError, unknown_name
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import NEURONS, IntegerLIF, IntegerNeuron

@@ -33,17 +33,8 @@ import h5py
 import numpy as np
 
 from spiking_lfp.deploy.hdf5 import Array, Reader, difference, digest, json_object, write_attribute
-from spiking_lfp.deploy.model import (
-    ByLayer,
-    Conv,
-    Dense,
-    Flatten,
-    IntegerNetwork,
-    Layer,
-    MaxPool,
-    Spiking,
-    unsupported_neurons,
-)
+from spiking_lfp.deploy.layers import ByLayer, Conv, Dense, Flatten, Layer, MaxPool, Spiking, unsupported_neurons
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers import IntegerLIF

@@ -60,18 +60,8 @@ from torch import Tensor, nn
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, SCHEMA, WRITER, GraphReader
 from spiking_lfp.deploy.hdf5 import digest, json_object
 from spiking_lfp.deploy.interop.chains import import_package, our_layers, scale_synapse, synapse_copy
-from spiking_lfp.deploy.model import (
-    Array,
-    ByLayer,
-    Conv,
-    Dense,
-    Flatten,
-    IntegerNetwork,
-    MaxPool,
-    Shape,
-    Spiking,
-    unsupported_neurons,
-)
+from spiking_lfp.deploy.layers import Array, ByLayer, Conv, Dense, Flatten, MaxPool, Shape, Spiking, unsupported_neurons
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError, unknown_name
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.fields import constraints

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from spiking_lfp.deploy.hdf5 import LARGEST_NUMBER, Array, Reader, Value, digest
-from spiking_lfp.deploy.model import Shape
+from spiking_lfp.deploy.layers import Shape
 from spiking_lfp.errors import ExportError
 
 WRITER, SCHEMA = "spiking_lfp", 2

@@ -21,7 +21,8 @@ from spiking_lfp.deploy.formats.nir import READERS, Form, Writer, write_integer
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, WEIGHTS, Graph, GraphReader, Node, padded
 from spiking_lfp.deploy.hdf5 import difference
 from spiking_lfp.deploy.interop.chains import import_package, our_layer, scale_synapse
-from spiking_lfp.deploy.model import Array, Conv, Dense, Flatten, GoldenRun, IntegerNetwork, Layer, MaxPool
+from spiking_lfp.deploy.layers import Array, Conv, Dense, Flatten, Layer, MaxPool
+from spiking_lfp.deploy.model import GoldenRun, IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.integers import IntegerLIF
 from spiking_lfp.integers.arithmetic import DEFAULT

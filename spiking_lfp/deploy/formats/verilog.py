@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from spiking_lfp.deploy.hardware import hardware_file
-from spiking_lfp.deploy.model import (
+from spiking_lfp.deploy.layers import (
     Array,
     ByLayer,
     Conv,
     Dense,
     Flatten,
-    GoldenRun,
-    IntegerNetwork,
     Layer,
     MaxPool,
     Shape,
     Spiking,
     unsupported_neurons,
 )
+from spiking_lfp.deploy.model import GoldenRun, IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.arithmetic import DECAY_ONE, DEFAULT, INTEGER_RESETS

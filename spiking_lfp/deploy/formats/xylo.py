@@ -28,7 +28,8 @@ import numpy as np
 
 from spiking_lfp.deploy.backends.external import per_neuron, synapses
 from spiking_lfp.deploy.check import check
-from spiking_lfp.deploy.model import Array, IntegerNetwork, Spiking
+from spiking_lfp.deploy.layers import Array, Spiking
+from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.errors import ExportError
 from spiking_lfp.files import EXPORTS
 from spiking_lfp.integers.cuba import IntegerCubaLIF
