@@ -6,6 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
+from spiking_lfp.arguments import as_path
 from spiking_lfp.data import spoken_digits, yin_yang
 from spiking_lfp.data._files import IDX_FILES, missing_files
 from spiking_lfp.data.photographs import CIFAR10_ATLASES, MIN_CLASSES, PHOTOGRAPHS, Photographs
@@ -116,7 +117,7 @@ def data_root(explicit: str | Path | None = None) -> Path:
         'data'
     """
     if explicit is not None:
-        return Path(explicit).expanduser()
+        return as_path(explicit, "root").expanduser()
     from_environment = os.environ.get(ROOT_VARIABLE)
     return Path(from_environment).expanduser() if from_environment else Path(platformdirs.user_cache_dir("spiking_lfp"))
 

@@ -3,7 +3,7 @@
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_lfp.arguments import as_integer, describe
 from spiking_lfp.data._files import IDX_FILES, check_idx_files, check_md5, download_files, missing_files
 from spiking_lfp.data._torchvision import torchvision_datasets
 from spiking_lfp.data.catalog import (
@@ -237,14 +238,15 @@ def subset(
         (('3', '8'), [50, 50])
     """
     known = range(len(dataset.class_names))
+    if classes is not None and not isinstance(classes, Iterable):
+        raise UsageError(f"classes must be a list of class indices, found {describe(classes)}")
     kept_classes = list(known if classes is None else classes)
     if not kept_classes or len(set(kept_classes)) < len(kept_classes) or not set(kept_classes) <= set(known):
         raise UsageError(f"classes are {kept_classes}, expected some of 0..{known[-1]} of {dataset.name}, each once")
     for split, count in (("train", train), ("test", test)):
-        if count is not None and count < len(kept_classes):
+        if count is not None and as_integer(count, split, 0) < len(kept_classes):
             raise UsageError(f"{split} is {count}, expected {len(kept_classes)} or more, one image of each class")
-    if seed < 0:
-        raise UsageError(f"seed is {seed}, expected 0 or more")
+    seed = as_integer(seed, "seed", 0)
     train_rows, train_labels = _draw(dataset.train_labels, kept_classes, train, (seed, 0))
     test_rows, test_labels = _draw(dataset.test_labels, kept_classes, test, (seed, 1))
     which = "all classes" if classes is None else f"classes {', '.join(map(str, kept_classes))}"

@@ -231,10 +231,13 @@ class EventRecipe(Recipe):
     polarities: int = Field(2, ge=1, le=2, description="channels: on and off events separately, or together")
     crop: int = Field(0, ge=0, description="side of the central square of the sensor to keep, in pixels, 0 for all")
     centre: bool = Field(False, description="shift events so that their median is at the centre of the sensor")
-    downsample: int = Field(1, ge=1, description="side of the squares of pixels that are merged into one")
+    downsample: int = Field(
+        1, ge=1, le=LARGEST_SIDE - 1, description="side of the squares of pixels that are merged into one"
+    )
     denoise_us: int = Field(
         0,
         ge=0,
+        le=LARGEST,
         description="drop events without a neighbour within so many us before, 0 to keep all",
     )
     augment: tuple[Annotated[str, Field(pattern="^.+$")], ...] = Field(

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spiking_lfp.arguments import as_path, describe
 from spiking_lfp.data import spoken_digits, yin_yang
 from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, OTHER_SETS, data_root
@@ -52,7 +53,7 @@ from spiking_lfp.data.values import (
 )
 from spiking_lfp.errors import DataError, UsageError, some, unknown_name
 from spiking_lfp.events.frames import event_frames
-from spiking_lfp.events.records import EVENT, Recording, Sensor
+from spiking_lfp.events.records import EVENT, Recording, Sensor, as_sensor
 from spiking_lfp.events.streams import Window
 from spiking_lfp.events.transforms import augment, centre, crop, denoise, downsample
 
@@ -97,7 +98,11 @@ def load_samples(
         >>> x.shape, labels.shape
         (torch.Size([25, 32, 1, 28, 28]), torch.Size([32]))
     """
-    root = None if root is None else Path(root)
+    for what, given, expected in (("recipe", recipe, EventRecipe), ("inputs", inputs, InputRecipe)):
+        if not isinstance(given, expected):
+            raise UsageError(f"{what} must be an {expected.__name__}(...), found {describe(given)}")
+    root = None if root is None else as_path(root, "root")
+    sensor = None if sensor is None else as_sensor(sensor)
     name = str(name)
     if whole:
         recipe = recipe.model_copy(update={"augment": (), "copies": 1})

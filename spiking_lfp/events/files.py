@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.arguments import as_path
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import SUFFIXES, Columns, Hints, Reading, TimeUnit
 from spiking_lfp.events._formats.common import LARGEST_TIME, AdviceError, no_events
 from spiking_lfp.events._formats.tables import is_time, of_batches
-from spiking_lfp.events.records import EventArray, Recording, Sensor
+from spiking_lfp.events.records import EventArray, Recording, Sensor, as_sensor
 
 __all__ = ["NO_HINTS", "SUFFIXES", "Hints", "TimeUnit", "is_time", "read_events", "read_with"]
 
@@ -68,14 +69,13 @@ def read_events(
         >>> read_events("events.txt", (2, 34, 34)).events["t"].tolist()
         [100, 250]
     """
-    hints = Hints(chip, time_unit, column_order)
-    hints.check_used([Path(path).suffix.lower()], str(path))
-    return read_with(path, hints, sensor)
+    path, hints = as_path(path, "the recording"), Hints(chip, time_unit, column_order)
+    hints.check_used([path.suffix.lower()], str(path))
+    return read_with(path, hints, None if sensor is None else as_sensor(sensor))
 
 
-def read_with(path: str | Path, hints: Hints, sensor: Sensor | None = None) -> Recording:
+def read_with(path: Path, hints: Hints, sensor: Sensor | None = None) -> Recording:
     """Read a recording as `read_events`, with hints that need not be about this file."""
-    path = Path(path)
     reading = Reading(path, hints)
     with naming(str(path)):
         blocks = list(event_blocks(reading, sensor))

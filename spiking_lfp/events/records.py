@@ -1,12 +1,14 @@
 """Arrays of events and their checks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spiking_lfp.errors import DataError
+from spiking_lfp.arguments import describe, integer_of
+from spiking_lfp.errors import DataError, SpikingLFPError, UsageError
 
 # tonic's names and order; t in microseconds, p true for on events (brighter)
 EVENT = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
@@ -47,6 +49,20 @@ def back_in_time(number: int, before: int, after: int) -> DataError:
     )
 
 
+def as_sensor(given: Any, error: type[SpikingLFPError] = UsageError) -> Sensor:
+    """Return polarities, height and width of a sensor.
+
+    Raises:
+        SpikingLFPError: of the class `error`, if it is none.
+    """
+    sides = [integer_of(side) for side in given] if isinstance(given, Sequence) else []
+    polarities, height, width = (side or 0 for side in sides) if len(sides) == 3 else (0, 0, 0)
+    if not 1 <= polarities <= 2 or height < 1 or width < 1:
+        found = given if isinstance(given, tuple | list) else describe(given)
+        raise error(f"a sensor has 1 or 2 polarities, height and width, as (2, 480, 640), found {found}")
+    return polarities, height, width
+
+
 def check_events(events: EventArray, sensor: Sensor, number: int = 0) -> int | None:
     """Check dtype and addresses of `events`, in any order of time, and return the first one that goes back in time.
 
@@ -62,13 +78,11 @@ def check_events(events: EventArray, sensor: Sensor, number: int = 0) -> int | N
         raise DataError(f"events are {type(events).__name__}, expected an array of {EVENT}, as read_events returns")
     if events.dtype != EVENT or events.ndim != 1:
         raise DataError(f"events are {events.dtype} {list(events.shape)}, expected one axis of {EVENT}")
-    if len(sensor) != 3 or min(sensor) < 1 or sensor[0] > 2:
-        raise DataError(f"a sensor has 1 or 2 polarities, height and width, found {sensor}")
+    _, height, width = as_sensor(sensor, DataError)
     if not len(events):
         return None
     from spiking_lfp.kernels.cpu import decoders
 
-    _, height, width = sensor
     at, back = (int(number) for number in decoders.first_fault(events, height, width))
     if at >= 0:
         x, y = int(events["x"][at]), int(events["y"][at])

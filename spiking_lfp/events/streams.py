@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.errors import DataError, UsageError
 from spiking_lfp.events._formats import Hints, Reading, TimeUnit
 from spiking_lfp.events._formats.tables import of_batches
 from spiking_lfp.events.cameras import Camera
 from spiking_lfp.events.files import NO_HINTS, check_sensor, event_blocks, naming, packed
-from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor, back_in_time, check_events
+from spiking_lfp.events.records import EVENT, EventArray, Recording, Sensor, as_sensor, back_in_time, check_events
 
 # bytes of a file that are read at a time, about
 BLOCK = 2**20
@@ -109,16 +111,19 @@ def read_stream(
         ...     [(window.start, len(window.events)) for window in stream]
         [(100, 2), (1100, 0), (2100, 1)]
     """
-    duration = round(window_ms * MILLISECOND) if 0 < window_ms < float("inf") else 0
+    is_number = isinstance(window_ms, Real)
+    duration = round(window_ms * MILLISECOND) if is_number and 0 < window_ms < float("inf") else 0
     if not 1 <= duration <= LONGEST_WINDOW:
-        raise UsageError(
-            f"window_ms must be at least 0.001 and at most {LONGEST_WINDOW // MILLISECOND:,}, found {window_ms}"
-        )
+        most = LONGEST_WINDOW // MILLISECOND
+        raise UsageError(f"window_ms must be at least 0.001 and at most {most:,}, found {describe(window_ms)}")
+    sensor = None if sensor is None else as_sensor(sensor)
     hints = Hints(chip, time_unit, column_order)
     if isinstance(source, str | Path):
         hints.check_used([Path(source).suffix.lower()], str(source))
         return _of_file(Reading(Path(source), hints, BLOCK), duration, sensor)
     if not isinstance(source, Camera):
+        if not isinstance(source, Iterable):
+            raise UsageError(f"source must be a file, a camera or arrays of events, found {describe(source)}")
         if sensor is None:
             raise _no_sensor("the stream")
         source = Camera("the stream", sensor, ((batch, None) for batch in source))

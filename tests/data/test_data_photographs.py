@@ -453,7 +453,7 @@ def test_a_draw_is_its_seeds(numbered: ImageDataset) -> None:
         ({"classes": ()}, r"classes are \[\], expected"),
         ({"train": 3}, "train is 3, expected 4 or more, one image of each class"),
         ({"classes": (0, 1), "test": 1}, "test is 1, expected 2 or more"),
-        ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ({"seed": -1}, "seed must be at least 0, found -1"),
     ],
 )
 def test_parts_that_cannot_be_are_refused(

@@ -3,14 +3,16 @@
 import os
 import shutil
 import wave
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from spiking_lfp import LIF, fit
-from spiking_lfp.data import dataset_status
+from spiking_lfp.data import EventRecipe, dataset_status, load_dataset, subset
 from spiking_lfp.data.samples import load_samples
 from spiking_lfp.data.signals import Signal, read_signal
 from spiking_lfp.data.sound import FLOOR, mel_bands, read_sound
@@ -218,3 +220,21 @@ def test_hops_need_bands() -> None:
         settings(hop_ms=5.0)
     with pytest.raises(ValueError, match="centre_bands is about mel_bands, which is 0"):
         settings(centre_bands=True)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_arguments_that_are_none_are_refused_in_one_sentence() -> None:
+    digits, recipe = load_dataset("mnist-subset"), EventRecipe(steps=2)
+    calls: dict[str, Callable[[], Any]] = {
+        r"recipe must be an EventRecipe\(...\), found dict": lambda: load_samples("mnist-subset", {"steps": 5}),  # type: ignore[arg-type]
+        r"inputs must be an InputRecipe\(...\), found dict": lambda: load_samples("mnist-subset", recipe, {}),  # type: ignore[arg-type]
+        "root must be a path, found 5": lambda: load_samples("n-mnist", recipe, root=5),  # type: ignore[arg-type]
+        "train must be an integer, at least 0, found 20.5": lambda: subset(digits, train=20.5),  # type: ignore[arg-type]
+        "seed must be an integer, at least 0, found 1.5": lambda: subset(digits, seed=1.5),  # type: ignore[arg-type]
+        "classes must be a list of class indices, found 3": lambda: subset(digits, classes=3),  # type: ignore[arg-type]
+        "setting downsample = 100000: Input should be less": lambda: EventRecipe(downsample=100_000),
+        "setting denoise_us = 10+: Input should be less": lambda: EventRecipe(denoise_us=10**30),
+    }
+    for sentence, call in calls.items():
+        with pytest.raises(UsageError, match=f"^{sentence}"):
+            call()

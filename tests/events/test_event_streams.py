@@ -375,7 +375,7 @@ def test_a_sensor_that_is_another_is_refused(tmp_path: Path) -> None:
         read_stream(path, 10.0, SENSOR)
     with pytest.raises(DataError, match=r"of a sensor \(1, 2, 3\), expected \(2, 34, 34\)"):
         read_stream(Camera("c", (1, 2, 3), iter([])), 10.0, SENSOR)
-    with pytest.raises(DataError, match=r"a sensor has 1 or 2 polarities, height and width, found \(3, 2, 3\)"):
+    with pytest.raises(UsageError, match=r"a sensor has 1 or 2 polarities, .*, as \(2, 480, 640\), found \(3, 2, 3\)"):
         read_stream([], 10.0, (3, 2, 3))
 
 

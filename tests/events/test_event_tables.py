@@ -268,3 +268,22 @@ def test_spikingjelly(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", a=ROWS, b=ROWS)
     with pytest.raises(DataError, match="it has the arrays a, b, expected x, y, t, p or one table"):
         read_events(tmp_path / "b.npz")
+
+
+def test_arguments_that_are_none_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path: Any = make.write(tmp_path / "a.npz", EVENTS)
+    for sensor in (34, (34, 34), (2, 34.5, 34), ("2", "34", "34"), "34x34", (3, 34, 34)):
+        for read in (lambda wrong: read_events(path, wrong), lambda wrong: read_stream(path, 1.0, wrong)):
+            with pytest.raises(UsageError, match=r"^a sensor has 1 or 2 polarities, height and width, .*, found .*3"):
+                read(sensor)
+    for wrong in (5, None):
+        with pytest.raises(UsageError, match=rf"^the recording must be a path, found {wrong}$"):
+            read_events(wrong)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"^source must be a file, a camera or arrays of events, found"):
+            read_stream(wrong, 1.0, (2, 34, 34))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"^unknown chip {wrong}: known are"):
+            read_events(path, chip=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^column_order is \['x', 'y', 't', 'p'\], expected x, y, t and p"):
+        read_events(path, column_order=[*"xytp"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^window_ms must be at least .*, found '10'$"):
+        read_stream(path, "10", (2, 34, 34))  # type: ignore[arg-type]

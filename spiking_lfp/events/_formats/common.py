@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -101,11 +102,11 @@ class Hints:
     of_others: bool = False
 
     def __post_init__(self) -> None:
-        if self.chip and self.chip.lower() not in CHIPS:
+        if self.chip != "" and (not isinstance(self.chip, str) or self.chip.lower() not in CHIPS):
             raise unknown_name("chip", self.chip, CHIPS)
         if self.time_unit not in ("auto", "s", "ms", "us", "ns"):
             raise unknown_name("time_unit", self.time_unit, ("auto", "s", "ms", "us", "ns"))
-        if self.column_order and sorted(self.column_order) != sorted("xytp"):
+        if self.column_order not in ("", *map("".join, permutations("xytp"))):
             raise UsageError(f"column_order is {self.column_order!r}, expected x, y, t and p in some order, as txyp")
 
     def check_used(self, suffixes: Collection[str], name: str) -> None:
