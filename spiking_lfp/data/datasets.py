@@ -229,7 +229,8 @@ def subset(
         seed: of the draw.
 
     Raises:
-        UsageError: an unknown or repeated class, no class, fewer images than classes, or a negative seed.
+        UsageError: no data set of images, an unknown or repeated class, no class, fewer images than classes, or a
+            negative seed.
         DataError: the data set has no training or no test image of these classes.
 
     Example:
@@ -237,6 +238,8 @@ def subset(
         >>> some.class_names, some.train_labels.bincount().tolist()
         (('3', '8'), [50, 50])
     """
+    if not isinstance(dataset, ImageDataset):
+        raise UsageError(f"dataset must be an ImageDataset, as load_dataset returns it, found {describe(dataset)}")
     known = range(len(dataset.class_names))
     if classes is not None and not isinstance(classes, Iterable):
         raise UsageError(f"classes must be a list of class indices, found {describe(classes)}")

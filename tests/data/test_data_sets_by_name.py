@@ -231,6 +231,7 @@ def test_arguments_that_are_none_are_refused_in_one_sentence() -> None:
         "root must be a path, found 5": lambda: load_samples("n-mnist", recipe, root=5),  # type: ignore[arg-type]
         "train must be an integer, at least 0, found 20.5": lambda: subset(digits, train=20.5),  # type: ignore[arg-type]
         "seed must be an integer, at least 0, found 1.5": lambda: subset(digits, seed=1.5),  # type: ignore[arg-type]
+        "dataset must be an ImageDataset, .*, found 'mnist'": lambda: subset("mnist"),  # type: ignore[arg-type]
         "classes must be a list of class indices, found 3": lambda: subset(digits, classes=3),  # type: ignore[arg-type]
         "setting downsample = 100000: Input should be less": lambda: EventRecipe(downsample=100_000),
         "setting denoise_us = 10+: Input should be less": lambda: EventRecipe(denoise_us=10**30),

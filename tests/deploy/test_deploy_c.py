@@ -22,7 +22,7 @@ from spiking_lfp.deploy.layers import Array, Flatten, MaxPool
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
 from spiking_lfp.deploy.verify import verify
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, UsageError
 from spiking_lfp.integers.arithmetic import DEFAULT, INTEGER_RESETS, IntegerReset
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason=f"{CRuntime().missing()}")
@@ -162,6 +162,11 @@ def test_a_missing_or_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "C compiler" in str(CRuntime().missing())
     with pytest.raises(ExportError, match="C compiler"):
         CRuntime().run(net, make.inputs_for(net))
+    monkeypatch.setenv("CC", "gcc 'unclosed")
+    with pytest.raises(
+        UsageError, match=r"the variable CC is .*, expected a command such as gcc: No closing quotation"
+    ):
+        CRuntime().missing()
     monkeypatch.delenv("CC")
     with pytest.raises(ExportError, match=r"failed with 1: .*no-such-flag"):
         CRuntime(("--no-such-flag",)).run(net, make.inputs_for(net))

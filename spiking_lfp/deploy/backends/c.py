@@ -17,7 +17,7 @@ from spiking_lfp.deploy.hardware import hardware_file
 from spiking_lfp.deploy.layers import Array
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import check_inputs
-from spiking_lfp.errors import ExportError
+from spiking_lfp.errors import ExportError, UsageError
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,16 @@ class CRuntime:
 
 
 def compiler() -> list[str] | None:
-    """Return the command of the C compiler, or None if there is none."""
-    named = shlex.split(os.environ.get("CC", ""))
+    """Return the command of the C compiler, or None if there is none.
+
+    Raises:
+        UsageError: if `$CC` is no command.
+    """
+    given = os.environ.get("CC", "")
+    try:
+        named = shlex.split(given)
+    except ValueError as error:
+        raise UsageError(f"the variable CC is {given!r}, expected a command such as gcc: {error}") from None
     for words in [named] if named else [["cc"], ["gcc"]]:
         if shutil.which(words[0]) is not None:
             return words
