@@ -25,7 +25,7 @@ from spiking_lfp.studies.mdfa_paper.alignment import METHODS as ALIGNMENT
 from spiking_lfp.studies.mdfa_paper.pairs import METHODS as READOUTS
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
 from spiking_lfp.studies.surrogate_comparison.report import Row, rows
-from spiking_lfp.training import preset_title
+from spiking_lfp.training import preset_config, preset_title
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "docs" / "experiments"
@@ -377,22 +377,21 @@ def streaming() -> str:
 
 def events() -> str:
     """Recordings of events, by LFP and by surrogate gradients."""
-    found = read(EXPERIMENTS / "events.jsonl")
+    found = read(EXPERIMENTS / "events" / "cases.jsonl")
+    means = rows([(Case(**line["case"]), Outcome(**line["outcome"])) for line in found])
     lines = []
-    for preset in dict.fromkeys(line["preset"] for line in found):
-        both = [one(found, preset=preset, method=method) for method in NAMES]
-        million = both[0]["synops"] >= 1e6
+    for preset in dict.fromkeys(row.preset for row in means):
+        both = [next(row for row in means if (row.preset, row.method) == (preset, method)) for method in NAMES]
+        million = both[0].synops >= 1e6
         lines.append([
-            f"{both[0]['data']}, {both[0]['network']}, T = {both[0]['T']}",
-            *(
-                f"{bold}{line['accuracy']:.2f} %{bold} ± {line['deviation']:.2f}"
-                for line, bold in zip(both, ("**", ""), strict=True)
-            ),
-            " / ".join(f"{line['spikes']:,}" for line in both),
-            " / ".join(f"{line['synops'] / 1e6:.1f}" if million else f"{line['synops']:,}" for line in both)
+            f"`{preset}`, {preset_title(preset)}, T = {preset_config(preset).steps}",
+            *(f"{_accuracy(row)}" for row in both),
+            " / ".join(f"{row.spikes:,.0f}" for row in both),
+            " / ".join(f"{row.synops / 1e6:.1f}" if million else f"{row.synops:,.0f}" for row in both)
             + (" million" if million else ""),
+            " / ".join(f"{row.seconds:,.0f} s" for row in both),
         ])  # fmt: skip
-    return markdown(["data, network", "LFP", "surrogate gradients", "spikes", "SynOps"], lines)
+    return markdown(["preset, data, network", "LFP, %", "surrogate, %", "spikes", "SynOps", "training"], lines)
 
 
 NETWORKS = {"fc": "fully connected", "cnn": "convolutional"}
