@@ -380,17 +380,22 @@ def events() -> str:
     found = read(EXPERIMENTS / "events" / "cases.jsonl")
     means = rows([(Case(**line["case"]), Outcome(**line["outcome"])) for line in found])
     lines = []
-    for preset in dict.fromkeys(row.preset for row in means):
-        both = [next(row for row in means if (row.preset, row.method) == (preset, method)) for method in NAMES]
-        million = both[0].synops >= 1e6
-        lines.append([
-            f"`{preset}`, {preset_title(preset)}, T = {preset_config(preset).steps}",
-            *(f"{_accuracy(row)}" for row in both),
-            " / ".join(f"{row.spikes:,.0f}" for row in both),
-            " / ".join(f"{row.synops / 1e6:.1f}" if million else f"{row.synops:,.0f}" for row in both)
-            + (" million" if million else ""),
-            " / ".join(f"{row.seconds:,.0f} s" for row in both),
-        ])  # fmt: skip
+    for row in means:
+        if row.method == "lfp":
+            # the surrogate has settings of its own besides
+            others = [each for each in means if each.method == "surrogate" and each.preset == row.preset]
+            fit = [each for each in others if {*row.settings.split()} <= {*each.settings.split()}]
+            both = row, min(fit, key=lambda each: len(each.settings))
+            million = row.synops >= 1e6
+            settings = f", {row.settings}" if row.settings else ""
+            lines.append([
+                f"`{row.preset}`{settings}: {preset_title(row.preset)}, T = {preset_config(row.preset).steps}",
+                *map(_accuracy, both),
+                " / ".join(f"{each.spikes:,.0f}" for each in both),
+                " / ".join(f"{each.synops / 1e6:.1f}" if million else f"{each.synops:,.0f}" for each in both)
+                + (" million" if million else ""),
+                " / ".join(f"{each.seconds:,.0f} s" for each in both),
+            ])  # fmt: skip
     return markdown(["preset, data, network", "LFP, %", "surrogate, %", "spikes", "SynOps", "training"], lines)
 
 
