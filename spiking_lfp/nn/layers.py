@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+import spiking_lfp
 from spiking_lfp.arguments import as_integer, describe
 from spiking_lfp.checks import require
 from spiking_lfp.errors import SpikingLFPError, UsageError
@@ -396,7 +397,11 @@ def failures_named(network: nn.Module) -> Iterator[None]:
             raise  # a model without sequences
         name, kind = paths[modules[-1]], type(modules[-1]).__name__
         reason = str(error).strip().partition("\n")[0]
-        ours = f"spiking_lfp has {kind} of its own for them" if kind in globals() else "use layers of this package"
+        ours = (
+            f"spiking_lfp has {kind} of its own for them"
+            if kind in spiking_lfp.__all__
+            else "use layers of this package"
+        )
         raise UsageError(
             f"layer {name}: {kind} of torch failed ({reason}); between layers with neurons there are sequences "
             f"[T, B, ...], time first: {ours}, or merge time and batch around it"

@@ -16,19 +16,8 @@ from spiking_lfp.deploy.interop.chains import our_layers
 from spiking_lfp.errors import ExportError
 from spiking_lfp.lfp.execution import Integer
 from spiking_lfp.neurons.lif import RESETS, Reset
-from spiking_lfp.nn.layers import (
-    Affine,
-    AvgPool1d,
-    AvgPool2d,
-    Dropout,
-    Flatten,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-    NormalizeFeedback,
-    SumPool2d,
-    SumPool3d,
-)
+from spiking_lfp.nn.layers import Affine, Dropout, Flatten, NormalizeFeedback
+from spiking_lfp.nn.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, MaxPool3d, SumPool2d, SumPool3d
 from spiking_lfp.nn.spiking import LIF
 
 
