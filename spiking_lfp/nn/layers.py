@@ -397,11 +397,8 @@ def failures_named(network: nn.Module) -> Iterator[None]:
             raise  # a model without sequences
         name, kind = paths[modules[-1]], type(modules[-1]).__name__
         reason = str(error).strip().partition("\n")[0]
-        ours = (
-            f"spiking_lfp has {kind} of its own for them"
-            if kind in spiking_lfp.__all__
-            else "use layers of this package"
-        )
+        known = kind in dir(spiking_lfp)
+        ours = f"spiking_lfp has {kind} of its own for them" if known else "use layers of this package"
         raise UsageError(
             f"layer {name}: {kind} of torch failed ({reason}); between layers with neurons there are sequences "
             f"[T, B, ...], time first: {ours}, or merge time and batch around it"
