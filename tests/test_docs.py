@@ -111,6 +111,13 @@ def test_results_say_what_made_them() -> None:
             assert made.get("origin") or {"date", "versions", "processor", "threads"} <= made.keys(), path
 
 
+def test_commands_of_results_name_no_place_of_one_machine() -> None:
+    for path in (ROOT / "docs" / "experiments").rglob("*.jsonl"):
+        for line in path.read_text().splitlines():
+            command = json.loads(line).get("made", {}).get("command") or ""
+            assert not re.search(r"(^|[\s=])/", command), (path.name, command)
+
+
 def test_every_public_name_has_its_line() -> None:
     table = "".join(re.findall(r"^\|.*\n", (ROOT / "docs" / "inside.md").read_text(), re.MULTILINE))
     assert [name for name in spiking_lfp.__all__ if not re.search(rf"`{name}\b", table)] == []
