@@ -102,8 +102,8 @@ def export(
         network: a run or its folder; or a network of layers with an integer form, see `quantize`. An integer network,
             its file or the name of one in the package is written as it is: it takes `out`, `to` and what is about
             formats only. An option that would change nothing is refused.
-        calibration: a pair (values, class indices) of training samples, as for `fit`; None for those of a run whose
-            data have a name or a path.
+        calibration: a pair (values, class indices) of training samples, as for `fit`, sequences of one length; None
+            for those of a run whose data have a name or a path.
         steps: T, of a network without a run whose values are shown for some time; None for sequences `[N, T, ...]`.
         out: folder to write to.
         to: formats, or one, of "artifact" (`net.h5`), "nir", "netx", "c", "arduino" and "zephyr" (C as their
@@ -262,19 +262,29 @@ def _samples(
                 )
             found = samples_for(run.config, data_root)
             return found.train, found.test, run.config, run.data
-        split = array_split(calibration, run.reader.encoder, "calibration")
+        split = _of_equal_length(calibration, run.reader.encoder)
         check_classes(split.labels, run.data.classes, "calibration")
         return split, split, run.config, run.data
     if calibration is None:
         raise UsageError("calibration is None: give a pair (values, labels) of training samples")
     dtype = dtype_of(run)
     encoder = Encoder("sequence", 0, dtype=dtype) if steps is None else Encoder("constant", steps, dtype=dtype)
-    split = array_split(calibration, encoder, "calibration")
+    split = _of_equal_length(calibration, encoder)
     x = split.batch(torch.arange(1))[0]
     data = spec_for(run, x, class_names, *((SIGNALS, 1) if steps is None else (VALUES, LEVELS)))
     check_classes(split.labels, data.classes, "calibration")
     settings = {"data": OWN, "network": OWN, "steps": steps or len(x), "encoding": encoder.name}
     return split, split, TrainConfig.model_validate(settings), data
+
+
+def _of_equal_length(calibration: Any, encoder: Callable[[Tensor], Tensor]) -> ArraySplit:
+    split = array_split(calibration, encoder, "calibration")
+    if split.lengths is not None:  # their padding would count as steps
+        raise UsageError(
+            f"calibration has sequences of {int(split.lengths.min())} to {int(split.lengths.max())} steps, hardware "
+            "runs as many for each: give sequences cut or padded to one length"
+        )
+    return split
 
 
 def span_of(sequences: Tensor) -> tuple[float, float]:

@@ -47,6 +47,13 @@ def said(error: type[SpikingLFPError], action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
+def test_a_calibration_of_different_lengths_is_refused(tmp_path: Path) -> None:
+    calibration = ([torch.rand(5, 4), torch.rand(3, 4)], [0, 1])
+    sentence = said(UsageError, lambda: exported(tmp_path / "net", calibration, steps=None))
+    assert sentence.startswith("calibration has sequences of 3 to 5 steps, hardware runs as many for each")
+    assert not (tmp_path / "net").exists()
+
+
 @pytest.mark.parametrize("value", [7.9, 4.0, True, "4", None, [4], math.nan])
 def test_what_is_no_integer_is_none(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^bits must be an integer, 2\.\.8, found "):
