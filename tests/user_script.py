@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import spiking_lfp as lfp
+from spiking_lfp.data import EventRecipe, load_samples
+from spiking_lfp.training import TrainConfig
 
 
 class Residual(nn.Module):
@@ -43,3 +45,8 @@ try:
     assert_type(lfp.AlphaBeta(alpha=3.0).alpha, float)
 except lfp.UsageError as error:
     print(error)
+
+# settings that are left out have defaults for type checkers, too
+assert_type(EventRecipe(steps=5, augment=("shift=2",), copies=2).steps, int)
+assert_type(TrainConfig(data="n-mnist", lr=2e-3).epochs, int)
+print(load_samples("mnist-subset", EventRecipe(steps=5)).train.batch(torch.arange(2))[0].shape)

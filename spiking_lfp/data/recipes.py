@@ -128,50 +128,58 @@ class InputRecipe(Recipe):
     )  # fmt: skip
 
     encoding: Annotated[str, one_of((*ENCODERS, *IN_TIME, OWN))] = Field(
-        "constant",
+        default="constant",
         description="encoding of images and other values: constant input, random spikes by rate, or one spike by "
         "latency; of signals: sequence for their values, or delta for spikes where they change",
     )
     delta_threshold: float = Field(
-        0.1, gt=0, description="change of a signal that makes a spike of encoding delta, in its own units"
+        default=0.1, gt=0, description="change of a signal that makes a spike of encoding delta, in its own units"
     )
     encoding_neurons: int = Field(
-        0, ge=0, le=LARGEST, description="neurons with Gaussian receptive fields that encode a value, 0 for none"
+        default=0,
+        ge=0,
+        le=LARGEST,
+        description="neurons with Gaussian receptive fields that encode a value, 0 for none",
     )
     shift: int = Field(
-        0,
+        default=0,
         ge=0,
         le=100,
         description="largest random shift of training images in pixels, from the second epoch on",
     )
-    flip: bool = Field(False, description="mirror half of the training images, left to right, from the second epoch on")
+    flip: bool = Field(
+        default=False, description="mirror half of the training images, left to right, from the second epoch on"
+    )
     cutout: int = Field(
-        0,
+        default=0,
         ge=0,
         le=LARGEST_SIDE,
         description="side of a square of training images that becomes their mean, from the second epoch on; 0 for none",
     )
     image_size: str = Field(
-        "",
+        default="",
         pattern=r"^([1-9][0-9]*x[1-9][0-9]*)?$",
         description="WIDTHxHEIGHT to which the images of a folder are scaled; if empty, all must have one size",
     )
     colour: Literal["auto", "grey", "rgb"] = Field(
-        "auto", description="channels of the images of a folder; auto takes grey if all of them are grey"
+        default="auto", description="channels of the images of a folder; auto takes grey if all of them are grey"
     )
     normalize: bool = Field(
-        False, description="subtract the mean of the training images, by channel, and divide by their deviation"
+        default=False, description="subtract the mean of the training images, by channel, and divide by their deviation"
     )
     signal_rate: float = Field(
-        0.0, ge=0, description="samples per second of signals in files that do not say it, 0 for not known"
+        default=0.0, ge=0, description="samples per second of signals in files that do not say it, 0 for not known"
     )
     mel_bands: int = Field(
-        0, ge=0, le=4096, description="bands of the mel scale in which sound becomes energies, 0 for sound as it is"
+        default=0,
+        ge=0,
+        le=4096,
+        description="bands of the mel scale in which sound becomes energies, 0 for sound as it is",
     )
-    hop_ms: float = Field(10.0, gt=0, le=1e4, description="time from one window of mel_bands to the next in ms")
+    hop_ms: float = Field(default=10.0, gt=0, le=1e4, description="time from one window of mel_bands to the next in ms")
 
     centre_bands: bool = Field(
-        False,
+        default=False,
         description="subtract from each of mel_bands its mean over a recording, what microphone and voice add to all "
         "of it: for new speakers",
     )
@@ -211,56 +219,67 @@ class EventRecipe(Recipe):
     )  # fmt: skip
 
     steps: int = Field(
-        25,
+        default=25,
         ge=0,
         le=LARGEST,
         description="T, time steps for which an image is shown, or bins of a recording or signal; 0 leaves signals as "
         "they are",
     )
     window_ms: float = Field(
-        0.0, ge=0, le=1e9, description="duration of a sample in ms, 0 for the whole recording, from first to last event"
+        default=0.0,
+        ge=0,
+        le=1e9,
+        description="duration of a sample in ms, 0 for the whole recording, from first to last event",
     )
     windows: Literal["first", "all"] = Field(
-        "first", description="take only the first window of each recording, or cut it into as many windows as fit"
+        default="first",
+        description="take only the first window of each recording, or cut it into as many windows as fit",
     )
-    min_events: int = Field(0, ge=0, description="leave out windows of windows=all with fewer events")
-    bin_by: Literal["time", "count"] = Field("time", description="bins of equal time, or of equally many events")
+    min_events: int = Field(default=0, ge=0, description="leave out windows of windows=all with fewer events")
+    bin_by: Literal["time", "count"] = Field(
+        default="time", description="bins of equal time, or of equally many events"
+    )
     values: Literal["binary", "count"] = Field(
-        "binary", description="what a pixel holds per bin: whether it had events, or how many, up to 255"
+        default="binary", description="what a pixel holds per bin: whether it had events, or how many, up to 255"
     )
-    polarities: int = Field(2, ge=1, le=2, description="channels: on and off events separately, or together")
-    crop: int = Field(0, ge=0, description="side of the central square of the sensor to keep, in pixels, 0 for all")
-    centre: bool = Field(False, description="shift events so that their median is at the centre of the sensor")
+    polarities: int = Field(default=2, ge=1, le=2, description="channels: on and off events separately, or together")
+    crop: int = Field(
+        default=0, ge=0, description="side of the central square of the sensor to keep, in pixels, 0 for all"
+    )
+    centre: bool = Field(default=False, description="shift events so that their median is at the centre of the sensor")
     downsample: int = Field(
-        1, ge=1, le=LARGEST_SIDE - 1, description="side of the squares of pixels that are merged into one"
+        default=1, ge=1, le=LARGEST_SIDE - 1, description="side of the squares of pixels that are merged into one"
     )
     denoise_us: int = Field(
-        0,
+        default=0,
         ge=0,
         le=LARGEST,
         description="drop events without a neighbour within so many us before, 0 to keep all",
     )
     augment: tuple[Annotated[str, Field(pattern="^.+$")], ...] = Field(
-        (), description=f"random changes of training recordings, NAME=STRENGTH of {', '.join(AUGMENTATIONS)}"
+        default=(), description=f"random changes of training recordings, NAME=STRENGTH of {', '.join(AUGMENTATIONS)}"
     )
     copies: int = Field(
-        1,
+        default=1,
         ge=1,
         le=10_000,
         description="versions of a training recording, one per epoch: the original, then augmented",
     )
     test_session: str = Field(
-        "",
+        default="",
         description="folder of the test recordings, or speaker of spoken-digits, the others are for training; if "
         "empty, the data set's own split",
     )
 
-    chip: str = Field("", description="camera of AEDAT files that name none, such as v2e's: davis346, davis240, dvs128")
+    chip: str = Field(
+        default="", description="camera of AEDAT files that name none, such as v2e's: davis346, davis240, dvs128"
+    )
     time_unit: TimeUnit = Field(
-        "auto", description="unit of times in text, NumPy and HDF5 files; auto: us, and s if they are decimals"
+        default="auto", description="unit of times in text, NumPy and HDF5 files; auto: us, and s if they are decimals"
     )
     column_order: str = Field(
-        "", description="columns of text, NumPy and HDF5 files that do not name them, as txyp; if empty, what fits"
+        default="",
+        description="columns of text, NumPy and HDF5 files that do not name them, as txyp; if empty, what fits",
     )
 
     @property
@@ -277,7 +296,7 @@ class EventRecipe(Recipe):
         return self
 
     sensor: str = Field(
-        "",
+        default="",
         pattern=r"^([1-9][0-9]*x[1-9][0-9]*)?$",
         description="WIDTHxHEIGHT of the sensor in a folder of recordings, for files that do not name it; recordings "
         "of files that name another one are scaled to it; if empty, all files must have one size",

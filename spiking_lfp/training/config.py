@@ -55,85 +55,99 @@ class DataSettings(InputRecipe, EventRecipe):
     """Training data and their encoding."""
 
     data: str = Field(
-        "mnist-subset",
+        default="mnist-subset",
         description="data set by name; or a folder of images, recordings or signals, or an .npz file of arrays",
     )
-    validation: float = Field(0.0, ge=0, lt=1, description="fraction of the training samples held out for validation")
+    validation: float = Field(
+        default=0.0, ge=0, lt=1, description="fraction of the training samples held out for validation"
+    )
 
 
 class NetworkSettings(BaseModel):
     """The network and its readout."""
 
     network: Annotated[str, AfterValidator(_check_network)] = Field(
-        "mlp",
+        default="mlp",
         description="network by name, stack is built from the setting layers; or a Python function that makes it, "
         "FILE.py:FUNCTION or MODULE:FUNCTION, with arguments as in net.py:build(width=64)",
     )
-    hidden: Neurons = Field((1000, 1000), description="neurons of each hidden dense layer")
-    channels: Neurons = Field((12, 64), description="channels of each convolution of the lenet")
+    hidden: Neurons = Field(default=(1000, 1000), description="neurons of each hidden dense layer")
+    channels: Neurons = Field(default=(12, 64), description="channels of each convolution of the lenet")
     layers: str = Field(
-        "12C5-MP2-64C5-MP2-1024",
+        default="12C5-MP2-64C5-MP2-1024",
         description="layers of the stack: 12C5 convolution, s2p1 its stride and padding, MP2 AP2 pooling, DP0.3 "
         "dropout, 256 dense, 256R recurrent, 12C5BN and 256BN normalised; as 12C5-MP2-256",
     )
     gain: float = Field(
-        1.0, gt=0, le=1e6, description="factor by which the initial weights are larger than torch's default"
+        default=1.0, gt=0, le=1e6, description="factor by which the initial weights are larger than torch's default"
     )
-    normalize_feedback: bool = Field(False, description="divide feedback by its largest magnitude between layers")
+    normalize_feedback: bool = Field(
+        default=False, description="divide feedback by its largest magnitude between layers"
+    )
     readout: Readout = Field(
-        "spikes",
+        default="spikes",
         description="output: a layer of spiking neurons; membrane, of neurons that add up and do not fire; or mono, "
         "mono-nets on spike rates of the last hidden layer (mDFA)",
     )
-    population: int = Field(1, ge=1, le=LARGEST, description="output neurons a class, which vote by their spikes")
-    readout_hidden: Neurons = Field((256,), description="units of each hidden layer of a mono-net")
-    readout_scheme: Scheme = Field("one-vs-rest", description="a mono-net for each class, or for every pair of classes")
-    readout_windows: int = Field(1, ge=1, description="equal windows of the sequence, with separate spike counts")
+    population: int = Field(
+        default=1, ge=1, le=LARGEST, description="output neurons a class, which vote by their spikes"
+    )
+    readout_hidden: Neurons = Field(default=(256,), description="units of each hidden layer of a mono-net")
+    readout_scheme: Scheme = Field(
+        default="one-vs-rest", description="a mono-net for each class, or for every pair of classes"
+    )
+    readout_windows: int = Field(
+        default=1, ge=1, description="equal windows of the sequence, with separate spike counts"
+    )
     readout_beta: float = Field(
-        1.0, gt=0, le=1, description="part of a spike count or an output's membrane kept per step, 1 for plain sums"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="part of a spike count or an output's membrane kept per step, 1 for plain sums",
     )
 
 
 class NeuronSettings(BaseModel):
     """Parameters of all spiking neurons."""
 
-    beta: float = Field(0.9, gt=0, le=1, description="part of the membrane potential kept per step")
-    threshold: float = Field(1.0, gt=0, description="firing threshold")
-    reset: Reset = Field("subtract", description="how the membrane is reset after a spike")
+    beta: float = Field(default=0.9, gt=0, le=1, description="part of the membrane potential kept per step")
+    threshold: float = Field(default=1.0, gt=0, description="firing threshold")
+    reset: Reset = Field(default="subtract", description="how the membrane is reset after a spike")
 
 
 class LearningSettings(BaseModel):
     """Learning rule, reward and optimiser."""
 
     rule: Annotated[str, one_of((*COMPOSITES, OWN))] = Field(
-        "epsilon",
+        default="epsilon",
         description="composite of LFP rules; mixed composites use epsilon on dense layers; own leaves layers theirs",
     )
     reward: Annotated[str, one_of((AUTO, *REWARDS))] = Field(
-        AUTO,
+        default=AUTO,
         description="reward of the outputs: of spikes spike-count, the paper's (LFP eq. A.16), or spike-rate, which "
         "suits any T; of membranes softmax, logit or squared-error; auto takes the first of them",
     )
     class_weights: Annotated[ClassWeights, BeforeValidator(_class_weights)] = Field(
-        "none", description="factors of the reward by class: none, balanced (rare classes count more), or as 1,1,2.5"
+        default="none",
+        description="factors of the reward by class: none, balanced (rare classes count more), or as 1,1,2.5",
     )
-    epochs: int = Field(3, ge=1, description="passes over the training samples")
-    batch_size: int = Field(128, ge=1, le=LARGEST, description="samples per update")
-    optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field("adam", description="torch optimiser")
-    lr: float = Field(1e-3, gt=0, le=1e36, description="initial learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
+    epochs: int = Field(default=3, ge=1, description="passes over the training samples")
+    batch_size: int = Field(default=128, ge=1, le=LARGEST, description="samples per update")
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field(default="adam", description="torch optimiser")
+    lr: float = Field(default=1e-3, gt=0, le=1e36, description="initial learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum and dampening of sgd (LFP eq. 5)")
     adam_beta2: float = Field(
-        0.999,
+        default=0.999,
         ge=0,
         lt=1,
         description="part of its mean square that adam keeps per update; 0.95 helps LFP in long trainings",
     )
     schedule: Annotated[str, one_of(SCHEDULES)] = Field(
-        "linear", description="learning-rate schedule: constant, or down to 0"
+        default="linear", description="learning-rate schedule: constant, or down to 0"
     )
-    clip: float = Field(0.01, ge=0, description="adaptive clipping ratio, 0 for none")
+    clip: float = Field(default=0.01, ge=0, description="adaptive clipping ratio, 0 for none")
     patience: int = Field(
-        0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
+        default=0, ge=0, description="epochs without a better validation accuracy before stopping, 0 for never"
     )
 
 
@@ -141,33 +155,38 @@ class HardwareSettings(BaseModel):
     """Arithmetic and memory of the forward pass."""
 
     quantize: int = Field(
-        0,
+        default=0,
         ge=0,
         le=8,
         description="bits of the weights, 2..8, to train with the integer forward pass of hardware; 0 for real numbers",
     )
     quantize_scale: ScaleMethod | Literal["auto"] = Field(
-        "auto", description="scale of integer weights: from the largest, or from the mean; auto takes mean up to 4 bits"
+        default="auto",
+        description="scale of integer weights: from the largest, or from the mean; auto takes mean up to 4 bits",
     )
     quantize_arithmetic: Annotated[str, one_of(ARITHMETICS)] = Field(
-        "default", description="chip with whose arithmetic quantize trains: that of this project, or xylo"
+        default="default", description="chip with whose arithmetic quantize trains: that of this project, or xylo"
     )
     precision: Precision = Field(
-        "highest",
+        default="highest",
         description="precision of float32 products: highest; high (TF32 on GPUs); medium (bfloat16 on CPUs, too)",
     )
     chunk: int = Field(
-        0, ge=0, description="steps computed at a time, to save memory on long sequences, 0 for all at once"
+        default=0, ge=0, description="steps computed at a time, to save memory on long sequences, 0 for all at once"
     )
 
 
 class RunSettings(BaseModel):
     """Name, seed, logging and checkpoints of the run."""
 
-    preset: str = Field("custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of initial weights and sample order")
-    log_every: int = Field(20, ge=1, description="batches between lines of the metrics file")
-    checkpoint_every: int = Field(200, ge=1, description="batches between checkpoints, besides one after each epoch")
+    preset: str = Field(
+        default="custom", pattern=r"^\w[\w-]*$", description="name of the preset the settings started from"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of initial weights and sample order")
+    log_every: int = Field(default=20, ge=1, description="batches between lines of the metrics file")
+    checkpoint_every: int = Field(
+        default=200, ge=1, description="batches between checkpoints, besides one after each epoch"
+    )
 
 
 GROUPS: dict[str, type[BaseModel]] = {
