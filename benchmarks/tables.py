@@ -296,15 +296,14 @@ def protocol() -> str:
     """LFP and surrogate gradients with the same weights to start from and the same batches."""
     groups: dict[tuple[Any, ...], list[float]] = {}
     for line in read(EXPERIMENTS / "accuracy.jsonl"):
-        products = {None: "", "highest": ", float32", "medium": ", bfloat16 products"}[line.get("precision")]
-        name = NAMES["lfp" if line["method"] == "spiking_lfp" else "surrogate"] + products
-        rate = "best of three" if line["lr"] is None else f"{line['lr']:g}"
-        groups.setdefault((line["data"], line["network"], name, rate), []).append(line["accuracy"][-1])
+        name = NAMES["lfp" if line["method"] == "spiking_lfp" else "surrogate"]
+        key = (line["data"], line["network"], name, f"{line['lr']:g}", str(line["epochs"]))
+        groups.setdefault(key, []).append(line["accuracy"][-1])
     lines = [
         [*key, " ".join(percent(each, 2) for each in values), f"**{percent(fmean(values), 2)}**"]
         for key, values in groups.items()
     ]
-    return markdown(["data", "network", "method", "learning rate", "each seed, %", "mean"], lines)
+    return markdown(["data", "network", "method", "learning rate", "epochs", "each seed, %", "mean"], lines)
 
 
 def in_the_loop() -> str:
@@ -335,7 +334,7 @@ def xylo() -> str:
 def live() -> str:
     """Pages in which a network runs."""
     lines = []
-    for line in read(EXPERIMENTS / "live.jsonl"):
+    for line in {line["network"]: line for line in read(EXPERIMENTS / "live.jsonl")}.values():
         name = f"`{line['network']}`, {line['sizes']}" if line["network"] else f"{line['sizes']}, random weights"
         size = f"{line['kB'] / 1000:.1f} MB" if line["kB"] >= 1000 else f"{line['kB']} kB"
         lines.append([name, str(line["T"]), size, f"{line['samples a second']:,}"])
@@ -401,7 +400,8 @@ def events() -> str:
 
 NETWORKS = {"fc": "fully connected", "cnn": "convolutional"}
 SETS = {
-    "mnist": "MNIST", "n-mnist": "N-MNIST", "cifar10": "CIFAR-10", "cifar": "CIFAR-100", "imagenet": "Tiny-ImageNet",
+    "mnist": "MNIST", "mnist-subset": "digits", "n-mnist": "N-MNIST", "cifar10": "CIFAR-10", "cifar": "CIFAR-100",
+    "imagenet": "Tiny-ImageNet",
 }  # fmt: skip
 
 
@@ -701,7 +701,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mdfa-imagenet": partial(mdfa_pairs, "imagenet", ("network",)),
     "settings-spikes": partial(settings, "spikes"), "settings-fine-tuning": partial(settings, "fine-tuning"),
     "settings-cifar": partial(settings, "cifar"),
-    "settings-mono": partial(settings, "mono"),
+    "settings-mono": partial(settings, "mono"), "settings-precision": partial(settings, "precision"),
     "mdfa-classes": mdfa_classes, "spiking-pairs": spiking_pairs, "latency": latency,
 }  # fmt: skip
 
