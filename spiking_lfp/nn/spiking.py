@@ -167,6 +167,12 @@ class SpikingLayer(SynapticLayer):
         synapse, weight, bias, normalised = self._weights_for(x)
         check_below(self.name, (x, *(state or ())))
         through, recurrent = self._recurrent()
+        # kernels read it as numbers of the weights' type
+        if recurrent is not None and (recurrent.dtype, recurrent.device) != (weight.dtype, weight.device):
+            raise UsageError(
+                f"layer {self.name}: weights are {weight.dtype} on {weight.device}, its recurrent ones are "
+                f"{recurrent.dtype} on {recurrent.device}; move one of them with .to()"
+            )
         neuron = self.neuron(weight.dtype)
         check_precision(self.name, (x, weight))
         spec = SpikingSpec(synapse, self.rule, self.name, neuron, self.execution, through, **normalised)

@@ -589,6 +589,18 @@ def test_a_membrane_of_another_shape_is_refused() -> None:
         layer.run(spikes_of(STEPS, BATCH, INPUTS), random(BATCH, NEURONS - 1))
 
 
+def test_recurrent_weights_of_another_type_are_refused() -> None:
+    layer = layer_of()
+    layer.name = "1"
+    layer.recurrent.float()
+    message = (
+        "layer 1: weights are torch.float64 on cpu, its recurrent ones are torch.float32 on cpu; move one of them with "
+        ".to()"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        layer(spikes_of(STEPS, BATCH, INPUTS))
+
+
 def test_recurrent_layers_do_not_run_in_integers() -> None:
     network = nn.Sequential(RecurrentLIF(nn.Linear(INPUTS, NEURONS)))
     name_layers(network)
