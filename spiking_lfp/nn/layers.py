@@ -79,7 +79,8 @@ class SynapticLayer(nn.Module):
     """Base class of the layers with a synapse, an `nn.Linear` or a convolution of torch, and a rule.
 
     The synapse is read, not called, in every pass anew: it may be exchanged, changed, pruned by `torch.nn.utils.prune`,
-    and lazy. What would happen in a call is refused: a forward pass of its own, hooks, parametrizations.
+    and lazy. What would happen in a call, of it or of its norm, is refused: a forward pass of its own, hooks,
+    parametrizations.
 
     Attributes:
         synapse: the module that holds weight and bias; initialise, save and optimise it as usual.

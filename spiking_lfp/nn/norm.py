@@ -27,6 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.functions import FoldFunction
@@ -82,9 +83,10 @@ def normalisation_of(norm: nn.Module, synapse: nn.Module) -> _BatchNorm:
     """Return `norm` if it can stand behind `synapse`.
 
     Raises:
-        UsageError: if it is no batch normalisation of torch, of another size, or without running statistics.
+        UsageError: if it is no batch normalisation of torch, of another size, or without running statistics; and for
+            what would happen in a call, since it is folded and not called: hooks, parametrizations and pruning.
     """
-    own_forward = type(norm).forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+    own_forward = type(norm).forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward) or "forward" in vars(norm)
     if not isinstance(norm, _BatchNorm) or own_forward:
         raise UsageError(f"norm must be a batch normalisation of torch or ThresholdBatchNorm, found {norm}")
     if norm.running_mean is None or norm.running_var is None:
@@ -95,6 +97,12 @@ def normalisation_of(norm: nn.Module, synapse: nn.Module) -> _BatchNorm:
     outputs = synapse.out_features if isinstance(synapse, nn.Linear) else synapse.out_channels
     if norm.num_features != outputs:
         raise UsageError(f"norm has {norm.num_features} features, but {synapse} has {outputs} outputs")
+    hooks = (norm._forward_pre_hooks, norm._forward_hooks, norm._backward_pre_hooks, norm._backward_hooks)
+    if any(hooks) or is_parametrized(norm):
+        raise UsageError(
+            "the norm has hooks or computes its parameters from others (pruning, a parametrization), which would not "
+            "run, since the layer folds it and does not call it: remove them, or register hooks on the layer"
+        )
     return norm
 
 

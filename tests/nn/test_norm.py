@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize, prune
 from torch.utils.checkpoint import checkpoint
 
 import spiking_lfp as lfp
@@ -338,6 +339,22 @@ class Centred(nn.BatchNorm1d):
 def test_what_does_not_fit_is_refused_in_one_sentence(kind: type[LIF], norm: nn.Module, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         kind(nn.Linear(3, 4), norm=norm)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda norm: norm.register_forward_hook(lambda *_: None),
+        lambda norm: parametrize.register_parametrization(norm, "weight", nn.Softplus()),
+        lambda norm: prune.l1_unstructured(norm, "weight", 0.5),
+    ],
+)
+def test_what_would_happen_in_a_call_is_refused(change: Callable[[nn.Module], object]) -> None:
+    network = nn.Sequential(LIF(nn.Linear(3, 4), norm=nn.BatchNorm1d(4)))
+    lfp.name_layers(network)
+    change(network[0].norm)
+    with pytest.raises(UsageError, match=r"^layer 0: the norm has hooks or computes its parameters .* not call it: "):
+        network(torch.rand(2, 1, 3))
 
 
 def test_rules_that_see_no_weights_and_other_dtypes_are_refused() -> None:
