@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.errors import UsageError
 
 Gain = Float[Tensor, "..."]
@@ -45,8 +46,12 @@ class Contributions:
         return self.previous.abs() + (self.total - self.previous).abs()
 
     def positive_and_negative(self) -> tuple[Tensor, Tensor]:
-        """Return `z+` and `|z-|`."""
-        assert self.sums_by_sign is not None, "only rules with needs_sums_by_sign may ask"
+        """Return `z+` and `|z-|`; raises a UsageError for rules without `needs_sums_by_sign`."""
+        if self.sums_by_sign is None:
+            raise UsageError(
+                "the rule asks for positive_and_negative(), which are computed only for rules that say so: set "
+                "needs_sums_by_sign = True in its class"
+            )
         return self.sums_by_sign
 
 
@@ -76,6 +81,22 @@ class Rule(ABC):
 
         Or a pair of them, the first for the contributions that are positive, the second for the others.
         """
+
+    def gains(self, contributions: Contributions) -> tuple[Gain, ...]:
+        """Return the one gain, or both.
+
+        Raises:
+            UsageError: if `gain` returned something else.
+        """
+        found: object = self.gain(contributions)
+        gains, total = found if isinstance(found, tuple) else (found,), contributions.total
+        if len(gains) > 2 or any(not isinstance(each, Tensor) or each.shape != total.shape for each in gains):
+            shown = [list(each.shape) if isinstance(each, Tensor) else describe(each) for each in gains]
+            raise UsageError(
+                f"{type(self).__name__}.gain returned {' and '.join(map(str, shown))}, expected 1 / N of every neuron, "
+                f"a tensor {list(total.shape)} as contributions.total is, or a pair of them"
+            )
+        return gains
 
 
 @dataclass(frozen=True)

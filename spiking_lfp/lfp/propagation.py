@@ -15,7 +15,7 @@ from spiking_lfp.errors import NonFiniteError
 from spiking_lfp.kernels.spikes import PackedSpikes
 from spiking_lfp.lfp.synapses import Synapse
 from spiking_lfp.lfp.tape import expect_reward
-from spiking_lfp.neurons.base import Q, as_pair, by_sign
+from spiking_lfp.neurons.base import Q, by_sign
 from spiking_lfp.rules import Contributions, Rule
 
 Inputs = Tensor | PackedSpikes
@@ -24,7 +24,7 @@ Inputs = Tensor | PackedSpikes
 def signed(rule: Rule, contributions: Contributions, feedback: Tensor) -> Q:
     """Return `q` of ordinary neurons: `sign(z) * r / N`."""
     signed_feedback = contributions.total.sign() * feedback
-    return tuple(signed_feedback * gain for gain in as_pair(rule.gain(contributions)))
+    return tuple(signed_feedback * gain for gain in rule.gains(contributions))
 
 
 def sums_by_sign(

@@ -263,8 +263,3 @@ class Shares:
 def by_sign(q: Q, contribution: Tensor) -> Tensor:
     """Return the `q` that each of these contributions gets, elementwise."""
     return q[0] if len(q) == 1 else torch.where(contribution >= 0, q[0], q[1])
-
-
-def as_pair(gain: Tensor | tuple[Tensor, Tensor]) -> Q:
-    """Return what a rule's `gain` returned as a tuple."""
-    return gain if isinstance(gain, tuple) else (gain,)

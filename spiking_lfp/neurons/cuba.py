@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spiking_lfp.integers.cuba import IntegerCubaLIF
-from spiking_lfp.neurons.base import Counterparts, Q, Shares, State, SumsBySign, Trace, as_pair, by_sign, limit
+from spiking_lfp.neurons.base import Counterparts, Q, Shares, State, SumsBySign, Trace, by_sign, limit
 from spiking_lfp.neurons.lif import LIFNeuron
 from spiking_lfp.rules import Contributions, Rule
 
@@ -69,7 +69,7 @@ class CubaLIFNeuron(LIFNeuron):
             sums = sums[0] + kept.clamp(min=0), sums[1] - kept.clamp(max=0)
             halves = current.clamp(min=0), -current.clamp(max=0)
         gains = self.gains(trace, rule, halves)
-        current_gains = as_pair(rule.gain(Contributions(current, kept, sums)))
+        current_gains = rule.gains(Contributions(current, kept, sums))
         on_membrane, on_current = final_feedback or (torch.zeros_like(before[0]), torch.zeros_like(before[0]))
         shares = Shares(summed)
         for t in reversed(range(trace.steps)):

@@ -17,7 +17,6 @@ from spiking_lfp.neurons.base import (
     State,
     SumsBySign,
     Trace,
-    as_pair,
     by_sign,
 )
 from spiking_lfp.rules import Contributions, Rule
@@ -80,7 +79,7 @@ class LINeuron(Neuron):
         membrane, kept = trace.states[0], self.beta * trace.before()
         if sums is not None:
             sums = sums[0] + kept.clamp(min=0), sums[1] - kept.clamp(max=0)
-        gains = as_pair(rule.gain(Contributions(membrane, None, sums)))
+        gains = rule.gains(Contributions(membrane, None, sums))
         carried = torch.zeros_like(membrane[0]) if final_feedback is None else final_feedback[0]
         shares = Shares(summed)
         for t in reversed(range(trace.steps)):

@@ -19,7 +19,6 @@ from spiking_lfp.neurons.base import (
     State,
     SumsBySign,
     Trace,
-    as_pair,
     by_sign,
 )
 from spiking_lfp.rules import Contributions, Rule
@@ -132,7 +131,7 @@ class LIFNeuron(Neuron):
             total = total + trace.spikes_before() * taken
         if sums is not None:
             sums = self.all_sums(trace, sums)
-        return as_pair(rule.gain(Contributions(total, before, sums)))
+        return rule.gains(Contributions(total, before, sums))
 
     def all_sums(self, trace: Trace, sums: SumsBySign) -> SumsBySign:
         """Return `z+` and `|z-|` of `V`: of the current, and of what the membrane kept."""

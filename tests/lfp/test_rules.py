@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+import re
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from spiking_lfp import Epsilon, UsageError
-from spiking_lfp.rules import Contributions
+from spiking_lfp import LI, LIF, Affine, CubaLIF, Epsilon, UsageError, propagate
+from spiking_lfp.nn.layers import SynapticLayer
+from spiking_lfp.rules import Contributions, Rule
 
 
 def test_epsilon_of_an_ordinary_neuron() -> None:
@@ -59,3 +63,43 @@ def test_rules_are_values() -> None:
 def test_epsilon_must_be_positive(epsilon: float) -> None:
     with pytest.raises(UsageError, match="epsilon must be greater than 0"):
         Epsilon(epsilon)
+
+
+class Odd(Rule):
+    """One of somebody's own, that returns whatever it is told to."""
+
+    def __init__(self, returned: Any) -> None:
+        self.returned = returned
+
+    def gain(self, contributions: Contributions) -> Tensor:
+        found: Tensor = self.returned(contributions)
+        return found
+
+
+def learn(kind: type[SynapticLayer], rule: Rule) -> None:
+    outputs = kind(nn.Linear(3, 4), rule=rule)(torch.rand(5, 2, 3))
+    propagate(outputs, torch.ones_like(outputs))
+
+
+@pytest.mark.parametrize("kind", [LIF, CubaLIF, LI, Affine])
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (lambda _: 1.0, "1.0"),
+        (lambda _: None, "None"),
+        (lambda _: torch.ones(4), "[4]"),
+        (lambda z: (z.total,) * 3, "[5, 2, 4] and [5, 2, 4] and [5, 2, 4]"),
+    ],
+)
+def test_what_is_no_gain_is_refused_with_the_rules_name(kind: type[SynapticLayer], returned: Any, found: str) -> None:
+    message = (
+        f"Odd.gain returned {found}, expected 1 / N of every neuron, a tensor [5, 2, 4] as contributions.total is, or "
+        "a pair of them"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        learn(kind, Odd(returned))
+
+
+def test_a_rule_that_does_not_say_that_it_needs_sums_by_sign_is_told_to() -> None:
+    with pytest.raises(UsageError, match="set needs_sums_by_sign = True in its class"):
+        learn(LIF, Odd(lambda z: z.positive_and_negative()[0]))
