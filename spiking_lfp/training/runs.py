@@ -331,8 +331,8 @@ def checkpoint_of(folder: Path, config: TrainConfig) -> Checkpoint:
     changed = [key for key, value in config.model_dump().items() if trained[key] != value]
     if changed:
         raise RunError(
-            f"{folder / CONFIG} says {changed[0]} = {getattr(config, changed[0])}, its checkpoint was trained with "
-            f"{trained[changed[0]]}: put the old value back, or train again"
+            f"the checkpoint in {folder} was trained with {changed[0]} = {trained[changed[0]]}, but {CONFIG} or the "
+            f"call says {getattr(config, changed[0])}: put the old value back, or train again"
         )
     return checkpoint
 
