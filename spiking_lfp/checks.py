@@ -50,10 +50,10 @@ def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError,
         values: a tensor, an array or a list.
         what: they are, a plural, for errors.
         error: which to raise.
-        real: whether complex numbers are refused.
+        real: whether complex numbers and sparse tensors are refused.
 
     Raises:
-        SpikingLFPError: of the class `error`, if they are no numbers, or complex ones.
+        SpikingLFPError: of the class `error`, if they are no numbers, or complex or sparse ones.
     """
     if isinstance(values, Tensor):
         if real:
@@ -92,13 +92,15 @@ def lengths_within(lengths: Values, sequences: Tensor) -> Tensor:
 
 
 def check_real(tensor: Tensor, what: str, error: type[SpikingLFPError] = UsageError) -> None:
-    """Refuse complex numbers, of which torch would drop the imaginary part.
+    """Refuse complex numbers, of which torch would drop the imaginary part, and sparse tensors.
 
     Raises:
         SpikingLFPError: of the class `error`.
     """
     if tensor.is_complex():
         raise error(f"{what} are {tensor.dtype}, expected real numbers: give real and imaginary part as two channels")
+    if tensor.layout is not torch.strided:
+        raise error(f"{what} are a tensor of {tensor.layout}, expected a dense one: give them by .to_dense()")
 
 
 def all_finite(tensor: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import inspect
 import os
 import pkgutil
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -202,6 +203,55 @@ def test_layers_say_that_they_take_tensors(unchecked: None) -> None:
         network(np.ones((4, 2, 3), np.float32))
     with pytest.raises(UsageError, match=r"MaxPool2d.*expected a tensor .*, found list"):
         spiking_lfp.MaxPool2d(2)([1.0])
+    spikes = np.ones((4, 2, 4), np.float32)
+    for takes in (
+        spiking_lfp.Dropout(),
+        spiking_lfp.PopulationReadout(2),
+        spiking_lfp.NormalizeFeedback(),
+        lambda x: spiking_lfp.add(torch.ones(4, 2, 4), x),
+    ):
+        with pytest.raises(UsageError, match=r"expected a tensor \[T, B, \.\.\.\], found ndarray: use torch"):
+            takes(spikes)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: layer()(x),
+        lambda x: input_feedback(layer(), x, [0, 1]),
+        lambda x: constant(x, 3),
+        lambda x: spiking_lfp.fit(layer(), (x, [0, 1, 1, 0]), epochs=1, validation=0.5, encoding="sequence"),
+    ],
+)
+def test_sparse_tensors_are_refused(run: Callable[[Tensor], object]) -> None:
+    with pytest.raises((UsageError, DataError), match=r"expected a dense .*to_dense\(\)$"):
+        run(torch.ones(4, 2, 3).to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        (
+            lambda layer, x, state: LIF.run(layer, x, (state,)),
+            "expected a membrane, one tensor as run returns it, found tuple",
+        ),
+        (lambda layer, x, _: LIF.run(layer, x, 0.0), "expected a membrane, one tensor as run returns it, found 0.0"),
+        *(
+            (
+                lambda _, x, state, given=given: spiking_lfp.CubaLIF(nn.Linear(3, 2)).run(x, given(state)),
+                "expected the states membrane and current as a tuple of 2 tensors, as run returns them, found " + found,
+            )
+            for given, found in (
+                (lambda state: state, "Tensor"),
+                (lambda state: (state,), "['Tensor']"),
+                (lambda state: (state, 0.0), "['Tensor', '0.0']"),
+            )
+        ),
+    ],
+)
+def test_states_of_another_form_are_refused(unchecked: None, run: Callable[..., object], sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence) + "$"):
+        run(layer(), torch.rand(4, 2, 3), torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int8, torch.int16, torch.int32])

@@ -237,6 +237,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Inputs) -> Inputs:
         """Return `x` `[T, B, ...]` with some inputs set to 0."""
+        expect_tensor(x, self)
         if not self.training or self.p == 0:
             return x
         carry = current_carry()
@@ -280,6 +281,7 @@ class PopulationReadout(nn.Module):
     @opaque
     def forward(self, spikes: Spikes) -> Float[Tensor, "steps batch *classes"]:
         """Return the mean of each population, `[T, B, C, ...]`, for spikes `[T, B, C * size, ...]`."""
+        expect_tensor(spikes, self)
         if spikes.dim() < 3 or spikes.shape[2] % self.size:
             raise UsageError(
                 f"{self}: expected spikes [T, B, N, ...] with N a multiple of {self.size}, found {list(spikes.shape)}"
@@ -305,6 +307,7 @@ class NormalizeFeedback(nn.Module):
 
     def forward(self, x: Inputs) -> Inputs:
         """Return `x`."""
+        expect_tensor(x, self)
         out: Tensor = NormalizeFeedbackFunction.apply(x)
         return out
 
@@ -326,6 +329,8 @@ def add(a: Inputs, b: Inputs, rule: Rule | None = None) -> Inputs:
         >>> add(hidden, second(hidden)).shape
         torch.Size([10, 2, 8])
     """
+    for each in (a, b):
+        expect_tensor(each, "add")
     if a.shape != b.shape:
         raise UsageError(f"add expects two tensors of the same shape, found {list(a.shape)} and {list(b.shape)}")
     out: Tensor = AddFunction.apply(a, b, checked_rule(rule), False)
@@ -358,10 +363,12 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     return layers
 
 
-def expect_tensor(x: object, what: str) -> None:
-    """Refuse inputs that are no tensor."""
+def expect_tensor(x: object, what: object) -> None:
+    """Refuse inputs that are no tensor, and sparse ones."""
     if not isinstance(x, Tensor):
         raise UsageError(f"{what}: expected a tensor [T, B, ...], found {type(x).__name__}: use torch.as_tensor(x)")
+    if x.layout is not torch.strided:
+        raise UsageError(f"{what}: expected a dense tensor [T, B, ...], found one of {x.layout}: use x.to_dense()")
 
 
 @contextmanager

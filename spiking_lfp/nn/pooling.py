@@ -65,7 +65,7 @@ class Pool(nn.Module):
 
     def _images(self, x: Tensor) -> Tensor:
         """Merge time and batch of `x`, signals as images one pixel high, after checking that a window fits."""
-        expect_tensor(x, str(self))
+        expect_tensor(x, self)
         least = [side - 2 * pad for side, pad in zip(self.of("kernel_size"), self.of("padding"), strict=True)]
         if x.dim() != 3 + self.axes or any(size < max(n, 1) for size, n in zip(x.shape[3:], least, strict=True)):
             sides = ", ".join(f"{name} >= {max(n, 1)}" for name, n in zip(SIDES[self.axes], least, strict=True))

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from spiking_lfp.arguments import describe
 from spiking_lfp.checks import is_deferred, require
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
@@ -158,8 +159,15 @@ class SpikingLayer(SynapticLayer):
         Returns:
             spikes `[T, B, *n]` and the final states.
         """
-        if state is not None and len(state) != len(self.kind.states):
-            raise UsageError(f"layer {self.name}: expected {' and '.join(self.kind.states)}, found {len(state)} states")
+        names = self.kind.states
+        if state is not None and (
+            not isinstance(state, tuple | list) or len(state) != len(names) or not all(map(torch.is_tensor, state))
+        ):
+            found = [describe(each) for each in state] if isinstance(state, tuple | list) else describe(state)
+            raise UsageError(
+                f"layer {self.name}: expected the states {' and '.join(names)} as a tuple of {len(names)} tensors, as "
+                f"run returns them, found {found}"
+            )
         return self._run(x, state)
 
     @opaque
@@ -252,6 +260,10 @@ class LIF(SpikingLayer):
         Returns:
             spikes `[T, B, *n]` and the final membrane, which is the whole state.
         """
+        if not (membrane is None or torch.is_tensor(membrane)):
+            raise UsageError(
+                f"layer {self.name}: expected a membrane, one tensor as run returns it, found {describe(membrane)}"
+            )
         spikes, (final,) = self._run(x, None if membrane is None else (membrane,))
         return spikes, final
 
