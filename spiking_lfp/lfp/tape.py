@@ -187,6 +187,40 @@ def check_outputs(outputs: Tensor) -> None:
         )
 
 
+def check_way_to(x: Tensor, outputs: Tensor) -> None:
+    """Refuse outputs to which `x` comes by way of operations that hand on gradients, or not at all.
+
+    Raises:
+        UsageError: with torch's name of the operation.
+    """
+    # a node, with whether a layer was met and the strange operation that was
+    stack: list[tuple[Any, bool, Any]] = [(outputs.grad_fn, False, None)]
+    seen: set[tuple[Any, bool, bool]] = set()
+    found = False
+    while stack:
+        node, below, strange = stack.pop()
+        if node is None or (node, below, strange is None) in seen:
+            continue
+        seen.add((node, below, strange is None))
+        if getattr(node, "variable", None) is x:
+            if strange is not None:
+                raise UsageError(
+                    f"between the outputs and the inputs the network runs {operation(strange)} (torch's name), which "
+                    "hands on a gradient where LFP hands on feedback: run it before, and give its result; or "
+                    f"{_WAYS_OUT}"
+                )
+            found = True
+        by_torch = getattr(_function(node), "__module__", "").startswith("torch.")
+        if strange is None and not by_torch and not hands_on(node, BETWEEN_LAYERS if below else AT_THE_END):
+            strange = node
+        stack += [(before, below or is_layer(node), strange) for before, _ in node.next_functions]
+    if not found:
+        raise UsageError(
+            "no feedback comes back to the inputs: the network detaches them, compares or rounds them, or runs inside "
+            "torch.no_grad(): give it what its first layer takes"
+        )
+
+
 _WAYS_OUT = (
     "use layers of this package (LIF, Affine, AvgPool2d, Dropout, add), or run the network inside "
     "Composite().applied(network), which knows linear layers, activations, sums and means"

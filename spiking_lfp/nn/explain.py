@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from spiking_lfp.checks import Values, as_tensor, lengths_within, raise_deferred
 from spiking_lfp.errors import UsageError
+from spiking_lfp.lfp.tape import check_way_to
 from spiking_lfp.nn.layers import evaluation_mode, failures_named
 
 
@@ -37,8 +38,9 @@ def input_feedback(
             do.
 
     Raises:
-        UsageError: if the network does not have a class, its outputs are no `[T, B, classes]`, `x` are integers, or
-            there is not a length for each sample, within its steps.
+        UsageError: if the network does not have a class, its outputs are no `[T, B, classes]`, `x` are integers,
+            there is not a length for each sample, within its steps, or between inputs and outputs is an operation that
+            hands on a gradient, or nothing.
         NonFiniteError: if the feedback holds NaN or infinity, with the layer's name.
 
     Returns:
@@ -76,6 +78,7 @@ def input_feedback(
     steps = torch.full_like(classes, len(spikes)) if lengths is None else lengths_within(lengths, spikes)
     counts = (torch.arange(len(spikes), device=steps.device)[:, None] < steps).to(reward)
     reward[:, torch.arange(len(classes)), classes] = counts / steps.to(reward)
+    check_way_to(x, spikes)
     # not by propagate, which would leave updates in .grad
     (feedback,) = torch.autograd.grad(spikes, x, reward)
     raise_deferred()

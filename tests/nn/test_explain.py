@@ -1,12 +1,25 @@
 """Feedback of inputs against the formula of one layer, and what must not change meanwhile."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spiking_lfp import LIF, Dropout, Flatten, MaxPool2d, ThresholdBatchNorm, UsageError, constant, propagate
+from spiking_lfp import (
+    LIF,
+    Affine,
+    Composite,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ThresholdBatchNorm,
+    UsageError,
+    constant,
+    propagate,
+)
 from spiking_lfp.nn.explain import input_feedback
 
 
@@ -96,6 +109,54 @@ def test_outputs_that_are_not_one_for_each_class_are_refused() -> None:
         UsageError, match=r"^the network returned \[5, 2, 3, 6, 6\], expected outputs \[T, B, classes\]"
     ):
         input_feedback(network, torch.rand(5, 2, 1, 8, 8), [0, 2])
+
+
+class Changed(nn.Module):
+    """A network that does something to its inputs first, and to its outputs at last."""
+
+    def __init__(self, first: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.first, self.last = LIF(nn.Linear(4, 3), threshold=0.3), first, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        (lambda x: (x - 0.5) / 0.2, nn.Identity(), r"between the outputs and the inputs the network runs Div "),
+        (torch.sigmoid, nn.Identity(), r"between the outputs and the inputs the network runs Sigmoid "),
+        (nn.Identity(), torch.sigmoid, r"between the outputs and the inputs the network runs Sigmoid "),
+        (Tensor.detach, nn.Identity(), r"no feedback comes back to the inputs: "),
+    ],
+)
+def test_operations_that_hand_on_gradients_are_refused(
+    first: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        input_feedback(Changed(first, last), torch.rand(5, 2, 4), [0, 2])
+
+
+def test_models_of_torch_are_explained_by_a_composite() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(1, 2, 4)
+    with pytest.raises(UsageError, match=r"the network runs Addmm .* or run the network inside Composite\(\)"):
+        input_feedback(model, x, [0, 2])
+    with Composite().applied(model):
+        found = input_feedback(model, x, [0, 2])
+    first, last = Affine(model[0]), Affine(model[2])
+    at_input = x.clone().requires_grad_()
+    hidden = first(at_input)
+    propagate(hidden, input_feedback(last, hidden.detach().relu(), [0, 2]))  # a rectifier hands on what it gets
+    assert at_input.grad is not None
+    torch.testing.assert_close(found, at_input.grad)
+
+
+def test_what_moves_values_is_explained() -> None:
+    network = Changed(lambda x: x.flip(2), nn.Identity())
+    x = torch.rand(5, 2, 4)
+    found = input_feedback(network, x, [0, 2])
+    assert torch.equal(found.flip(2), input_feedback(network.layer, x.flip(2), [0, 2]))
 
 
 def test_integers_have_no_feedback() -> None:
