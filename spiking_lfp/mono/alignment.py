@@ -140,7 +140,7 @@ class FeedbackAlignment(nn.Module):
 
     @torch.no_grad()
     def assign(self, activations: Sequence[Tensor], error: Tensor) -> None:
-        """Set the `.grad` of all parameters of the network, for any `torch.optim` optimiser.
+        """Set the `.grad` of all parameters of the network that are not frozen, for any `torch.optim` optimiser.
 
         Args:
             activations: those that `net.activations` returned.
@@ -152,11 +152,10 @@ class FeedbackAlignment(nn.Module):
         """
         with full_precision(error):
             gradients = self.pseudo_gradients(activations, self.deltas(activations, error))
-        for index, (weight_gradient, bias_gradient) in enumerate(gradients):
-            weight, bias = self._net[0].parameters_of(index)
-            weight.grad = weight_gradient
-            if bias is not None:
-                bias.grad = bias_gradient
+        for index, found in enumerate(gradients):
+            for parameter, gradient in zip(self._net[0].parameters_of(index), found, strict=True):
+                if parameter is not None and parameter.requires_grad:
+                    parameter.grad = gradient
 
     @torch.no_grad()
     def pseudo_gradients(self, activations: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

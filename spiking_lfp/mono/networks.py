@@ -62,7 +62,7 @@ class FeedforwardNet(nn.Module):
         stacks: the indices of all layers in order; successive layers whose updates are one product form a stack.
 
     Raises:
-        UsageError: if there are no synapses or one of another type, and for unknown names.
+        UsageError: if there are no synapses or one of another type, if two share their weights, and for unknown names.
 
     Example:
         >>> net = FeedforwardNet([nn.Linear(20, 16), nn.Linear(16, 1)], monotone="later")
@@ -90,6 +90,11 @@ class FeedforwardNet(nn.Module):
         # the same modules again: looking one up in a ModuleList takes microseconds
         self._layers: list[Any] = list(synapses)
         self.maps: list[Synapse] = [read_synapse(synapse)[0] for synapse in synapses]
+        first: dict[int, int] = {}
+        for index, layer in enumerate(self._layers):
+            before = first.setdefault(id(layer.weight), index)
+            if before != index:
+                raise UsageError(f"layers {before} and {index} share their weights: give each a synapse of its own")
         self.stacks = _stacks(synapses)
         self.activation = activation
         self.monotone: Monotone = monotone

@@ -199,6 +199,17 @@ def test_feedback_keeps_its_size_on_the_way(method: str) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_parameters_receive_nothing(method: str) -> None:
+    net, x = fully_connected(5, (4,), outputs=2, monotone="later"), torch.rand(3, 5)
+    net.synapses[0].requires_grad_(False)
+    net.synapses[1].bias.requires_grad_(False)
+    alignment, activations = FeedbackAlignment(net, method, x), net.activations(x)
+    alignment.assign(activations, loss_gradient(activations[-1], torch.tensor([0, 1, 1])))
+    learns = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert learns == {"synapses.1.weight"}
+
+
 def test_what_cannot_be() -> None:
     net, x, _ = case("dense", "tanh", 1, "no")
     with pytest.raises(UsageError, match="unknown method 'mdafa': did you mean 'mdfa'"):

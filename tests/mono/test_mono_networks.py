@@ -160,3 +160,11 @@ def test_what_cannot_be() -> None:
         FeedforwardNet([nn.ReLU()])
     with pytest.raises(UsageError, match="lr must be greater than 0"):
         SignSGD([torch.zeros(1)], 0.0)
+
+
+def test_layers_that_share_weights_are_refused() -> None:
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = one.weight
+    for shared in (one, other):
+        with pytest.raises(UsageError, match=r"^layers 0 and 1 share their weights: give each a synapse of its own$"):
+            FeedforwardNet([one, shared, nn.Linear(4, 1)])
