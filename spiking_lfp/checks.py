@@ -77,6 +77,14 @@ def as_tensor(values: Any, what: str, error: type[SpikingLFPError] = UsageError,
     return tensor.to(torch.get_default_dtype()) if listed else tensor
 
 
+def expect_tensor(x: object, what: object, shape: str = "[T, B, ...]") -> None:
+    """Refuse inputs that are no tensor, and sparse ones."""
+    if not isinstance(x, Tensor):
+        raise UsageError(f"{what}: expected a tensor {shape}, found {type(x).__name__}: use torch.as_tensor(x)")
+    if x.layout is not torch.strided:
+        raise UsageError(f"{what}: expected a dense tensor {shape}, found one of {x.layout}: use x.to_dense()")
+
+
 def lengths_within(lengths: Values, sequences: Tensor) -> Tensor:
     """Return how many steps of each of `sequences` `[T, B, ...]` count, int64 `[B]`.
 

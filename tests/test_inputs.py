@@ -212,6 +212,10 @@ def test_layers_say_that_they_take_tensors(unchecked: None) -> None:
     ):
         with pytest.raises(UsageError, match=r"expected a tensor \[T, B, \.\.\.\], found ndarray: use torch"):
             takes(spikes)
+    with pytest.raises(UsageError, match=r"^MonoReadout: expected a tensor \[T, B, \.\.\.\], found ndarray: use torch"):
+        spiking_lfp.MonoReadout(4)(spikes)
+    with pytest.raises(UsageError, match=r"^FeedforwardNet: expected a tensor \[B, \.\.\.\], found ndarray: use torch"):
+        fully_connected(4, (3,))(spikes[0])
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,12 @@ class FeedbackAlignment(nn.Module):
             raise UsageError(
                 f"the error must have the shape {list(activations[-1].shape)} of the outputs, found {list(error.shape)}"
             )
+        mine = next(iter(self._buffers.values()), None)
+        if mine is not None and (mine.dtype, mine.device) != (error.dtype, error.device):
+            raise UsageError(
+                f"error is {error.dtype} on {error.device}, the feedback weights are {mine.dtype} on {mine.device}; "
+                "move the FeedbackAlignment with .to(), too"
+            )
         net = self._net[0]
         derivative = ACTIVATIONS[net.activation].derivative
         hidden = activations[1:-1]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from spiking_lfp.arguments import as_integer, check_choice
+from spiking_lfp.checks import expect_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.reading import read_synapse
@@ -125,6 +126,7 @@ class FeedforwardNet(nn.Module):
         Raises:
             UsageError: for samples of another shape, and if a weight is negative that must not be.
         """
+        expect_tensor(x, type(self).__name__, "[B, ...]")
         self.check_monotone()
         function = ACTIVATIONS[self.activation].value
         activations = [x]

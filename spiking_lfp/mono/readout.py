@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spiking_lfp.arguments import as_integer, check_choice, describe
-from spiking_lfp.checks import all_finite, require
+from spiking_lfp.checks import all_finite, expect_tensor, require
 from spiking_lfp.errors import NonFiniteError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.tape import check_below, expect_reward
@@ -105,6 +105,7 @@ class MonoReadout(nn.Module):
 
     def forward(self, spikes: Float[Tensor, "steps batch *n"]) -> Float[Tensor, "1 batch classes"]:
         """Return the scores of each sample, as a sequence of one step."""
+        expect_tensor(spikes, type(self).__name__)
         if spikes.dim() < 3 or spikes.shape[2:].numel() != self.features or len(spikes) < self.windows:
             raise UsageError(
                 f"the readout expects [T, B, {self.features}] with T >= {self.windows}, found {list(spikes.shape)}"

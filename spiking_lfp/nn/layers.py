@@ -19,7 +19,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 import spiking_lfp
 from spiking_lfp.arguments import as_integer, describe
-from spiking_lfp.checks import require
+from spiking_lfp.checks import expect_tensor, require
 from spiking_lfp.errors import SpikingLFPError, UsageError
 from spiking_lfp.kernels.product import full_precision
 from spiking_lfp.lfp.functions import (
@@ -361,14 +361,6 @@ def name_layers(network: nn.Module) -> dict[str, SynapticLayer]:
     for name, layer in layers.items():
         layer.name = name or layer.name
     return layers
-
-
-def expect_tensor(x: object, what: object) -> None:
-    """Refuse inputs that are no tensor, and sparse ones."""
-    if not isinstance(x, Tensor):
-        raise UsageError(f"{what}: expected a tensor [T, B, ...], found {type(x).__name__}: use torch.as_tensor(x)")
-    if x.layout is not torch.strided:
-        raise UsageError(f"{what}: expected a dense tensor [T, B, ...], found one of {x.layout}: use x.to_dense()")
 
 
 @contextmanager

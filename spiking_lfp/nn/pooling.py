@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spiking_lfp.checks import expect_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.functions import AffineFunction, Spec, max_pool
 from spiking_lfp.lfp.synapses import SIDES, LinearMap, sequence
 from spiking_lfp.lfp.tape import check_below
-from spiking_lfp.nn.layers import expect_tensor, opaque
+from spiking_lfp.nn.layers import opaque
 from spiking_lfp.rules import Rule, checked_rule
 
 # of a window: one number for all axes, or one for each

@@ -210,6 +210,18 @@ def test_frozen_parameters_receive_nothing(method: str) -> None:
     assert learns == {"synapses.1.weight"}
 
 
+def test_feedback_weights_that_did_not_move_with_their_network_are_refused() -> None:
+    net, x = fully_connected(5, (4,), outputs=2), torch.rand(3, 5)
+    alignment = FeedbackAlignment(net, "dfa", x)
+    activations = net.double().activations(x.double())
+    error = loss_gradient(activations[-1], torch.tensor([0, 1, 1]))
+    with pytest.raises(
+        UsageError, match=r"^error is torch\.float64 on cpu, the feedback weights are torch\.float32 on cpu; move "
+    ):
+        alignment.assign(activations, error)
+    alignment.double().assign(activations, error)
+
+
 def test_what_cannot_be() -> None:
     net, x, _ = case("dense", "tanh", 1, "no")
     with pytest.raises(UsageError, match="unknown method 'mdafa': did you mean 'mdfa'"):
