@@ -66,6 +66,22 @@ def check_steps_are_independent(network: nn.Module) -> None:
             )
 
 
+def run_part(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs of a network for a part of a sequence.
+
+    Raises:
+        UsageError: if it did not return one for every step, so that those of all parts would not be those of the whole.
+    """
+    outputs: object = network(inputs)
+    if not isinstance(outputs, Tensor) or outputs.dim() < 1 or len(outputs) != len(inputs):
+        found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UsageError(
+            f"the network returned {found} for a part of {len(inputs)} steps, expected one tensor [T, B, ...], the "
+            "outputs of every step: sum or average them over the whole sequence, outside of the network"
+        )
+    return outputs
+
+
 def current_carry() -> Carry | None:
     """Return the carry of the chunk that runs now, or None where a sequence runs as a whole."""
     return _carry.get()

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from spiking_lfp.arguments import as_integer
 from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
-from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
+from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent, run_part
 from spiking_lfp.nn.layers import NormalizeFeedback, failures_named
 from spiking_lfp.nn.noise import drawing_from, draws
 
@@ -30,7 +30,7 @@ def run_in_chunks(network: nn.Module, x: Values, chunk: int) -> Float[Tensor, "s
 
     Raises:
         UsageError: if `chunk` is less than 1, `x` has no steps, or the network contains what needs all steps at once,
-            as `NormalizeFeedback`, `MonoReadout`, or torch's recurrent modules.
+            as `NormalizeFeedback`, `MonoReadout`, or torch's recurrent modules, or returns no outputs of every step.
 
     Example:
         >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
@@ -52,7 +52,7 @@ def run_in_chunks(network: nn.Module, x: Values, chunk: int) -> Float[Tensor, "s
     def run(number: int, inputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         carry = Carry(states, len(inputs) / len(x), number in done)
         with failures_named(network), carried(carry), drawing_from(done.setdefault(number, draws())):
-            return network(inputs), *carry.final_states
+            return run_part(network, inputs), *carry.final_states
 
     outputs: list[Tensor] = []
     states: list[Tensor] = []

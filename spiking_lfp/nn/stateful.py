@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from spiking_lfp.checks import Values, as_tensor
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.execution import Recorded
-from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent
+from spiking_lfp.nn.carry import Carry, carried, check_steps_are_independent, run_part
 from spiking_lfp.nn.layers import failures_named
 from spiking_lfp.nn.spiking import spiking_layers
 
@@ -66,7 +66,7 @@ class Stateful:
             )
         carry = Carry(self._states, 1.0, recomputing=False)
         with torch.no_grad(), failures_named(self.network), carried(carry):
-            outputs: Tensor = self.network(x)
+            outputs = run_part(self.network, x)
         carry.check_used_up()
         self._states, self._kind = carry.final_states, kind
         return outputs

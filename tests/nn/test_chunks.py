@@ -114,3 +114,23 @@ def test_what_needs_all_steps_is_refused() -> None:
     net = nn.Sequential(lfp.LIF(nn.Linear(2, 2)), lfp.NormalizeFeedback())
     with pytest.raises(UsageError, match=re.escape("NormalizeFeedback needs the feedback of all steps at once")):
         lfp.run_in_chunks(net, torch.zeros(4, 1, 2), 2)
+
+
+@pytest.mark.parametrize("run", [lambda net, x: lfp.run_in_chunks(net, x, 3), lambda net, x: lfp.Stateful(net)(x[:3])])
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [(lambda x: x.mean(0, keepdim=True), r"\[1, 2, 5\]"), (lambda x: (x, None), "tuple")],
+)
+def test_networks_without_outputs_of_every_step_are_refused(
+    run: Callable[[nn.Module, Tensor], object], last: Callable[[Tensor], object], found: str
+) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = lfp.LIF(nn.Linear(4, 5))
+
+        def forward(self, x: Tensor) -> object:
+            return last(self.layer(x))
+
+    with pytest.raises(UsageError, match=f"^the network returned {found} for a part of 3 steps, expected one tensor"):
+        run(Last().eval(), torch.rand(6, 2, 4))
