@@ -150,9 +150,10 @@ def check_below(layer: str, inputs: Iterable[Tensor]) -> None:
     """
     for tensor in inputs:
         node = tensor.grad_fn
-        if node is None or is_layer(node) or in_composite.get():
+        learned = isinstance(tensor, nn.Parameter) and tensor.requires_grad
+        if (node is None and not learned) or is_layer(node) or in_composite.get():
             continue
-        found = _strange(node, BETWEEN_LAYERS)
+        found = tensor if learned else _strange(node, BETWEEN_LAYERS)
         if isinstance(found, Tensor):
             raise UsageError(
                 f"layer {layer}: a parameter of shape {list(found.shape)} is among its inputs, where LFP has no update "
@@ -296,6 +297,10 @@ _AGAIN = (
 _MISUSES = {
     "backward through the graph a second time": _AGAIN,
     "tensor that was already unpacked once": _AGAIN,  # of parts that are computed again
+    "different number of tensors was saved": (
+        "torch.utils.checkpoint ran a part of the network again without the rules of a composite, which hold inside "
+        "its context: leave the checkpoints out"
+    ),
     "modified by an inplace operation": (
         "weights, inputs or states changed in place after the network ran: propagate first, then optimizer.step(), and "
         "run the network again before the next propagate"

@@ -420,6 +420,18 @@ def test_parameters_among_the_inputs_are_refused() -> None:
         between(Learned())(inputs())
 
 
+@pytest.mark.parametrize("place", ["input", "state"])
+def test_a_parameter_that_is_an_input_itself_is_refused(place: str) -> None:
+    layer, x, membrane = LIF(nn.Linear(4, 3)), inputs(), torch.zeros(3, 3)
+    if place == "input":
+        x = nn.Parameter(x)
+    else:
+        membrane = nn.Parameter(membrane)
+    with pytest.raises(UsageError, match=r"a parameter of shape \[.*3.*\] is among its inputs, "):
+        layer.run(x, membrane)
+    layer.run(x.requires_grad_(False), membrane.requires_grad_(False))
+
+
 def test_states_are_looked_at_too() -> None:
     layer = LIF(nn.Linear(4, 3))
     _, membrane = layer.run(inputs())
