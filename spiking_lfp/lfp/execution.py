@@ -6,6 +6,7 @@ LFP needs no derivative of it: whatever says what the neurons did can be trained
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spiking_lfp import kernels
@@ -180,15 +181,23 @@ class Recorded(Execution):
         for what, values in zip(wanted, self.states, strict=True):
             if list(values.shape) != expected:
                 raise UsageError(f"layer {name}: expected a recorded {what} {expected}, found {list(values.shape)}")
-        neuron, membrane = prepared.neuron, self.states[0]
+            whole = self.in_integers and not values.is_floating_point() and values.dtype != torch.bool
+            # rounding real numbers may move them across the threshold
+            if values.device != current.device or (values.dtype != current.dtype and not whole):
+                raise UsageError(
+                    f"layer {name}: expected a recorded {what} of {current.dtype} on {current.device}, found "
+                    f"{values.dtype} on {values.device}: convert it"
+                )
+        neuron, states = prepared.neuron, tuple(values.to(current.dtype) for values in self.states)
+        membrane = states[0]
         if isinstance(neuron, IntegerNeuron):
             if neuron.spiking:
                 threshold = neuron.threshold(membrane[0])
                 spikes = neuron.arithmetic.fires(membrane, threshold).to(membrane.dtype)
             else:
                 spikes = _real(membrane, prepared)
-            trace = trace_of(neuron, steps, None, self.states, spikes)
+            trace = trace_of(neuron, steps, None, states, spikes)
         else:
-            spikes = neuron.outputs(self.states)
-            trace = Trace(neuron, steps, None, self.states)
-        return spikes, tuple(values[-1].clone() for values in self.states), trace
+            spikes = neuron.outputs(states)
+            trace = Trace(neuron, steps, None, states)
+        return spikes, tuple(values[-1].clone() for values in states), trace

@@ -75,8 +75,9 @@ def recorded(network: nn.Module, states: Mapping[str, Values]) -> Iterator[None]
     Args:
         network: the weights, constants and rules of its layers determine how feedback is divided.
         states: recordings by the path of spiking layers in `network`: the membrane in every step before the reset of
-            that step, `[T, B, *n]`, or all states of neurons with several. In units of the threshold, or integers for
-            layers that run in integers. The spikes follow from the states: where the membrane exceeds the threshold.
+            that step, `[T, B, *n]`, or all states of neurons with several. In units of the threshold, in the network's
+            type, or integers for layers that run in integers. The spikes follow from the states: where the membrane
+            exceeds the threshold.
 
     Raises:
         UsageError: for names that are not spiking layers; when the network runs, for shapes that do not fit.

@@ -312,6 +312,27 @@ def test_recordings_must_fit() -> None:
     assert all(layer.execution == Real() for layer in spiking_layers(network).values())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool])
+def test_recordings_of_another_type_are_refused(dtype: torch.dtype) -> None:
+    network, x = spiking_network(), lfp.constant(images(), 7)
+    message = f"layer 6: expected a recorded membrane of torch.float32 on cpu, found {dtype} on cpu: convert it"
+    shape = network(x).shape
+    with recorded(network, {"6": torch.ones(shape, dtype=dtype)}), pytest.raises(lfp.UsageError, match=f"^{message}$"):
+        network(x)
+
+
+def test_integers_that_hardware_recorded_are_taken_as_they_are() -> None:
+    network, x = spiking_network(), lfp.constant(images(), 7)
+    run_in_integers(network, 4)
+    membranes = torch.randint(-200, 200, network(x).shape, dtype=torch.int32)
+    found = []
+    for recording in (membranes, membranes.float()):
+        with recorded(network, {"6": recording}):
+            found.append(updates(network, network(x)))
+    for whole, real in zip(*found, strict=True):
+        assert torch.equal(whole, real)
+
+
 def test_a_network_without_neurons_has_nothing_to_run_in_integers() -> None:
     with pytest.raises(lfp.UsageError, match="no spiking layer"):
         run_in_integers(nn.Linear(2, 2), 8)
