@@ -1,11 +1,12 @@
 """Checks of arguments that are no arrays: integers, names, paths and choices; needs the standard library only."""
 
 from collections.abc import Collection, Iterable
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from spiking_lfp.errors import SpikingLFPError, UsageError, unknown_name
+from spiking_lfp.errors import ExportError, SpikingLFPError, UsageError, unknown_name
 
 
 def integer_of(value: Any) -> int | None:
@@ -54,6 +55,12 @@ def as_path(given: Any, what: str) -> Path:
         return Path(given)
     except TypeError:
         raise UsageError(f"{what} must be a path, found {describe(given)}") from None
+
+
+def check_time_step(dt: Any) -> None:
+    """Raise an ExportError for what is no time step in seconds."""
+    if not isinstance(dt, Real) or isinstance(dt, bool) or not 0 < float(dt) < float("inf"):
+        raise ExportError(f"dt is {describe(dt)}, expected a time step in seconds, finite and greater than 0")
 
 
 def check_choice(what: str, value: Any, known: Collection[str]) -> None:

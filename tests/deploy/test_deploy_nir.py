@@ -1,5 +1,6 @@
 """NIR graphs: there and back, read by other packages with equal spikes, and what NIR cannot express."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from spiking_lfp.deploy.formats.nir import READERS, write_nir
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, GraphReader
 from spiking_lfp.deploy.formats.nir_reading import read_nir
 from spiking_lfp.deploy.hdf5 import digest
+from spiking_lfp.deploy.interop import to_norse
 from spiking_lfp.deploy.layers import Conv, MaxPool, Spiking
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.simulator import simulate, with_golden_run
@@ -625,6 +627,30 @@ def test_graphs_of_others_that_differ_are_refused(tmp_path: Path) -> None:
         read_nir(path, 0.001)
     with pytest.raises(ExportError, match=r"was written for dt = 0\.0001, found dt = 0\.001"):
         read_nir(written(path), 0.001)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dt", [0, -1e-3, np.inf, np.nan, "1ms", True])
+def test_what_is_no_time_step_is_refused(tmp_path: Path, dt: Any) -> None:
+    pytest.importorskip("norse.torch", reason="norse is not installed")
+    network, path = nn.Sequential(LIF(nn.Linear(4, 3), reset="zero")), tmp_path / "net.nir"
+    message = re.escape(f"dt is {dt!r}, expected a time step in seconds, finite and greater than 0")
+    for made in (lambda: write_nir(network, path, dt=dt), lambda: read_nir(path, dt), lambda: to_norse(network, dt)):
+        with pytest.raises(ExportError, match=f"^{message}$"):
+            made()
+
+
+def test_a_graph_in_place_of_a_path_is_named(unchecked: None) -> None:
+    graph = nir.NIRGraph.from_list(nir.Linear(np.ones((2, 2))))
+    with pytest.raises(UsageError, match=r"^path must be a path, found NIRGraph$"):
+        read_nir(graph)
+
+
+def test_networks_of_bfloat16_are_written_as_the_numbers_that_they_hold(tmp_path: Path) -> None:
+    network, path = nn.Sequential(LIF(nn.Linear(4, 3), beta=0.5, reset="zero")).bfloat16(), tmp_path / "net.nir"
+    write_nir(network, path)
+    x = torch.rand(5, 2, 4)
+    assert torch.equal(read_nir(path)(x), network.float()(x))
 
 
 # integer networks

@@ -57,6 +57,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.arguments import as_path, check_time_step
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, SCHEMA, WRITER, GraphReader
 from spiking_lfp.deploy.hdf5 import digest, json_object
 from spiking_lfp.deploy.interop.chains import import_package, our_layers, scale_synapse, synapse_copy
@@ -140,7 +141,7 @@ def write_nir(
         >>> network = nn.Sequential(LIF(nn.Linear(4, 8), reset="zero"), LIF(nn.Linear(8, 3), reset="zero"))
         >>> write_nir(network, "net.nir", reader="norse")
     """
-    path = Path(path)
+    path = as_path(path, "path")
     nir = import_package("nir")
     if reader not in READERS:
         raise unknown_name("reader of NIR", reader, READERS)
@@ -148,8 +149,7 @@ def write_nir(
     if form.refuses is not None:
         raise ExportError(form.refuses)
     dt = form.dt if dt is None else dt
-    if not 0 < dt < float("inf"):
-        raise ExportError(f"dt is {dt}, expected a time step in seconds, finite and greater than 0")
+    check_time_step(dt)
     graph = Writer(nir, dt, reader, dynamics_in_metadata)
     if isinstance(network, IntegerNetwork):
         write_integer(graph, network.check())
@@ -525,4 +525,8 @@ def _padding(synapse: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:
 
 
 def _numpy(values: Any) -> Array | None:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else None
+    if not isinstance(values, Tensor):
+        return None
+    # NumPy has no bfloat16
+    found: Array = (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()
+    return found

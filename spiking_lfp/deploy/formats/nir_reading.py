@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from spiking_lfp.arguments import as_path, check_time_step
 from spiking_lfp.deploy.artifact import check_content
 from spiking_lfp.deploy.formats.nir import READERS, Form, Writer, write_integer
 from spiking_lfp.deploy.formats.nir_graphs import CHECKSUM, WEIGHTS, Graph, GraphReader, Node, padded
@@ -47,7 +48,8 @@ def read_nir(path: str | Path, dt: float | None = None, reset: Reset | None = No
         An integer network if `write_nir` wrote one, otherwise an `nn.Sequential` from `[T, B, ...]` to spikes.
 
     Raises:
-        ExportError: if the file cannot be read, or holds what our layers cannot run; with the node's name.
+        ExportError: if the file cannot be read, or holds what our layers cannot run, with the node's name; and for a
+            `dt` that is none.
 
     Example:
         >>> from spiking_lfp.deploy.formats.nir import write_nir
@@ -59,7 +61,9 @@ def read_nir(path: str | Path, dt: float | None = None, reset: Reset | None = No
     """
     if reset not in (None, *RESETS):
         raise ExportError(f"reset is {reset!r}, expected {', '.join(RESETS)}")
-    path = Path(path)
+    if dt is not None:
+        check_time_step(dt)
+    path = as_path(path, "path")
     graph = GraphReader.read(path)
     try:
         return _network(graph, dt, reset)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from spiking_lfp.arguments import check_time_step
 from spiking_lfp.deploy.interop.chains import (
     check_chain,
     check_unchanged,
@@ -112,8 +113,7 @@ def to_norse(network: nn.Module, dt: float = 0.001) -> nn.Module:
         ExportError: with the layer's name and what has no counterpart in norse, or if norse is missing.
     """
     norse = import_package("norse.torch")
-    if not 0 < dt < float("inf"):
-        raise ExportError(f"dt is {dt}, expected a time step in seconds, finite and greater than 0")
+    check_time_step(dt)
     modules: list[nn.Module] = []
     for name, layer in our_layers(network, "norse"):
         if not isinstance(layer, LIF):
