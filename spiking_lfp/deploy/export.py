@@ -1,5 +1,6 @@
 """From a trained network to files for hardware, in one call."""
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, nextafter
@@ -130,6 +131,9 @@ def export(
         ExportError: for what integers cannot represent, if no format can hold the network, or a file cannot be written.
         UsageError: for unknown names, options that would change nothing, and missing samples for the calibration.
         DataError: if these cannot be read, or labels and outputs do not fit.
+
+    Warns:
+        UserWarning: if without `steps` the samples of a network without a run are sequences of one step.
 
     Example:
         >>> network = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3)))
@@ -271,6 +275,12 @@ def _samples(
     encoder = Encoder("sequence", 0, dtype=dtype) if steps is None else Encoder("constant", steps, dtype=dtype)
     split = _of_equal_length(calibration, encoder)
     x = split.batch(torch.arange(1))[0]
+    if steps is None and len(x) == 1:
+        warnings.warn(
+            f"the calibration [N, {', '.join(map(str, split.values.shape[1:]))}] is taken for sequences [N, T, ...] of "
+            "one step: give steps if these are values to be shown for some time, as in fit",
+            stacklevel=3,
+        )
     data = spec_for(run, x, class_names, *((SIGNALS, 1) if steps is None else (VALUES, LEVELS)))
     check_classes(split.labels, data.classes, "calibration")
     settings = {"data": OWN, "network": OWN, "steps": steps or len(x), "encoding": encoder.name}

@@ -54,6 +54,12 @@ def test_a_calibration_of_different_lengths_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "net").exists()
 
 
+def test_images_without_steps_are_told_to_be_sequences_of_one_step(tmp_path: Path) -> None:
+    own = nn.Sequential(lfp.Flatten(), *network())
+    with pytest.warns(UserWarning, match=r"the calibration \[N, 1, 2, 2\] is taken for sequences .* one step: give"):
+        assert exported(tmp_path, (VALUES.view(9, 1, 2, 2), LABELS), network=own, steps=None).network.steps == 1
+
+
 @pytest.mark.parametrize("value", [7.9, 4.0, True, "4", None, [4], math.nan])
 def test_what_is_no_integer_is_none(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^bits must be an integer, 2\.\.8, found "):
