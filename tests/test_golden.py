@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.tensors import assert_near
 from spiking_lfp import LIF, Epsilon, Flatten, MaxPool2d, constant, propagate
 
 FOLDER = Path(__file__).parent / "golden"
@@ -30,11 +31,6 @@ def network_of(golden: dict[str, Tensor]) -> nn.Sequential:
         rule = Epsilon(golden["epsilon"].item())
         places[place] = LIF(synapse, golden["beta"].item(), golden["threshold"].item(), rule=rule)
     return nn.Sequential(*(places[place] for place in sorted(places)))
-
-
-def assert_near(found: Tensor | None, expected: Tensor) -> None:
-    assert found is not None
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
 
 
 def sequence(golden: dict[str, Tensor], leaf: Tensor) -> Tensor:

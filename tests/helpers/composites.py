@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.tensors import random
 from spiking_lfp.lfp.rewards import propagate
 from spiking_lfp.nn.composites import Composite
 from spiking_lfp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Zero, ZPlusZMinus
@@ -18,10 +19,6 @@ RULES: dict[str, Rule] = {
     "gamma": Gamma(),
     "flat": Flat(),
 }
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def double(*layers: nn.Module) -> nn.Sequential:

@@ -7,14 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from helpers import oracles
+from helpers.tensors import assert_near
 from spiking_lfp import Epsilon, Rule
 from spiking_lfp.rules import AlphaBeta, Flat, Gamma, Zero, ZPlusZMinus
-
-
-def assert_near(found: Tensor | None, expected: Tensor | None, tolerance: float = 1e-10) -> None:
-    assert found is not None
-    assert expected is not None
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
 
 def inverse_normalisers(rule: Rule, z: list[float], size: float) -> list[float]:

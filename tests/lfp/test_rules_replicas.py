@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from helpers.rule_replicas import Replica, affine, assert_near, connections_of, inverse_normalisers, sign
+from helpers.rule_replicas import Replica, affine, connections_of, inverse_normalisers, sign
+from helpers.tensors import assert_near, random
 from spiking_lfp import (
     LIF,
     Affine,
@@ -58,10 +59,6 @@ SYNAPSES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv without bias, stride and padding": (nn.Conv2d(2, 2, 3, stride=2, padding=1, bias=False), (2, 4, 3)),
     "conv, groups and dilation": (nn.Conv2d(4, 2, 2, groups=2, dilation=(1, 2)), (4, 2, 3)),
 }
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def build(kind: str) -> tuple[nn.Module, tuple[int, ...]]:

@@ -25,16 +25,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.tensors import random
 from spiking_lfp import Affine, Epsilon, Rule, add, logit_reward, propagate
 from spiking_lfp.nn.composites import Composite
 from spiking_lfp.rules import AlphaBeta, Zero, ZPlusZMinus
 from spiking_lfp.training.optimizers import OPTIMIZERS
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def reward_of(logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.tensors import random
 from spiking_lfp import (
     LIF,
     AdaptiveLIF,
@@ -22,10 +23,6 @@ from spiking_lfp.deploy.quantize import quantize
 from spiking_lfp.kernels import registry
 
 BETA, THRESHOLD, RHO, ADAPTATION = 0.85, 0.4, 0.9, 0.3
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
 
 
 def layer(reset: str = "subtract", adaptation: float = ADAPTATION) -> AdaptiveLIF:

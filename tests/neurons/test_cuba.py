@@ -7,6 +7,7 @@ import snntorch
 import torch
 from torch import Tensor, nn
 
+from helpers.tensors import random
 from spiking_lfp import (
     LIF,
     AlphaBeta,
@@ -22,10 +23,6 @@ from spiking_lfp import (
 
 ALPHA, BETA, THRESHOLD = 0.7, 0.85, 0.6
 RULES: list[Rule] = [Epsilon(1e-3), ZPlusZMinus(epsilon=1e-3), AlphaBeta(epsilon=1e-3)]
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
 
 
 def layer(reset: str = "subtract", rule: Rule | None = None, alpha: float = ALPHA) -> CubaLIF:

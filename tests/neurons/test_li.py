@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.tensors import random
 from spiking_lfp import (
     LI,
     LIF,
@@ -30,10 +31,6 @@ from spiking_lfp.training.step import Meter, training_step, watch_spikes
 
 BETA = 0.8
 RULES: list[Rule] = [Zero(), Epsilon(1e-3), ZPlusZMinus(epsilon=1e-3), AlphaBeta(epsilon=1e-3)]
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
 
 
 def layer(rule: Rule | None = None, beta: float | Tensor = BETA) -> LI:

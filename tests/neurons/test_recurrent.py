@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import snntorch
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import oracles
+from helpers import oracles, tensors
+from helpers.tensors import random
 from spiking_lfp import (
     LIF,
     AdaptiveClip,
@@ -58,10 +60,6 @@ RULES: dict[str, tuple[Rule, Callable[[float, float], float]]] = {
 }
 
 
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def spikes_of(*shape: int, rate: float = 0.4) -> Tensor:
     return (torch.rand(*shape) < rate).double()
 
@@ -82,10 +80,7 @@ def grads(layer: nn.Module, *others: Tensor) -> list[Tensor]:
     return [grad.clone() for grad in found if grad is not None]
 
 
-def assert_near(found: Tensor | None, expected: Tensor | None, tolerance: float = 1e-12) -> None:
-    assert found is not None
-    assert expected is not None
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
+assert_near = partial(tensors.assert_near, tolerance=1e-12)
 
 
 # ---------------------------------------------------------------- the formula

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import spiking_lfp as lfp
 from helpers import oracles
+from helpers.tensors import random
 from spiking_lfp import LIF, Affine, Composite, ThresholdBatchNorm, UsageError, fold_batch_norm, propagate
 from spiking_lfp.rules import AlphaBeta, Flat, Gamma, Rule, ZPlusZMinus
 
@@ -26,10 +27,6 @@ SYNAPSES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "volume": (nn.Conv3d(1, 2, 2), (1, 2, 3, 3)),
     "transposed": (nn.ConvTranspose1d(4, 6, 2, groups=2), (4, 3)),
 }
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def outputs_of(synapse: Any) -> int:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import spiking_lfp as lfp
-from helpers.composites import double, random, run
-from helpers.rule_replicas import affine, assert_near
+from helpers.composites import double, run
+from helpers.rule_replicas import affine
+from helpers.tensors import assert_near, random
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import logit_reward, propagate
 from spiking_lfp.nn.composites import Composite, composite

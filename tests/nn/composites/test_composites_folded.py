@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.composites import RULES, Model, Residual, double, random, run
+from helpers.composites import RULES, Model, Residual, double, run
 from helpers.forks import Forks
-from helpers.rule_replicas import assert_near
+from helpers.tensors import assert_near, random
 from spiking_lfp.data._torchvision import torchvision_models
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import logit_reward, propagate

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.composites import RULES, Model, Residual, double, random, run
-from helpers.rule_replicas import affine, assert_near, inverse_normalisers, sign
+from helpers.composites import RULES, Model, Residual, double, run
+from helpers.rule_replicas import affine, inverse_normalisers, sign
+from helpers.tensors import assert_near, random
 from spiking_lfp.nn.composites import Composite
 from spiking_lfp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZPlusZMinus
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from helpers.composites import Model, random, run
-from helpers.rule_replicas import assert_near
+from helpers.composites import Model, run
+from helpers.tensors import assert_near, random
 from spiking_lfp.errors import UsageError
 from spiking_lfp.lfp.rewards import propagate
 from spiking_lfp.nn.composites import Composite
