@@ -73,11 +73,12 @@ def run_part(network: nn.Module, inputs: Tensor) -> Tensor:
         UsageError: if it did not return one for every step, so that those of all parts would not be those of the whole.
     """
     outputs: object = network(inputs)
-    if not isinstance(outputs, Tensor) or outputs.dim() < 1 or len(outputs) != len(inputs):
+    if not isinstance(outputs, Tensor) or outputs.shape[:2] != inputs.shape[:2]:
         found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        steps, batch = inputs.shape[:2]
         raise UsageError(
-            f"the network returned {found} for a part of {len(inputs)} steps, expected one tensor [T, B, ...], the "
-            "outputs of every step: sum or average them over the whole sequence, outside of the network"
+            f"the network returned {found} for a part of {steps} steps of {batch} samples, expected one tensor "
+            "[T, B, ...], the outputs of every step: sum or average them over the whole sequence, outside of the network"
         )
     return outputs
 

@@ -119,7 +119,11 @@ def test_what_needs_all_steps_is_refused() -> None:
 @pytest.mark.parametrize("run", [lambda net, x: lfp.run_in_chunks(net, x, 3), lambda net, x: lfp.Stateful(net)(x[:3])])
 @pytest.mark.parametrize(
     ("last", "found"),
-    [(lambda x: x.mean(0, keepdim=True), r"\[1, 2, 5\]"), (lambda x: (x, None), "tuple")],
+    [
+        (lambda x: x.mean(0, keepdim=True), r"\[1, 3, 5\]"),
+        (lambda x: x.mean(0), r"\[3, 5\]"),  # as many samples as steps
+        (lambda x: (x, None), "tuple"),
+    ],
 )
 def test_networks_without_outputs_of_every_step_are_refused(
     run: Callable[[nn.Module, Tensor], object], last: Callable[[Tensor], object], found: str
@@ -132,5 +136,7 @@ def test_networks_without_outputs_of_every_step_are_refused(
         def forward(self, x: Tensor) -> object:
             return last(self.layer(x))
 
-    with pytest.raises(UsageError, match=f"^the network returned {found} for a part of 3 steps, expected one tensor"):
-        run(Last().eval(), torch.rand(6, 2, 4))
+    with pytest.raises(
+        UsageError, match=f"^the network returned {found} for a part of 3 steps of 3 samples, expected one"
+    ):
+        run(Last().eval(), torch.rand(6, 3, 4))
