@@ -78,7 +78,7 @@ def run_part(network: nn.Module, inputs: Tensor) -> Tensor:
         steps, batch = inputs.shape[:2]
         raise UsageError(
             f"the network returned {found} for a part of {steps} steps of {batch} samples, expected one tensor "
-            "[T, B, ...], the outputs of every step: sum or average them over the whole sequence, outside of the network"
+            "[T, B, ...], the outputs of every step: sum or average them over the whole sequence, outside of it"
         )
     return outputs
 
