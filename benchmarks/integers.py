@@ -13,14 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import torch
 import typer
+from records import KEPT, add, read
 
 import spiking_lfp as lfp
 from spiking_lfp.deploy.export import network_inputs
 from spiking_lfp.deploy.simulator import simulate
 from spiking_lfp.training import load_run, preset_config, samples_for
 
-RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "integers.jsonl"
+RESULTS = KEPT / "integers.jsonl"
 # of a run, that are not what was trained
 ABOUT = ("preset", "seed", "log_every", "checkpoint_every")
 
@@ -50,14 +52,13 @@ def main(
             "samples": len(labels),
             "real": run.evaluate(samples.test).accuracy,
             "integers": found,
-            "version": lfp.__version__,
             "seconds": round(time.perf_counter() - started, 1),
         }
         print(line, flush=True)
-        before = [json.loads(text) for text in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
         same = ("preset", "seed", "settings")
-        kept = [each for each in before if any(each[name] != line[name] for name in same)]
-        RESULTS.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]))
+        kept = [each for each in read(RESULTS) if any(each[name] != line[name] for name in same)]
+        RESULTS.write_text("".join(json.dumps(each) + "\n" for each in kept))
+        add(RESULTS, line, torch.get_num_threads())
 
 
 if __name__ == "__main__":
