@@ -387,8 +387,9 @@ def events() -> str:
             both = row, min(fit, key=lambda each: len(each.settings))
             million = row.synops >= 1e6
             settings = f", {row.settings}" if row.settings else ""
+            steps = preset_config(row.preset, dict(word.split("=", 1) for word in row.settings.split())).steps
             lines.append([
-                f"`{row.preset}`{settings}: {preset_title(row.preset)}, T = {preset_config(row.preset).steps}",
+                f"`{row.preset}`{settings}: {preset_title(row.preset)}, T = {steps}",
                 *map(_accuracy, both),
                 " / ".join(f"{each.spikes:,.0f}" for each in both),
                 " / ".join(f"{each.synops / 1e6:.1f}" if million else f"{each.synops:,.0f}" for each in both)
