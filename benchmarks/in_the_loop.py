@@ -15,12 +15,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from integers import accuracy
 from records import KEPT, add, read
 
-import spiking_lfp as lfp
-from spiking_lfp.deploy.export import network_inputs
-from spiking_lfp.deploy.simulator import simulate
-from spiking_lfp.training import Run, load_run, preset_config, samples_for, train
+from spiking_lfp.training import load_run, preset_config, samples_for, train
 
 NETWORKS = {"mnist-mlp": "784-1000-1000-10", "mnist-lenet": "12C5-MP2-64C5-MP2-1024-10"}
 # bits in the loop of the training, 0 for real numbers: options of the exports, None to run it as it was trained
@@ -58,23 +56,16 @@ def main(
             with TemporaryDirectory() as folder:
                 run = load_run(train(preset_config(preset, settings), Path(folder) / "run", progress=False))
                 trained = round(time.perf_counter() - started, 1)
+                test = samples_for(run.config).test
                 for weights in missing:
-                    found = accuracy(run, exports[weights])
-                    line = {**about, "weights": weights, **found, "seconds of training": trained}
+                    options = exports[weights]
+                    found = run.evaluate(test).accuracy if options is None else accuracy(run, test, **options)
+                    line = {
+                        **about, "weights": weights, "accuracy": found, "images": len(test),
+                        "seconds of training": trained,
+                    }  # fmt: skip
                     print(line, flush=True)
                     add(output, line, threads)
-
-
-def accuracy(run: Run, options: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the accuracy on all test samples of a run, or of its export with these options."""
-    test = samples_for(run.config).test
-    if options is None:
-        return {"accuracy": run.evaluate().accuracy, "images": len(test)}
-    with TemporaryDirectory() as folder:
-        network = lfp.export(run, out=folder, **options).network
-    inputs, labels, _ = network_inputs(test, len(test))
-    predictions = simulate(network, inputs.numpy()).predictions
-    return {"accuracy": float((predictions == labels.numpy()).mean()), "images": len(test)}
 
 
 if __name__ == "__main__":

@@ -11,16 +11,17 @@ import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from records import KEPT, add, read
 
 import spiking_lfp as lfp
+from spiking_lfp.data import Split
 from spiking_lfp.deploy.export import network_inputs
 from spiking_lfp.deploy.simulator import simulate
-from spiking_lfp.training import load_run, preset_config, samples_for
+from spiking_lfp.training import Run, load_run, preset_config, samples_for
 
 RESULTS = KEPT / "integers.jsonl"
 # of a run, that are not what was trained
@@ -36,20 +37,15 @@ def main(
     for folder in runs:
         run = load_run(folder, "cpu")
         samples = samples_for(run.config, data_root)
-        inputs, labels, _ = network_inputs(samples.test, len(samples.test))
-        started, found = time.perf_counter(), {}
-        for each in bits:
-            with TemporaryDirectory() as out:
-                network = lfp.export(run, out=out, bits=each, data_root=data_root).network
-            x = network.integers(inputs) if network.encoder == "sequence" else inputs.numpy()
-            found[str(each)] = float((simulate(network, x).predictions == labels.numpy()).mean())
+        started = time.perf_counter()
+        found = {str(each): accuracy(run, samples.test, bits=each, data_root=data_root) for each in bits}
         usual = preset_config(run.config.preset)
         changed = {name: value for name, value in run.config if name not in ABOUT and value != getattr(usual, name)}
         line = {
             "preset": run.config.preset,
             "seed": run.config.seed,
             "settings": ", ".join(f"{name} {value}" for name, value in changed.items()),
-            "samples": len(labels),
+            "samples": len(samples.test),
             "real": run.evaluate(samples.test).accuracy,
             "integers": found,
             "seconds": round(time.perf_counter() - started, 1),
@@ -59,6 +55,15 @@ def main(
         kept = [each for each in read(RESULTS) if any(each[name] != line[name] for name in same)]
         RESULTS.write_text("".join(json.dumps(each) + "\n" for each in kept))
         add(RESULTS, line, torch.get_num_threads())
+
+
+def accuracy(run: Run, test: Split, **options: Any) -> float:
+    """Return the accuracy on test samples of the export of a run with these options."""
+    with TemporaryDirectory() as folder:
+        network = lfp.export(run, out=folder, **options).network
+    inputs, labels, _ = network_inputs(test, len(test))
+    x = network.integers(inputs) if network.encoder == "sequence" else inputs.numpy()
+    return float((simulate(network, x).predictions == labels.numpy()).mean())
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/settings.py            # those that have no result yet
     python benchmarks/settings.py --about mono --threads 1
 
-Adds a JSON line for each to docs/experiments/settings.jsonl, or replaces it; `python benchmarks/tables.py` writes the
-tables. Rows of other commands are left as they are.
+Adds a JSON line for each to docs/experiments/settings.jsonl, where rows of other commands stand, too;
+`python benchmarks/tables.py` writes the tables.
 """
 
 import shlex
