@@ -8,10 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
-from html import unescape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,7 @@ from typer.testing import CliRunner
 
 from helpers import event_bytes
 from helpers import integer_networks as make
-from helpers.browser import chromium, needs_chromium
+from helpers.browser import frames, needs_chromium
 from spiking_lfp.cli.main import app
 from spiking_lfp.data import load_dataset
 from spiking_lfp.data.encoding import Encoder
@@ -349,48 +346,6 @@ def picture_files(folder: Path) -> dict[str, tuple[str, bytes]]:
         files[name] = "image/png", (folder / name).read_bytes()
     files["text.txt"] = "text/plain", b"no samples"
     return files
-
-
-def frames(folder: Path, pages: dict[str, tuple[str, int]]) -> dict[str, Any]:
-    """What pages say, each in a frame of its width, by name. An image that comes late keeps the browser waiting."""
-    done = Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.strip("/")
-            if name == "done":
-                done.set()
-            elif name == "late":
-                done.wait(60)
-            content = pages[name][0] if name in pages else outer if name == "outer" else ""
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(content.encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    tags = (
-        f'<iframe name="{name}" src="/{name}" style="width: {width}px; height: 900px"></iframe>'
-        for name, (_, width) in pages.items()
-    )
-    outer = (
-        "<script>const all = {}; onmessage = ({ data }) => { all[data.frame] = data;"
-        "document.documentElement.dataset.all = JSON.stringify(all);"
-        f'if (Object.keys(all).length === {len(pages)}) fetch("/done"); }}</script><img src="/late">' + "".join(tags)
-    )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        page = chromium(folder, "--dump-dom", f"http://127.0.0.1:{server.server_port}/outer", budget=None)
-    finally:
-        server.shutdown()
-        server.server_close()
-    root = re.search(r'data-all="([^"]*)"', page)
-    assert root is not None
-    found: dict[str, Any] = json.loads(unescape(root[1]))
-    return found
 
 
 def written(folder: Path, network: IntegerNetwork, action: str = "null", labels: Sequence[int] = ()) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import integer_networks as make
-from helpers.browser import chromium, needs_chromium
+from helpers.browser import chromium, frames, needs_chromium
 from spiking_lfp.deploy.costs import ENERGIES, costs, footprint
 from spiking_lfp.deploy.model import IntegerNetwork
 from spiking_lfp.deploy.report import _depth, _si, write_report
@@ -352,10 +352,10 @@ def test_a_page_takes_the_old_one_s_place_by_renaming(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"report.html", "reader"}
 
 
-def dom(folder: Path, page: Page, script: str = "") -> Page:
-    """The page as the browser has it in the end; `script` runs after the page's own."""
+def dom(folder: Path, page: Page) -> Page:
+    """The page as the browser has it in the end."""
     path = folder / "probe.html"
-    path.write_text(page.text.replace("</body>", f"<script>{{{script}}}</script></body>"), "utf-8")
+    path.write_text(page.text, "utf-8")
     return Page(chromium(folder, "--dump-dom", path.as_uri()))
 
 
@@ -424,19 +424,16 @@ facts.unnamed = [...document.querySelectorAll("button, select, input, [role=regi
   .map(e => e.outerHTML);
 facts.scrollers = [...document.querySelectorAll("*")].filter(e => /auto|scroll/.test(getComputedStyle(e).overflowX)
   && e.tabIndex < 0 && !e.querySelector("a")).map(e => e.outerHTML);
-const note = document.createElement("script");
-note.type = "application/json";
-note.textContent = JSON.stringify(facts).replaceAll("<", "\\\\u003c");
-document.body.append(note);
+parent.postMessage({ frame: name, error: document.documentElement.dataset.error, ...facts }, "*");
 """
 
 
 @needs_chromium
 def test_the_keyboard_reaches_everything(tmp_path: Path) -> None:
     arguments = full(make.mlp())
-    found = dom(tmp_path, page_of(tmp_path, **arguments), KEYS)
-    assert "data-error" not in found.of("html")[0]
-    facts = json.loads(found.scripts[-1])
+    page = page_of(tmp_path, **arguments).text.replace("</body>", f"<script>{{{KEYS}}}</script></body>")
+    facts = frames(tmp_path, {"report": (page, 1200)})["report"]
+    assert "error" not in facts, facts
     assert facts["atFirst"] == [True, False, False, False]
     assert facts["afterLeft"] == [False, False, False, True]
     assert facts["focused"] == "tab-3"
