@@ -1,0 +1,1 @@
+"""Tables of the documentation, by what they are about."""
