@@ -1,5 +1,6 @@
 """Restoring a run: whether network, optimiser and schedule are those of its checkpoint, and what they were."""
 
+import inspect
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], u
     sample = nn.Parameter(torch.zeros(2))
     sample.grad = torch.zeros(2)
     like: Any = type(optimizer)
-    other = like([sample], **optimizer.defaults)
+    taken = inspect.signature(like).parameters  # AdamW has a default of Adam's that it does not take
+    other = like([sample], **{name: value for name, value in optimizer.defaults.items() if name in taken})
     other.step()
     expected = {name: None if value is None else value.shape for name, value in other.state[sample].items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

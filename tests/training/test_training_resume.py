@@ -24,6 +24,7 @@ from spiking_lfp.errors import RunError, RunStopped
 from spiking_lfp.training import Meter, load_run, resume, train
 from spiking_lfp.training.checkpoint import CHECKPOINT, Checkpoint, Progress
 from spiking_lfp.training.files import CONFIG
+from spiking_lfp.training.optimizers import OPTIMIZERS
 
 Run = Callable[..., Path]
 
@@ -38,6 +39,14 @@ def test_a_run_that_is_told_to_end_saves_and_goes_on(at: tuple[int, int], stands
     assert (progress.epoch, progress.batch) == stands_at
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert outcome(resume(folder)) == outcome(whole)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS])
+def test_a_run_goes_on_with_every_optimizer(optimizer: str, run: Run) -> None:
+    whole = run("whole", optimizer=optimizer)
+    with pytest.raises(RunStopped) as caught:
+        run("run", optimizer=optimizer, callbacks=(Sigterm(1, 2),))
+    assert outcome(resume(str(caught.value).rpartition(" ")[2])) == outcome(whole)
 
 
 @pytest.mark.parametrize(
