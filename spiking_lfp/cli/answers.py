@@ -155,8 +155,15 @@ def evaluate(
     trained = training.load_run(run, device)
     samples = read_samples(trained, data_root, data)
     outcome = trained.evaluate(samples)
+    if picture is not None and not outcome.has_classes:
+        raise UsageError(
+            f"{samples.name} has values for each output, of which there is no confusion matrix: leave out --picture"
+        )
     about = f" on {outcome.samples} samples of {samples.name}"
     out.print(Text.assemble((f"test accuracy {outcome.accuracy:.2%}", "bold"), about))
+    if not outcome.has_classes:
+        out.print(_rates(outcome))
+        return
     out.print(_by_class(outcome), _rates(outcome))
     path = picture or run / "confusion.png"
     plots.confusion(outcome.confusion, outcome.class_names, f"{run.name} on {samples.name}", path)

@@ -41,7 +41,7 @@ def explain(
     from spiking_lfp import plots
     from spiking_lfp.nn.explain import input_feedback
     from spiking_lfp.plots.drawing import PICTURES
-    from spiking_lfp.plots.runs import title_of
+    from spiking_lfp.plots.runs import class_of, title_of
 
     check_file(path, PICTURES)
     if sample is not None and grid is not None:
@@ -59,7 +59,7 @@ def explain(
     feedback = input_feedback(network, x, classes)
     if class_name is None:
         feedback[:, ~has_spikes] = 0  # without output spikes there is no prediction to explain
-    titles = [title_of(names, label, outputs, "\n") for label, outputs in zip(labels.tolist(), counts, strict=True)]
+    titles = [title_of(names, class_of(label), outputs, "\n") for label, outputs in zip(labels, counts, strict=True)]
     about = "the prediction" if class_name is None else f"class {class_name}"
     plots.explanation(x, feedback, titles, path, about)
     what = f"sample {int(chosen[0])}" if grid is None else f"{grid} samples"
@@ -83,7 +83,7 @@ def animate(
 
     from spiking_lfp import plots
     from spiking_lfp.plots.drawing import ANIMATIONS, PICTURES
-    from spiking_lfp.plots.runs import title_of
+    from spiking_lfp.plots.runs import class_of, title_of
 
     path = path or Path("sample.gif" if frames is None else "frames.png")
     check_file(path, ANIMATIONS if frames is None else PICTURES)
@@ -100,9 +100,13 @@ def animate(
         spikes = network(x)[:, 0]
     if frames is None and (len(spikes) != len(x) or not bool(((spikes == 0) | (spikes == 1)).all())):
         raise UsageError("animations show output spikes, but this network has a readout without spikes: use --frames")
-    names, label, counts = samples.class_names, int(labels[0]), spikes.sum(0)
+    names, label, counts = samples.class_names, class_of(labels[0]), spikes.sum(0)
     title = title_of(names, label, counts)
     if frames is None:
+        if label is None:
+            raise UsageError(
+                f"animations show the class of a sample, but {samples.name} has values for each output: use --frames"
+            )
         plots.animation(x[:, 0], spikes, names, label, path, fps)
     else:
         plots.frame_strip(x[:, 0], title, path, frames)
@@ -128,13 +132,16 @@ def _of_each_class(samples: "Samples", count: int) -> "Tensor":
     """Return the first test samples of each class, then the second, and so on, `count` in all."""
     import torch
 
+    from spiking_lfp.plots.runs import class_of
+
     if not 1 <= count <= len(samples.test):
         raise UsageError(
             f"grid must be 1..{len(samples.test)}, as many as {samples.name} has test samples, found {count}"
         )
     counts: Counter[int] = Counter()
     ranked = []
-    for index, label in enumerate(samples.test.labels.tolist()):
+    for index, target in enumerate(samples.test.labels):
+        label = class_of(target) or 0  # without classes the first samples
         ranked.append((counts[label], label, index))
         counts[label] += 1
     return torch.tensor([index for _, _, index in sorted(ranked)[:count]])

@@ -1,5 +1,6 @@
 """Training and test splits of images and of recordings, which give batches of sequences `[T, B, ...]` and labels."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spiking_lfp.data.spec import VALUES, DataSpec
+from spiking_lfp.errors import DataError
 from spiking_lfp.events.frames import unpack_batch
 from spiking_lfp.nn.execution import LEVELS
 
@@ -248,6 +250,9 @@ class Samples:
         source: description of where the samples come from and how many there are.
         kind: see `DataSpec`; `levels`, `mean`, `deviation`, `sensor` and `rate`, too.
 
+    Raises:
+        DataError: if two classes have the same name.
+
     Example:
         >>> samples = load_samples("mnist-subset", EventRecipe(steps=5))
         >>> samples.sample_shape, samples.class_sizes()[0]
@@ -266,6 +271,12 @@ class Samples:
     deviation: tuple[float, ...] = ()
     sensor: tuple[int, ...] = ()
     rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        # classes of other samples are found by their names
+        twice = next((name for name, count in Counter(self.class_names).items() if count > 1), None)
+        if twice is not None:
+            raise DataError(f"{self.name} calls two classes {twice!r}: give each class a name of its own")
 
     @property
     def spec(self) -> DataSpec:

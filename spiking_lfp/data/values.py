@@ -263,8 +263,8 @@ def npz_samples(path: Path, encoder: Encoder, inputs: InputRecipe, whole: bool =
     splits = _alike(path, train, test, encoder)
     names = _classes(path, *splits, arrays.get("class_names"), whole)
     are_images = all(split.values.dtype == torch.uint8 and split.values.dim() == 4 for split in splits)
-    if are_images and not encoder.is_in_time:
-        labels = [split.labels.long() if split.labels.dim() == 1 else split.labels for split in splits]
+    if are_images and not encoder.is_in_time and splits[0].labels.dim() == 1:
+        labels = [split.labels.long() for split in splits]
         dataset = ImageDataset(path.stem, splits[0].values, labels[0], splits[1].values, labels[1], names)
         return image_samples(dataset, encoder, inputs)
     return array_samples(path.stem, splits[0], splits[1], names, inputs, path.name)
@@ -374,7 +374,9 @@ def array_samples(
     assert isinstance(encoder, Encoder)
     if inputs.normalize:
         axis = 2 if encoder.is_in_time else 1
-        mean, deviation = _statistics(train.values.transpose(0, axis).flatten(1), 1.0)
+        # as the encoder scales pixels
+        scale = 255.0 if train.values.dtype == torch.uint8 and not encoder.is_in_time else 1.0
+        mean, deviation = _statistics(train.values.transpose(0, axis).flatten(1), scale)
         encoder = replace(encoder, mean=mean, deviation=deviation)
         splits = [replace(split, encoder=encoder) for split in splits]
     shape = splits[0].batch(torch.arange(1))[0].shape[2:]

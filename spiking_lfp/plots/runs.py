@@ -56,7 +56,7 @@ def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None)
     x = x if lengths is None else x[: int(lengths)]  # without the padding to the longest one
     spikes, outputs = _spikes(run.network, x.to(run.device))
     label = labels[0].cpu()
-    answer = title_of(names, int(label), outputs.sum(0)) if label.dim() == 0 and not label.is_floating_point() else ""
+    answer = "" if class_of(label) is None else title_of(names, class_of(label), outputs.sum(0))
     last = next(reversed(spikes.values()), None)
     voting = last is not None and torch.equal(last, outputs)
     # a readout that gives one answer for all steps has nothing over time to show
@@ -66,12 +66,19 @@ def draw_run(run: Run, samples: Any = None, data_root: str | Path | None = None)
     return files
 
 
-def title_of(names: Sequence[str], label: int, counts: Tensor, separator: str = ", ") -> str:
-    """Return the class of a sample, and the one with the largest of `counts` `[C]` if it is another."""
+def class_of(target: Tensor) -> int | None:
+    """Return the target of a sample if it is its class, None for others."""
+    return int(target) if target.dim() == 0 and not target.is_floating_point() else None
+
+
+def title_of(names: Sequence[str], label: int | None, counts: Tensor, separator: str = ", ") -> str:
+    """Return the class of a sample, if it has one, and that with the largest of `counts` `[C]` if it is another."""
+    words = [] if label is None else [names[label]]
     if not bool(counts.any()):
-        return f"{names[label]}{separator}no prediction"
-    prediction = int(counts.argmax())
-    return names[label] if prediction == label else f"{names[label]}{separator}predicted {names[prediction]}"
+        words.append("no prediction")
+    elif int(counts.argmax()) != label:
+        words.append(f"predicted {names[int(counts.argmax())]}")
+    return separator.join(words)
 
 
 def _name(source: str) -> str:

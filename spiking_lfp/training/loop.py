@@ -110,13 +110,18 @@ class Evaluation(Meter):
     class_names: tuple[str, ...] = ()
 
     @property
+    def has_classes(self) -> bool:
+        """Whether targets are one class a sample."""
+        return self.labels.dim() == 1 and not self.labels.is_floating_point()
+
+    @property
     def confusion(self) -> Tensor:
         """How many samples of each class (row) were taken for each class (column), int64 `[C, C]`.
 
         Raises:
             UsageError: if targets are not one class a sample.
         """
-        if self.labels.dim() != 1 or self.labels.is_floating_point():
+        if not self.has_classes:
             raise UsageError(f"targets are {list(self.labels.shape)}: a confusion matrix takes one class a sample")
         classes = len(self.class_names) or int(torch.cat([self.labels, self.predictions]).max()) + 1
         cells = torch.bincount(self.labels * classes + self.predictions, minlength=classes * classes)

@@ -287,7 +287,17 @@ def _by_class_name(samples: Samples, split: Split, data: DataSpec) -> Split:
             f"{samples.name} has the class {unknown[0]!r}, the network knows {', '.join(data.class_names)}: rename or "
             "remove it"
         )
-    numbers = torch.tensor([data.class_names.index(name) for name in samples.class_names], device=split.labels.device)
+    device = split.labels.device
+    if split.labels.dim() > 1:  # a value for each output
+        lacking = next((name for name in data.class_names if name not in samples.class_names), None)
+        if lacking is not None:
+            raise UsageError(
+                f"{samples.name} has values for {', '.join(samples.class_names)}, the network has the outputs "
+                f"{', '.join(data.class_names)}: add those of {lacking}"
+            )
+        columns = torch.tensor([samples.class_names.index(name) for name in data.class_names], device=device)
+        return replaced(split, labels=split.labels[:, columns])
+    numbers = torch.tensor([data.class_names.index(name) for name in samples.class_names], device=device)
     return replaced(split, labels=numbers[split.labels])
 
 

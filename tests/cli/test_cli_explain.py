@@ -270,6 +270,25 @@ def test_feedback_of_inputs_does_not_need_gradients_to_be_on() -> None:
     assert not found.requires_grad
 
 
+@pytest.mark.parametrize("kind", ["rows", "images"])
+def test_targets_that_are_no_classes_are_measured_and_explained(kind: str, call: Call, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 3, 4), dtype=np.uint8)
+    pixels[:, 0, 0] = 255
+    bright = (pixels[:, 1, :3] > 100).astype(np.int64)
+    np.savez(tmp_path / "my.npz", x=pixels / 255 if kind == "rows" else pixels, y=bright)
+    settings = [f"--set={key}={value}" for key, value in LIVELY.items()]
+    assert call("train", "--network", "mlp", "--data", tmp_path / "my.npz", *settings, "--out", "run").code == 0
+    answer = call("evaluate", "run")
+    assert (answer.code, answer.err) == (0, "")
+    assert "spikes per neuron and step" in answer.out
+    assert "confusion" not in answer.out
+    assert "of which there is no confusion matrix" in call("evaluate", "run", "--picture", "a.png").error
+    for words in (["explain", "run"], ["explain", "run", "--grid", "3"], ["animate", "run", "--frames", "2"]):
+        answer = call(*words, "--out", "a.png")
+        assert (answer.code, answer.err) == (0, "")
+    assert "but my has values for each output: use --frames" in call("animate", "run").error
+
+
 def test_samples_without_height_and_width_are_drawn(call: Call, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     labels = np.arange(40) % 2

@@ -486,6 +486,7 @@ def test_arrays_in_a_file_are_found_by_their_usual_names(kind: str, tmp_path: Pa
             {"x": IMAGES, "y": LABELS, "class_names": ["a"]},
             "labels from 0 to 1 and 1 class_names: number classes",
         ),
+        ({"x": IMAGES, "y": LABELS, "class_names": ["a", "a"]}, "my calls two classes 'a': give each class a name"),
         ({"x": IMAGES[:3], "y": LABELS[:3]}, "has 3 samples, of which every 5th of a class is for testing: give more"),
         (
             {**TRAIN, "x_test": IMAGES[:3, :3], "y_test": LABELS[:3]},
@@ -550,6 +551,27 @@ def test_other_targets_of_a_file_are_values_of_outputs(tmp_path: Path) -> None:
     samples = load_samples(tmp_path / "my.npz", STEPS)
     assert len(samples.class_names) == 3
     assert samples.test.batch(torch.arange(4))[1].tolist() == targets[4::5].tolist()
+
+
+def test_values_of_outputs_are_found_by_their_names(tmp_path: Path) -> None:
+    targets = np.array([[1, 1, 0], [0, 1, 1]] * 10)
+    np.savez(tmp_path / "learned.npz", x=IMAGES, y=targets, class_names=["a", "b", "c"])
+    spec = load_samples(tmp_path / "learned.npz", STEPS).spec
+    np.savez(tmp_path / "other.npz", x=IMAGES, y=targets[:, [2, 0, 1]], class_names=["c", "a", "b"])
+    other = as_trained(load_samples(tmp_path / "other.npz", STEPS, whole=True), spec)
+    assert other.test.batch(torch.arange(20))[1].tolist() == targets.tolist()
+    np.savez(tmp_path / "fewer.npz", x=IMAGES, y=targets[:, :2], class_names=["a", "b"])
+    fewer = load_samples(tmp_path / "fewer.npz", STEPS, whole=True)
+    with pytest.raises(UsageError, match="fewer has values for a, b, the network has the outputs a, b, c: add those"):
+        as_trained(fewer, spec)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 4, 5), (20, 1, 4, 5)])
+def test_pixels_of_arrays_are_normalised_as_pixels(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "my.npz", x=IMAGES.reshape(shape), y=LABELS)
+    x, _ = load_samples(tmp_path / "my.npz", STEPS, inputs(normalize=True)).train.batch(torch.arange(16))
+    assert float(x.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-5)
 
 
 def damaged(path: Path) -> None:
