@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, unknown_name
+from spiking_lfp.errors import DataError, RunError, SpikingLFPError, UsageError, some, unknown_name
 from spiking_lfp.events.frames import pack_frames, unpack_frames
 from spiking_lfp.files import AtomicWriter, rename_into_place, temporary_name
 
@@ -91,11 +91,29 @@ class Layout:
         return -(-prod(self.shape) // 8) if self.binary else prod(self.shape)
 
 
+class SampleWarning(UserWarning):
+    """What may be so of many samples: the cache tells it once, with how many these are and the names of the first.
+
+    Attributes:
+        what: goes on behind "NAME is" or "3 of 20 samples are".
+        name: of the sample.
+        advice: what to do about many of them.
+    """
+
+    def __init__(self, what: str, name: str, advice: str) -> None:
+        super().__init__(what, name, advice)
+        self.what, self.name, self.advice = what, name, advice
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.what}"
+
+
 class Made(NamedTuple):
     """Samples, and what was warned of while they were made."""
 
     samples: list[Frames]
     remarks: list[str]
+    of_samples: list[SampleWarning]
 
 
 @dataclass(frozen=True)
@@ -177,7 +195,7 @@ def cached(
         _remove_orphans(directory, path)
         remarks: list[str] = []
         try:
-            with _heard(remarks):
+            with _heard(remarks, []):
                 layout, splits = plan()
             _build(path, text, layout, splits, remarks, workers, progress)
         finally:
@@ -279,15 +297,17 @@ def cache_status(folder: str | Path | None = None) -> list[CacheEntry]:
 
 
 @contextmanager
-def _heard(remarks: list[str]) -> Iterator[None]:
-    """Add warnings of users to `remarks`, each once, in place of showing them; others are shown."""
+def _heard(remarks: list[str], of_samples: list[SampleWarning]) -> Iterator[None]:
+    """Add warnings of users to `remarks`, each once, or to `of_samples`, in place of showing them; others are shown."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             yield
     finally:
         for each in caught:
-            if each.category is not UserWarning:
+            if isinstance(each.message, SampleWarning):
+                of_samples.append(each.message)
+            elif each.category is not UserWarning:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
             elif str(each.message) not in remarks:
                 remarks.append(str(each.message))
@@ -376,15 +396,28 @@ def _fill(
 ) -> None:
     labels = {split: np.asarray(jobs.labels, np.int64) for split, jobs in splits.items()}
     slots = [slot for split in splits for slot in _allocate(file, split, labels[split], layout)]
-    with closing(_make_samples(splits, layout, remarks, workers)) as made:
+    of_samples: list[SampleWarning] = []
+    with closing(_make_samples(splits, layout, remarks, of_samples, workers)) as made:
         for done, ((dataset, index), sample) in enumerate(zip(slots, made, strict=True), 1):
             dataset[index] = sample
             with CACHE_FILES.convert_errors(path):
                 sink.check()
             if progress is not None:
                 progress(done, len(slots))
+    for (what, advice), group in _grouped(of_samples).items():
+        remarks.append(
+            f"{len(group):,} of {len(slots):,} samples are {what}: {some([*dict.fromkeys(group)])}; {advice}"
+        )
     file.attrs.update(_attributes(recipe, layout, labels, remarks))
     file.attrs["complete"] = True
+
+
+def _grouped(of_samples: Sequence[SampleWarning]) -> dict[tuple[str, str], list[str]]:
+    """Return the names of the samples of which something is so, by what that is and what to do about it."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in of_samples:
+        groups.setdefault((each.what, each.advice), []).append(each.name)
+    return groups
 
 
 class _Sink(FileIO):
@@ -431,15 +464,20 @@ def _allocate(file: Any, split: str, labels: NDArray[np.int64], layout: Layout) 
 
 
 def _make_samples(
-    splits: Mapping[str, Jobs], layout: Layout, remarks: list[str], workers: int | None
+    splits: Mapping[str, Jobs],
+    layout: Layout,
+    remarks: list[str],
+    of_samples: list[SampleWarning],
+    workers: int | None,
 ) -> Generator[Frames, None, None]:
     """Yield the samples of all splits in order, made only a little ahead of their use, to save memory.
 
-    What is warned of meanwhile is added to `remarks`.
+    What is warned of meanwhile is added to `remarks` and `of_samples`.
     """
 
     def unpacked(made: Made) -> list[Frames]:
         remarks.extend(each for each in made.remarks if each not in remarks)
+        of_samples.extend(made.of_samples)
         return made.samples
 
     size = max(min(CHUNK_BYTES // (layout.steps * layout.step_bytes), BATCH), 1)
@@ -545,10 +583,10 @@ class Packed:
 
     def all(self, jobs: Sequence[Any]) -> Made:
         """Return a sample for each job."""
-        remarks: list[str] = []
-        with _heard(remarks):
-            samples = [self(job) for job in jobs]
-        return Made(samples, remarks)
+        made = Made([], [], [])
+        with _heard(made.remarks, made.of_samples):
+            made.samples.extend(self(job) for job in jobs)
+        return made
 
 
 @contextmanager

@@ -200,5 +200,11 @@ def read_window(sample: Sample, read: Callable[[Sample], Recording], window: int
     return Recording(events, recording.sensor, recording.partial)
 
 
+def lacks_end(sample: Sample, read: Callable[[Sample], Recording], window: int, steps: int) -> bool:
+    """Tell whether a recording ends before the last of `steps` bins of a window at its beginning."""
+    times = _read_whole(read, replace(sample, start=None)).events["t"]
+    return len(times) == 0 or int(times[-1] - times[0]) * steps // window < steps - 1
+
+
 def _unreadable(path: Path, reason: str) -> DataError:
     return DataError(f"{path} cannot be read as a recording: {reason}; repair or remove it")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spiking_lfp.arguments import as_path, describe
 from spiking_lfp.data import spoken_digits, yin_yang
-from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
+from spiking_lfp.data.cache import Jobs, Layout, SampleWarning, SequenceCache, cached
 from spiking_lfp.data.catalog import DATASET_NAMES, OTHER_SETS, data_root
 from spiking_lfp.data.datasets import load_dataset
 from spiking_lfp.data.event_sets import EVENT_SOURCES, is_event_set, list_event_set
@@ -38,6 +38,7 @@ from spiking_lfp.data.recordings import (
     Sample,
     cut_into_windows,
     forget_recordings,
+    lacks_end,
     read_window,
 )
 from spiking_lfp.data.spec import EVENTS
@@ -233,6 +234,16 @@ class MakeFrames:
         if recording.partial is not None:
             raise DataError(f"{sample.path} is incomplete, {recording.partial}: repair or remove it")
         recording = _preprocess(recording, recipe)
+        if not len(recording.events):
+            cut = recipe.crop or recipe.denoise_us
+            advice = "set another crop or denoise_us" if cut else "remove the recordings"
+            if recipe.windows == "all" and not recipe.min_events:
+                advice = "set min_events=1 to leave them out"
+            warnings.warn(SampleWarning("without events", sample.path.name, advice), stacklevel=2)
+        elif sample.start == 0 and recipe.bin_by == "time" and lacks_end(sample, self.read, window, recipe.steps):
+            what = f"shorter than window_ms = {recipe.window_ms:g}, with empty steps at the end"
+            advice = "lower window_ms, or set windows=all, which leaves them out"
+            warnings.warn(SampleWarning(what, sample.path.name, advice), stacklevel=2)
         if copy:
             recording = augment(recording, recipe.augment, (number, copy))
         return _binned(recording, recipe, {"start": 0, "duration": window} if window else {})

@@ -165,6 +165,44 @@ def test_recordings_without_a_window_are_told_and_not_lost(call: Call) -> None:
     )
 
 
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("bin_by", ["time", "count"])
+def test_recordings_that_end_before_their_window_are_told(bin_by: str, call: Call) -> None:
+    write(Path("own"))
+    whole = np.load("own/a/1.npy")
+    np.save("own/a/1.npy", whole[whole["t"] < whole["t"][0] + 20_000])
+    words = [*SMALL, "--data", "own", "--set=window_ms=30", f"--set=bin_by={bin_by}", "--out"]
+    sentence = (
+        "1 of 10 samples are shorter than window_ms = 30, with empty steps at the end: 1.npy; lower window_ms, or"
+    )
+    told = [call("train", *words, name).err for name in ("run", "again")]  # also where they come from the cache
+    assert [f"warning: {sentence}" in each for each in told] == [bin_by == "time"] * 2
+    told = [call("predict", "run", f"own/a/{number}.npy").err for number in (0, 1)]
+    assert ["is shorter than window_ms = 30" in each for each in told] == [False, bin_by == "time"]
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ([], "1 of 10 samples are without events: 1.npy; remove the recordings"),
+        (["crop=1"], "10 of 10 samples are without events: 0.npy, 1.npy, 2.npy, ...; set another crop or denoise_us"),
+        (["window_ms=10"], "1 of 10 samples are without events: 1.npy; remove the recordings"),
+        (["window_ms=10", "windows=all"], "1 of 72 samples are without events: 0.npy; set min_events=1 to leave them"),
+    ],
+)
+def test_samples_without_events_are_told(settings: list[str], advice: str, call: Call) -> None:
+    write(Path("own"))
+    for path in Path("own").glob("*/*.npy"):
+        events = np.load(path)
+        np.save(path, events[np.abs(events["y"] - 10) > 1])  # none in the middle
+    np.save("own/a/1.npy", events[:0])
+    pause = np.load("own/a/0.npy")
+    np.save("own/a/0.npy", pause[(pause["t"] - pause["t"][0]) // 10_000 != 1])
+    answer = call("train", *SMALL, "--data", "own", "--out", "run", *(f"--set={each}" for each in settings))
+    assert f"warning: {advice}" in answer.err
+
+
 def test_windows_keep_their_numbers_where_others_are_left_out(call: Call) -> None:
     write(Path("own"))
     for path in Path("own").glob("*/*.npy"):

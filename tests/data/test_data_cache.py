@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from helpers.processes import quick_start
-from helpers.small_caches import LAYOUT, RECIPE, build, build_slowly, check, damaged, doubtful, made, misshapen
+from helpers.small_caches import (
+    LAYOUT,
+    RECIPE,
+    build,
+    build_slowly,
+    check,
+    damaged,
+    doubtful,
+    made,
+    misshapen,
+    odd_ones,
+)
 from spiking_lfp.data import cache
 from spiking_lfp.data.cache import Jobs, Layout, cache_folder, cache_status, cached
 from spiking_lfp.errors import DataError, RunError
@@ -127,6 +138,16 @@ def test_what_was_warned_of_is_told_on_each_load(workers: int, tmp_path: Path) -
             *(f"{number}.dat: left out {number} triggers" for number in (9, 18, 27)),
             "1 more remarks of this kind about recordings are not shown",
         ]
+
+
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_so_of_many_samples_is_told_once(workers: int, tmp_path: Path) -> None:
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            build(tmp_path, make=odd_ones, train=40, workers=workers)
+        assert [str(each.message) for each in told] == ["21 of 43 samples are odd: a.dat, b.dat; make them even"]
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,9 @@ def test_recordings_without_events(tmp_path: Path) -> None:
         load_samples(str(folder), EventRecipe(steps=2))
     for windows in (0.0, 10.0):
         recipe = EventRecipe(steps=2, sensor="8x9", window_ms=windows)
-        assert not load_samples(str(folder), recipe).train.batch(torch.arange(8))[0].any()
+        with pytest.warns(UserWarning, match="10 of 10 samples are without events: 0.npy, 1.npy, 2.npy, ...; remove"):
+            samples = load_samples(str(folder), recipe)
+        assert not samples.train.batch(torch.arange(8))[0].any()
     write_npy(folder / "one" / "0.npy", make.events(1, width=9, height=8))
     with pytest.warns(UserWarning, match="9x8"):
         listing = with_one_sensor(list_folder(folder))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spiking_lfp.data.cache import Jobs, Layout, SequenceCache, cached
+from spiking_lfp.data.cache import Jobs, Layout, SampleWarning, SequenceCache, cached
 from spiking_lfp.errors import DataError
 from spiking_lfp.events.frames import unpack_batch
 
@@ -33,6 +33,13 @@ def doubtful(job: int) -> np.ndarray:
     if job % 9 == 0:
         warnings.warn(f"{job}.dat: left out {job} triggers", stacklevel=2)
     warnings.warn("all.dat: it names no chip", stacklevel=2)
+    return made(job)
+
+
+def odd_ones(job: int) -> np.ndarray:
+    """Warn of samples with odd numbers, which are of two files."""
+    if job % 2:
+        warnings.warn(SampleWarning("odd", f"{'ab'[job > 20]}.dat", "make them even"), stacklevel=2)
     return made(job)
 
 
