@@ -9,6 +9,7 @@ A file is named after its data set and the SHA-256 of its recipe, which holds al
                   with Fletcher checksums. If `binary`, a step takes ceil(prod(shape) / 8) bytes, with its first value
                   in the lowest bit of the first byte; else a value takes one byte
     SPLIT/labels  int64 [N], one chunk, gzip 1, with Fletcher checksums
+    SPLIT/groups  the same, of samples that belong together; only where some do
 
 Everything else in the file has checksums since HDF5 1.10, so that damage is detected before HDF5 fails on it;
 strings of variable length are avoided, because their heap has no checksum. Zeros have a valid Fletcher checksum, but
@@ -124,11 +125,14 @@ class Jobs:
         make: makes the frames uint8 `[T, *shape]` of one job; can be pickled, as can the jobs.
         jobs: one for each sample.
         labels: one for each sample.
+        groups: a number for each sample, the same for those that belong together, as windows of a recording; empty if
+            none do.
     """
 
     make: Callable[[Any], Frames]
     jobs: Sequence[Any]
     labels: Sequence[int]
+    groups: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if len(self.jobs) != len(self.labels):
@@ -229,6 +233,11 @@ class SequenceCache:
         """
         with _read(self.path, split) as group:
             return torch.from_numpy(group["samples"][()]), torch.from_numpy(group["labels"][()])
+
+    def groups(self, split: str) -> Tensor | None:
+        """Return which samples of a split belong together, int64 `[N]`; None if none do. Raises as `load`."""
+        with _read(self.path, split) as group:
+            return torch.from_numpy(group["groups"][()]) if "groups" in group else None
 
     def dataset(self, split: str) -> "CachedSequences":
         """Return the samples as a torch data set that reads them one by one, for a `DataLoader`."""
@@ -396,6 +405,11 @@ def _fill(
 ) -> None:
     labels = {split: np.asarray(jobs.labels, np.int64) for split, jobs in splits.items()}
     slots = [slot for split in splits for slot in _allocate(file, split, labels[split], layout)]
+    for split, jobs in splits.items():
+        if jobs.groups:
+            groups = np.asarray(jobs.groups, np.int64)
+            options = {"chunks": groups.shape, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+            file.create_dataset(f"{split}/groups", data=groups, **options)
     of_samples: list[SampleWarning] = []
     with closing(_make_samples(splits, layout, remarks, of_samples, workers)) as made:
         for done, ((dataset, index), sample) in enumerate(zip(slots, made, strict=True), 1):

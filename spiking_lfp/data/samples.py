@@ -179,21 +179,25 @@ def samples_of_classes(samples: Samples, classes: Sequence[int]) -> Samples:
     if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
         raise UsageError(f"classes are {list(classes)}, expected some of 0..{known[-1]} of {samples.name}, each once")
     splits = []
+    kept = []
     for split in (samples.train, samples.test):
         assert isinstance(split, ImageSplit | SequenceSplit)
         of_class = split.labels[:, None] == torch.tensor(classes, device=split.labels.device)
         rows = of_class.any(1).nonzero()[:, 0]
+        kept.append(rows.cpu())
         splits.append(replace(split.subset(rows), labels=of_class[rows].int().argmax(1)))
     names = tuple(samples.class_names[label] for label in classes)
     source = (
         f"{len(splits[0]):,} training and {len(splits[1]):,} test samples of {len(names)} classes of {samples.name}"
     )
-    return replace(samples, class_names=names, train=splits[0], test=splits[1], source=source)
+    recordings = None if samples.recordings is None else samples.recordings[kept[0]]
+    return replace(samples, class_names=names, train=splits[0], test=splits[1], source=source, recordings=recordings)
 
 
 def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recipe: EventRecipe, source: str) -> Samples:
     layout = cache.layout
     splits = []
+    recordings = cache.groups("train")
     for split, copies in (("train", recipe.copies), ("test", 1)):
         samples, labels = cache.load(split)
         copy_size = len(samples) // copies
@@ -203,7 +207,16 @@ def _samples_from_cache(name: str, listing: Listing, cache: SequenceCache, recip
         rows = torch.arange(copy_size)
         splits.append(SequenceSplit(samples, labels[:copy_size], rows, copy_size, layout.shape, layout.binary))
     return Samples(
-        name, layout.shape, listing.class_names, splits[0], splits[1], source, EVENTS, 1, sensor=layout.sensor
+        name,
+        layout.shape,
+        listing.class_names,
+        splits[0],
+        splits[1],
+        source,
+        EVENTS,
+        1,
+        sensor=layout.sensor,
+        recordings=None if recordings is None else recordings[: len(splits[0])],
     )
 
 
@@ -291,6 +304,7 @@ def sequences(name: str, listing: Listing, recipe: EventRecipe, progress: Progre
             [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
             for path, stat in zip(paths, stats, strict=True)
         ],
+        **({"groups": "recordings"} if recipe.windows == "all" else {}),  # which older caches lack
     }
     return cached(name, key, partial(_plan, listing, recipe), progress=progress)
 
@@ -313,7 +327,11 @@ def _jobs(listing: Listing, recipe: EventRecipe) -> Mapping[str, Jobs]:
         windows = windows_of(samples, listing, recipe)
         kept |= {replace(sample, start=None) for sample in windows}
         jobs = [(sample, number, copy) for copy in range(copies) for number, sample in enumerate(windows)]
-        splits[split] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs])
+        groups: list[int] = []
+        if recipe.windows == "all":
+            numbers = {sample: number for number, sample in enumerate(samples)}
+            groups = [numbers[replace(sample, start=None)] for sample, _, _ in jobs]
+        splits[split] = Jobs(MakeFrames(listing.read, recipe), jobs, [sample.label for sample, _, _ in jobs], groups)
     every = dict.fromkeys((*listing.train, *listing.test))
     lost = [sample.path for sample in every if sample not in kept]
     if lost:

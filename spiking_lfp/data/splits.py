@@ -249,6 +249,7 @@ class Samples:
         sample_shape: shape of one step of one sample.
         source: description of where the samples come from and how many there are.
         kind: see `DataSpec`; `levels`, `mean`, `deviation`, `sensor` and `rate`, too.
+        recordings: int64 `[N]`, which recording each training sample is a window of; None if each is one of its own.
 
     Raises:
         DataError: if two classes have the same name.
@@ -271,6 +272,7 @@ class Samples:
     deviation: tuple[float, ...] = ()
     sensor: tuple[int, ...] = ()
     rate: float = 0.0
+    recordings: Tensor | None = None
 
     def __post_init__(self) -> None:
         # classes of other samples are found by their names

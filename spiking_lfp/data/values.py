@@ -152,7 +152,12 @@ def signal_folder(
     made = [_encoded(split, encoder) for split in splits]
     shape = tuple(made[0].values.shape[2:])
     source = f"{len(splits[0]):,} training and {len(splits[1]):,} test signals of {title}"
-    return Samples(title, shape, tuple(listing.class_names), made[0], made[1], source, rate=rate, **_facts(encoder))
+    names, recordings = tuple(listing.class_names), None
+    if recipe.windows == "all":
+        numbers = {sample.path: number for number, sample in enumerate(listing.train)}
+        recordings = torch.tensor([numbers[path] for path, _, _ in splits[0]])
+    facts = {"rate": rate, "recordings": recordings, **_facts(encoder)}
+    return Samples(title, shape, names, made[0], made[1], source, **facts)
 
 
 def _check_signal_rate(title: str, paths: Sequence[Path], inputs: InputRecipe, recipe: EventRecipe) -> None:

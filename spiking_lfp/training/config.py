@@ -59,7 +59,11 @@ class DataSettings(InputRecipe, EventRecipe):
         description="data set by name; or a folder of images, recordings or signals, or an .npz file of arrays",
     )
     validation: float = Field(
-        default=0.0, ge=0, lt=1, description="fraction of the training samples held out for validation"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the training samples held out for validation; of windows=all, whole recordings "
+        "and the end of at most one a class",
     )
 
 

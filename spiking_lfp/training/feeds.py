@@ -224,20 +224,35 @@ class MemoryData:
         return self.samples.fingerprint
 
     def feeds(self, config: TrainConfig, device: torch.device) -> tuple[SplitFeed, SplitFeed]:
-        """Hold out samples for validation as the settings say.
+        """Hold out samples for validation as the settings say; of windows, those of whole recordings.
 
         Raises:
             UsageError: if that leaves no samples on one side.
         """
         train = self.samples.train.to(device)
-        held_out = round(len(train) * config.validation)
+        # the split must depend on the seed only
+        order, held_out = self._shuffled(config.validation, torch.Generator().manual_seed(config.seed))
         if held_out == len(train) or (config.validation and held_out == 0):
             raise UsageError(f"validation = {config.validation} of {len(train)} samples leaves one split empty")
-        # the split must depend on the seed only
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed)).to(device)
+        order = order.to(device)
         training = train.subset(order[held_out:].sort().values) if held_out else train
         evaluation = train.subset(order[:held_out]) if held_out else self.samples.test.to(device)
         return SplitFeed(training, config.batch_size, config.seed), SplitFeed(evaluation)
+
+    def _shuffled(self, fraction: float, generator: torch.Generator) -> tuple[Tensor, int]:
+        """Return an order of the training samples, and how many of the first to hold out."""
+        train, recordings = self.samples.train, self.samples.recordings
+        if recordings is None:
+            return torch.randperm(len(train), generator=generator), round(len(train) * fraction)
+        # neighbours are alike, and on both sides would make the accuracy too high: of each class, the last ones in a
+        # random order of its recordings, so that at most one is parted
+        labels, rank = train.labels.cpu(), torch.randperm(int(recordings.max()) + 1, generator=generator)
+        is_held = torch.zeros(len(train), dtype=torch.bool)
+        for label in labels.unique():
+            of_class = (labels == label).nonzero()[:, 0]
+            of_class = of_class[rank[recordings[of_class]].argsort(stable=True)]
+            is_held[of_class[len(of_class) - round(len(of_class) * fraction) :]] = True
+        return (~is_held).int().argsort(stable=True), int(is_held.sum())
 
 
 @dataclass(frozen=True)

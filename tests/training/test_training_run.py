@@ -3,16 +3,19 @@
 import math
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from helpers.small_recordings import events
 from helpers.small_runs import outcome, small_config, small_dataset, small_samples
 from spiking_lfp.data import samples
 from spiking_lfp.errors import NonFiniteError, RunError, UsageError
@@ -30,6 +33,7 @@ from spiking_lfp.nn.spiking import LI
 from spiking_lfp.training import (
     Callback,
     Meter,
+    TrainConfig,
     evaluate,
     load_run,
     loop,
@@ -284,6 +288,46 @@ def test_the_learning_rate_follows_its_schedule(
     assert rates == pytest.approx([0.02 * course(update / updates) for update in range(updates)])
     end = Checkpoint.load(folder).optimizer["param_groups"][0]["lr"]
     assert end == pytest.approx(0.02 * course(1), abs=1e-12)
+
+
+def write_five_of_two(folder: Path, kind: str) -> None:
+    """Write five recordings for each of two classes, of 400 ms, 100 samples a second."""
+    for number in range(10):
+        path = folder / "ab"[number // 5] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "signals":
+            np.save(path, np.random.default_rng(number).uniform(0, 1, (40, 2)))
+        else:
+            made = events(number, 200, lasts=400_000)
+            made["t"][0], made["t"][-1] = 0, 400_000
+            np.save(path, made)
+
+
+@pytest.mark.filterwarnings("ignore:no recording like")
+@pytest.mark.parametrize("from_cache", [False, True])
+@pytest.mark.parametrize("kind", ["signals", "events"])
+def test_windows_of_one_recording_are_not_on_both_sides(
+    kind: str, from_cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPIKING_LFP_CACHE", str(tmp_path / "cache"))
+    write_five_of_two(tmp_path / "own", kind)
+    changes: dict[str, Any] = {"encoding": "sequence", "signal_rate": 100} if kind == "signals" else {}
+    config = TrainConfig(data=str(tmp_path / "own"), steps=4, window_ms=100, windows="all", validation=0.3, **changes)
+    samples = [samples_for(config) for _ in range(1 + from_cache)][-1]
+    sides = []
+    for seed in (0, 1):
+        training, held_out = MemoryData(samples).feeds(config.model_copy(update={"seed": seed}), torch.device("cpu"))
+        # 30 % of the 16 windows of a class: a whole recording, and the end of another one
+        assert held_out.split.labels.bincount().tolist() == [5, 5]
+        assert training.split.labels.bincount().tolist() == [11, 11]
+        windows = samples.train.batch(torch.arange(32))[0]
+        of_held = held_out.split.batch(torch.arange(10))[0]
+        numbers = [next(k for k in range(32) if torch.equal(windows[:, k], of_held[:, row])) for row in range(10)]
+        per_recording = Counter(number // 4 for number in numbers)
+        assert sorted(per_recording.values()) == [1, 1, 4, 4]
+        assert all(number % 4 == 3 for number in numbers if per_recording[number // 4] == 1)
+        sides.append(numbers)
+    assert sides[0] != sides[1]
 
 
 @pytest.mark.parametrize(
