@@ -283,7 +283,8 @@ def _samples(
         )
     data = spec_for(run, x, class_names, *((SIGNALS, 1) if steps is None else (VALUES, LEVELS)))
     check_classes(split.labels, data.classes, "calibration")
-    settings = {"data": OWN, "network": OWN, "steps": steps or len(x), "encoding": encoder.name}
+    # of sequences, steps would be bins that new ones are brought to
+    settings = {"data": OWN, "network": OWN, "steps": steps or 0, "encoding": encoder.name}
     return split, split, TrainConfig.model_validate(settings), data
 
 

@@ -1,8 +1,9 @@
 """Integer networks asked about new files, which are converted as those they were trained on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,21 @@ def predict_files(network: IntegerNetwork, paths: str | Path | Sequence[str | Pa
     *_, (last, (inputs, *_)) = network.with_inputs()
     assert isinstance(last, Spiking)
     unit = 1.0 if last.neuron.spiking else last.membrane_unit(inputs.levels)
-    for start in range(0, len(samples), BLOCK):
-        outcome = simulate(network, integer_inputs(network, samples[start : start + BLOCK], reader))
-        scores.append(outcome.counts * unit / network.steps if outcome.scores is None else outcome.scores)
+    for block in _blocks(samples):
+        inputs_of_block = integer_inputs(network, block, reader)
+        steps = network.steps if network.encoder == "constant" else len(inputs_of_block)
+        outcome = simulate(network, inputs_of_block)
+        scores.append(outcome.counts * unit / steps if outcome.scores is None else outcome.scores)
     return [sample.name for sample in samples], Prediction(
         torch.from_numpy(np.concatenate(scores)), network.class_names
     )
+
+
+def _blocks(samples: Sequence[Input]) -> Iterator[list[Input]]:
+    """Yield samples in their order, several at a time: those of a block have equally many steps."""
+    for _, alike in groupby(samples, lambda sample: sample.values.shape):
+        while block := [*islice(alike, BLOCK)]:
+            yield block
 
 
 def convert_files(network: IntegerNetwork, paths: str | Path | Sequence[str | Path]) -> tuple[list[str], bytes]:

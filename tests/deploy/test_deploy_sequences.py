@@ -318,3 +318,27 @@ def test_a_run_in_integers_on_encoded_spikes_and_its_export_answer_alike(encodin
     torch.save(content, tmp_path / "run" / "checkpoint.pt")
     with pytest.raises(RunError, match="integers of which 255 stand for an input of 1, it is 1 now: train again"):
         resume(tmp_path / "run", progress=False)
+
+
+def sequences_in_files(folder: Path, lengths: tuple[int, ...]) -> list[Path]:
+    paths = [folder / f"{number}.npy" for number in range(len(lengths))]
+    for path, length in zip(paths, lengths, strict=True):
+        np.save(path, np.random.default_rng(length).normal(size=(length, 4)).astype(np.float32))
+    return paths
+
+
+def test_files_of_other_lengths_are_neither_brought_to_bins_nor_scored_by_the_steps_of_the_calibration(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(LIF(nn.Linear(4, 8), threshold=0.3), LIF(nn.Linear(8, 3), threshold=0.1))
+    made = export(network, (torch.randn(9, 10, 4), [0, 1, 2] * 3), out=tmp_path).network
+    paths = sequences_in_files(tmp_path, (10, 20, 20, 7))
+    _, found = predict_files(made, paths)
+    for path, scores in zip(paths, found.scores, strict=True):
+        x = made.integers(np.load(path)[:, None])
+        np.testing.assert_array_equal(scores, simulate(made, x).counts[0] / len(x))
+    assert found.scores.count_nonzero()
+    assert len(convert_files(made, paths[0])[1]) == 10 * 4
+    with pytest.raises(ExportError, match=r"1\.npy has 20 steps, the network takes 10"):
+        convert_files(made, paths[1])
