@@ -157,22 +157,28 @@ class FixedPoint:
         make: Any = form
         integer: IntegerNeuron = make(frac_bits=0, arithmetic=arithmetic, **own)
         self._check_inputs(integer, bias, name)
-        reach, least = 0 if integer.by_events else int(largest.max()), 1
+        # infinite where even real numbers hold them no more
+        reach = 0.0 if integer.by_events else float(largest.max())
         for threshold in thresholds:
             theta = (threshold * self.levels / scale * integer.kept_of_inputs).round_()
-            reach, least = max(reach, int(theta.max())), int(theta.min())
+            reach = max(reach, float(theta.max()))
+            if theta.min() < 1:
+                raise UsageError(
+                    f"layer {name}: its threshold is less than half a weight unit, and would be 0: use more bits, a "
+                    "larger threshold, or smaller weights"
+                )
             integer = replace(integer, theta=theta.int())  # type: ignore[type-var]
-        if reach > arithmetic.largest or least < 1:
+        if not reach <= arithmetic.largest:
             raise UsageError(
-                f"layer {name}: currents or threshold reach {reach} in weight units (threshold {least} at least), the "
-                f"membrane holds 1..{arithmetic.largest}: use fewer bits, or another threshold"
+                f"layer {name}: currents or threshold reach {reach:.0f} in weight units, the membrane holds "
+                f"1..{arithmetic.largest}: use fewer bits, or a smaller threshold"
             )
         if not thresholds or integer.by_events:
             # nothing bounds a membrane that does not fire, or events: leave room for several of the largest
             reach = min(arithmetic.largest, ROOM_STEPS * reach)
         # as many bits of fraction as leave room for the largest current and threshold
         frac_bits = min(arithmetic.frac_bits, int(math.log2(arithmetic.largest / max(reach, 1))))
-        while reach << frac_bits > arithmetic.largest:
+        while int(reach) << frac_bits > arithmetic.largest:
             frac_bits -= 1
         integer = replace(integer, frac_bits=frac_bits)  # type: ignore[type-var]
         return IntegerLayer(integers, whole, scale, integer, seen, factor)
@@ -185,7 +191,8 @@ class FixedPoint:
         """
         most = 2 ** (self.bits - 1) - 1
         units = weight * self.levels / scale[:, None]
-        factor = max(1, math.ceil(float(units.abs().max()) / most))
+        # the layer refuses what is beyond numbers that are exact
+        factor = max(1, math.ceil(min(float(units.abs().max()) / most, 2.0**53)))
         return factor, (units / factor).round_()
 
     def _check_inputs(self, integer: IntegerNeuron, bias: Tensor | None, name: str) -> None:

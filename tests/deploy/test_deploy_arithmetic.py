@@ -275,6 +275,26 @@ def test_traces_spike_where_the_neurons_did(comparison: Any) -> None:
     assert trace.neuron.beta.item() == 0.75
 
 
+@pytest.mark.parametrize("weight", [1e-40, 1e-30])
+def test_thresholds_and_currents_beyond_the_integers_are_refused(weight: float) -> None:
+    weights, neuron = torch.full((2, 3), weight), LIFNeuron(torch.tensor(0.9), torch.tensor(1.0), "zero")
+    quiet = replace(neuron, threshold=torch.tensor(weight))
+    too_much = r"layer a: currents or threshold reach \w+ in weight units, .* use fewer bits, or a smaller threshold"
+    for bias, own, constants in (
+        (None, None, neuron),
+        (torch.ones(2), None, quiet),
+        (None, torch.full((2, 2), 1e30), quiet),
+    ):
+        with pytest.raises(lfp.UsageError, match=too_much):
+            FixedPoint(8).layer(weights, bias, constants, "a", recurrent=own)
+
+
+def test_a_threshold_that_would_be_0_asks_for_more_bits() -> None:
+    neuron = LIFNeuron(torch.tensor(0.9), torch.tensor([0.1, 1.0]), "zero")
+    with pytest.raises(lfp.UsageError, match=r"layer a: its threshold is less than half .* more bits, a larger thresh"):
+        FixedPoint(2).layer(torch.ones(2, 3), None, neuron, "a")
+
+
 def test_layers_are_brought_to_an_arithmetic() -> None:
     neuron = LIFNeuron(torch.tensor(0.9), torch.tensor(1.0), "subtract")
     layer = FixedPoint(8, arithmetic=SHIFT).layer(torch.randn(6, 20), None, neuron, "a")

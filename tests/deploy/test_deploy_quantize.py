@@ -191,7 +191,10 @@ def head(features: int) -> list[nn.Module]:
             [lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), reset="none")],
             "layer 1: integer neurons reset to zero or subtract",
         ),
-        ([lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)], "layer 1: currents or threshold reach"),
+        (
+            [lfp.Flatten(), lfp.LIF(nn.Linear(144, 4), threshold=1e-9)],
+            "layer 1: its threshold is less than half a weight unit",
+        ),
         (
             [lfp.LIF(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")), *head(144)],
             "layer 0: Conv2d.* evenly with zeros",
