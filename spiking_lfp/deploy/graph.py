@@ -54,7 +54,8 @@ def trace(network: nn.Module, x: Tensor) -> tuple[Place, ...]:
     Raises:
         ExportError: naming the layer, if code between layers makes or changes what it takes, or it has hooks.
     """
-    listed = list(_modules(network, "", set()))
+    # a network that is one layer has no path in itself, and layers of files need names
+    listed = list(_modules(network, "network" if _is_layer(network) else "", set()))
     recorder = _Recorder(x, {name for name, module in listed if _is_layer(module)})
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(sums_told(recorder.sum))

@@ -506,3 +506,13 @@ def test_c_of_chains_has_nothing_of_graphs(tmp_path: Path) -> None:
     write_c(make.lenet(), tmp_path)
     header = (tmp_path / "network.h").read_text()
     assert not any(word in header for word in ("sources", "further_bytes", "summands", "SLFP_LARGEST"))
+
+
+def test_a_network_that_is_one_layer_has_a_name_in_every_format(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    samples = torch.rand(6, 4), [0, 1, 2] * 2
+    made = lfp.export(lfp.LIF(nn.Linear(4, 3)), samples, steps=4, to=["artifact", "c"], out=tmp_path)
+    assert not made.refused
+    assert [layer.name for layer in load_network(made.files["artifact"]).layers] == ["network"]
+    with pytest.raises(ExportError, match="layer network: AdaptiveLIF has no integer form"):
+        lfp.export(lfp.AdaptiveLIF(nn.Linear(4, 3)), samples, steps=4, out=tmp_path)
