@@ -101,10 +101,7 @@ def converter(module: SpikingLayer, name: str, shape: tuple[int, ...], given: Si
     synapse = synapse_of(module.synapse, weight)
     dense = isinstance(module.synapse, nn.Linear)
     if not dense and not (isinstance(synapse, Convolution) and _has_integer_form(synapse)):
-        raise ExportError(
-            f"layer {name}: {module.synapse} has no integer form: use nn.Linear, nn.Conv1d or nn.Conv2d, padded evenly "
-            "with zeros"
-        )
+        raise no_integer_form(name, module.synapse)
     # in the precision of training, so that what is rounded is the same
     neuron, recurrent = module.neuron(weight.dtype), None
     if isinstance(neuron, RecurrentLIFNeuron):
@@ -132,6 +129,13 @@ def converter(module: SpikingLayer, name: str, shape: tuple[int, ...], given: Si
         return Conv(*common, (high, wide), (above, beside), synapse.groups)
 
     return convert
+
+
+def no_integer_form(name: str, synapse: nn.Module) -> ExportError:
+    """Return the error for a layer whose synapse integers cannot have."""
+    return ExportError(
+        f"layer {name}: {synapse} has no integer form: use nn.Linear, nn.Conv1d or nn.Conv2d, padded evenly with zeros"
+    )
 
 
 def _without_torch(neuron: Any) -> IntegerNeuron:

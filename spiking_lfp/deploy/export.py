@@ -23,7 +23,7 @@ from spiking_lfp.deploy.load import run_or_network
 from spiking_lfp.deploy.model import IntegerNetwork, as_integers
 from spiking_lfp.deploy.predict import NOTE, note_of
 from spiking_lfp.deploy.quantize import QuantisationReport, checked_settings, quantize
-from spiking_lfp.deploy.scaled_inputs import fold_normalisation
+from spiking_lfp.deploy.scaled_inputs import SCALED, fold_normalisation
 from spiking_lfp.deploy.simulator import with_golden_run
 from spiking_lfp.errors import ExportError, UsageError, WriteError
 from spiking_lfp.files import EXPORTS
@@ -194,7 +194,8 @@ def export(
         span, chosen["levels"] = span_of(inputs), LEVELS
         low, width = span[0], span[1] - span[0]
         channels = inputs.shape[2]
-        module = fold_normalisation(module, [-low / width] * channels, [1 / width] * channels, inputs[:, :1])
+        scaled = [-low / width] * channels, [1 / width] * channels
+        module = fold_normalisation(module, *scaled, inputs[:, :1], SCALED)
         inputs = torch.from_numpy(as_integers(inputs.double(), span, LEVELS))
     names = tuple(data.class_names) or tuple(map(str, range(data.classes)))
     integers, report = quantize(

@@ -161,7 +161,8 @@ class IntegerNetwork:
             ExportError: with the layer's name and the number that is not.
         """
         if not self.layers or not isinstance(self.layers[-1], Spiking):
-            raise ExportError("a network must end in a spiking layer")
+            last = f"ends in {self.layers[-1].kind} {self.layers[-1].name}" if self.layers else "has no layers"
+            raise ExportError(f"the network {last}, expected neurons at its end: let a dense layer be the last")
         if self.encoder not in ENCODINGS:
             raise ExportError(f"encoder is {self.encoder!r}, expected {', '.join(ENCODINGS)}")
         as_integer(self.levels, f"levels of {self.encoder}", 1, 1 if self.encoder == "spikes" else 255, ExportError)

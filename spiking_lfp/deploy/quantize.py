@@ -22,6 +22,7 @@ from spiking_lfp.deploy.conversion import (
     converter,
     has_neurons_in_integers,
     kind_in_integers,
+    no_integer_form,
     report_of,
     without_dilation,
 )
@@ -170,13 +171,16 @@ def quantize(
                 "first sample: its forward pass depends on the values"
             )
     if outputs.shape[2:] != (len(class_names),):
-        raise ExportError(f"outputs are {list(outputs.shape[2:])}, but there are {len(class_names)} class names")
+        remedy = ": let a dense layer be the last" if outputs.dim() > 3 else ""
+        raise ExportError(
+            f"outputs are {list(outputs.shape[2:])}, but there are {len(class_names)} class names{remedy}"
+        )
     check_classes(labels, len(class_names), "the calibration")
     if len(labels) != outputs.shape[1]:
         raise DataError(f"there are {outputs.shape[1]} images and {len(labels)} labels: give one label for each image")
     if any(_runs_on_signals(place.module) for place in places):
         images, seen = images.unsqueeze(-2), seen.unsqueeze(-2)
-        places = tuple(replace(place, module=_on_images(place.module)) for place in places)
+        places = tuple(replace(place, module=_on_images(place)) for place in places)
     readout = None if places[-1].module is None else _host_readout(places[-1].module, len(class_names))
     below = places if readout is None else places[:-1]
     # by number of the place, of those whose outputs are still needed: what it hands on in integers, images or spikes
@@ -248,8 +252,10 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
     if module is None:
         return Add(name, shape, sources=sources)
     if isinstance(module, MaxPool2d):
-        if not (isinstance(module.kernel_size, int) and isinstance(module.stride, int)) or module.padding:
+        if not _has_integer_form(module):
             raise ExportError(f"layer {name}: {module} has no integer form: use square windows without padding")
+        assert isinstance(module.kernel_size, int)
+        assert isinstance(module.stride, int)
         return MaxPool(name, shape, module.kernel_size, module.stride, sources=sources)
     if isinstance(module, AvgPool2d | SumPool2d):
         sides = (module.of(name) for name in ("kernel_size", "stride", "padding"))
@@ -262,10 +268,15 @@ def _without_neurons(place: Place, shape: tuple[int, ...], sources: tuple[str, .
     if isinstance(module, FlattenLayer):
         return Flatten(name, shape, sources=sources)
     known = ", ".join(each.__name__ for each in LAYERS.values() if kind_in_integers(each))
+    kind = f"{'nn.' if type(module).__module__.startswith('torch.nn') else ''}{type(module).__name__}"
     raise ExportError(
-        f"layer {name}: {type(module).__name__} has no integer form: use {known}, MaxPool2d, AvgPool2d, SumPool2d, "
-        "Flatten and add"
+        f"layer {name}: {kind} has no integer form: use {known}, MaxPool2d, AvgPool2d, SumPool2d, Flatten and add of "
+        "this package"
     )
+
+
+def _has_integer_form(pool: MaxPool2d) -> bool:
+    return isinstance(pool.kernel_size, int) and isinstance(pool.stride, int) and not pool.padding
 
 
 def _in_steps(layer: Layer, given: Sequence[Array], steps: int, largest: int) -> Array:
@@ -310,11 +321,22 @@ def _runs_on_signals(module: nn.Module | None) -> bool:
     return type(module) in IMAGE_POOLS
 
 
-def _on_images(module: nn.Module | None) -> nn.Module | None:
-    """Return what runs along one axis as the same on images one pixel high; layers with neurons change in place."""
+def _on_images(place: Place) -> nn.Module | None:
+    """Return what runs along one axis as the same on images one pixel high; layers with neurons change in place.
+
+    Raises:
+        ExportError: with the layer's name, for what images have no integer form of.
+    """
+    module = place.module
     if isinstance(module, Pool) and type(module) in IMAGE_POOLS:
         window = (module.of(side, images=True) for side in ("kernel_size", "stride", "padding"))
-        return IMAGE_POOLS[type(module)](*window)
+        pool = IMAGE_POOLS[type(module)](*window)
+        if isinstance(pool, MaxPool2d) and not _has_integer_form(pool):
+            raise ExportError(
+                f"layer {place.name}: {module} has no integer form: use AvgPool1d or SumPool1d, or a stride of the "
+                "convolution before it"
+            )
+        return pool
     if isinstance(module, Border):
         return Border((0, *module.padding), module.get_buffer("fill"))
     signal: Any = module.synapse if isinstance(module, SpikingLayer) else None
@@ -331,6 +353,8 @@ def _on_images(module: nn.Module | None) -> nn.Module | None:
             value = getattr(module, constant_)
             setattr(module, constant_, value.unsqueeze(-2) if value.dim() == 2 else value)
         module.synapse = image
+    elif isinstance(module, SpikingLayer) and not isinstance(module.synapse, nn.Linear):
+        raise no_integer_form(place.name, module.synapse)
     return module
 
 

@@ -10,11 +10,13 @@ Where a convolution pads its inputs with zeros, those of `x` have a border of `m
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spiking_lfp.deploy.conversion import no_integer_form
 from spiking_lfp.deploy.graph import Place, trace
 from spiking_lfp.errors import ExportError
 from spiking_lfp.lfp.execution import Integer
@@ -47,7 +49,26 @@ class Border(nn.Module):
         return padded
 
 
-def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Sequence[float], x: Tensor) -> nn.Module:
+@dataclass(frozen=True)
+class Inputs:
+    """What errors say of the inputs.
+
+    Attributes:
+        called: what they are.
+        remedy: what makes folding unnecessary.
+    """
+
+    called: str
+    remedy: str
+
+
+NORMALISED = Inputs("normalised inputs", "train without normalize")
+SCALED = Inputs("inputs other than 0 and 1, to be scaled", "train on spikes")
+
+
+def fold_normalisation(
+    network: nn.Module, mean: Sequence[float], deviation: Sequence[float], x: Tensor, inputs: Inputs = NORMALISED
+) -> nn.Module:
     """Return a copy of a network, in evaluation mode, that computes on `x` what `network` does on `(x - m) / s`.
 
     Args:
@@ -56,6 +77,7 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
         mean: of each channel, the axis of `x` after time and batch.
         deviation: of each.
         x: a sequence, `[T, B, C, ...]`.
+        inputs: what errors say of them.
 
     Raises:
         ExportError: with the layer's name, if something else takes the inputs, or it was trained in integers.
@@ -78,25 +100,25 @@ def fold_normalisation(network: nn.Module, mean: Sequence[float], deviation: Seq
             if isinstance(place.module, Flatten):
                 reached.add(number)
             else:
-                _check_runs_once(place, places)
+                _check_runs_once(place, places, inputs)
                 taken.append(place)
-                border = _fold(place, m, s) or border
+                border = _fold(place, m, s, inputs) or border
     if border is None:
         return network
     if len(taken) > 1:
         raise ExportError(
-            f"layer {taken[1].name}: takes the normalised inputs of layer {taken[0].name}, too, and one of them pads "
-            "them: use padding=0, or train without normalize"
+            f"layer {taken[1].name}: takes the {inputs.called} of layer {taken[0].name}, too, and one of them pads "
+            f"them: use padding=0, or {inputs.remedy}"
         )
     return _behind(border, network)
 
 
-def _check_runs_once(place: Place, places: Sequence[Place]) -> None:
+def _check_runs_once(place: Place, places: Sequence[Place], inputs: Inputs) -> None:
     """Refuse a layer that takes the inputs and runs elsewhere, too, where nothing is normalised."""
     if place.module is not None and sum(other.module is place.module for other in places) > 1:
         raise ExportError(
-            f"layer {place.name}: takes normalised inputs and runs more than once: use another layer elsewhere, or "
-            "train without normalize"
+            f"layer {place.name}: takes {inputs.called} and runs more than once: use another layer elsewhere, or "
+            f"{inputs.remedy}"
         )
 
 
@@ -110,15 +132,17 @@ def _behind(border: Border, network: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict({name: border, **chain}))
 
 
-def _fold(place: Place, mean: Tensor, deviation: Tensor) -> Border | None:
+def _fold(place: Place, mean: Tensor, deviation: Tensor, inputs: Inputs) -> Border | None:
     """Change the synapse of a layer for inputs of this mean and deviation, each `[*i]`, and return their border."""
     layer = place.module
-    if not isinstance(layer, SpikingLayer) or not isinstance(layer.synapse, nn.Linear | nn.Conv1d | nn.Conv2d):
+    if not isinstance(layer, SpikingLayer):
         what = "add" if layer is None else type(layer).__name__
         raise ExportError(
-            f"layer {place.name}: {what} takes normalised inputs, which integer hardware does not: let a dense layer "
-            "or a convolution come first, or train without normalize"
+            f"layer {place.name}: {what} takes {inputs.called}, which integer hardware does not: let a dense layer "
+            f"or a convolution come first, or {inputs.remedy}"
         )
+    if not isinstance(layer.synapse, nn.Linear | nn.Conv1d | nn.Conv2d):
+        raise no_integer_form(place.name, layer.synapse)
     if isinstance(layer.execution, Integer):
         raise ExportError(
             f"layer {place.name}: was trained in integers on inputs that are neither spikes nor pixels from 0 to 1: "
@@ -132,7 +156,7 @@ def _fold(place: Place, mean: Tensor, deviation: Tensor) -> Border | None:
     else:
         described = synapse_of(synapse, synapse.weight)
         if not isinstance(described, Convolution):
-            raise ExportError(f"layer {place.name}: pads normalised inputs with other values than zeros, or unevenly")
+            raise no_integer_form(place.name, synapse)
         if any(described.padding):
             border = Border(described.padding, _integers(mean.flatten(1)[:, 0], place.name))
             synapse.padding = sides_of(0, described.kernel_size)

@@ -378,7 +378,7 @@ BETWEEN = "layer head.0: takes a tensor that code between layers has made or cha
         (lambda m, x: m.head(m.entry(x)) * 1, "the network returns a Tensor that no layer has handed on"),
         (lambda m, x: (m.head(m.entry(x)), x), "the network returns a tuple that no layer has handed on"),
         (lambda m, x: x, "the network is empty"),
-        (lambda m, x: m.head(m.other(x)), "layer other: ReLU has no integer form"),
+        (lambda m, x: m.head(m.other(x)), r"layer other: nn\.ReLU has no integer form"),
         (lambda m, x: m.head(m.own(x)), "layer own: Own has a forward pass of its own"),
         (lambda m, x: m.head(m.entry.run(x)[0]), BETWEEN),
         (lambda m, x: m.head(m.entry(x) if x.sum() < 150 else lfp.add(m.entry(x), x)), "depends on the values"),

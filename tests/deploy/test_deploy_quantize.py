@@ -202,7 +202,12 @@ def head(features: int) -> list[nn.Module]:
         ([lfp.LIF(nn.ConvTranspose2d(1, 1, 3)), *head(196)], "layer 0: ConvTranspose2d.* has no integer form"),
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d((1, 2)), *head(50)], "layer 1: MaxPool2d.* square windows"),
         ([lfp.LIF(nn.Conv2d(1, 1, 3)), lfp.MaxPool2d(2, padding=1), *head(36)], "layer 1: .* without padding"),
-        ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are"),
+        ([lfp.LIF(nn.Conv2d(1, 4, 12))], "outputs are .* let a dense layer be the last"),
+        ([lfp.LIF(nn.Conv2d(1, 4, 12)), lfp.Flatten()], "ends in flatten 1, .* let a dense layer be the last"),
+        (
+            [nn.Flatten(2), lfp.LIF(nn.Linear(144, 4))],
+            r"layer 0: nn\.Flatten has no .* Flatten and add of this package",
+        ),
         ([lfp.Flatten(), lfp.AdaptiveLIF(nn.Linear(144, 4))], "layer 1: AdaptiveLIF has no integer form"),
         ([lfp.RecurrentLIF(nn.Conv2d(1, 4, 3)), *head(400)], "layer 0: recurrent convolutions have no integer form"),
     ],
@@ -211,6 +216,22 @@ def test_what_has_no_integer_form_is_refused(modules: list[nn.Module], message: 
     images, labels = digits(2)
     with pytest.raises(ExportError, match=message):
         quantize(nn.Sequential(*modules), images, labels, 3, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lfp.LIF(nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular")), "layer 1: Conv1d.* evenly with zeros"),
+        (lfp.LIF(nn.ConvTranspose1d(2, 2, 3, padding=1)), "layer 1: ConvTranspose1d.* has no integer form"),
+        (lfp.MaxPool1d(2), r"layer 1: MaxPool1d\(kernel_size=2, stride=2\) .* use AvgPool1d or SumPool1d"),
+    ],
+)
+def test_what_has_no_integer_form_on_signals_is_refused_as_it_was_given(module: nn.Module, message: str) -> None:
+    signals = (torch.rand(5, 2, 2, 20) < 0.3).byte()
+    network = nn.Sequential(lfp.LIF(nn.Conv1d(2, 2, 3, padding=1)), module, lfp.Flatten(), lfp.LIF(nn.LazyLinear(4)))
+    network(signals.float())
+    with pytest.raises(ExportError, match=message):
+        quantize(network, signals, torch.tensor([0, 1]), None, CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_every_branch_that_takes_the_inputs_is_changed() -> None:
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "pads normalised inputs with other values"),
+        (small(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), 150), "layer 0: Conv2d.* evenly with zeros"),
         (nn.Sequential(AvgPool2d(2), Flatten(), LIF(nn.Linear(16, 3))).double(), "layer 0: AvgPool2d takes normalised"),
         (in_integers(small(nn.Conv2d(4, 6, 3, stride=2), 24)), "layer 0: was trained in integers on inputs that"),
     ],
@@ -203,3 +203,9 @@ def test_a_run_on_normalised_pixels_answers_alike_in_integers(tmp_path: Path) ->
     np.save(tmp_path / "digits.npy", images[:20, 0])
     _, answered = predict_files(lfp.load(tmp_path / "out" / "net.h5"), [tmp_path / "digits.npy"])
     assert answered.scores.argmax(1).tolist() == integers.predictions[:20].tolist()
+
+
+def test_inputs_that_nobody_normalised_are_not_called_so(tmp_path: Path) -> None:
+    network = nn.Sequential(AvgPool2d(2), Flatten(), LIF(nn.Linear(4, 3)))
+    with pytest.raises(ExportError, match=r"layer 0: AvgPool2d takes inputs other than 0 and 1, .* or train on spikes"):
+        export(network, (torch.randint(5, (6, 7, 1, 4, 4)), [0, 1, 2] * 2), out=tmp_path)
