@@ -36,6 +36,8 @@ from spiking_lfp.training.config import TrainConfig
 from spiking_lfp.training.own import check_classes, dtype_of, spec_for
 
 GOLDEN_SAMPLES = 4
+# files of formats; the folders of others are called as these
+FILES = {"artifact": "net.h5", "nir": "net.nir", "netx": "net.net", "xylo": "xylo.json"}
 Writer = Callable[[IntegerNetwork, Path], Path]
 # arguments of writers in their sentences, and those of `export`
 _ARGUMENTS = {"dynamics_in_metadata=True": "nir_metadata=True", "early_bias=True": "netx_early_bias=True"}
@@ -242,6 +244,9 @@ def _write(
             refused[name] = str(error)
             for theirs, ours in _ARGUMENTS.items():
                 refused[name] = refused[name].replace(theirs, ours)
+            before = out / FILES.get(name, name)
+            if before.exists():
+                refused[name] += f"; {before} is still that of an export before"
     if unwritten is not None:
         raise unwritten
     if not files:
@@ -348,22 +353,22 @@ def _writers(
         from spiking_lfp.deploy.artifact import save_network
 
         with EXPORTS.making(folder):
-            save_network(network, folder / "net.h5")
-        return folder / "net.h5"
+            save_network(network, folder / FILES["artifact"])
+        return folder / FILES["artifact"]
 
     def nir(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.nir import write_nir
 
         with EXPORTS.making(folder):
-            write_nir(network, folder / "net.nir", reader=nir_for, dynamics_in_metadata=nir_metadata)
-        return folder / "net.nir"
+            write_nir(network, folder / FILES["nir"], reader=nir_for, dynamics_in_metadata=nir_metadata)
+        return folder / FILES["nir"]
 
     def netx(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.netx import write_netx
 
         with EXPORTS.making(folder):
-            write_netx(network, folder / "net.net", netx_early_bias)
-        return folder / "net.net"
+            write_netx(network, folder / FILES["netx"], netx_early_bias)
+        return folder / FILES["netx"]
 
     def c(network: IntegerNetwork, folder: Path) -> Path:
         from spiking_lfp.deploy.formats.c import write_c
@@ -396,8 +401,8 @@ def _writers(
         from spiking_lfp.deploy.formats.xylo import write_xylo
 
         with EXPORTS.making(folder):
-            write_xylo(network, folder / "xylo.json")
-        return folder / "xylo.json"
+            write_xylo(network, folder / FILES["xylo"])
+        return folder / FILES["xylo"]
 
     found = (artifact, nir, netx, c, arduino, zephyr, verilog, xylo)
     return {writer.__name__: writer for writer in found}

@@ -250,6 +250,16 @@ def test_what_a_run_says_and_what_it_lacks(tmp_path: Path) -> None:
         )
 
 
+def test_what_stays_of_an_export_before_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    first = exported(tmp_path, to=["artifact", "nir", "verilog"], nir_metadata=True)
+    assert not first.refused
+    last = nn.Sequential(lfp.LIF(nn.Linear(4, 3)), lfp.LI(nn.Linear(3, 3)))
+    made = exported(tmp_path, network=last, to=["artifact", "nir", "verilog", "xylo"], nir_metadata=True)
+    for name in ("nir", "verilog"):
+        assert made.refused[name].endswith(f"; {first.files[name]} is still that of an export before")
+    assert "before" not in made.refused["xylo"]
+
+
 def test_names_that_no_file_holds_are_refused_before_any_format(tmp_path: Path) -> None:
     names = ["a\ud800", "b", "c"]
     found = said(ExportError, lambda: exported(tmp_path / "out", class_names=names, to=["artifact", "c"]))
