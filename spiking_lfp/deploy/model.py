@@ -79,6 +79,12 @@ class IntegerNetwork:
     readout: HostReadout | None = None
     span: tuple[float, float] = (0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        """Take lists of layers and names, too."""
+        for name in ("layers", "class_names"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
     def integers(self, values: ArrayLike) -> Array:
         """Return real values as the integers that the network takes, uint8; those beyond its `span` are cut off.
 

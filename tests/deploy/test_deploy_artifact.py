@@ -569,3 +569,9 @@ def test_reading_needs_neither_torch_nor_the_training_side(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == [checksum(net), "[]"]
+
+
+def test_lists_of_layers_and_of_new_class_names_are_written(tmp_path: Path) -> None:
+    net = make.mlp()
+    save_network(replace(net, layers=list(net.layers), class_names=list("abcde")), tmp_path / "net.h5")
+    assert load_network(tmp_path / "net.h5").class_names == ("a", "b", "c", "d", "e")

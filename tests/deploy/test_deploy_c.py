@@ -358,3 +358,11 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "folder").exists()
     with pytest.raises(ExportError, match="decay"):
         write_c(replace(net, layers=(net.layers[0], make.changed(net.spiking[1], decay=4096))), tmp_path / "folder")
+
+
+def test_more_steps_than_the_runtime_counts_are_refused(tmp_path: Path) -> None:
+    net = make.mlp()
+    write_c(replace(net, steps=2**32 - 1), tmp_path / "most")
+    with pytest.raises(ExportError, match=r"^4294967296 steps, the C runtime counts to 4294967295$"):
+        write_c(replace(net, steps=2**32), tmp_path / "more")
+    assert not (tmp_path / "more").exists()

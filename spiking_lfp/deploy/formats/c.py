@@ -36,6 +36,8 @@ OPTIONAL = ("golden.h", "board.mk")
 # the start, output and timer of each board's processor, in hardware/boards
 BOARDS = {"cortex-m4": "cortex_m.c", "cortex-m0": "cortex_m.c", "rv32": "rv32.c"}
 LINE = 24
+# that slfp.h can count
+MOST_STEPS = 2**32 - 1
 # a field of slfp_layer in slfp.h: numbers, an enumerator, an array or an arithmetic
 Field = int | tuple[int, ...] | str | Array | Arithmetic
 # the fields of slfp_layer behind the name, in the order of slfp.h, which C++ demands; one that is left out is 0
@@ -206,7 +208,9 @@ def _signals(network: IntegerNetwork) -> dict[str, Signal]:
 
 
 def unsupported(network: IntegerNetwork) -> str | None:
-    """Return which layer the runtime does not support and why, or None."""
+    """Return which layer the runtime does not support and why, or that there are too many steps, or None."""
+    if network.steps > MOST_STEPS:
+        return f"{network.steps} steps, the C runtime counts to {MOST_STEPS}"
     for layer in network.spiking:
         arithmetic = layer.neuron.arithmetic
         if arithmetic.accumulation != "sum" or arithmetic.spikes != 1:
