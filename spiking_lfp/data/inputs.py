@@ -103,7 +103,7 @@ class InputReader:
             found = self._signal(path)
         found = [sample._replace(values=self._checked(sample)) for sample in found]
         for sample in found:
-            x = sample.values[:, None] if sample.is_sequence else self.encoder(sample.values[None])
+            x = sample.values[:, None] if sample.is_sequence else self._encoded(sample.name, sample.values)
             if list(x.shape[2:]) != self.data.in_shape:
                 raise DataError(
                     f"a step of {sample.name} is {list(x.shape[2:])}, the network was trained on {self.data.in_shape}: "
@@ -120,6 +120,13 @@ class InputReader:
             return as_pixels(values) if self.data.pixels and not sample.is_sequence else values
         except UsageError as error:
             raise DataError(f"{sample.name}: {error}") from None
+
+    def _encoded(self, name: str, values: Tensor) -> Tensor:
+        """Return values as a sequence `[T, 1, ...]`; what is wrong with them is said of their file."""
+        try:
+            return self.encoder(values[None])
+        except UsageError as error:
+            raise DataError(f"{name}: {error}") from None
 
     @property
     def _kind(self) -> Kind:
@@ -159,7 +166,7 @@ class InputReader:
         signal.check_rate(self.data.rate, path)
         windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
         return [
-            Input(name, self.encoder(torch.from_numpy(window)[None])[:, 0], True)
+            Input(name, self._encoded(name, torch.from_numpy(window))[:, 0], True)
             for name, window in zip(_numbered(path, len(windows)), windows, strict=True)
         ]
 

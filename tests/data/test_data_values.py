@@ -327,6 +327,14 @@ def test_signals_are_cut_into_windows_if_their_rate_is_known(signals: Path) -> N
         load_samples(signals, EventRecipe(steps=4), inputs(encoding="sequence"))
 
 
+def test_a_new_file_that_the_encoder_does_not_take_is_named(signals: Path, tmp_path: Path) -> None:
+    recipe, settings = EventRecipe(steps=20), inputs(encoding="sequence")
+    reader = InputReader(recipe, settings, encoder_of(settings, recipe), load_samples(signals, recipe, settings).spec)
+    np.save(tmp_path / "short.npy", np.zeros((7, 2), np.float32))
+    with pytest.raises(DataError, match=r"short\.npy: a signal has 7 samples, which do not make steps = 20 bins"):
+        reader.read(tmp_path / "short.npy")
+
+
 def sounds(folder: Path, rates: Sequence[int] = (100, 100), length: int = 40) -> Path:
     for label, name in enumerate("ab"):
         for number in range(5):
