@@ -81,6 +81,10 @@ def test_the_golden_run_of_a_dense_network(board: str, bits: int, tmp_path: Path
     assert_golden(recorded(make.mlp((150, 70, 9), bits=bits, levels=255)), tmp_path, board)
 
 
+def test_the_golden_run_of_samples_by_whose_number_a_shift_does_not_divide(board: str, tmp_path: Path) -> None:
+    assert_golden(recorded(make.mlp((40, 30, 5)), 3), tmp_path, board)
+
+
 def test_a_program_takes_steps_from_an_interrupt(board: str, tmp_path: Path) -> None:
     net = recorded(make.mlp((40, 30, 5), steps=7), 4)
     write_c(net, tmp_path, board)
