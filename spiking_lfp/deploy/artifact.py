@@ -313,8 +313,6 @@ def check_content(network: IntegerNetwork) -> IntegerNetwork:
     if decisions > _MOST_DECISIONS:
         raise ExportError(f"the readout has {decisions} decisions, a file holds {_MOST_DECISIONS}: train one-vs-rest")
     for text in network.texts():
-        if "\0" in text:
-            raise ExportError(f"names and notes must be texts without zero characters, found {text!r}")
         if len(text) > LARGEST_TEXT // 8:
             raise ExportError(f"a name or note has {len(text)} characters, a file holds {LARGEST_TEXT // 8} at most")
     for layer in network.layers:

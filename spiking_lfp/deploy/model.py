@@ -178,8 +178,11 @@ class IntegerNetwork:
             raise ExportError(f"inputs of encoder {self.encoder!r} stand for {low:g} to {high:g}, expected {expected}")
         as_integer(self.steps, "steps", 1, error=ExportError)
         for text in self.texts():
-            if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ExportError(f"names and notes must be texts that UTF-8 can write, found {text!r}")
+            # C and HDF5 end a text with a zero character
+            if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in text):
+                raise ExportError(
+                    f"names and notes must be texts without zero characters that UTF-8 can write, found {text!r}"
+                )
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ExportError("two layers have the same name")
         shapes, signals, sources = [self.in_shape], [Signal(self.levels, self.levels)], self.sources()

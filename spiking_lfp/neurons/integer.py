@@ -97,7 +97,8 @@ class FixedPoint:
         scale = size.amax(1) / most
         if self.scale == "mean":
             scale = torch.minimum(scale, 2 * size.mean(1) / math.sqrt(most))
-        units: Tensor = scale
+        # an output whose weights are all 0 may have a bias and a threshold: it has the unit of the coarsest
+        units: Tensor = torch.where(scale > 0, scale, scale.amax())
         return units.expand(len(weight))
 
     @torch.no_grad()
@@ -131,7 +132,7 @@ class FixedPoint:
         if scale is None:
             scale = self.scales(weight)
         if not bool((scale > 0).all() & scale.isfinite().all()):
-            raise UsageError(f"layer {name}: all weights of an output are zero, or not finite: nothing to quantise")
+            raise UsageError(f"layer {name}: all weights are zero, or some are not finite: nothing to quantise")
         arithmetic, own, thresholds = self.arithmetic, dict[str, Any](), []
         if isinstance(neuron, LIFNeuron):
             own["reset"] = self._reset(reset or neuron.reset, name)

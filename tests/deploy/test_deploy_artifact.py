@@ -519,7 +519,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     [
         ({"class_names": ("a",)}, "there are 1 class names"),
         ({"class_names": ("a", "b", "c", "d", "e\0")}, "texts without zero characters"),
-        ({"notes": {"a": "\ud800"}}, "texts that UTF-8 can write"),
+        ({"notes": {"a": "\ud800"}}, "texts without zero characters that UTF-8 can write"),
         ({"golden": GoldenRun(np.ones((12, 1, 29), np.uint8), {})}, r"golden run: inputs are uint8 \[12, 1, 29\]"),
         ({"golden": GoldenRun(np.full((12, 1, 30), 2, np.uint8), {})}, "golden run: an input is 2, expected 0..1"),
         ({"golden": GoldenRun(np.ones((12, 1, 30), np.uint8), {})}, r"has spikes of \[\], expected of the layers"),

@@ -53,6 +53,22 @@ def test_what_was_trained_in_integers_is_exported_to_the_bit(bits: int, per_chan
     assert all(layer.bits == bits for layer in integers.spiking)
 
 
+def test_an_output_without_weights_is_quantised_with_the_unit_of_the_coarsest() -> None:
+    network, (images, labels) = lenet("subtract"), digits()
+    last = network[-1].synapse
+    with torch.no_grad():
+        last.weight[1] = 0
+        last.bias[1] = 0.2
+    integers, _ = quantize(network, images, labels, 9, CLASSES, per_channel=True)
+    layer = integers.spiking[-1]
+    assert layer.scale[1] == layer.scale.max()
+    assert not layer.weight[1].any()
+    expected = round(0.2 / float(layer.scale[1]))
+    assert layer.bias is not None
+    assert layer.bias[1] == expected > 0
+    assert simulate(integers, images.numpy()).counts[:, 1].any()
+
+
 @pytest.mark.parametrize("bits", [2, 8])
 def test_a_network_that_sees_recordings_takes_spikes(bits: int) -> None:
     network = lenet()
@@ -281,5 +297,5 @@ def test_weights_that_round_to_nothing_are_refused_not_zeroed() -> None:
     network, (images, labels) = lenet(), digits(2)
     with torch.no_grad():
         network[5].synapse.weight.zero_()
-    with pytest.raises(ExportError, match="layer 5: all weights of an output are zero"):
+    with pytest.raises(ExportError, match="layer 5: all weights are zero"):
         quantize(network, images, labels, 3, CLASSES)
