@@ -164,6 +164,7 @@ class InputReader:
         inputs = self.inputs
         signal = read_sound(path, inputs.signal_rate, inputs.mel_bands, inputs.hop_ms, inputs.centre_bands)
         signal.check_rate(self.data.rate, path)
+        signal.check_channels(self.data.channels, path)
         windows = signal.windows(self.recipe.window_ms, self.recipe.windows == "all", path)
         return [
             Input(name, self._encoded(name, torch.from_numpy(window))[:, 0], True)

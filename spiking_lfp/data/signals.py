@@ -1,7 +1,8 @@
 """Files of signals: WAV, CSV and NumPy, as numbers over time."""
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,11 +35,25 @@ class Signal:
         values: `[L, C]`; of WAV files from -1 to 1.
         rate: samples per second; 0 if it is not known.
         sound_rate: samples per second of the sound of which these are bands; 0 if they are none.
+        channels: names of the columns of a table, in lower case; empty if they have none.
     """
 
     values: Values
     rate: float = 0.0
     sound_rate: float = 0.0
+    channels: tuple[str, ...] = ()
+
+    def check_channels(self, expected: Sequence[str], path: Path, first: str | Path = "those in training") -> None:
+        """Check that the columns are those of `first` by their names, where both have some.
+
+        Raises:
+            DataError: if they are not, so that one channel would be taken for another.
+        """
+        if self.channels and expected and self.channels != tuple(expected):
+            raise DataError(
+                f"{path} has the columns {', '.join(self.channels)}, but {first} {', '.join(expected)}: give all files "
+                "the same columns in the same order"
+            )
 
     def check_rate(self, expected: float, path: Path) -> None:
         """Check that the file has so many samples per second, where both are known.
@@ -98,7 +113,7 @@ def read_signal(path: str | Path, rate: float = 0.0) -> Signal:
         raise DataError(f"{path} has no samples: remove it")
     if not np.isfinite(signal.values).all():
         raise DataError(f"{path} holds NaN or infinity: repair or remove it")
-    return Signal(signal.values, signal.rate or rate)
+    return replace(signal, rate=signal.rate or rate)
 
 
 def _wav(path: Path) -> Signal:
@@ -168,7 +183,8 @@ def _table(path: Path) -> Signal:
     except ValueError:
         at, cell = next((at, row[column]) for at, row in rows for column in kept if not _is_number(row[column]))
         raise ValueError(f"line {at} has {cell!r}, expected a number with a decimal point") from None
-    return Signal(values.reshape(len(rows), len(kept)))
+    names = tuple(header[column] for column in kept) if header else ()
+    return Signal(values.reshape(len(rows), len(kept)), channels=names)
 
 
 def _header(rows: list[tuple[int, list[str]]]) -> list[str]:

@@ -83,7 +83,7 @@ def mel_bands(signal: Signal, bands: int, hop_ms: float = 10.0, centred: bool = 
     logarithms = (energies + FLOOR).log10()
     if centred:
         logarithms -= logarithms.mean(2, keepdim=True)
-    return Signal(logarithms.permute(2, 0, 1).flatten(1).numpy(), 1000 / hop_ms, signal.rate)
+    return Signal(logarithms.permute(2, 0, 1).flatten(1).numpy(), 1000 / hop_ms, signal.rate, signal.channels)
 
 
 def _triangles(bands: int, size: int, rate: float) -> NDArray[np.float64]:

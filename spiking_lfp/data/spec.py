@@ -23,6 +23,7 @@ class DataSpec:
         levels: the integer that stands for an input of 1, in integers: 255 for real numbers, 1 for spikes.
         pixels: whether values were uint8, which stand for 0 to 1.
         rate: samples per second of signals whose rate counts; 0 if it does not, or is not known.
+        channels: names of the columns of tables of signals; empty if they have none.
     """
 
     in_shape: list[int]
@@ -35,6 +36,7 @@ class DataSpec:
     levels: int = LEVELS
     pixels: bool = False
     rate: float = 0.0
+    channels: list[str] = field(default_factory=list)
 
     @property
     def sensor_shape(self) -> Sensor | None:

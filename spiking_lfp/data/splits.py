@@ -248,7 +248,7 @@ class Samples:
     Attributes:
         sample_shape: shape of one step of one sample.
         source: description of where the samples come from and how many there are.
-        kind: see `DataSpec`; `levels`, `mean`, `deviation`, `sensor` and `rate`, too.
+        kind: see `DataSpec`; `levels`, `mean`, `deviation`, `sensor`, `rate` and `channels`, too.
         recordings: int64 `[N]`, which recording each training sample is a window of; None if each is one of its own.
 
     Raises:
@@ -272,6 +272,7 @@ class Samples:
     deviation: tuple[float, ...] = ()
     sensor: tuple[int, ...] = ()
     rate: float = 0.0
+    channels: tuple[str, ...] = ()
     recordings: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -294,6 +295,7 @@ class Samples:
             self.levels,
             self.kind == VALUES and self._are_pixels,
             self.rate,
+            list(self.channels),
         )
 
     @property

@@ -101,8 +101,8 @@ def signal_folder(
 
     Raises:
         UsageError: if the encoder is not for signals.
-        DataError: naming a file that cannot be read, or differs from the others in channels, in length if there are no
-            `steps`, or in its rate if that counts, or says another rate than `signal_rate`.
+        DataError: naming a file that cannot be read, or differs from the others in channels or their names, in length
+            if there are no `steps`, or in its rate if that counts, or says another rate than `signal_rate`.
     """
     if not encoder.is_in_time:
         raise UsageError(
@@ -122,6 +122,8 @@ def signal_folder(
     rate, total = 0.0, len(paths)
     splits: list[list[tuple[Path, Values, int]]] = []
     channels: tuple[int, Path] | None = None
+    names: tuple[str, ...] = ()
+    named: Path | None = None
     for samples in (listing.train, listing.test):
         split = []
         for sample in samples:
@@ -140,6 +142,10 @@ def signal_folder(
                 raise DataError(
                     f"{channels[1]} has {channels[0]} channels, but {sample.path} {signal.values.shape[1]}: remove one"
                 )
+            if named is not None:
+                signal.check_channels(names, sample.path, named)
+            elif signal.channels:
+                names, named = signal.channels, sample.path
             windows = signal.windows(recipe.window_ms, recipe.windows == "all", sample.path)
             split += [(sample.path, window, sample.label) for window in windows]
             if progress is not None:
@@ -152,12 +158,12 @@ def signal_folder(
     made = [_encoded(split, encoder) for split in splits]
     shape = tuple(made[0].values.shape[2:])
     source = f"{len(splits[0]):,} training and {len(splits[1]):,} test signals of {title}"
-    names, recordings = tuple(listing.class_names), None
+    recordings = None
     if recipe.windows == "all":
         numbers = {sample.path: number for number, sample in enumerate(listing.train)}
         recordings = torch.tensor([numbers[path] for path, _, _ in splits[0]])
-    facts = {"rate": rate, "recordings": recordings, **_facts(encoder)}
-    return Samples(title, shape, names, made[0], made[1], source, **facts)
+    facts = {"rate": rate, "channels": names, "recordings": recordings, **_facts(encoder)}
+    return Samples(title, shape, tuple(listing.class_names), made[0], made[1], source, **facts)
 
 
 def _check_signal_rate(title: str, paths: Sequence[Path], inputs: InputRecipe, recipe: EventRecipe) -> None:

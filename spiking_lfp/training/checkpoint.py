@@ -19,7 +19,7 @@ from spiking_lfp.files import RESULTS, read_regular
 from spiking_lfp.training.step import Meter
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
-VERSION = 7
+VERSION = 8
 
 
 @dataclass
@@ -172,6 +172,11 @@ def _migrate_from_6(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**content, "data": {**content["data"], "rate": 0.0}, "format": 7}
 
 
+def _migrate_from_7(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Migrate from version 7, which did not store the names of channels."""
+    return {**content, "data": {**content["data"], "channels": []}, "format": 8}
+
+
 # each migrates from its version to the next
 _MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     2: _migrate_from_2,
@@ -179,6 +184,7 @@ _MIGRATIONS: dict[Any, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     4: _migrate_from_4,
     5: _migrate_from_5,
     6: _migrate_from_6,
+    7: _migrate_from_7,
 }
 
 

@@ -258,6 +258,11 @@ def as_trained(samples: Samples, data: DataSpec) -> Samples:
             f"the signals of {samples.name} have {samples.rate:g} samples a second, the network was trained on "
             f"{data.rate:g}: convert them"
         )
+    if samples.channels and data.channels and list(samples.channels) != data.channels:
+        raise UsageError(
+            f"the signals of {samples.name} have the columns {', '.join(samples.channels)}, the network was trained on "
+            f"{', '.join(data.channels)}: give those in this order"
+        )
     train, test = (_by_class_name(samples, split, data) for split in (samples.train, samples.test))
     names = tuple(data.class_names) or samples.class_names
     return replace(samples, train=train, test=test, class_names=names)

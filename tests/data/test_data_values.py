@@ -1,5 +1,6 @@
 """Folders of images and signals, files of arrays, and the encoders that the settings name."""
 
+import shutil
 import struct
 import wave
 from collections.abc import Callable, Sequence
@@ -365,6 +366,30 @@ def test_signals_whose_rate_counts_have_one(settings: dict[str, Any], tmp_path: 
 def test_means_of_bins_are_those_of_any_rate(tmp_path: Path) -> None:
     folder = sounds(tmp_path / "mixed", (1000, 2000))
     assert load_samples(folder, EventRecipe(steps=2), inputs(encoding="sequence")).rate == 0
+
+
+def test_columns_of_tables_are_the_same_in_all_files(tmp_path: Path) -> None:
+    """Channels go by their place: with other names there a file would be taken for something else."""
+    for number in range(10):
+        path = tmp_path / "own" / "ab"[number // 5] / f"{number}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("time,X,y\n" + "".join(f"{step},{number},0\n" for step in range(8)))
+    settings = EventRecipe(steps=4), inputs(encoding="sequence")
+    found = load_samples(tmp_path / "own", *settings)
+    assert found.spec.channels == ["x", "y"]
+    path.write_text("".join(f"{number},0\n" for step in range(8)))  # without names
+    assert load_samples(tmp_path / "own", *settings).spec.channels == ["x", "y"]
+    path.write_text("y,x,time\n" + "".join(f"0,{number},{step}\n" for step in range(8)))
+    with pytest.raises(DataError, match=r"9.csv has the columns y, x, but .*0.csv x, y: give all files the same colu"):
+        load_samples(tmp_path / "own", *settings)
+    reader = InputReader(settings[0], settings[1], encoder_of(settings[1], settings[0]), found.spec)
+    assert len(reader.read(tmp_path / "own" / "a" / "0.csv")) == 1
+    with pytest.raises(DataError, match=r"9.csv has the columns y, x, but those in training x, y: give all files"):
+        reader.read(path)
+    (tmp_path / "other" / "a").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "other" / "a")
+    with pytest.raises(UsageError, match="signals of other have the columns y, x, the network was trained on x, y: gi"):
+        as_trained(load_samples(tmp_path / "other", *settings, whole=True), found.spec)
 
 
 def test_signals_of_different_lengths_need_bins_or_windows(signals: Path) -> None:

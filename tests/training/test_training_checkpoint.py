@@ -174,7 +174,7 @@ def test_foreign_files_are_refused(file: bytes, tmp_path: Path) -> None:
 def test_other_formats_are_named(other: int, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(saved({**content(checkpoint()), "format": other}))
     with pytest.raises(
-        RunError, match=f"has format {other}, this version reads format 2, 3, 4, 5, 6, 7: choose another run, or "
+        RunError, match=f"has format {other}, this version reads format 2, 3, 4, 5, 6, 7, 8: choose another run"
     ):
         Checkpoint.load(tmp_path)
 
