@@ -1,6 +1,7 @@
 """The baseline spikes as our network does and learns as snnTorch does; counts of costs; a small benchmark whole."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,14 @@ def test_tables_have_means_and_deviations(tmp_path: Path) -> None:
     assert np.isclose(float(one["deviation"]), 1)
 
 
+def test_a_row_is_of_the_same_samples() -> None:
+    """A data set may have been a part when the first seeds were trained."""
+    results = [(Case("a", "lfp", seed, 3, ""), outcome(0.9, None)) for seed in (1, 2)]
+    results.append((Case("a", "lfp", 3, 3, ""), replace(outcome(0.9, None), train_samples=6000)))
+    with pytest.raises(RunError, match=r"^a had 60 \+ 40 samples and 6,000 \+ 40 samples in cases of lfp with differ"):
+        rows(results)
+
+
 def test_tables_of_rules_have_what_others_published(tmp_path: Path) -> None:
     assert present_presets(tmp_path, NEUROTRAIN) == []
     assert present_presets(tmp_path, ["yin-yang", "mnist-small"]) == ["yin-yang"]
@@ -268,6 +277,15 @@ def test_what_cannot_be_run(tmp_path: Path) -> None:
         cases_for(["nmnist-mlp"], ["lfp"], 1, changes={"hidden": "many"})
     with pytest.raises(UsageError, match="epochs is an option of its own: --epochs"):
         cases_for(["nmnist-mlp"], ["lfp"], 1, changes={"epochs": "3"})
+    for name, value in {"rule": "zero", "reward": "spike-rate", "clip": "0", "normalize_feedback": "true"}.items():
+        with pytest.raises(UsageError, match=f"^{name} changes nothing of surrogate gradients, it is of LFP: leave it"):
+            cases_for(["nmnist-mlp"], ["surrogate"], 1, changes={name: value})
+        assert len(cases_for(["nmnist-mlp"], ["lfp", "surrogate"], 1, changes={name: value})) == 2
+    with pytest.raises(
+        UsageError, match="quantize = 4: surrogate gradients train in real numbers, and would be measur"
+    ):
+        cases_for(["nmnist-mlp"], ["lfp", "surrogate"], 1, changes={"quantize": "4"})
+    assert cases_for(["nmnist-mlp"], ["lfp"], 1, changes={"quantize": "4"})
     (tmp_path / "cases.jsonl").write_text("{broken\n")
     with pytest.raises(RunError, match=r"cannot read .*cases.jsonl"):
         read_cases(tmp_path)

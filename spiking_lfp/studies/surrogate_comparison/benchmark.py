@@ -61,6 +61,8 @@ class Published:
         return f"{self.other} % {self.rule}, {self.gradient} % BPTT"
 
 
+# settings that are of LFP alone
+ONLY_LFP = ("rule", "reward", "clip", "normalize_feedback")
 # presets with its networks and data
 NEUROTRAIN = {
     "mnist-small": Published(97.8, 97.5, "TP"),
@@ -135,7 +137,7 @@ def cases_for(
         changes: other settings in place of the presets', by name.
 
     Raises:
-        UsageError: for unknown names, and values that settings do not take.
+        UsageError: for unknown names, values that settings do not take, and settings that the methods have no use for.
     """
     changes = dict(changes or {})
     for name in ("seed", "epochs"):
@@ -148,6 +150,9 @@ def cases_for(
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UsageError(f"{what} {twice} is given twice, which would count its seeds twice: give it once")
+    unused = next((name for name in ONLY_LFP if name in changes and "lfp" not in methods), None)
+    if unused is not None:
+        raise UsageError(f"{unused} changes nothing of surrogate gradients, it is of LFP: leave it out")
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, found {seeds}")
     cases = []
@@ -155,6 +160,11 @@ def cases_for(
         for method in methods:
             settings = {**(BASELINE.get(preset, {}) if method == "surrogate" else {}), **changes}
             config = preset_config(preset, settings)
+            if method == "surrogate" and config.quantize:
+                raise UsageError(
+                    f"quantize = {config.quantize}: surrogate gradients train in real numbers, and would be measured in"
+                    " integers they have not seen: leave it out, or compare --methods lfp alone"
+                )
             text = shlex.join(f"{name}={value}" for name, value in settings.items())
             cases += [Case(preset, method, seed, epochs or config.epochs, text) for seed in range(1, seeds + 1)]
     return cases

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
+from spiking_lfp.errors import RunError
 from spiking_lfp.files import RESULTS
 from spiking_lfp.plots.drawing import rendered
 from spiking_lfp.studies.surrogate_comparison.benchmark import NEUROTRAIN, Case, Outcome
@@ -40,7 +41,11 @@ class Row:
 
 
 def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
-    """Return the means of the cases that differ in their seed only, in the order of the cases."""
+    """Return the means of the cases that differ in their seed only, in the order of the cases.
+
+    Raises:
+        RunError: if the data set had other samples for some of them.
+    """
     groups: dict[Case, list[tuple[Case, Outcome]]] = {}
     for case, outcome in results:
         groups.setdefault(replace(case, seed=0), []).append((case, outcome))
@@ -48,6 +53,13 @@ def rows(results: Sequence[tuple[Case, Outcome]]) -> list[Row]:
     for case, group in groups.items():
         _, first = group[0]
         outcomes = [outcome for _, outcome in group]
+        sizes = sorted({(outcome.train_samples, outcome.test_samples) for outcome in outcomes})
+        if len(sizes) > 1:
+            found = " and ".join(f"{train:,} + {test:,} samples" for train, test in sizes)
+            raise RunError(
+                f"{case.preset} had {found} in cases of {case.method} with different seeds: the data changed meanwhile,"
+                " choose another --out"
+            )
         accuracies = [100 * outcome.accuracy for outcome in outcomes]
         by_neurobench = [outcome.neurobench for outcome in outcomes if outcome.neurobench]
         memories = [outcome.memory_mb for outcome in outcomes if outcome.memory_mb]
