@@ -27,8 +27,9 @@ from spiking_lfp.training.runs import network_for, samples_for
 if TYPE_CHECKING:
     import optuna
 
-# settings that change nothing of what a trial comes to, and why
+# settings by which trials cannot be compared, or that change nothing of them, and why
 UNSEARCHED = {
+    "seed": "each of them holds out other samples, so that the best is the luckiest",
     "validation": "it is what trials are judged by",
     "preset": "it is only a name: give the preset itself",
     "log_every": "it only says what is written",

@@ -91,6 +91,8 @@ class OwnData:
             return DataSpec(shape, len(self.class_names), kind=kind_of(encoder), levels=levels)
         if isinstance(train, ArraySplit) and train.labels.dim() == 1 and not train.labels.is_floating_point():
             classes = int(train.labels.max()) + 1
+            if classes == 1:
+                raise DataError("train has one class, 0: give samples of another one, too, or class_names")
             lacking = first_without(train.labels, classes)
             if lacking is not None:
                 warnings.warn(

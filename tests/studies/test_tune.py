@@ -299,6 +299,10 @@ def test_a_storage_that_cannot_be_used(
         ("speed=1..2", "unknown setting 'speed'"),
         ("reward=spike-count,praise", "setting reward = 'praise'"),
         ("validation=0.1..0.5", "validation cannot be searched, it is what trials are judged by; leave it out"),
+        (
+            "seed=0..9",
+            "seed cannot be searched, each of them holds out other samples, so that the best is the luckiest",
+        ),
         ("preset=mnist-mlp,mnist-lenet", "preset cannot be searched, it is only a name: give the preset itself; le"),
         ("log_every=5..50", "log_every cannot be searched, it only says what is written; leave it out"),
     ],

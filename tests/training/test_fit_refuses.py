@@ -233,6 +233,8 @@ def test_classes_without_samples_are_told_where_labels_say_how_many_there_are(tm
     with pytest.warns(UserWarning, match=r"has 3 outputs, one for each class .* but train has no samples of class 0:"):
         fit("mlp", (VALUES, LABELS + 1), (VALUES, LABELS + 1), out=tmp_path / "gap", **settings)
     fit("mlp", (VALUES, LABELS), (VALUES, LABELS), out=tmp_path / "none", **settings)
+    with pytest.raises(DataError, match="train has one class, 0: give samples of another one, too, or class_names"):
+        fit("mlp", (VALUES, LABELS * 0), PAIR, out=tmp_path / "one", **settings)
 
 
 def test_samples_are_held_out_without_a_test_set(tmp_path: Path) -> None:
