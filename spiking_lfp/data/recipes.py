@@ -24,8 +24,8 @@ OF_VALUES = ("encoding", "encoding_neurons", "normalize")
 OF_IMAGES = (*OF_VALUES, "shift", "flip", "cutout")
 OF_FILES = (*OF_IMAGES, "image_size", "colour")
 OF_SOUND = (*OF_VALUES, "signal_rate", "mel_bands")
-# what files of one's own do not say, and those of data sets by name need not
-OF_OWN_RECORDINGS = ("chip", "time_unit", "column_order")
+# what files of one's own do not say, and those of data sets by name need not; these have a split of their own, too
+OF_OWN_RECORDINGS = ("chip", "time_unit", "column_order", "test_session")
 # settings of recordings that signals use, too
 OF_SIGNALS = ("test_session", "window_ms", "windows", "values")
 

@@ -176,6 +176,7 @@ def test_sound_without_a_rate_and_with_too_many_bands_is_refused(tmp_path: Path)
         ("mnist-subset", {"window_ms": 5.0}, "window_ms = 5.0 changes nothing"),
         ("mnist-subset", {"values": "count"}, "values = count changes nothing"),
         ("mnist-subset@saccades", {"chip": "davis346"}, "chip = davis346 changes nothing"),
+        ("mnist-subset@saccades", {"test_session": "x"}, "test_session = x changes nothing of mnist-subset@saccades"),
         ("spoken-digits", {"polarities": 1, "encoding": "sequence"}, "polarities = 1 changes nothing"),
         ("yin-yang", {"flip": True}, "flip = True changes nothing of yin-yang in training: leave it at False"),
         ("yin-yang", {"test_session": "x"}, "test_session = x changes nothing"),
