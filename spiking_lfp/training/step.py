@@ -82,11 +82,9 @@ def watch_spikes(network: nn.Module, meter: Meter, lengths: Int[Tensor, " batch"
     """Add up in `meter` the spike rates of all spiking layers while `network` runs; hooks are removed at the end.
 
     Args:
-        lengths: how many steps of each sample count; None if all do.
-
-    Args:
         network: whose layers are watched.
         meter: for their rates; count the samples in it yourself.
+        lengths: how many steps of each sample count; None if all do.
 
     Example:
         >>> network, meter = nn.Sequential(LIF(nn.Linear(4, 8)), LIF(nn.Linear(8, 3))), Meter()

@@ -266,3 +266,8 @@ def test_an_encoder_with_the_batch_axis_first_is_refused_where_there_are_as_many
             network(), given, given, encoder=lambda values: values.unsqueeze(1).repeat(1, 4, 1), out=tmp_path / "run",
             **ENCODED | {"batch_size": 4},
         )  # fmt: skip
+
+
+def test_a_network_of_one_layer_that_is_silent_is_told_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="^the network did not spike during epoch 1, so it learns nothing: lower"):
+        fit(lfp.LIF(nn.Linear(6, 2), threshold=1e6), PAIR, PAIR, out=tmp_path / "run", **SMALL)
