@@ -488,10 +488,12 @@ class Trainer:
                 continue
             self.warned.add(name)
             # a network that is one layer has no path in itself
-            what, those = (f"layer {name}", "it and the layers before it learn") if name else ("the network", "it learns")
+            what, those = "the network", "it learns"
+            if name:
+                what, those = f"layer {name}", "it and the layers before it learn"
             warnings.warn(
-                f"{what} did not spike during epoch {self.progress.epoch + 1}, so {those} nothing: lower the threshold, "
-                "raise beta or steps, or start from larger weights",
+                f"{what} did not spike during epoch {self.progress.epoch + 1}, so {those} nothing: lower the "
+                "threshold, raise beta or steps, or start from larger weights",
                 stacklevel=2,
             )
 
