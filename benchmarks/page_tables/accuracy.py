@@ -159,10 +159,11 @@ def events() -> str:
             fit = [each for each in others if {*row.settings.split()} <= {*each.settings.split()}]
             both = row, min(fit, key=lambda each: len(each.settings))
             million = row.synops >= 1e6
+            config = preset_config(row.preset, dict(word.split("=", 1) for word in row.settings.split()))
             settings = f", {row.settings}" if row.settings else ""
-            steps = preset_config(row.preset, dict(word.split("=", 1) for word in row.settings.split())).steps
+            settings += "" if row.epochs == config.epochs else f" epochs={row.epochs}"
             lines.append([
-                f"`{row.preset}`{settings}: {preset_title(row.preset)}, T = {steps}",
+                f"`{row.preset}`{settings}: {preset_title(row.preset)}, T = {config.steps}",
                 *map(_accuracy, both),
                 " / ".join(f"{each.spikes:,.0f}" for each in both),
                 " / ".join(f"{each.synops / 1e6:.1f}" if million else f"{each.synops:,.0f}" for each in both)
