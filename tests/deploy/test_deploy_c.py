@@ -326,7 +326,7 @@ def test_steps_are_a_whole_number_greater_than_0(program: str, tmp_path: Path) -
 def test_spike_inputs_and_strange_names_in_a_golden_run(tmp_path: Path) -> None:
     net = make.mlp((20, 9, 3))
     name = 'a "quoted" \\ ??/ */ % line\né'
-    net = replace(net, layers=(replace(net.spiking[0], name=name), net.layers[1]), class_names=('"', "\\", "\0"))
+    net = replace(net, layers=(replace(net.spiking[0], name=name), net.layers[1]), class_names=('"', "\\", "\1"))
     inputs = make.inputs_for(net)
     write_c(with_golden_run(net, inputs), tmp_path)
     tested = call_make(tmp_path, "test")
